@@ -78,7 +78,7 @@ class Authority:
         return path
 
     def context(self, *hosts: str) -> ssl.SSLContext:
-        """Return the TLS context of a server for *hosts*, or for loopback."""
+        """Return the TLS context of a server for *hosts*, by default 127.0.0.1 and localhost."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate(*(hosts or ("127.0.0.1", "localhost"))))
         return context

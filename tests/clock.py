@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Clock:
-    """A clock that returns `now` (Unix seconds); no age counts from before `certain`."""
+    """A clock that returns `now` (Unix seconds); ages count from `certain` at the earliest."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -19,7 +19,7 @@ class Clock:
         return max(self.now - max(at, self.certain), 0.0)
 
     def before(self, span: float) -> float:
-        """Return the time before which a file must be written to be older than *span* s."""
+        """Return the time *span* s ago; a file that was written earlier is older than *span*."""
         return self.now - span
 
     def since(self) -> float:

@@ -1,4 +1,4 @@
-"""Opens the storage on a local disk as the product's programs open it."""
+"""Opens the storage driver for a local disk in the way that the appliance's programs open it."""
 
 from __future__ import annotations
 

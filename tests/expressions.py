@@ -1,8 +1,8 @@
-"""Makes texts that are as slow as possible for a regular expression, and measures their cost.
+"""Makes texts on which a regular expression is as slow as possible, and measures the cost.
 
-A slow text is built from the expression: a start that leads into it, one short piece repeated, and
-an end that does not match. The repeated pieces are characters of the expression, pairs of them, and
-examples of its parts.
+A slow text has three parts: a start that the expression matches, one short piece that is repeated,
+and an end that the expression does not match. The pieces are characters of the expression, pairs of
+them, and examples of its parts.
 """
 
 from __future__ import annotations
@@ -89,10 +89,10 @@ def _seconds(run: Callable[[Any], object], text: str | bytes) -> float:
 
 
 def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | None:
-    """Return the size and text for which *run* costs more than if it were linear, or None.
+    """Return the first size and text on which *run* is slower than a linear expression, or None.
 
-    The most expensive texts of each size are tried with the next size. A text is measured again
-    before it counts, so that a busy machine gives no false result.
+    Only the recipes of the most expensive texts are tried at the next size. A text counts as slow
+    only if three further measurements confirm it, so a busy machine gives no false result.
     """
     remaining = recipes(pattern)
     encode = isinstance(pattern.pattern, bytes)
@@ -103,7 +103,7 @@ def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | Non
             if encode:
                 text = recipe.text(size).encode("latin-1", "replace")
             cost = work(run, text)
-            # the call of the expression has a fixed cost, which matters for short texts
+            # Each call of the expression has a fixed cost, which counts more in a short text.
             most = MOST_WORK + 1_000_000 / size
             if cost > most and min(work(run, text) for _ in range(3)) > most:
                 return size, text

@@ -23,26 +23,26 @@ class Gate(Protocol):
     """The authentication of a fake upstream, which checks each request."""
 
     def challenge(self, seen: Seen) -> str | None:
-        """Return the WWW-Authenticate with which the request is refused, or None if it may pass."""
+        """Return the WWW-Authenticate of the 401 response, or None if the request is allowed."""
         ...
 
 
 class BasicGate:
-    """A gate that lets requests with the right password of a user pass."""
+    """A gate that allows only requests with the right password of one of *users*."""
 
     def __init__(self, users: Mapping[str, str], realm: str = "fake") -> None:
         self._users = users
         self._realm = realm
 
     def challenge(self, seen: Seen) -> str | None:
-        """Return a Basic challenge, or None if the request has a right password."""
+        """Return a Basic challenge, or None if the request has the right password of a user."""
         if basic_user(seen, self._users) is not None:
             return None
         return f'Basic realm="{self._realm}"'
 
 
 class TokenService:
-    """A gate that lets requests with a token pass, together with the endpoint that issues tokens.
+    """A gate that allows only requests with a valid token, and the endpoint that issues the tokens.
 
     The token endpoint, whose URL is `realm`, listens on a port of its own. Without *users* it
     issues a token for every request; with *users* a request needs a password, or one of
@@ -128,7 +128,7 @@ class TokenService:
 
 
 def basic_user(seen: Seen, users: Mapping[str, str]) -> str | None:
-    """Return the user whose right password the request has, or None."""
+    """Return the user of the request if its password is right, else None."""
     scheme, _, encoded = seen.headers.get("authorization", "").partition(" ")
     try:
         user, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")

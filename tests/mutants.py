@@ -28,7 +28,7 @@ class Mutant:
 
     `first` to `last` are the lines of the changed code. A test must run one of the lines in `used`
     to find the fault. They are the changed lines or, if these define a constant at import, the
-    lines that use the constant. If `used` is empty, any line may find the fault.
+    lines that use the constant. If `used` is empty, every test can find the fault.
     """
 
     operator: str

@@ -113,7 +113,7 @@ def _files(named: Iterable[str]) -> Iterator[str]:
 
 
 def _tests_of(mutant: Mutant, executed: dict[str, set[int]]) -> list[str]:
-    """Return the tests that run the changed lines, first those that run the fewest lines."""
+    """Return the tests that run the changed lines; those that run the fewest lines come first."""
     found = [t for t, lines in executed.items() if not mutant.used or lines & mutant.used]
     return sorted(found, key=lambda test: len(executed[test]))[:_MOST_TESTS]
 

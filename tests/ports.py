@@ -1,4 +1,4 @@
-"""Chooses loopback ports for tests; no two concurrent tests get the same."""
+"""Chooses loopback ports for tests; two concurrent tests never get the same port."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-# below the ports that the kernel gives to outgoing connections (32768 and above)
+# These ports are below those that the kernel gives to outgoing connections (32768 and above).
 _FIRST: Final = 20_000
 _MANY: Final = 10_000
 
@@ -17,8 +17,9 @@ _MANY: Final = 10_000
 def free_port() -> int:
     """Return a loopback port on which no program listens.
 
-    All test runs of a user count in one file, so the same port comes back after 9,999 others. A
-    port that the kernel chooses could be taken again before the caller listens on it.
+    All test runs of a user take the next number from one file, so a port is chosen again only after
+    9,999 others. A port that the kernel chooses could be taken by another program before the caller
+    listens on it.
     """
     while True:
         port = _FIRST + _next() % _MANY

@@ -14,10 +14,10 @@ _ROOT = Path(__file__).parent.parent
 
 @contextmanager
 def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Start *program*, Python code that may import the project; kill it at the end.
+    """Start *program* (Python source code, which can import the project); kill it at the end.
 
-    *arguments* are its sys.argv. It prints a line at each step, for which the test waits with
-    `next_line`.
+    *arguments* are the process's `sys.argv`. The program prints a line after each of its steps, and
+    the test waits for this line with `next_line`.
     """
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", program, *map(str, arguments)],
@@ -34,7 +34,7 @@ def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
-    """Wait for the next line that the process prints; return "" if it has ended."""
+    """Wait for the next line that the process prints; return "" if it has exited."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
 

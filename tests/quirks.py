@@ -126,7 +126,7 @@ class Quirks:
 
 
 def _requested(seen: Seen) -> tuple[str, str]:
-    """Return the kind of object that a request asks for, and its reference; else "" and ""."""
+    """Return the kind of object and the reference in a request's path; "" and "" if it has none."""
     match = _KIND.fullmatch(seen.path)
     return (match[1], match[2]) if match else ("", "")
 

@@ -33,7 +33,7 @@ class Received:
 
 
 class Receiver:
-    """A receiver that answers a request with the result of *reply*, by default with 200.
+    """A receiver that responds to each request with the result of *reply*, by default with 200.
 
     `requests` has all requests, and `accepted` the events of those with a 2xx response.
     """
@@ -60,7 +60,7 @@ class Receiver:
         return f"http://127.0.0.1:{self._server.server_address[1]}/event"
 
     def take(self, request: Received) -> Reply:
-        """Keep the request, and return its response; with 2xx its events count as accepted."""
+        """Record the request, and return the response; after a 2xx its events count as accepted."""
         reply = self.reply(request)
         self.requests.append(request)
         if reply[0] < 300:

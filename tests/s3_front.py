@@ -33,7 +33,7 @@ from tests.s3_signatures import Account, Refusal, Signed, refusal
 LEAST_PART = 5 * 1024 * 1024
 """S3 refuses a smaller part of a multipart upload, unless it is the last part (bytes)."""
 
-_BEHIND = {  # some signature, because moto refuses only requests without any
+_BEHIND = {  # a dummy signature, because moto refuses requests without one
     "Authorization": "AWS4-HMAC-SHA256 Credential=front/20260101/us-east-1/s3/aws4_request, "
     "SignedHeaders=host, Signature=0"
 }
@@ -110,13 +110,15 @@ class Seen:
 class S3Front:
     """The checking proxy and the moto server behind it, with one empty bucket.
 
-    `requests` has all requests in order; `refused` has S3's error codes of those that the proxy
-    refused. Each part of a multipart upload, except the last one, must have *least_part* bytes.
+    `requests` has all requests in order; `refused` has S3's error code for each request that the
+    proxy refused. Each part of a multipart upload, except the last one, must have *least_part*
+    bytes.
     """
 
     def __init__(self, account: Account | None = None, *, least_part: int = LEAST_PART) -> None:
         self.account = account or Account()
-        # a name of its own, because all moto servers in a process share their buckets
+        # Each S3Front has a bucket name of its own, because all moto servers in a process share
+        # their buckets.
         self.bucket = f"images-{secrets.token_hex(4)}"
         self.requests: list[Seen] = []
         self.refused: list[str] = []
@@ -151,7 +153,7 @@ class S3Front:
     def fault(
         self, method: str, pattern: str, fault: Fault, *, times: int | None = None
     ) -> Callable[[], None]:
-        """Inject *fault* into requests whose key matches; return a function that ends this."""
+        """Inject *fault* into requests whose key matches; return a function that ends the fault."""
         rule = _Rule(method, re.compile(pattern), fault, times)
         with self._lock:
             self._rules.append(rule)
@@ -182,7 +184,7 @@ class S3Front:
     # ---- access to the bucket past the proxy, without a signature
 
     def put(self, key: str, content: bytes) -> None:
-        """Store an object past the proxy, as another program would."""
+        """Store an object in moto directly, as if another program had written it."""
         assert self._behind.request("PUT", f"/{self.bucket}/{key}", content, _BEHIND).status == 200
 
     def get(self, key: str) -> bytes | None:
@@ -192,7 +194,7 @@ class S3Front:
         return found.body if found.status == 200 else None
 
     def delete(self, key: str) -> None:
-        """Delete an object past the proxy, as another program would."""
+        """Delete an object in moto directly, as if another program had deleted it."""
         self._behind.request("DELETE", f"/{self.bucket}/{key}", b"", _BEHIND)
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -231,7 +233,7 @@ class S3Front:
         return Handler
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        """Check one request, count it, and answer it or send it on to moto."""
+        """Check and record a request; then refuse it, inject a fault, or forward it to moto."""
         if self.is_down:
             handler.close_connection = True
             return
@@ -294,7 +296,7 @@ class S3Front:
         while not fault.when.wait(0.1):
             if self._has_ended:  # No test waits for the request any more.
                 return
-        with suppress(OSError, AssertionError):  # The server may have ended meanwhile.
+        with suppress(OSError, AssertionError):  # The moto server may have stopped meanwhile.
             self._forward(request)
             fault.applied.set()
 

@@ -1,8 +1,8 @@
-"""A bucket of generated objects on loopback, for large numbers: lists and reads, without moto.
+"""An S3 server on loopback with very many generated objects, which clients can list and read.
 
-moto needs a second of CPU time for each list of 300,000 objects. This server computes what it
-answers from the number of an image, keeps only keys in memory, and checks no signature. It stores
-what is written below `entrepot/`.
+moto needs a second of CPU time for each list of 300,000 objects. This server keeps only keys in
+memory, computes an object's content from the number of its image, and checks no signature. Clients
+can write objects below `entrepot/` only.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _TIME = "2026-01-02T03:04:05.000Z"
 
 
 class GeneratedBucket:
-    """A bucket with *images* proxied images of nine blobs each; `requests` counts by kind."""
+    """A bucket with *images* proxied images of nine blobs each.
+
+    `requests` has the number of requests of each kind: lists, and the method with the first folder.
+    """
 
     def __init__(self, images: int) -> None:
         self.images = images
@@ -101,7 +104,7 @@ class GeneratedBucket:
         return b"quay.io" if key.startswith(layout.ORIGINS) else bytes(100)
 
     def store(self, key: str, content: bytes) -> None:
-        """Store an object of the appliance itself."""
+        """Store an object that the appliance writes for its own state, below `entrepot/`."""
         assert key.startswith(layout.OWN)
         self._written[key] = content
 

@@ -1,4 +1,4 @@
-"""Opens the storage driver `s3` on the strict S3 server, for an appliance that owns the bucket."""
+"""Opens the storage driver `s3` on the test server S3Front; the appliance owns the bucket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parameters(front: S3Front, state: Path, **others: object) -> Parameters:
 
 
 def configured(front: S3Front, **others: object) -> dict[str, object]:
-    """Return the keys of `storage.s3` that an operator writes for *front*; *others* are further."""
+    """Return the keys of `storage.s3` that an operator writes for *front*, and *others*."""
     return {
         "accesskey": front.account.key,
         "secretkey": front.account.secret,
@@ -59,7 +59,7 @@ def keys_of(url: str, bucket: str, account: Account, state: Path) -> dict[str, o
 def owned(
     front: S3Front, state: Path, clock: Callable[[], float] = time.time, **others: object
 ) -> BucketParts:
-    """Return the driver's parts for a bucket of which this appliance takes the ownership."""
+    """Take the ownership of the bucket for an appliance, and return the driver's parts."""
     state.mkdir(parents=True, exist_ok=True)
     parts = parts_of("s3", parameters(front, state, **others), clock)
     assert parts.claim().renew()
@@ -75,6 +75,6 @@ class Held:
 
 
 def always_owned(front: S3Front, state: Path, **others: object) -> ObjectStorage:
-    """Return a storage on an empty bucket, without the object in which ownership is stored."""
+    """Return a storage on an empty bucket that counts as owned; no object names the owner."""
     parts = parts_of("s3", parameters(front, state, **others), time.time)
     return ObjectStorage(parts.client, parts.journal, Held())

@@ -72,7 +72,7 @@ def test_no_class_name_has_two_meanings() -> None:
     places: dict[str, list[str]] = {}
     for path in _FILES:
         if path.relative_to(_ROOT).parts[0] == "bench":
-            continue  # programs of their own, which the product does not import
+            continue  # bench has programs that the product does not import
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places.setdefault(node.name, []).append(str(path.relative_to(_ROOT)))

@@ -62,7 +62,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _unprotected(body: list[ast.stmt]) -> Iterator[int]:
-    """Yield the lines of releases in a `finally` before which another statement can fail."""
+    """Yield the lines of the releases in a `finally` that an earlier, failing statement skips."""
     has_called = False
     for statement in body:
         releases = isinstance(statement, ast.Expr) and _is_release(statement.value)
@@ -108,7 +108,7 @@ def test_a_lock_is_taken_in_a_with_statement() -> None:
     lost = [
         f"{path}:{line} {name}"
         for path, tree in _TREES.items()
-        # locks.py defines the functions with which the others take locks
+        # locks.py defines the functions with which the other modules take locks
         if path.name != "locks.py"
         for function in _functions(tree)
         for name, line in _taken(function)
@@ -131,7 +131,7 @@ def test_a_release_does_not_wait_for_other_cleanup() -> None:
 
 
 def test_the_rules_detect_violations() -> None:
-    """These rules find a lock whose release is skipped if a removal fails, so they can fail."""
+    """The checks above find a lock whose release is skipped when a removal fails."""
     tree = ast.parse(
         "def f():\n"
         "    held = lock(path, 1)\n"

@@ -50,7 +50,7 @@ def lines() -> set[str]:
     ],
 )
 def test_each_kind_of_fault_is_made(lines: set[str], line: str) -> None:
-    """Each kind of fault changes the code that it is made for."""
+    """The mutants of a module contain a fault of each kind."""
     assert line in lines
 
 

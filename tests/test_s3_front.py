@@ -126,7 +126,7 @@ def test_requests_are_counted_by_method_and_key(s3: S3Front) -> None:
 
 
 def test_each_fault_is_seen_by_the_client(s3: S3Front) -> None:
-    """The client sees each kind of fault for as many requests as the test has said."""
+    """The client sees each kind of fault for as many requests as the test has set."""
     client = _client(s3)
     client.put("key", bytes(200_000))
     for fault in (SlowDown(), WrongRegion("eu-north-1"), CutBody(1000)):
@@ -137,7 +137,7 @@ def test_each_fault_is_seen_by_the_client(s3: S3Front) -> None:
 
 
 def test_a_request_whose_answer_is_lost_was_applied(s3: S3Front) -> None:
-    """A request whose answer is lost was applied, although its client sees a broken connection."""
+    """A request with the fault `LoseAnswer` is applied, although its client gets no response."""
     client = _client(s3)
     s3.fault("PUT", "key", LoseAnswer(), times=1)
 
@@ -148,7 +148,7 @@ def test_a_request_whose_answer_is_lost_was_applied(s3: S3Front) -> None:
 
 
 def test_a_removal_can_be_applied_late(s3: S3Front) -> None:
-    """A deletion can be applied late, and then deletes an object that was written after it."""
+    """With the fault `ApplyLater` a deletion can delete an object that was written after it."""
     client = _client(s3)
     client.put("key", b"old")
     late = ApplyLater(threading.Event())
@@ -164,7 +164,7 @@ def test_a_removal_can_be_applied_late(s3: S3Front) -> None:
 
 
 def test_a_stalled_answer_comes_in_the_end(s3: S3Front) -> None:
-    """A stalled answer arrives when the test permits it, and is the usual answer."""
+    """With the fault `Stall` the usual response arrives once the test sets an event."""
     client = _client(s3)
     client.put("key", b"content")
     until = threading.Event()

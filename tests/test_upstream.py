@@ -100,7 +100,7 @@ def test_a_cut_body_ends_early_and_is_counted(
 
 
 def test_a_held_body_waits_for_its_event(upstream: FakeUpstream, http: urllib3.PoolManager) -> None:
-    """A body with the fault `hold` stops after `hold_after` bytes until the event is set."""
+    """A body with the fault `hold` pauses after `hold_after` bytes until the event is set."""
     gate = threading.Event()
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', b'x' * 500)}"
     upstream.misbehave("/blobs/", hold=gate, hold_after=200, chunked=True)

@@ -1,7 +1,7 @@
 """Runs a command, then prints the CPU time and the elapsed time of all its processes.
 
 `python -m tests.timed PROGRAM ARGUMENT...` exits with the command's code. The CPU times of two runs
-can be compared even on a busy machine, the elapsed times cannot.
+can be compared even on a busy machine; the elapsed times cannot.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # from prctl(2)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the command *argv*; return its exit code, or 128 plus the signal that ended it."""
+    """Run the command *argv*; return its exit code, or 128 plus the signal that killed it."""
     _adopt_orphans()
     begun = time.monotonic()
     ended = _ended(os.spawnvp(os.P_NOWAIT, argv[0], list(argv)))
@@ -32,16 +32,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _adopt_orphans() -> None:
-    """Become the parent of descendants whose parent has ended, so that their CPU time counts."""
+    """Become the parent of descendants whose parent has exited, so that their CPU time counts."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _ended(pid: int) -> int:
-    """Wait until the command ends; return its exit code.
+    """Wait until the command exits; return its exit code.
 
-    Other children that end before the command are reaped too.
+    Other children that exit before the command are reaped too.
     """
-    # Ctrl-C signals the command as well, and this program still prints the summary
+    # Ctrl-C sends SIGINT to the command as well; this program ignores the signal to print the
+    # summary.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         found, status = os.waitpid(-1, 0)
@@ -51,7 +52,7 @@ def _ended(pid: int) -> int:
 
 
 def _reap_others() -> None:
-    """Reap the processes that end within a second after the command, such as its daemons."""
+    """Reap the processes that exit within a second after the command, such as its daemons."""
     deadline = time.monotonic() + 1
     with suppress(ChildProcessError):
         while time.monotonic() < deadline:

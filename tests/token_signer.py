@@ -34,7 +34,7 @@ _CURVES: Final[Mapping[str, Callable[[], ec.EllipticCurve]]] = {
 
 @lru_cache(32)
 def signer(algorithm: str, name: str = "one") -> Signer:
-    """Return a signer with this algorithm; another *name* means another key."""
+    """Return a signer with this algorithm; each *name* has its own key."""
     return Signer(_key("RSA" if algorithm[0] in "RP" else algorithm, name), algorithm)
 
 

@@ -94,7 +94,7 @@ class FakeUpstream:
         return digest
 
     def add_manifest(self, name: str, reference: str, body: bytes, media_type: str) -> Digest:
-        """Add a manifest by its digest; unless *reference* is a digest, move that tag to it."""
+        """Add a manifest; if *reference* is a tag, move the tag to this manifest."""
         digest = Digest.of(body)
         repository = self._repository(name)
         repository.manifests[str(digest)] = (body, media_type)

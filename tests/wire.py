@@ -133,7 +133,7 @@ class HttpServer:
 
 
 class _Listener(ThreadingHTTPServer):
-    """The listening socket of the server; it keeps all connections, to shut them down."""
+    """The listening socket of the server; it lists all connections, so that a stop can end them."""
 
     request_queue_size = 128
     daemon_threads = True
@@ -156,13 +156,13 @@ class _Listener(ThreadingHTTPServer):
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Keep a new connection before its thread starts."""
+        """Record a new connection before its thread starts."""
         self.connections.add(request)
         self.owner.accepted += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
-        """Forget a connection whose thread has ended."""
+        """Remove a connection whose thread has ended from the list."""
         self.connections.discard(request)
         super().shutdown_request(request)
 
@@ -197,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Log nothing, because the fake upstream keeps its requests."""
+        """Log nothing, because the fake upstream records its requests."""
 
     def _seen(self) -> Seen:
         target = urlsplit(self.path)
@@ -258,7 +258,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _pieces(length: int, rate: float | None, stops: list[int]) -> list[tuple[int, int]]:
-    """Return the pieces (start, stop) in which a body is sent: 50 a second at *rate*.
+    """Return the pieces (start, stop) in which a body is sent: 50 pieces a second at *rate*.
 
     A piece also ends at each of *stops*.
     """

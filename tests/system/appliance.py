@@ -1,4 +1,4 @@
-"""A complete appliance, started as users start it: `entrepot serve` with its own data directory."""
+"""Starts a complete appliance as users do: `entrepot serve` with its own data directory."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class Setup:
     """The configuration with which a test starts an appliance.
 
     `upstreams` and `settings` become parts of the YAML file; `environment` has variables. `data` is
-    the data directory (None: a new one). With `tls`, clients use TLS. `files` is the limit of open
-    files (`ulimit -n`, soft and hard), if it is not that of the tests.
+    the data directory (None: a new one). With `tls`, clients use TLS. `files` is the appliance's
+    limit of open files (`ulimit -n`, soft and hard); with None the appliance has the limit of the
+    test run.
     """
 
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -108,7 +109,7 @@ class Appliance:
         return self._process
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send the signal *number* to the appliance, wait for its end, and return its exit code.
+        """Send the signal *number* to the appliance, wait until it exits, and return its exit code.
 
         Assert that it left no process and no socket behind.
         """
@@ -117,7 +118,7 @@ class Appliance:
         return self.ended()
 
     def ended(self, *, within: float = _STOPS_WITHIN) -> int:
-        """Wait up to *within* s for the appliance's end, and return its exit code.
+        """Wait up to *within* s until the appliance exits, and return its exit code.
 
         Assert that it left no process and no socket behind.
         """

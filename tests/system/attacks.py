@@ -23,7 +23,7 @@ from tests.system.http_client import HttpClient, basic
 
 @dataclass(slots=True)
 class Honest:
-    """A client that requests *paths* in turn, and records failures and times of the responses."""
+    """A client that requests *paths* one by one, and records failures and response times (s)."""
 
     http: HttpClient
     paths: tuple[str, ...]
@@ -71,7 +71,10 @@ def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") ->
 
 @contextmanager
 def readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
-    """Request a blob on many connections, and read all that comes, for a comparison."""
+    """Request a blob on many connections, and read all bytes as they arrive.
+
+    Tests compare the effect of these connections with that of `slow_readers`.
+    """
     with ExitStack() as stack:
         opened = connections(appliance, many, stack)
         for each in opened:
@@ -142,7 +145,7 @@ def flood(
         while not ended.is_set():
             with suppress(OSError, IndexError, ValueError):
                 raw = appliance.http.raw(requests(next(numbers)))
-                # a response that was cut off has no status
+                # A response that was cut off has no status, and is not counted.
                 answers.append(int(raw.split(b" ", 2)[1]))
 
     senders = [threading.Thread(target=send, daemon=True) for _ in range(threads)]
@@ -158,7 +161,7 @@ def flood(
 
 @contextmanager
 def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[list[int]]:
-    """Send *request* again and again without waiting; yield the numbers of the received bytes."""
+    """Send *request* continuously without waiting; yield the sizes in bytes of received pieces."""
     ended, answers = threading.Event(), list[int]()
 
     def send() -> None:

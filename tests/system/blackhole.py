@@ -1,4 +1,4 @@
-"""A port of loopback that neither accepts nor refuses connections, as its queue is full."""
+"""A port of loopback that neither accepts nor refuses connections, because its queue is full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ENOUGH = 8  # Linux accepts one or two connections more than the backlog of a l
 
 
 class BlackHole:
-    """A URL whose host neither accepts nor refuses a connection, as behind a firewall."""
+    """A URL whose host neither accepts nor refuses a connection, as if a firewall dropped it."""
 
     def __init__(self) -> None:
         self._listener = socket.socket()

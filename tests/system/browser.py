@@ -58,7 +58,7 @@ class PageServer:
         pages, reports = self.pages, self.reports
 
         class Handler(BaseHTTPRequestHandler):
-            """Sends the pages of the test to the browser, and keeps the results that they POST."""
+            """Sends the test's pages to the browser, and stores the results that they POST."""
 
             def do_GET(self) -> None:
                 page = pages.get(self.path)

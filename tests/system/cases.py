@@ -1,4 +1,4 @@
-"""Upstreams that belong to one test each: a failure opens the circuit breaker of its upstream."""
+"""Gives each test its own upstream, because a failure opens the upstream's circuit breaker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = 512 * KB
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An upstream that only one test uses, although the appliance of many tests has it."""
+    """An upstream of a shared appliance; only one test uses this upstream."""
 
     appliance: Appliance
     fake: FakeUpstream
@@ -29,7 +29,7 @@ class Case:
 
     @property
     def seed(self) -> int:
-        """Return a seed for content that no other upstream has, so none of it is stored yet."""
+        """Return a seed for content that only this upstream has, and that is not stored yet."""
         return zlib.crc32(self.host.encode())
 
     def put(self) -> Image:

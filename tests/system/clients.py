@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tests.system import processes
 
-# the file that CONTAINERS_CONF names: two defaults of Debian's podman fail in a container that may
-# not raise limits
+# CONTAINERS_CONF names a file with this text. It replaces two defaults of Debian's podman that fail
+# in a container without the right to raise limits.
 ENGINE = """\
 [containers]
 default_ulimits = ["nofile=16384:16384", "nproc=16384:16384"]

@@ -22,8 +22,8 @@ from tests.system.registries import Registry
 from tests.upstream import FakeUpstream
 
 _PODMAN = ("test_image", "test_play_kube")
-"""The files with these prefixes use the fixture `podman`, which one pytest process may have."""
-_MUCH = 4000  # this many characters of an appliance's log are in a report
+"""Files with these prefixes use the fixture `podman`, which only one pytest process can have."""
+_MUCH = 4000  # characters of an appliance's log in the report of a failed test
 _LONGEST = (
     "test_image",
     "test_attacks",
@@ -55,7 +55,7 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Distribute the tests by file, so that the appliance that a file shares is started once."""
-    # else pytest-xdist would start the file with most tests first
+    # Otherwise pytest-xdist would sort the files by their number of tests, and ignore _LONGEST.
     config.option.loadscopereorder = False
     return _ByFile(config, log)
 
@@ -68,7 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark each test of this folder as a system test, which `make check` leaves out."""
+    """Mark each test of this folder as a system test, which `make check` does not run."""
     item.add_marker(pytest.mark.system)
     uses_podman = "podman" in getattr(item, "fixturenames", ())
     assert not uses_podman or item.path.name.startswith(_PODMAN), "its file needs a name of _PODMAN"
@@ -89,8 +89,8 @@ def pytest_runtest_makereport(
 
 @pytest.fixture
 def clients() -> Iterator[Clients]:
-    """Return the clients of one user, which has no images and no logins yet."""
-    # short, because podman allows a path of 50 characters
+    """Yield the clients of one user; they have no images and no logins yet."""
+    # The folder's path is short, because podman allows at most 50 characters.
     folder = Path(tempfile.mkdtemp(prefix="cl-"))
     user = Clients(folder)
     yield user
@@ -110,7 +110,7 @@ def podman() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def image(podman: Engine) -> str:
-    """Return the container image, built by `make image` without a registry."""
+    """Build the container image with `make image`, which needs no registry; return its name."""
     return podman.build("trixie")
 
 
@@ -129,7 +129,7 @@ def fake() -> Iterator[FakeUpstream]:
 
 @pytest.fixture(scope="session")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """Run a docker-registry without authentication, which no test stops."""
+    """Run a docker-registry without authentication for all tests; no test stops it."""
     with Registry(tmp_path_factory.mktemp("public")) as registry:
         yield registry
 

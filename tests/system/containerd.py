@@ -59,7 +59,7 @@ class Containerd:
         return self._ctr("--version").stdout.split()[-1]
 
     def configure(self, tree: Path) -> None:
-        """Use the hosts.toml files below *tree*, as the setting `config_path` would."""
+        """Use the hosts.toml files below *tree*, as with the setting `config_path`."""
         self._hosts = tree / "etc" / "containerd" / "certs.d"
 
     def pull(self, image: str) -> set[str]:
@@ -82,7 +82,7 @@ class Containerd:
             done = self._ctr("images", "rm", "--sync", *names)
             assert done.returncode == 0, done.stderr
         left = self._ctr("content", "ls", "--quiet").stdout.split()
-        if left:  # the content of failed pulls is left
+        if left:  # content of failed pulls, which belongs to no image
             self._ctr("content", "rm", *left)
 
     def _answers(self) -> bool:

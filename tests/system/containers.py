@@ -1,7 +1,8 @@
-"""podman as an operator uses it, with an image store that stays between test runs.
+"""Runs podman as an operator does, with an image store that later test runs use again.
 
-The build needs no registry, because Debian's packages make its base image. Base and layers stay in
-the system's temporary folder, so that only the first run on a machine builds them.
+The build of the image needs no registry, because mmdebstrap makes the base image from Debian's
+packages. The base image and the layers stay in the system's temporary folder, so that only the
+first test run on a machine builds them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ NEEDED = ("podman", "mmdebstrap", "runc", "netavark", "make")
 
 _IMAGE = "localhost/entrepot-test"
 _TIMEOUT_S = 300.0
-# the build fetches packages with these variables; podman inherits no others
+# The build needs these variables to download packages; podman inherits no others.
 _INHERITED = ("PIP_CERT", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 
 Done = subprocess.CompletedProcess[str]
@@ -43,7 +44,7 @@ def missing() -> list[str]:
 
 
 class Engine:
-    """podman with its image store in *folder*, whose path may have 50 characters."""
+    """podman with its image store in *folder*, whose path has at most 50 characters."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,7 +53,7 @@ class Engine:
 
     @property
     def words(self) -> list[str]:
-        """Return the command line of this podman, for callers that start podman themselves."""
+        """Return the first words of this podman's command line, for callers that start podman."""
         stores = (f"--root={self._folder}/root", f"--runroot={self._folder}/run")
         return ["podman", *stores, f"--tmpdir={self._folder}/tmp"]
 
@@ -63,7 +64,7 @@ class Engine:
         return processes.clean_environment(passed | own)
 
     def run(self, words: Sequence[str], cwd: Path | None = None) -> Done:
-        """Run a program with this podman's environment; the program may fail."""
+        """Run a program with this podman's environment; return its result even if it fails."""
         return subprocess.run(
             list(words),
             cwd=cwd,
@@ -106,9 +107,10 @@ class Engine:
             subprocess.run(["umount", str(overlay)], check=False)
 
     def _base(self, suite: str) -> str:
-        """Return the name of the base image of Debian *suite*, which is built if it does not exist.
+        """Return the name of the base image of Debian *suite*; build it if it does not exist.
 
-        The file of the base has a hash of the command that made it in its name.
+        The name of the image's tar file contains a hash of the command that made it, so a changed
+        command makes a new file.
         """
         command = ["mmdebstrap", "--variant=minbase", "--mode=root", suite]
         made = hashlib.sha256(" ".join(command).encode()).hexdigest()[:12]
@@ -127,7 +129,7 @@ class Engine:
 
 @contextmanager
 def engine() -> Iterator[Engine]:
-    """Return podman for the tests; two test runs on one machine wait for each other."""
+    """Yield podman for the tests; a second test run on this machine waits until the first ends."""
     folder = Path(tempfile.gettempdir()) / f"entrepot-tests-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     with (folder / "lock").open("w") as lock:
@@ -141,7 +143,7 @@ def engine() -> Iterator[Engine]:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A container that ended: its exit code, and all its output."""
+    """A container that has exited: its exit code, and all its output."""
 
     code: int
     output: str
@@ -205,7 +207,7 @@ class Container:
 def running(
     podman: Engine, image: str, *options: str, cwd: Path | None = None
 ) -> Iterator[Container]:
-    """Run *image* in the background until the end of the `with` block, once it serves."""
+    """Run *image* in the background during the `with` block, which begins once the image serves."""
     container = Container(podman, f"test-{uuid.uuid4().hex[:12]}")
     try:
         podman.podman("run", "--detach", f"--name={container.name}", *options, image, cwd=cwd)
@@ -216,9 +218,9 @@ def running(
 
 
 def run_to_end(podman: Engine, image: str, *options: str, cwd: Path | None = None) -> Ended:
-    """Run *image* in the foreground until it ends."""
+    """Run *image* in the foreground until it exits; return its exit code and output."""
     done = podman.try_podman("run", "--rm", *options, image, cwd=cwd)
-    # messages of podman about a machine without systemd
+    # podman prints lines with these words on a machine without systemd; they are left out.
     noise = ("healthcheck", "systemd")
     lines = [each for each in done.stderr.splitlines() if not any(word in each for word in noise)]
     return Ended(done.returncode, done.stdout + "\n".join(lines))

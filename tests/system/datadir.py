@@ -18,7 +18,7 @@ _EVERY = 0.05
 def size(root: Path) -> int:
     """Return the sum of the sizes of all files below *root*, in bytes.
 
-    A file that is renamed during the walk may be found twice, and counts once.
+    The walk can find a file twice if the file is renamed meanwhile; such a file counts once.
     """
     return sum({status.st_ino: status.st_size for _, status in _walk(str(root))}.values())
 
@@ -62,7 +62,7 @@ def access_lines(state: Path) -> list[AccessLine]:
 
 
 def spool_files(state: Path) -> list[Path]:
-    """Return the spool files of unfinished downloads, without the files of their sizes."""
+    """Return the spool files of unfinished downloads, without the `.size` files beside them."""
     spool = state / "spool"
     return [path for path in spool.glob("sha*-*") if path.suffix != ".size"]
 

@@ -1,4 +1,7 @@
-"""dockerd in a network namespace, controlled by its API, without docker0 and firewall rules."""
+"""Runs dockerd in a network namespace, without the bridge docker0 and firewall rules.
+
+The tests control dockerd through its API.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,8 @@ class Dockerd:
     """A dockerd that `configure` starts; it can connect only to the ports in *ways*.
 
     *ways* maps ports of the namespace's loopback to ports of the machine's loopback. dockerd
-    resolves the host names *names* to loopback, and trusts the CA *ca* beside the authorities in
-    its configuration. *folder* must have a short path, because sockets are below it.
+    resolves the host names *names* to loopback, and trusts the CA *ca* in addition to the
+    authorities in its configuration. *folder* must have a short path, because sockets are below it.
     """
 
     reads = "docker"
@@ -114,7 +117,8 @@ class Dockerd:
     def forget(self) -> None:
         """Remove every image of dockerd."""
         for each in json.loads(self._ask("GET", "/images/json?all=1")):
-            # dockerd removes a parent image together with its child
+            # dockerd removes a parent image together with its child, so this image may be gone
+            # already.
             with suppress(PullFailed):
                 self._ask("DELETE", f"/images/{each['Id']}?force=1")
 

@@ -24,10 +24,13 @@ SMALL: Final = {
     "CLEANER_RUNEVERY_TIME": "1s",
     "ENTREPOT_WORKERS": "2",
 }
-"""With these variables an eviction begins soon after the clients of `check_eviction`."""
+"""With these variables an eviction begins soon after the pulls of `check_eviction`."""
 
 SHORT: Final = {"expiry": "10s"}
-"""With this section `storage.redirect`, blobs that were redirected can be evicted soon."""
+"""A section `storage.redirect` with which redirect URLs expire after 10 s.
+
+An eviction waits for the end of this time, so that clients can still use the URLs.
+"""
 
 _CHUNKS: Final = 3
 _IMAGES: Final = 15
@@ -38,7 +41,7 @@ Check = Callable[[Appliance, FakeUpstream], None]
 
 
 def check_pull(appliance: Appliance, fake: FakeUpstream) -> None:
-    """A second pull of an image sends no request to the upstream, whichever worker gets it."""
+    """After the first pull of an image, no worker sends an upstream request for later pulls."""
     fake.put_image("pull", "v1", of_size(2 * MB, 500))
     first = pull(appliance.http, "one.test/pull", "v1")
     fake.forget()
@@ -49,7 +52,7 @@ def check_pull(appliance: Appliance, fake: FakeUpstream) -> None:
 
 
 def check_ranges(appliance: Appliance, fake: FakeUpstream) -> None:
-    """A range, the last bytes, and an impossible range of a stored blob."""
+    """The middle and the end of a stored blob get 206; a range past its end gets 416."""
     made = fake.put_image("range", "v1", of_size(2 * MB, 510))
     pull(appliance.http, "one.test/range", "v1")
     content = made.layers[0]
@@ -67,7 +70,7 @@ def check_ranges(appliance: Appliance, fake: FakeUpstream) -> None:
 
 
 def check_push(appliance: Appliance, _: FakeUpstream) -> None:
-    """A push in chunks, in one request and by a mount works; the image is listed and pulled."""
+    """Blobs are pushed in chunks, in one request and by a mount; then the image can be pulled."""
     made = of_size(MB, 520)
     layer = made.layers[0]
     where = begin(appliance.http, "team/push")
@@ -90,7 +93,7 @@ def check_push(appliance: Appliance, _: FakeUpstream) -> None:
 
 
 def check_delete(appliance: Appliance, _: FakeUpstream) -> None:
-    """A deleted tag, manifest or blob is 404; another repository keeps what it shared."""
+    """A deleted tag, manifest or blob gets 404; other repositories keep the same content."""
     made = of_size(100 * KB, 530)
     push_soon(appliance.http, "team/kept", "v1", made)
     push_soon(appliance.http, "team/delete", "v1", made)
@@ -116,7 +119,7 @@ def check_delete(appliance: Appliance, _: FakeUpstream) -> None:
 
 
 def check_referrers(appliance: Appliance, _: FakeUpstream) -> None:
-    """A signature that was pushed for an image is listed until it is deleted."""
+    """The list of an image's referrers has a pushed signature until the signature is deleted."""
     subject = of_size(50 * KB, 540)
     push_soon(appliance.http, "team/signed", "v1", subject)
     signature = {
@@ -151,7 +154,10 @@ def check_referrers(appliance: Appliance, _: FakeUpstream) -> None:
 
 
 def check_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
-    """If clients pull more than the limit, the first image is evicted, and can be fetched again."""
+    """If clients pull more bytes than the cap, the cleaner evicts the first image.
+
+    The appliance fetches that image again when a client pulls it.
+    """
     made = [
         fake.put_image("evict", f"v{n}", image([filler(4 * MB, 550 + n)])) for n in range(_IMAGES)
     ]

@@ -10,7 +10,10 @@ from typing import Any, Literal
 Outcome = Literal["mirror", "origin", "both", "fails"]
 
 VERSIONS = {"podman": "4.3.1", "containerd": "1.6.20", "dockerd": "20.10.24"}
-"""The versions of Debian 12, with which the table was measured; dockerd uses its older store."""
+"""The client versions of Debian 12, with which the table was measured.
+
+dockerd used its own image store, not that of containerd.
+"""
 
 LAYER = "LAYER"
 """Stands for the digest of the image's layer in the rules of a row."""
@@ -49,7 +52,7 @@ class Row:
     did: Mapping[str, Did]
 
     def markdown(self) -> str:
-        """Return the row as the table in docs/clients.md has it."""
+        """Return the row in Markdown, as in the table of docs/clients.md."""
         return f"| {self.failure} | {' | '.join(str(self.did[name]) for name in VERSIONS)} |"
 
 

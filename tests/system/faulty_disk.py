@@ -1,8 +1,8 @@
 """A disk that fails on demand, as the storage and lock modules of one appliance see it.
 
-Each Python process with the environment of the disk loads a `sitecustomize` module, which wraps
-system calls. While the control file names a call or `*`, that call fails with the given error if
-one of those modules made it.
+A Python process with this disk's environment variables loads a `sitecustomize` module, which wraps
+system calls. The control file names an error and a call (`*`: every call). While it does, the named
+call fails with this error if one of those modules made it.
 """
 
 from __future__ import annotations

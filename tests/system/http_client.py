@@ -55,11 +55,11 @@ class HttpClient:
         return f"{self.host}:{self.port}"
 
     def get(self, path: str, **headers: str) -> Response:
-        """Send a GET; `_` in a header's name becomes a dash."""
+        """Send a GET; `_` in a header's name is sent as a dash."""
         return self.request("GET", path, headers=_dashed(headers))
 
     def head(self, path: str, **headers: str) -> Response:
-        """Send a HEAD; `_` in a header's name becomes a dash."""
+        """Send a HEAD; `_` in a header's name is sent as a dash."""
         return self.request("HEAD", path, headers=_dashed(headers))
 
     def request(
@@ -138,7 +138,10 @@ def listens(port: int) -> bool:
 
 
 def _all_of(wire: socket.socket) -> bytes:
-    """Read until the server closes the connection, or resets it as it has unread bytes."""
+    """Read until the server closes or resets the connection.
+
+    The kernel resets a connection that a server closes with unread bytes.
+    """
     received = b""
     with suppress(ConnectionResetError):
         while piece := wire.recv(65536):

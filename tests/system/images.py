@@ -11,7 +11,7 @@ MB = 1024 * KB
 
 
 def of_size(size: int, seed: int, *, shared: bytes | None = None, family: Family = "oci") -> Image:
-    """Return an image whose own layer has a little over *size* bytes, above the *shared* layer."""
+    """Return an image with a layer of slightly over *size* bytes on top of the layer *shared*."""
     own = layer({f"own-{seed}": filler(size, seed)})
     return image([own] if shared is None else [shared, own], family)
 

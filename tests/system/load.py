@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Load:
-    """Threads that call *run* with their number again and again until the `with` block ends."""
+    """Threads that call *run* repeatedly, each with its number, until the `with` block ends."""
 
     def __init__(self, clients: int, run: Callable[[int], None]) -> None:
         self.ended = threading.Event()
@@ -27,7 +27,7 @@ class Load:
             assert not thread.is_alive(), "a request hangs"
 
     def pause(self) -> None:
-        """Wait 20 ms before the next request: a program may be dead or not ready at the moment."""
+        """Wait 20 ms before the next request, because a killed program may not be ready yet."""
         self.ended.wait(0.02)
 
     def _repeat(self, number: int) -> None:

@@ -24,7 +24,7 @@ HARDENED = (
 
 
 class Mounts:
-    """The mounted files as in the README: root owns all of them, and alone reads the secrets."""
+    """The files that the README mounts: root owns all, and only root can read the secrets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -71,7 +71,7 @@ class Mounts:
 def as_printed() -> tuple[list[str], int]:
     """Return the options of the README's command with TLS and passwords, and the port for clients.
 
-    The test replaces name, image and host port of the command; all else is as printed.
+    The test replaces name, image and host port of the command; everything else is as printed.
     """
     text = README.read_text().replace("\\\n", " ")
     lines = (line.strip() for line in text.splitlines())

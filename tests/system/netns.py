@@ -1,4 +1,4 @@
-"""A network namespace for a daemon that leaves bridges and firewall rules behind."""
+"""Runs a daemon in a network namespace, because it leaves bridges and firewall rules behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PIECE = 65536
 
 
 def inside(places: Mapping[Path, str], argv: list[str]) -> list[str]:
-    """Return *argv* with a prefix: it runs without a network, and *places* are bind-mounted."""
+    """Return *argv* with a prefix that runs it without a network and bind-mounts *places*."""
     mounts = [shlex.join(["mount", "--bind", str(here), there]) for here, there in places.items()]
     script = " && ".join([*mounts, f"exec {shlex.join(argv)}"])
     return ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c", script]
@@ -48,7 +48,7 @@ class Ways:
 
     def __exit__(self, *_: object) -> None:
         for each in self._listeners:
-            with suppress(OSError):  # this connection wakes the thread that accepts
+            with suppress(OSError):  # the shutdown wakes the thread that waits in accept
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
 
@@ -63,7 +63,7 @@ class Ways:
 
 
 def _within(namespace: Path, act: Callable[[], T]) -> T:
-    """Call *act* inside a network namespace, in which the sockets that it creates remain."""
+    """Call *act* inside a network namespace; the sockets that it creates stay there."""
     done: list[T] = []
 
     def enter_and_act() -> None:

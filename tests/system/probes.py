@@ -1,4 +1,4 @@
-"""Responses of docker distribution and of the appliance, compared for one configuration."""
+"""Compares the responses of docker distribution and the appliance to one configuration."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Site:
     prefix: str = ""
 
     def push(self, name: str, tag: str, image: Image) -> None:
-        """Push *image*; the registry's Locations may be absolute or relative URLs."""
+        """Push *image*; the Location headers of the registry can be absolute or relative URLs."""
         for blob in image.blobs:
             begun = self.http.request("POST", f"{self.prefix}/v2/{name}/blobs/uploads/")
             assert begun.status == 202, begun
@@ -68,7 +68,7 @@ class Probe:
 
     @property
     def name(self) -> str:
-        """Return the request in the words of docs/migration.md."""
+        """Return the request in the form in which docs/migration.md lists it."""
         path = _DIGEST.sub("DIGEST", self.path.replace("team/app", "NAME")).replace("//", "/")
         who = " without a password" if self.anonymous else ""
         sent = "".join(f", {each}" for each in self.headers if each != "Accept")
@@ -84,7 +84,7 @@ class Probe:
 
 
 def _response(http: HttpClient, method: str, path: str, headers: Mapping[str, str]) -> Response:
-    """Send a request; a header that the response repeats has all values (RFC 9110, 5.3)."""
+    """Send a request; join the values of a header that the response repeats (RFC 9110, 5.3)."""
     with http.open(method, path, headers=headers) as received:
         found: dict[str, str] = {}
         for name, value in received.getheaders():
@@ -144,7 +144,7 @@ class Configuration:
 
 @contextmanager
 def theirs(configuration: Configuration, site: Site) -> Iterator[None]:
-    """Run docker distribution, Debian's docker-registry, with *configuration*."""
+    """Run Debian's docker-registry (docker distribution) with *configuration*."""
     with (configuration.folder / "log").open("ab") as log:
         process = subprocess.Popen(
             ["docker-registry", "serve", str(configuration.file)],

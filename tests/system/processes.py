@@ -22,7 +22,7 @@ class Process:
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables *extra*, and those of the test run that configure no program."""
+    """Return the variables *extra*, with the few of the test run that every program needs."""
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {**kept, **extra}
 
@@ -33,7 +33,7 @@ def marked(mark: str) -> list[Process]:
 
 
 def flock_holder(path: Path) -> int | None:
-    """Return the id of the process with an exclusive lock on *path*: the writer of a download."""
+    """Return the id of the process that has an exclusive lock on *path*, or None."""
     try:
         inode = path.stat().st_ino
     except FileNotFoundError:

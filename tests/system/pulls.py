@@ -34,7 +34,7 @@ def pull_manifest(http: HttpClient, name: str, reference: object) -> Response:
 
 
 def get_blob(http: HttpClient, name: str, digest: Digest, **headers: str) -> Response:
-    """GET a blob; follow a redirect, and ask the appliance again if the redirect leads nowhere.
+    """GET a blob and follow a redirect; if that fails, send the request to the appliance again.
 
     Docker, podman and containerd follow redirects, and repeat a request that failed.
     """

@@ -54,7 +54,7 @@ def push(http: HttpClient, name: str, reference: object, image: Image) -> bool:
 
 
 def push_soon(http: HttpClient, name: str, reference: object, image: Image) -> None:
-    """Push an image; repeat that while the registry has no space or its storage fails.
+    """Push an image; repeat the push while the registry has no space or its storage fails.
 
     Docker, podman and containerd repeat a request that gets 503.
     """

@@ -29,8 +29,8 @@ _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.1" (?P<statu
 class Registry:
     """A docker-registry, which a test can stop, and start again on the same port.
 
-    *storage* is its data directory; *settings* are merged into its configuration. With *tokens*,
-    clients that push get their token from that token server.
+    *storage* is its data directory; *settings* are merged into its configuration. With *tokens*, a
+    push uses a token of that token server.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Registry:
         return [(each["method"], each["target"], int(each["status"])) for each in found]
 
     def push(self, repository: str, tag: str, image: Image) -> Image:
-        """Push an image to the registry."""
+        """Push an image to the registry, and return the image."""
         for blob in image.blobs:
             self._push_blob(repository, blob)
         self._put_manifest(repository, tag, image.manifest, image.media_type)
@@ -164,7 +164,7 @@ def basic_registry(folder: Path, login: str) -> Registry:
 
 
 def tls_registry(folder: Path, authority: Authority) -> Registry:
-    """Return a registry with a certificate of *authority*, whose own is in *folder*/ca.pem."""
+    """Return a registry whose certificate *authority* signed; write the CA to *folder*/ca.pem."""
     certificate, key = authority.issue().write(folder)
     context = ssl.create_default_context(cafile=str(authority.write(folder / "ca.pem")))
     tls = {"tls": {"certificate": str(certificate), "key": str(key)}}
@@ -172,7 +172,7 @@ def tls_registry(folder: Path, authority: Authority) -> Registry:
 
 
 def htpasswd(path: Path, *logins: str, cost: int = 5) -> Path:
-    """Write an htpasswd file over *path*, with a line for each user:password of *logins*."""
+    """Replace the htpasswd file *path*; write one line for each user:password of *logins*."""
     lines = []
     for login in logins:
         user, _, password = login.partition(":")

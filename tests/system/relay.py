@@ -37,7 +37,7 @@ class Relay:
 
 
 def _copy(here: socket.socket, there: socket.socket) -> None:
-    """Copy bytes from *here* to *there* until *here* ends, then end *there* for writing."""
+    """Copy bytes from *here* to *there* until *here* ends; then close *there* for writing."""
     try:
         with here.makefile("rb", buffering=0) as source, there.makefile("wb", buffering=0) as sink:
             shutil.copyfileobj(source, sink)

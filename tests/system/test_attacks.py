@@ -1,7 +1,7 @@
 """During an attack an honest client's requests succeed, and the memory of all programs is bounded.
 
-At full size each attack is compared with as many harmless requests: the honest client's p99 is at
-most three times as long, by the median of the rounds.
+In `make soak` the honest client's p99 response time during an attack is at most three times that
+during as many harmless requests (medians of the rounds).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ LARGEST = 320 * MB
 """No process may have more resident memory than this, whatever clients do (bytes)."""
 CONNECTIONS = scaled(1_560, 3_000)
 CONNECTION = 128 * KB
-"""HAProxy may use this for a connection that waits, for its two buffers (bytes)."""
+"""The memory that HAProxy may use for one waiting connection: its two buffers (bytes)."""
 TIMES = scaled(10, 150)
 ROUNDS = 3
 COST = scaled(8, 10)
@@ -118,7 +118,8 @@ def honest(appliance: Appliance, login: str | None = None) -> Honest:
 def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Attack) -> None:
     """Assert that *client* does not fail during *attack*, and that each process stays small.
 
-    At full size the client's times are compared with those during as many harmless requests.
+    In `make soak` the client's response times are compared with those during as many harmless
+    requests.
     """
     with attack(appliance):
         client.request(TIMES)
@@ -133,7 +134,7 @@ def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Atta
 
 
 def _bound(process: str) -> int:
-    """Return the bytes that *process* may have resident while `CONNECTIONS` clients attack."""
+    """Return the resident memory (bytes) that *process* may have while the clients attack."""
     in_haproxy = 96 * MB + CONNECTIONS * CONNECTION
     return max(LARGEST, in_haproxy) if process.startswith("haproxy") else LARGEST
 
@@ -166,7 +167,10 @@ def test_threads_slow_readers(opened: Appliance) -> None:
 
 
 def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> None:
-    """A blob whose length the upstream does not state arrives whole, and the connection is kept."""
+    """If an upstream states no length for a blob, the worker sends the blob to clients in chunks.
+
+    Requests of other clients still succeed afterwards.
+    """
     contents = [filler(MB + number, number) for number in range(8)]
     digests = [fake.add_blob("app", content) for content in contents]
     fake.put_image("app", "v1", of_size(200 * KB, 1))
@@ -183,9 +187,9 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
 
 
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
-    """Slow request bodies that a worker refuses do not keep out a client with a password.
+    """While clients with a wrong password send slow bodies, a client with a right one is served.
 
-    The test sends more slow bodies at once than HAProxy passes on to a worker at the same time.
+    The test sends more slow bodies at once than HAProxy forwards to a worker at the same time.
     """
     client = honest(closed, ANN)
 
@@ -200,7 +204,7 @@ def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
 
 
 def test_slots_slow_uploads(opened: Appliance) -> None:
-    """More slow uploads than HAProxy passes on at the same time keep out no pull and no push."""
+    """During more slow uploads than HAProxy forwards at a time, pulls and pushes succeed."""
     paths = [begin(opened.http, "team/slow") for _ in range(1_560)]
 
     endures(
@@ -232,7 +236,10 @@ def test_bcrypt_wrong_passwords(closed: Appliance, user: Callable[[int], str], l
 
 
 def test_inodes_unfinished_uploads(start: Start, upstream: FakeUpstream) -> None:
-    """Unfinished uploads are limited in number; refusals are counted, and pulls go on."""
+    """Above the limit of unfinished uploads a worker responds 429, and a metric counts this.
+
+    Pulls still succeed meanwhile.
+    """
     environment = {"REGISTRY_LIMITS_UPLOADS": "60", "REGISTRY_LIMITS_USERUPLOADS": "50"}
     setup = Setup({"one.test": {"url": upstream.url}}, environment=environment)
     appliance = start(setup)
@@ -266,7 +273,7 @@ def test_memory_a_false_size(opened: Appliance, upstream: FakeUpstream) -> None:
 
 
 def test_memory_a_layer_as_a_manifest(opened: Appliance, upstream: FakeUpstream) -> None:
-    """A large blob that a client requests as a manifest is not read into memory."""
+    """If a client requests a large blob as a manifest, no worker reads the blob into memory."""
     large = upstream.add_blob("app", filler(MB, 3) * scaled(64, 600))
     client = honest(opened)
     assert opened.http.get(blob_path(NAME, large)).status == 200
@@ -281,7 +288,7 @@ def test_memory_a_layer_as_a_manifest(opened: Appliance, upstream: FakeUpstream)
 
 @pytest.mark.parametrize("header", ["WWW-Authenticate", "Link"])
 def test_cpu_by_regular_expression(opened: Appliance, upstream: FakeUpstream, header: str) -> None:
-    """Headers of an upstream that are costly for regular expressions block no worker."""
+    """Upstream headers that are costly for regular expressions do not block a worker."""
     client = honest(opened)
     worst = {"WWW-Authenticate": "Bearer " + " " * 60_000, "Link": "<" * 60_000}[header]
     path = {"WWW-Authenticate": manifest_path(NAME, "none"), "Link": f"/v2/{NAME}/tags/list"}
@@ -334,7 +341,7 @@ def test_log_short_lines_stop_no_eviction(
 def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream) -> None:
     """After a flood of long URLs the cleaner still evicts.
 
-    HAProxy cuts these URLs in the log, so that its lines do not push out others.
+    HAProxy truncates these URLs in its log lines, so that they do not crowd out other lines.
     """
     uri = "/v2/" + "/" * 3_900
 
@@ -345,7 +352,7 @@ def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream
 
 def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
     """Pull more images than the cap allows, and wait until the cleaner has evicted some."""
-    first = fake.count()  # so that the images of each call are new
+    first = fake.count()  # a new number, so that each call pulls new images
     stored = list[Path]()
     for number in range(first, first + 12):
         name = f"one.test/app{number}"

@@ -1,4 +1,4 @@
-"""The appliance keeps content in a container: `storage.azure`, on Azurite."""
+"""An appliance with `storage.azure` stores its content in a container of Azurite."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.system.pushes import ALLOWED, push, push_blob, push_soon, tags
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-# npm's package of Azurite takes 190 MB, and its start 2 s
+# These tests run in `make soak` only, because Azurite's npm package takes 190 MB, and a start 2 s.
 pytestmark = pytest.mark.soak
 
 
@@ -91,7 +91,7 @@ def test_a_large_layer_is_sent_in_blocks(appliance: Appliance) -> None:
 
 
 def test_a_client_is_redirected_to_one_blob(appliance: Appliance, azurite: Azurite) -> None:
-    """The signed URL of a redirect is valid for one blob, also with a range, and no other one."""
+    """A redirect's signed URL reads one blob, also in ranges; for other blobs Azure returns 403."""
     content, other = (of_size(200 * KB, seed).layers[0] for seed in (705, 706))
     for each in (content, other):
         assert push_blob(appliance.http, "team/redirected", each).status == 201
@@ -125,7 +125,10 @@ def test_check_tries_each_request(appliance: Appliance) -> None:
 def test_content_survives_a_restart_and_a_lost_index(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """After the loss of the state directory content is served, and downloads are stored again."""
+    """After the loss of the state directory, a restarted appliance serves and stores content.
+
+    Hosted tags are still listed.
+    """
     made = of_size(200 * KB, 710)
     push_soon(appliance.http, "team/rebuilt", "v1", made)
     assert appliance.stop() == 0
@@ -149,7 +152,7 @@ def test_content_survives_a_restart_and_a_lost_index(
 def test_a_second_appliance_only_reads(
     appliance: Appliance, azurite: Azurite, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A second appliance on a container writes nothing, because the first one owns it."""
+    """A second appliance on the same container only reads, because the first one owns it."""
     made = of_size(200 * KB, 720)
     push_soon(appliance.http, "team/two", "v1", made)
     with Appliance(tmp_path / "second", _setup(azurite, upstream, tmp_path / "data")) as second:
@@ -163,7 +166,10 @@ def test_a_second_appliance_only_reads(
 def test_a_push_replaces_the_append_blob_of_docker_distribution(
     appliance: Appliance, azurite: Azurite, size: int
 ) -> None:
-    """A push replaces an append blob of docker distribution, which must be removed before."""
+    """A push replaces an append blob that docker distribution wrote.
+
+    Azure requires that the append blob is deleted first.
+    """
     content = of_size(size, 730).layers[0]
     digest = Digest.of(content)
     name = f"registry/docker/registry/v2/blobs/sha256/{digest.hex[:2]}/{digest.hex}/data"
@@ -179,9 +185,10 @@ def test_a_push_replaces_the_append_blob_of_docker_distribution(
 def test_content_that_is_set_aside_is_copied_before_it_is_removed(
     azurite: Azurite, tmp_path: Path
 ) -> None:
-    """Damaged content is set aside by a read and a write, not by Azure's copy.
+    """The driver moves damaged content with a read and a write, not with Azure's copy request.
 
-    Azure may answer a copy before it is made, and the copy fails if the source is removed then.
+    Azure can respond before it has copied the content, and the copy fails if the source is deleted
+    then.
     """
     storage = always_owned(azurite.url, tmp_path, rootdirectory="aside")
     content = of_size(12 * MB, 740).layers[0]
@@ -199,7 +206,7 @@ def test_content_that_is_set_aside_is_copied_before_it_is_removed(
 def test_a_disk_moves_to_a_container(
     azurite: Azurite, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """`entrepot migrate` copies an image with a long layer, which the new appliance serves."""
+    """`entrepot migrate` copies an image from a disk to a container; a new appliance serves it."""
     made = of_size(12 * MB, 760)
     disk = Setup({"one.test": {"url": upstream.url}}, ALLOWED)
     with Appliance(tmp_path / "disk", disk) as old:
@@ -253,10 +260,10 @@ def _assert_refused(setup: Setup, folder: Path, expected: str) -> None:
 def test_names_that_begin_with_a_slash_are_not_taken_for_an_empty_container(
     upstream: FakeUpstream, tmp_path: Path, root: str
 ) -> None:
-    """A start is refused if the container has only names with a slash at their start.
+    """If all names in a container begin with a slash, the appliance refuses to start.
 
-    Docker distribution 2 wrote such names, which the appliance cannot read; copies without the
-    slash are read.
+    Docker distribution 2 wrote such names, which the appliance cannot read. After the blobs are
+    copied to names without the slash, the appliance starts.
     """
     link = "docker/registry/v2/repositories/a/_layers/sha256/0/link"
     with Azurite(tmp_path / "azurite") as azurite:

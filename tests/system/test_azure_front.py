@@ -1,4 +1,4 @@
-"""The appliance keeps content in a container: `storage.azure`, on a small server of our own.
+"""An appliance with `storage.azure` stores its content on the stand-in for Azure (AzureFront).
 
 `test_azure.py` has more cases, on Microsoft's emulator, which only `make soak` installs.
 """
@@ -75,7 +75,7 @@ def appliance(
 def test_clients_are_served_from_a_container(
     appliance: Appliance, azure: AzureFront, upstream: FakeUpstream, check: Check
 ) -> None:
-    """Pulls, ranges, pushes and deletions work with content in Azure; every request is signed."""
+    """Pulls, ranges, pushes and deletions work with content in Azure; all requests are signed."""
     check(appliance, upstream)
 
     assert azure.refused == []
@@ -84,7 +84,10 @@ def test_clients_are_served_from_a_container(
 def test_a_container_that_refuses_requests_is_one_line(
     azure: AzureFront, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """If the container refuses requests, the start ends with code 2 and one line with a remedy."""
+    """If the container refuses requests, the appliance prints one line with a remedy.
+
+    The exit code is 2.
+    """
     setup = _setup(azure, upstream, tmp_path / "data", container="absent")
     appliance = Appliance(tmp_path / "appliance0", setup)
 

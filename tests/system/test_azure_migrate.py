@@ -1,4 +1,4 @@
-"""`entrepot migrate` from a disk to a container of Azure, to a bucket of S3, and back to a disk."""
+"""Tests `entrepot migrate` from a disk to a container of Azure, a bucket of S3, and a disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input ends the start of the appliance with one clear line and exit code 2."""
+"""With bad input the appliance prints one clear line and exits with 2 instead of starting."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ REFUSED = {
     + _CLOSE
     + b"Authorization: Basic YTpi\r\nAuthorization: Basic Yzpk\r\n\r\n",
 }
-# HAProxy refuses these bytes before it has chosen a backend
+# HAProxy refuses these bytes before it has chosen a backend, so the response has no OCI error.
 NO_HTTP = {
     "no HTTP": b"nonsense\r\n\r\n",
     "no version": b"GET /v2/\r\n\r\n",
@@ -167,7 +167,8 @@ def test_an_unusual_range_is_answered_whole_or_refused(
 ) -> None:
     """A request for several ranges gets the whole blob, exactly these ranges, or a refusal.
 
-    A client that loads blobs lazily and gets the whole blob or a refusal then asks for one range.
+    If a client that loads blobs lazily gets the whole blob or a refusal, it then requests single
+    ranges.
     """
     assert shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
 
@@ -192,7 +193,7 @@ def test_an_odd_header_breaks_nothing(
 def test_what_is_too_long_or_ambiguous_is_refused_in_our_words(
     shared: Appliance, request_: bytes
 ) -> None:
-    """HAProxy refuses a request that is too long or ambiguous with an OCI error."""
+    """To a request that is too long or ambiguous HAProxy responds with an OCI error."""
     status, body = _parsed(shared.http.raw(request_))
 
     assert 400 <= status < 500, (status, body)

@@ -1,4 +1,4 @@
-"""nginx passes requests to the unix socket of an appliance, under another path."""
+"""nginx forwards requests to an appliance that listens on a unix socket with a path prefix."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ def _nginx(folder: Path, port: int, socket: Path) -> Iterator[None]:
 def test_clients_push_and_pull_through_nginx_and_a_socket_with_a_prefix(
     clients: Clients, tmp_path: Path
 ) -> None:
-    """Through nginx, the URLs of an upload begin with `http.host`, which is the URL of nginx."""
+    """Clients push and pull through nginx.
+
+    The upload URLs that the appliance returns begin with `http.host`, which is the URL of nginx.
+    """
     with tempfile.TemporaryDirectory(prefix="ng-") as short:
         folder, port = Path(short), free_port()
         folder.chmod(0o755)

@@ -23,8 +23,8 @@ _IMAGE = of_size(KB, 940)
 _DIGEST = str(_IMAGE.digest)
 _CONFIG = str(Digest.of(_IMAGE.config))
 
-# the requests and headers of docker-registry-ui, from its src/scripts/http.js and docker-image.js
-# and its components for catalog, tag list and removal
+# This script sends the same requests and headers as docker-registry-ui (src/scripts/http.js,
+# docker-image.js, and the components for catalog, tag list and removal).
 _SCRIPT = """
 const MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json, '
     + 'application/vnd.oci.image.manifest.v1+json';
@@ -83,7 +83,8 @@ def _headers(origin: str) -> dict[str, list[str]]:
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
     """Visit pages that use an appliance with passwords and one without; return their results.
 
-    The first page has an origin that the appliances do not permit, the second the permitted one.
+    The first page has an origin that the appliances do not permit, the second page has the
+    permitted origin.
     """
     with ExitStack() as stack:
         server = stack.enter_context(PageServer())

@@ -33,7 +33,7 @@ FAVOURITE = 0
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """An appliance after more was pulled than its cap allows; `used` is the order of last uses."""
+    """An appliance after pulls of more than its cap; `used` has the image numbers by last use."""
 
     appliance: Appliance
     images: list[Image]
@@ -48,7 +48,7 @@ class Filled:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
-    """Pull images of 2.5 times the maximum size.
+    """Pull images whose sizes add up to 2.5 times the maximum size.
 
     The first image is pulled again after every second image.
     """
@@ -131,7 +131,7 @@ def test_three_clients_of_a_layer_larger_than_the_cap_all_get_it(
 def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """`CLEANER_TTL` counts from the last use of an image; pulls succeed during an eviction."""
+    """The cleaner evicts an image `CLEANER_TTL` after its last use, while other pulls succeed."""
     used = fake.put_image("app", "used", of_size(MB, 73))
     unused = fake.put_image("app", "unused", of_size(MB, 74))
     ttl = {"CLEANER_TTL": "3s", "CLEANER_RUNEVERY_TIME": "1s"}
@@ -150,10 +150,10 @@ def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
 
 
 def _pull_all(appliance: Appliance, images: list[Image]) -> list[int]:
-    """Pull every image, and after every second one the favourite; return the order of the pulls.
+    """Pull all images, and after every second one the favourite; return them by their last pull.
 
-    A pull is repeated until its image is stored. The first attempt may find no space, and is then
-    passed through unstored until the cleaner has evicted something.
+    A pull is repeated until its image is stored. If the first attempt finds no space, the image is
+    passed through unstored, and the cleaner evicts other images.
     """
     used: list[int] = []
     for number in range(IMAGES):

@@ -1,4 +1,4 @@
-"""While the appliance is stopped or must refuse, podman and containerd use the registry itself."""
+"""podman and containerd pull from the registry itself while the appliance fails or is stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMES = ["podman", "containerd"]
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A registry that only clients can reach, an appliance that cannot, and two clients."""
+    """A registry, an appliance that cannot connect to it, and two clients that can."""
 
     registry: Registry
     appliance: Appliance
@@ -48,7 +48,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Create a folder for sockets, whose path must be short."""
+    """Create a folder with a short path, because the path of a socket has a limit."""
     made = Path(tempfile.mkdtemp(prefix="co-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
@@ -77,7 +77,8 @@ def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: 
     reference, image = world.put(name, 800 + len(name))
     puller = world.pullers[name]
     puller.forget()
-    # after three failures the circuit breaker of the upstream is open
+    # after three failures the circuit breaker of the upstream is open, and the appliance responds
+    # 503
     for path in ("manifests/v1", "manifests/v2", "manifests/v3"):
         world.appliance.http.get(f"/v2/outage/{name}/{path}?ns={world.registry.http.netloc}")
 
@@ -92,7 +93,7 @@ def test_a_client_goes_past_an_appliance_that_has_to_refuse(world: World, name: 
 def test_a_client_goes_past_an_appliance_that_is_stopped(world: World, name: str) -> None:
     """While the appliance does not run, a client pulls from the registry itself.
 
-    After a new start of the appliance the client pulls from the appliance again.
+    After a restart of the appliance the client pulls from the appliance again.
     """
     reference, image = world.put(f"stopped-{name}", 810 + len(name))
     puller = world.pullers[name]

@@ -41,7 +41,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """An upstream with two names, an appliance in front of it, and the files for clients."""
+    """An upstream with two names, an appliance in front, and the files of `entrepot clients`."""
 
     registry: Registry
     appliance: Appliance
@@ -49,11 +49,11 @@ class World:
 
     def host(self, puller: Puller) -> str:
         """Return the registry's host in the image references that *puller* gets."""
-        # the older store of dockerd has mirrors for Docker Hub only
+        # dockerd's own image store (not containerd's) uses mirrors for Docker Hub only
         return "docker.io" if puller.reads == "docker" else self.registry.http.netloc
 
     def is_well(self) -> bool:
-        """Return True if the appliance reaches the upstream, so that clients use the appliance."""
+        """Return True if the appliance gets responses from the upstream under both of its names."""
         asked = [
             self.appliance.http.get(f"/v2/library/none/manifests/v1?ns={host}").status
             for host in ("docker.io", self.registry.http.netloc)
@@ -75,7 +75,7 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """An image that was pushed to its own repository; `by` is its tag or digest."""
+    """An image that was pushed to its own repository; `by` is the :tag or @digest for a pull."""
 
     name: str
     by: str
@@ -84,7 +84,7 @@ class Pushed:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Create a folder for sockets, whose path must be short."""
+    """Create a folder with a short path, because the path of a socket has a limit."""
     made = Path(tempfile.mkdtemp(prefix="cp-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
@@ -92,7 +92,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def world(folder: Path) -> Iterator[World]:
-    """Start a registry, an appliance in front of it, and clients without images."""
+    """Start a registry and an appliance in front of it, and write the files for clients."""
     registry = Registry(folder / "registry")
     upstreams = {host: {"url": registry.url} for host in ("docker.io", registry.http.netloc)}
     setup = Setup(upstreams, environment=ENVIRONMENT)
@@ -105,7 +105,7 @@ def world(folder: Path) -> Iterator[World]:
 
 @pytest.fixture(params=CLIENTS)
 def puller(request: pytest.FixtureRequest, world: World, folder: Path) -> Iterator[Puller]:
-    """Return one client after another, with the files that `entrepot clients` wrote for it."""
+    """Yield a client with the files that `entrepot clients` wrote for it, for each client."""
     with ExitStack() as stack:
         client = _MAKERS[request.param](world, folder, stack)
         client.configure(world.tree / client.reads)

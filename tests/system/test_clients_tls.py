@@ -96,7 +96,8 @@ def test_podman_trusts_it_and_logs_in(world: World, clients: Clients) -> None:
 def test_containerd_trusts_it_and_sends_its_login(world: World, tmp_path: Path) -> None:
     """Containerd trusts the CA and sends the login in its hosts.toml to the appliance.
 
-    This works for images by the appliance's name and by that of the upstream.
+    This works for image references with the host of the upstream, and with the host of the
+    appliance.
     """
     image = world.registry.push("tls/containerd", "v1", of_size(KB, 701))
     with Containerd(tmp_path / "containerd") as containerd:
@@ -127,10 +128,10 @@ def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
 
 
 def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None:
-    """Dockerd's older image store sends its login for Docker Hub to a mirror too.
+    """With its own image store, dockerd sends its login for Docker Hub to a mirror too.
 
-    The appliance gets that login as the mirror. So it must write no login that a client sends to a
-    log or a response.
+    The appliance is the mirror here, so it gets that login. Therefore it must never write a
+    client's login to a log or a response.
     """
     world.registry.push("tls/hub", "v1", of_size(KB, 705))
     port, home = world.appliance.http.port, world.folder / "dockerd-hub"
@@ -146,7 +147,7 @@ def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None
 def test_a_client_that_was_not_told_of_the_authority_goes_away(
     world: World, clients: Clients
 ) -> None:
-    """A client that does not trust the CA reports the certificate as error and sends no request."""
+    """Skopeo without the appliance's CA refuses to connect, and reports an unknown authority."""
     done = clients.skopeo("inspect", f"docker://{world.address}/docker.io/tls/podman:v1")
 
     assert done.returncode != 0
@@ -154,7 +155,7 @@ def test_a_client_that_was_not_told_of_the_authority_goes_away(
 
 
 def test_the_doctor_sees_every_route_work(world: World) -> None:
-    """`entrepot doctor` tests every way of a pull, with only the configuration and a password."""
+    """With only a configuration and a password `entrepot doctor` tests every way of a pull."""
     world.registry.push("tls/doctor", "v1", of_size(KB, 703))
     image = "docker.io/tls/doctor:v1"
 

@@ -1,4 +1,4 @@
-"""When the wall clock jumps, no content is evicted for its age, and the order of use stays.
+"""When the wall clock jumps, the cleaner evicts nothing by age, and the order of use stays.
 
 In `make soak` each jump lasts longer.
 """
@@ -83,7 +83,7 @@ def test_a_jump_evicts_nothing_by_age_and_keeps_the_order_of_use(
         assert appliance.metric("entrepot_clock_offset_seconds") == pytest.approx(jump, abs=2)
         _cleaner_looks(appliance)
         wall.move(0.0)
-        eventually(lambda: not _offset(appliance), what="the the wall clock is back")
+        eventually(lambda: not _offset(appliance), what="the wall clock is correct again")
     assert pull(appliance.http, "one.test/app", "v3")
     _cleaner_looks(appliance)
     assert all(_holds(appliance, each) for each in (pushed, *images))
@@ -103,7 +103,7 @@ def _offset(appliance: Appliance) -> float:
 
 
 def _cleaner_looks(appliance: Appliance) -> None:
-    """Wait for some rounds of the cleaner, each a run of `entrepot clean --once`."""
+    """Run some rounds of the cleaner, each with `entrepot clean --once`."""
     for _ in range(_LASTS):
         done = appliance.entrepot("clean", "--once")
         assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The configuration of the compose file with a bucket starts and serves."""
+"""An appliance with the variables of the compose file for a bucket starts and serves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ FILE = compose.DEPLOY / "compose.s3.yaml"
 
 
 def test_the_configuration_of_the_compose_file_serves_from_a_bucket(tmp_path: Path) -> None:
-    """With another endpoint and bucket, the variables of the file start an appliance."""
+    """With the compose file's variables an appliance stores a pushed image in a bucket.
+
+    The test replaces only the endpoint, the bucket and the paths.
+    """
     with S3Front() as s3:
         keys = {"S3_ACCESS_KEY": s3.account.key, "S3_SECRET_KEY": s3.account.secret}
         environ = {

@@ -10,8 +10,8 @@ import pytest
 from tests.conformance import __main__ as conformance
 from tests.system.http_client import listens
 
-# a small stand-in for the OCI conformance suite, which is another project's; its JUnit report
-# states whether it could log in, push, pull and delete
+# This program stands in for the OCI conformance suite, which is another project's. Its JUnit report
+# states whether it could log in, push, pull and delete.
 SUITE = """#!{python}
 # reads OCI_CONFIGURATION, as the current suite does
 import base64, hashlib, http.client, os, pathlib
@@ -39,7 +39,7 @@ suite = "<testsuite tests='1' failures='%d'>%s</testsuite>" % (state != "passed"
 def test_a_suite_is_run_against_an_appliance_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The suite runs against an appliance that is started for it, and ended afterwards."""
+    """The suite runs against an appliance that is started for it and stopped afterwards."""
     monkeypatch.setattr(conformance, "OUT", tmp_path / "out")
     program = tmp_path / "suite"
     program.write_text(SUITE.format(python=sys.executable))

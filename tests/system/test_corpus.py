@@ -1,4 +1,4 @@
-"""Appliances run with configurations as operators use them, and have the expected effects.
+"""Starts appliances with configurations that operators use, and checks their responses.
 
 `make test` starts a few of these configurations, `make soak` all of them.
 """
@@ -17,7 +17,7 @@ from tests.config.cases import Case
 from tests.ports import free_port
 from tests.system.appliance import Appliance, Setup
 
-# other tests start the configuration with a unix socket, as this test needs a port
+# This test needs a TCP port, so other tests start the configuration with a unix socket.
 _NAMES = [name for name in cases.NAMES if name != "unix-socket.yml"]
 _QUICK = [name for name in _NAMES if "\n#: quick\n" in (cases.FOLDER / name).read_text("utf-8")]
 _ADDRESSES = ("REGISTRY_HTTP_ADDR", "ENTREPOT_IMAGE", "DCS_SERVER_PORT")
@@ -26,14 +26,14 @@ _BAD_INPUT = 2
 
 @pytest.mark.parametrize("name", _QUICK)
 def test_a_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """The appliance answers the requests in the first lines of a configuration as they state."""
+    """The first lines of a configuration list requests and responses; the appliance sends these."""
     _probe(name, tmp_path)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", [name for name in _NAMES if name not in _QUICK])
 def test_every_other_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """With each other file the appliance answers as its first lines state, or does not start."""
+    """With each other configuration the appliance responds or does not start as the file states."""
     _probe(name, tmp_path)
 
 

@@ -150,7 +150,7 @@ def _uncached(appliance: Appliance, made: Image) -> list[int]:
 def test_each_call_may_fail_for_two_seconds(
     start: Start, fake: FakeUpstream, disk: FaultyDisk, call: str
 ) -> None:
-    """Each system call fails for two seconds with each error, and pulls and pushes go on."""
+    """While one system call fails for two seconds, pulls succeed; afterwards pushes succeed too."""
     appliance = _begin(start, fake, disk)
     fake.put_image("app", "warm", _made(1))
     assert pull(appliance.http, _NAME, "warm")

@@ -1,4 +1,4 @@
-"""The appliance on full, read-only and missing folders: it starts, serves and recovers."""
+"""Tests appliances whose disk is full or read-only, or whose run directory is deleted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mount() -> Iterator[Mount]:
     places: list[Path] = []
 
     def made(options: str) -> Path:
-        # the path is short, because that of a socket is limited
+        # The path is short, because the length of a socket's path is limited.
         place = Path(tempfile.mkdtemp(prefix="m-"))
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -77,9 +77,9 @@ def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool
 def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
     mount: Mount, start: Start, fake: FakeUpstream, trouble: str
 ) -> None:
-    """On a full disk the appliance serves stored content, and passes other content through.
+    """On a full or read-only disk the appliance starts, serves stored content, and fetches others.
 
-    It stores content again as soon as the disk has space.
+    It stores content again as soon as the disk has space or is writable.
     """
     disk = mount("size=32m")
     stored = [fake.add_blob("app", filler(2 * MB, number)) for number in range(6)]
@@ -124,9 +124,9 @@ def _writable(appliance: Appliance) -> float | None:
 def test_programs_that_must_restart_in_a_full_temporary_folder_wait_for_room(
     fake: FakeUpstream, mount: Mount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a program is restarted while the folder for temporary files is full, it waits for space.
+    """If a program exits while the folder for temporary files is full, its restart waits for space.
 
-    It logs one line about that.
+    The appliance logs one line about the wait.
     """
     disk = mount("size=1m,nr_inodes=80")
     monkeypatch.setattr(tempfile, "tempdir", str(disk))
@@ -155,9 +155,9 @@ def _answers(appliance: Appliance, digest: Digest) -> bool:
 
 
 def test_a_deleted_run_directory_ends_it_at_once_with_a_message(start: Start) -> None:
-    """If its run directory is deleted, the appliance ends with a message.
+    """If its run directory is deleted, the appliance exits with a message.
 
-    Without the run directory the appliance could restart none of its programs. After its end the
+    Without the run directory the appliance could restart none of its programs. After its exit the
     service manager can start the whole appliance again.
     """
     appliance = start(Setup({}, {}, ENVIRONMENT))

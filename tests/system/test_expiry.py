@@ -73,7 +73,7 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance)
         eventually(lambda: _gone(appliance, idle, (shared,)), what="its content goes")
         assert appliance.http.get(manifest_path(_NAME, idle.digest)).status == 404
         assert pull(appliance.http, _NAME, "used")[0] == used.digest
-    eventually(lambda: _gone(appliance, used), what="the other goes, once nobody pulls it")
+    eventually(lambda: _gone(appliance, used), what="the other image expires without pulls")
 
     assert appliance.http.get(f"/v2/{_NAME}/tags/list").status == 404
     assert push(appliance.http, _NAME, "idle", idle)
@@ -135,7 +135,7 @@ def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start
         assert push_blob(appliance.http, _NAME, blob).status == 201
 
     def is_gone() -> bool:
-        for blob in coming.blobs:  # a slow client, which pushes its layers one after the other
+        for blob in coming.blobs:  # a slow client, which is still pushing layers
             assert push_blob(appliance.http, _NAME, blob).status == 201
         return _gone(appliance, deleted)
 

@@ -57,7 +57,7 @@ def _packages(folder: Path) -> Path:
 
 
 def test_packages_beside_the_appliance_extend_it(start: Start, tmp_path: Path) -> None:
-    """Middleware changes and refuses responses, also repeated ones, and errors are reported."""
+    """Middleware adds a header and refuses requests; an error goes to the error tracker."""
     site = _packages(tmp_path / "site")
     appliance = start(
         Setup(

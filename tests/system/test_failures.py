@@ -48,7 +48,7 @@ CASES = [pytest.param(*FAULTS[name], id=name) for name in FAULTS]
 
 @pytest.fixture(scope="module")
 def cases() -> Iterator[dict[str, list[FakeUpstream]]]:
-    """Run the upstreams of this file, by their setting `ongone`."""
+    """Run the upstreams of this file, grouped by their setting `ongone`."""
     with ExitStack() as stack:
         yield {
             on_gone: [stack.enter_context(FakeUpstream()) for _ in range(number)]
@@ -175,7 +175,7 @@ def test_a_tag_that_can_not_be_checked_means_what_it_meant(case: Case, name: str
 
 @pytest.mark.parametrize("name", ["401", "403", "404"])
 def test_a_tag_that_has_gone_is_refused(case: Case, name: str) -> None:
-    """By default (`ongone: refuse`) a tag that was deleted at the upstream gets its error."""
+    """If the upstream refuses a stored tag, clients get its error by default (`ongone: refuse`)."""
     fault, status, _ = FAULTS[name]
     case.put()
     pull(case.appliance.http, case.name, "v1")
@@ -186,7 +186,7 @@ def test_a_tag_that_has_gone_is_refused(case: Case, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["401", "403", "404"])
 def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case, name: str) -> None:
-    """With `ongone: serve` a tag that was deleted at the upstream is served with a warning."""
+    """With `ongone: serve` a stored tag that the upstream refuses is served with a Warning."""
     image = serving.put()
     pull(serving.appliance.http, serving.name, "v1")
     serving.fake.misbehave("/manifests/", **FAULTS[name][0])
@@ -203,7 +203,7 @@ def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case,
     ids=["all of them once", "the last one always"],
 )
 def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[str, Any]) -> None:
-    """The response with a wrong blob never ends: its last byte is not sent."""
+    """If a blob does not match its digest, the client never gets the last byte of the response."""
     digest, release = case.put_blob(), threading.Event()
     case.fake.misbehave("/blobs/", method="GET", hold=release, hold_after=SIZE // 2, **fault)
 
@@ -229,7 +229,7 @@ def test_one_wrong_byte_at_the_end_is_asked_for_again(case: Case) -> None:
 
 
 def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
-    """A manifest with wrong bytes is not sent, because its digest is verified before."""
+    """A manifest's digest is verified before it is sent, so wrong bytes of an upstream get 502."""
     image = case.put()
     path = manifest_path(case.name, image.digest)
     case.fake.misbehave("/manifests/", method="GET", times=1, corrupt=True)
@@ -245,7 +245,10 @@ def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
 def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
     case: Case, *, ignore_range: bool
 ) -> None:
-    """If the upstream's response breaks off, the rest is requested while the client reads on."""
+    """If the upstream's response breaks off, the worker requests the rest with a range request.
+
+    The client reads on in the same response.
+    """
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", ignore_range=ignore_range)
     case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)
@@ -259,7 +262,10 @@ def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
 
 
 def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) -> None:
-    """If every response breaks off, the client's does too, and the next client gets the rest."""
+    """If every response of the upstream breaks off, the response to the client breaks off too.
+
+    Once the upstream works again, the next client gets the whole blob.
+    """
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", cut=0)
     case.fake.misbehave("/blobs/", method="GET", times=1, cut=SIZE // 2)
@@ -277,7 +283,7 @@ def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) ->
 
 
 def test_a_realm_on_another_host_gets_no_credentials(case: Case) -> None:
-    """A token realm on another host gets no password and no token, only an anonymous request."""
+    """If a challenge names a realm on another host, the appliance sends no credentials there."""
     case.put()
     with FakeUpstream() as thief:
         realm = {

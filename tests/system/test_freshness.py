@@ -1,4 +1,4 @@
-"""How often a tag is confirmed at the upstream; and a hit writes nothing to the data directory."""
+"""Tests how often tags are confirmed at the upstream, and that a hit changes no stored file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def fake(upstream: FakeUpstream) -> FakeUpstream:
 
 
 def test_a_fresh_tag_causes_no_upstream_request(appliance: Appliance, fake: FakeUpstream) -> None:
-    """While a tag is fresh, pulls send no request to the upstream, even if it moved there."""
+    """While a tag is fresh, pulls send no upstream request, even if the upstream moved the tag."""
     name = "hour.test/fresh"
     first = fake.put_image("fresh", "v1", of_size(KB, 80))
     pull(appliance.http, name, "v1")
@@ -89,7 +89,10 @@ def test_a_tag_that_did_not_move_is_revalidated_with_one_head(
 def test_a_moved_tag_is_followed_after_its_freshness(
     appliance: Appliance, fake: FakeUpstream
 ) -> None:
-    """After its freshness a moved tag leads to the new image; the old one is served by digest."""
+    """Once a moved tag is no longer fresh, a pull by tag gets the new image.
+
+    A pull by the old digest still gets the old image.
+    """
     name = "one.test/moved"
     old = fake.put_image("moved", "v1", of_size(KB, 83))
     pull(appliance.http, name, "v1")
@@ -119,12 +122,12 @@ def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
 
 
 def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> None:
-    """A hit changes no file of the data directory but the access log and the index."""
+    """A hit changes no file of the data directory except the access log and the index."""
     name = "one.test/app"
     fake.put_image("app", "v1", of_size(64 * KB, 86))
     appliance = start(Setup({"one.test": {"url": fake.url, "freshness": "1h"}}))
     pull(appliance.http, name, "v1")
-    assert appliance.stop() == 0  # also waits for work that a miss does after its response
+    assert appliance.stop() == 0  # the stop also waits for work that follows the response to a miss
     appliance.start()
     before = _quiet_files(appliance)
 
@@ -141,7 +144,7 @@ def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> Non
 def test_many_concurrent_requests_for_a_tag_cause_one_head(
     appliance: Appliance, fake: FakeUpstream
 ) -> None:
-    """Requests for one tag that several workers get at once cause one HEAD to the upstream."""
+    """Twelve concurrent requests for one tag cause at most one HEAD and one GET to the upstream."""
     fake.put_image("crowd", "v1", of_size(KB, 87))
     threads = [
         threading.Thread(target=pull_manifest, args=(appliance.http, "hour.test/crowd", "v1"))

@@ -1,4 +1,4 @@
-"""Anonymous pulls, and pushes with a login (`auth.anonymous: pull`), with usual clients.
+"""Usual clients pull without a login and push with one (`auth.anonymous: pull`).
 
 oras is not tested, because no package of Debian 12, PyPI or npm has it. Like containerd, oras sends
 its password after the challenge of a request, and requests `/v2/` for a login.
@@ -52,7 +52,7 @@ def half_open(
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Create a folder for sockets, whose path must be short."""
+    """Create a folder with a short path, because the path of a socket has a limit."""
     folder = Path(tempfile.mkdtemp(prefix="ho-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -82,7 +82,7 @@ def test_podman_and_buildah_pull_anonymously_and_push_after_a_login(
 def test_skopeo_copies_anonymously_and_pushes_with_a_login(
     half_open: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
-    """Skopeo copies an image with and without credentials in its command."""
+    """Skopeo copies from the appliance without credentials, and to it only with the right ones."""
     netloc = half_open.http.netloc
     done = clients.copy(f"{netloc}/{NAME}:v1", tmp_path / "copy")
     assert done.returncode == 0, done.stderr
@@ -126,7 +126,10 @@ def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
 def test_containerd_pulls_anonymously_and_pushes_with_a_login(
     half_open: Appliance, home: Path
 ) -> None:
-    """Containerd sends a login after the challenge of a request, and never requests `/v2/`."""
+    """Containerd pulls without a login, and pushes only with the right one.
+
+    It sends its login after the challenge of a request, and never requests `/v2/`.
+    """
     netloc = half_open.http.netloc
     with Containerd(home / "containerd") as containerd:
         image = f"{netloc}/{NAME}:v1"

@@ -1,4 +1,4 @@
-"""A check in `health:` that fails closes the whole appliance until it passes again."""
+"""While a check in `health:` fails, the whole appliance responds 503."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _statuses(appliance: Appliance) -> set[int]:
 
 
 def test_a_failing_check_closes_the_appliance_until_it_passes(start: Start, tmp_path: Path) -> None:
-    """While a check fails, clients get 503, and status, metrics and log show the check."""
+    """While a check fails, clients get 503; `entrepot status`, metrics and log show the check."""
     down, debug = tmp_path / "down", HttpClient(free_port())
     appliance = start(
         Setup(

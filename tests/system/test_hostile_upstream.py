@@ -1,7 +1,7 @@
 """The memory and CPU time that hostile upstreams can take from an appliance.
 
 Some clients pull from an honest upstream, others request content of the hostile ones at the same
-time. Each hostile upstream sends another kind of response: impossible sizes, endless lists and
+time. Each hostile upstream sends a different kind of response: impossible sizes, endless lists and
 headers, headers that make a regular expression backtrack, JSON that grows in memory, or a few bytes
 per second.
 """
@@ -77,13 +77,13 @@ class Load:
     done: threading.Event = field(default_factory=threading.Event)
 
     def request(self, path: str) -> None:
-        """Request *path* of a hostile upstream again and again; failures do not matter."""
+        """Request *path* of a hostile upstream repeatedly, and ignore failures."""
         while not self.done.is_set():
             with suppress(OSError, HTTPException):
                 self.http.get(path)
 
     def pull(self, name: str) -> None:
-        """Pull the image of the honest upstream again and again, and record times and failures."""
+        """Pull the honest upstream's image repeatedly; record the times (s) and failures."""
         while not self.done.is_set():
             began = time.monotonic()
             try:
@@ -138,8 +138,8 @@ def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
 ) -> None:
     """Hostile upstreams make no pull from the honest one fail, and no worker too large.
 
-    Only the soak test compares the times, because it has enough of them. All numbers are in
-    `figures.json`.
+    Only `make soak` compares the response times, because it measures enough of them. The test
+    writes all numbers to `figures.json`.
     """
     settings = {each.host: {"url": each.url} for each in upstreams.values()}
     names = {key: f"{each.host.replace(':', '_')}/{NAME}" for key, each in upstreams.items()}
@@ -150,7 +150,8 @@ def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
     }
     with Appliance(tmp_path, Setup(upstreams=settings, environment=environment)) as appliance:
         load = Load(appliance.http)
-        # kinds of attack in which a manifest states the size of a layer
+        # In these attacks a manifest states the size of a layer, so clients request the manifest
+        # first.
         for each in ("sizes", "layer as a manifest"):
             assert load.http.get(f"/v2/{names[each]}/manifests/lies").status == 200
         assert load.http.get(f"/v2/{names['layer as a manifest']}/blobs/{DIGEST}").status == 200

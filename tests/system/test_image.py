@@ -72,7 +72,7 @@ def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, imag
 
 
 def test_the_image_starts_under_the_names_of_the_registry_image(podman: Engine, image: str) -> None:
-    """The image starts as `/bin/registry serve FILE`, like charts, and as `/entrypoint.sh`."""
+    """The image has the programs `/bin/registry` and `/entrypoint.sh`, which charts start."""
     for program in ("/bin/registry", "/entrypoint.sh"):
         found = podman.podman("run", "--rm", f"--entrypoint={program}", image, "--version")
         assert found.startswith("entrepot ")
@@ -205,7 +205,7 @@ def test_root_without_capabilities_serves_as_root_and_logs_it(podman: Engine, im
 def test_a_killed_container_starts_again_and_removes_old_files(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """A container that was killed can be started again, and removes what its last run left.
+    """If a container was killed, its next start succeeds and removes the files of its last run.
 
     A killed container leaves sockets, pipes and copies of secrets.
     """
@@ -221,7 +221,7 @@ def test_a_killed_container_starts_again_and_removes_old_files(
 
 
 def test_data_of_root_is_taken_over_once(podman: Engine, image: str, mounted: Mounts) -> None:
-    """Files of root, as registry:2 leaves them, get the image's user once, at the first start."""
+    """At the first start the files of root, as registry:2 leaves them, get the image's user."""
     blob = mounted.data / "docker/registry/v2/blobs/sha256/aa/aabb/data"
     blob.parent.mkdir(parents=True)
     blob.write_text("old")

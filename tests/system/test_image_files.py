@@ -30,7 +30,7 @@ Files = dict[str, bytes]
 
 
 class _InPlace:
-    """Mounts each file by itself, and writes changes over the file."""
+    """Mounts each file separately, and changes a file by overwriting it."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder
@@ -60,7 +60,7 @@ class _Renamed:
 
 
 class _Swapped:
-    """Mounts the folder of the files, and swaps a link in it, as the kubelet does."""
+    """Mounts the folder of the files, and points a link in it at new files, as the kubelet does."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder

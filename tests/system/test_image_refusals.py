@@ -1,4 +1,4 @@
-"""A wrong mount ends the start of the container with one clear line and exit code 2."""
+"""With a wrong mount the container prints one clear line and exits with 2."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Return a folder of a file system in memory, with a file of another program in it."""
+    """Return a folder in memory (/dev/shm) that contains a file of another program."""
     made = Path(tempfile.mkdtemp(prefix="ent-memory-", dir="/dev/shm"))
     (made / "other").write_text("kept")
     yield made
@@ -66,7 +66,10 @@ def test_clients_are_served_from_memory(
 def test_the_folder_has_the_content_until_the_appliance_ends(
     appliance: Appliance, folder: Path, setup: Setup, tmp_path: Path
 ) -> None:
-    """The folder has the content until the appliance ends, and keeps files of other programs."""
+    """While the appliance runs, the folder has its content; its exit or next start deletes it.
+
+    Files of other programs in the folder stay.
+    """
     assert push(appliance.http, "team/app", "v1", of_size(100 * KB, 570))
     assert (folder / layout.REPOSITORIES / "team/app").is_dir()
 
@@ -87,7 +90,7 @@ def test_the_folder_has_the_content_until_the_appliance_ends(
 def test_a_second_appliance_does_not_empty_the_folder(
     appliance: Appliance, setup: Setup, tmp_path: Path
 ) -> None:
-    """A second appliance on the same folder is refused, before it has removed anything."""
+    """A second appliance on the same folder exits with 2, and removes nothing."""
     assert push(appliance.http, "team/first", "v1", of_size(100 * KB, 572))
     second = Appliance(tmp_path, setup)
 

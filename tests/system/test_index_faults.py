@@ -1,4 +1,4 @@
-"""The index of a running appliance is lost or damaged: the cap holds, and it is rebuilt."""
+"""If the index of a running appliance is lost or damaged, it is rebuilt, and the cap holds."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_an_index_damaged_during_its_use_is_repaired_without_a_restart(
 ) -> None:
     """A damaged index is repaired while the appliance runs, and no stored content is lost.
 
-    After the repair downloads are stored and pushes accepted, as before the damage.
+    After the repair, downloads are stored and pushes are accepted again.
     """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     kept = fake.put_image("app", "kept", _made(1))
@@ -184,7 +184,7 @@ def _is_stored(appliance: Appliance, tag: str, made: Image) -> bool:
 
 
 def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -> None:
-    """While another program locks the index, one pull waits for it, and later ones do not.
+    """While another program locks the index, one pull waits for the lock, and later ones do not.
 
     The blobs of the later pulls are passed through without being stored.
     """
@@ -200,5 +200,6 @@ def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -
             assert appliance.http.get(blob_path(_NAME, digest)).status == 200
             took.append(time.monotonic() - began)
 
-    # an operation on the index waits for a lock for 2 s at most
+    # A pull that waits for the lock takes at least 2 s, which is the longest wait of an operation
+    # on the index.
     assert sum(each >= 2 for each in took) <= 1

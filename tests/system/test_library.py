@@ -1,4 +1,4 @@
-"""The program in docs/library.md, run as a reader would run it, with the installed wheel."""
+"""Runs the program of docs/library.md as a reader would, with the installed wheel."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = next((folder / "venv/lib").glob("python*/site-packages"))
     (wheel,) = (folder / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, site, "zip")
-    # the wheel's dependencies are those of the test run, whose .pth files have no effect here
+    # The wheel's dependencies are those of the test run. Python ignores .pth files in their folder
+    # here, so the source tree cannot be imported.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "venv/bin/python"
 
@@ -137,7 +138,7 @@ def test_the_program_of_the_page_runs(python: Path, tmp_path: Path) -> None:
 
 
 def test_the_program_runs_in_another_server(python: Path, tmp_path: Path) -> None:
-    """The program of docs/library.md runs in two processes of gunicorn, which both record uses."""
+    """The program of docs/library.md also runs in two worker processes of gunicorn."""
     program = Program(tmp_path, UPSTREAMS=[], TTL=0)
     words = ["-m", "gunicorn", "--workers=2", "--worker-class=gthread", "--threads=4"]
     bind = f"--bind=127.0.0.1:{program.port}"

@@ -38,7 +38,7 @@ SMALL_LOG = {"CLEANER_MAXSIZE": "50M", "CLEANER_RUNEVERY_TIME": "1s"}
 def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """A log that is rotated while the logger is suspended loses no line and counts none twice.
+    """If the log is rotated while the logger is suspended, each line is still counted once.
 
     The test compares counters and times of last use with the requests that it sent.
     """
@@ -60,7 +60,8 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
         lambda: _counted(appliance, "blob") >= expected,
         what="all requests are counted",
         within=60,
-        # each request of the metrics is a further line, which may displace others in the small log
+        # Each request for /metrics adds a log line, and many could rotate unread lines out of the
+        # small log.
         pause=0.5,
     )
     assert _counted(appliance, "blob") == expected
@@ -135,7 +136,7 @@ def test_nothing_is_evicted_without_a_recent_log_barrier(start: Start, fake: Fak
 def test_the_order_of_eviction_survives_the_loss_of_the_index(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """A rebuilt index has the order of eviction from the times of the stored files.
+    """A rebuilt index takes the order of eviction from the times of the stored files.
 
     The logger sets the time of a file to that of its last use.
     """
@@ -165,7 +166,7 @@ def test_the_order_of_eviction_survives_the_loss_of_the_index(
 def test_metrics_have_the_names_of_distribution_and_our_own(
     shared: Appliance, public: Registry
 ) -> None:
-    """Metrics have the names of docker distribution's proxy, and more with upstream and kind.
+    """`/metrics` has the metrics of docker distribution's proxy, and further ones (`entrepot_`).
 
     The numbers are exact, because no other test of this file pulls from the shared appliance.
     """
@@ -215,7 +216,7 @@ def _rotate(appliance: Appliance, blobs: Sequence[Digest]) -> int:
 
 
 def _inode(path: Path) -> int:
-    """Return the inode of *path*; wait if the file is just being rotated."""
+    """Return the inode of *path*; wait while a rotation has moved the file away."""
 
     def look() -> int:
         with suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""Logins of podman and skopeo, and the reload of a changed htpasswd file."""
+"""Tests logins of podman and skopeo, and the reload of a changed htpasswd file."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_skopeo_needs_the_right_password(
 
 
 def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) -> None:
-    """A refused `GET /v2/` has a Basic challenge and a JSON body of the OCI spec."""
+    """The response to `GET /v2/` without a login has a Basic challenge and an OCI error."""
     response = closed.http.get("/v2/")
 
     assert (response.status, response.code) == (401, "UNAUTHORIZED")
@@ -101,7 +101,7 @@ def test_metrics_and_manifests_need_a_pull_right(closed: Appliance, path: str) -
 def test_the_root_is_200_without_a_body_for_every_client(
     closed: Appliance, method: str, login: str | None
 ) -> None:
-    """`GET /` is 200 without a body for every client, as in docker distribution.
+    """`GET /` gets 200 without a body for every client, as in docker distribution.
 
     Liveness probes request `/` without a password.
     """
@@ -140,7 +140,7 @@ def test_the_version_check_requires_a_password_although_anonymous_pulls_are_allo
 def test_skopeo_pulls_where_anonymous_pulls_are_allowed(
     half_open: Appliance, clients: Clients, tmp_path: Path, credentials: tuple[str, ...]
 ) -> None:
-    """Skopeo pulls with any login where anonymous pulls are allowed."""
+    """Where anonymous pulls are allowed, skopeo pulls with any login and without one."""
     done = clients.copy(f"{half_open.http.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
 
     assert done.returncode == 0, done.stderr

@@ -111,7 +111,7 @@ def test_health_checks_are_not_printed(appliance: Appliance) -> None:
 
 
 def test_a_client_cannot_write_a_line_of_its_own(appliance: Appliance) -> None:
-    """A client cannot forge an access line, as control characters of its request are escaped."""
+    """A client cannot forge an access line, because control characters of requests are escaped."""
     forged = 'x" 200 1\x0b "" "\\'
     appliance.http.get("/v2/forged/tags/list?n=%22%0A", **_LOGIN, User_Agent=forged)
 
@@ -181,7 +181,7 @@ def test_a_line_is_that_of_docker_distribution(
 
 
 def test_a_stdout_that_no_program_reads_delays_nothing(tmp_path: Path, fake: FakeUpstream) -> None:
-    """If no program reads stdout, access lines are lost, but no request and no stop waits."""
+    """If no program reads stdout, access lines are lost, but requests and the stop do not wait."""
     folder = tmp_path / "stuck"
     folder.mkdir()
     os.mkfifo(folder / "appliance.log")

@@ -113,7 +113,8 @@ def _paths(image: Image) -> list[str]:
 def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Image) -> None:
     """A response from HAProxy's cache has a worker's body and headers, and the header Age."""
     for path in _paths(image):
-        # the cache epoch may have been raised since, which purges the response
+        # The cache epoch may have been raised since the cache was filled, which purges the
+        # response.
         warm(warmed.http, path)
         response = warmed.http.get(path)
         body = image.config if "/blobs/" in path else image.manifest
@@ -127,7 +128,7 @@ def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Ima
 
 
 def test_a_tag_is_cached_after_head_requests_only(upstream: OneUpstream) -> None:
-    """HAProxy caches a tag after HEAD requests only, because containerd and dockerd send HEAD."""
+    """HEAD requests alone let HAProxy cache a tag, because containerd and dockerd send HEAD."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 612))
     pull(appliance.http, f"{upstream.host}/app", str(image.digest))
@@ -292,7 +293,7 @@ def test_a_tag_without_freshness_is_never_cached(start: Start, fake: FakeUpstrea
 
 
 def test_an_evicted_image_is_removed_from_the_cache(start: Start, fake: FakeUpstream) -> None:
-    """HAProxy caches a manifest for a minute, but not past the eviction of its parts."""
+    """When a part of a cached manifest is evicted, HAProxy no longer serves the manifest."""
     image = fake.put_image("app", "v1", of_size(KB, 607))
     environment = {"CLEANER_TTL": "3s", "CLEANER_RUNEVERY_TIME": "1s"}
     appliance = start_appliance(

@@ -1,4 +1,4 @@
-"""Access rules and passwords hold for HAProxy's cache, and so do their changes."""
+"""HAProxy's cache obeys access rules and passwords, also after they are changed."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_wrong_password_has_the_rights_of_an_anonymous_client(guarded: Guarded
 
 
 def test_a_revoked_right_is_revoked_in_the_cache_too(start: Start, tmp_path: Path) -> None:
-    """After a right was revoked, HAProxy's cache soon serves nothing to its user any more."""
+    """After a user's right is revoked, HAProxy no longer serves cached responses to the user."""
     with FakeUpstream() as fake:
         fake.put_image("a/app", "v1", of_size(KB, 630))
         appliance = start_appliance(start, _setup(fake, tmp_path))

@@ -48,7 +48,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder in which the data directories lie."""
+    """Return the folder that contains the data directories."""
     return tmp_path_factory.mktemp("migrate")
 
 
@@ -124,9 +124,9 @@ def _check(appliance: Appliance, upstream: FakeUpstream) -> None:
 def _stalled(
     s3: S3Front, pattern: str, *words: object
 ) -> tuple[subprocess.Popen[str], threading.Event]:
-    """Start a migration, and wait until a PUT of *pattern* has begun.
+    """Start a migration, and wait until it has begun a PUT whose key matches *pattern*.
 
-    The PUT of *pattern* waits for the returned event.
+    The server responds to this PUT once the returned event is set.
     """
     released = threading.Event()
     s3.fault("PUT", pattern, Stall(released))
@@ -143,7 +143,7 @@ def _stalled(
 def test_a_disk_moved_to_a_bucket_with_two_interruptions_serves_the_same_digests(
     disk: Path, bucket: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """A migration that was killed, and then ended by a signal, copies no stored blob again."""
+    """A migration that was killed and later ended by SIGTERM copies no stored blob twice."""
     blobs = [Digest.of(each) for made in (PUSHED, LONG, PULLED) for each in made.blobs]
     blobs += [made.digest for made in (PUSHED, LONG, PULLED)]
     last = max(blobs, key=str)
@@ -213,7 +213,7 @@ def _check_refusals(disk: Path, bucket: Appliance, s3: S3Front) -> None:
 def test_a_bucket_moved_to_a_disk_serves_the_same_digests(
     disk: Path, bucket: Appliance, s3: S3Front, upstream: FakeUpstream, folder: Path
 ) -> None:
-    """A bucket can be migrated to a disk without its state directory; the bucket is not written to.
+    """`migrate` copies a bucket to a disk without the state directory, and only reads the bucket.
 
     The last uses come from the snapshot of the index in the bucket.
     """

@@ -1,4 +1,4 @@
-"""Operators of docker-cache-server and docker distribution keep their configuration and data."""
+"""The appliance accepts configuration and data of docker-cache-server and docker distribution."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
 def test_a_repository_under_an_upstreams_name_is_served_once_that_upstream_is_disabled(
     tmp_path: Path,
 ) -> None:
-    """A repository that begins with an upstream's host is hosted once that upstream is disabled."""
+    """If an upstream is disabled, a stored repository whose name begins with its host is hosted."""
     name = "quay.io/team/app"
     with Registry(tmp_path / "before") as before:
         before.push(name, "v1", _MADE)

@@ -68,14 +68,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("host", ["one.test", "two.test", "basic.test", "token.test", "tls.test"])
 def test_podman_gets_each_upstreams_own_image(site: Site, clients: Clients, host: str) -> None:
-    """Each upstream has another image under one name; podman gets that of the named upstream."""
+    """Six upstreams have different images of one name; podman gets that of the named upstream."""
     pulled = clients.pull(f"{site.netloc}/{host}/{APP}:v1")
 
     assert str(Digest.of(site.images[host].config)) == f"sha256:{pulled}"
 
 
 def test_an_upstream_with_a_port_is_named_with_an_underscore(site: Site, clients: Clients) -> None:
-    """In an image reference "_" precedes the port of an upstream, as ":" would end the name."""
+    """In an image reference "_" precedes the port of an upstream, because ":" would start a tag."""
     host = next(host for host in site.images if ":" in host)
 
     pulled = clients.pull(f"{site.netloc}/{host.replace(':', '_')}/{APP}:v1")
@@ -106,7 +106,7 @@ def test_a_colon_in_a_url_means_the_same_as_an_underscore(site: Site) -> None:
 def test_every_form_of_a_name_gives_the_same_bytes(
     site: Site, path: str, query: str, host: str
 ) -> None:
-    """The path, the form of containerd and that of dockerd lead to the same bytes."""
+    """An upstream in the path, in the parameter `ns`, or by default leads to the same bytes."""
     image, http = site.images[host], site.appliance.http
 
     by_tag = http.get(manifest_path(path, "v1") + query)
@@ -125,7 +125,7 @@ def test_every_form_of_a_name_gives_the_same_bytes(
     ids=["a registry that is not configured", "prefix and ns name different ones"],
 )
 def test_a_name_without_an_upstream_is_404(site: Site, path: str) -> None:
-    """A name that leads to no upstream is 404, so that the client tries its next host."""
+    """A name that leads to no upstream gets 404, so that the client tries its next host."""
     response = site.appliance.http.get(path)
 
     assert (response.status, response.code) == (404, "NAME_UNKNOWN")
@@ -149,7 +149,7 @@ def test_head_and_get_have_the_same_headers(site: Site, what: str) -> None:
 
 @pytest.mark.parametrize("tag", ["oci-index", "docker-list"])
 def test_podman_finds_its_platform_in_an_index(site: Site, clients: Clients, tag: str) -> None:
-    """Podman finds the image for its platform in an index, which is passed on unchanged."""
+    """Podman finds the image for its platform in an index, which the appliance sends unchanged."""
     expected = two_platforms(90, "oci" if tag == "oci-index" else "docker")[0]
 
     pulled = clients.pull(f"{site.netloc}/one.test/library/many:{tag}")

@@ -1,4 +1,4 @@
-"""Programs are killed under load: no event of a request that was answered is lost.
+"""While programs are killed under load, no event of a completed request is lost.
 
 By default single programs are killed five times and all twice, in `make soak` more often.
 """
@@ -106,7 +106,7 @@ def _settings(receiver: Receiver) -> Setup:
 
 @pytest.mark.timeout(900)
 def test_a_kill_of_one_program_loses_no_event(start: Start) -> None:
-    """Each program is killed under load; afterwards each answered request has its event.
+    """Each program is killed under load; afterwards each completed request has its event.
 
     Only pulls that ended just before a kill of HAProxy may lack an event, because HAProxy may not
     have logged them.
@@ -147,7 +147,7 @@ def _kill(appliance: Appliance, name: str) -> None:
             workers = eventually(appliance.workers, what="a worker runs")
             os.kill(workers[0].pid, signal.SIGKILL)
         else:
-            # supervisord looks for killed programs once a second
+            # supervisord looks for killed programs once a second, so the program may not run yet
             eventually(lambda: appliance.program(name), what=f"{name} runs again")
             appliance.kill_program(name)
 

@@ -1,4 +1,4 @@
-"""Events are those of docker distribution, and each endpoint gets all of them in order."""
+"""Notifications have docker distribution's events, and each endpoint gets all of them in order."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def _pull_until_cached(http: HttpClient, name: str, digest: Digest) -> int:
 def test_waiting_events_survive_a_restart_and_lose_a_removed_endpoint(
     tmp_path: Path, start: Start
 ) -> None:
-    """Events that wait are delivered after the next start, unless their endpoint was removed."""
+    """After a restart queued events are delivered; if no endpoint is left, the queue is deleted."""
     image, reply = of_size(KB, 972), Failing()
     data = tmp_path / "data"
     with Receiver(reply) as receiver:
@@ -267,7 +267,7 @@ def test_waiting_events_survive_a_restart_and_lose_a_removed_endpoint(
 
 @pytest.mark.soak
 def test_a_minute_of_failures_loses_no_event(start: Start) -> None:
-    """A receiver that fails for a minute under load gets everything afterwards, in order."""
+    """A receiver that fails for a minute under load gets all events afterwards, in order."""
     image, reply = of_size(KB, 973), Failing()
     with Receiver() as good, Receiver(reply) as failing:
         endpoints = [{"name": "good", "url": good.url}, {"name": "failing", "url": failing.url}]

@@ -1,4 +1,4 @@
-"""While the upstream is down, stored content is served with a warning, and all else is refused."""
+"""While the upstream is down, stored content is served with a warning; the rest is refused."""
 
 from __future__ import annotations
 
@@ -85,7 +85,10 @@ def test_podman_pulls_an_index_if_its_platform_is_stored(outage: Outage, clients
 
 
 def test_a_stale_tag_is_marked(outage: Outage) -> None:
-    """A stale tag has `Warning: 299`, `Age` and `Cache-Status`, and HAProxy does not cache it."""
+    """A stale tag is served with `Warning: 299`, `Age` and `Cache-Status`.
+
+    HAProxy does not cache it.
+    """
     response = outage.appliance.http.get(manifest_path(NAME, "v1"))
 
     assert outage.image.manifest == response.body
@@ -118,7 +121,7 @@ def test_a_manifest_by_digest_is_never_stale(outage: Outage) -> None:
 def test_content_that_was_not_pulled_is_unavailable_and_not_unknown(
     outage: Outage, method: str, path: str
 ) -> None:
-    """Content that was never pulled is not 404 while its upstream is down.
+    """Content that was never pulled gets no 404 while its upstream is down.
 
     A client that got a 404 would report that the image does not exist.
     """
@@ -139,7 +142,7 @@ def test_podman_reports_the_outage_for_an_image_that_was_not_pulled(
 
 @pytest.fixture(scope="module")
 def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    """Run an appliance whose upstreams cannot be reached, each for another reason."""
+    """Run an appliance whose upstreams cannot be reached, each for a different reason."""
     with BlackHole() as hole:
         upstreams: dict[str, dict[str, Any]] = {
             "refusing.test": {"url": f"http://127.0.0.1:{free_port()}"},
@@ -152,7 +155,7 @@ def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]
 
 
 def test_a_refused_connection_is_502_and_opens_the_breaker(unreachable: Appliance) -> None:
-    """A refused connection is 502; after several the circuit breaker responds with Retry-After."""
+    """If an upstream refuses connections, clients get 502, then 503 from its circuit breaker."""
     first = unreachable.http.get(manifest_path("refusing.test/app", "v1"))
     resting = eventually(lambda: _resting(unreachable, "refusing.test"), what="its breaker opens")
 
@@ -161,12 +164,12 @@ def test_a_refused_connection_is_502_and_opens_the_breaker(unreachable: Applianc
 
 
 def test_an_unknown_host_is_502(unreachable: Appliance) -> None:
-    """A host name that cannot be resolved is 502, like an upstream that refuses connections."""
+    """If an upstream's host name cannot be resolved, the client gets 502, 503 or 504."""
     assert unreachable.http.get(manifest_path("unknown.test/app", "v1")).status in AWAY
 
 
 def test_a_black_hole_is_504_and_opens_the_breaker(unreachable: Appliance) -> None:
-    """An upstream that drops all packets costs one connect time-out, not one for each request."""
+    """If an upstream drops all packets, a request gets 504, and then the circuit breaker opens."""
     first = unreachable.http.get(manifest_path("hole.test/app", "v1"))
     resting = eventually(lambda: _resting(unreachable, "hole.test"), what="its breaker opens")
 
@@ -179,7 +182,7 @@ def test_an_incomplete_image_is_refused_before_its_manifest(
 ) -> None:
     """If parts of an image are not stored, its manifest is refused while the upstream is down.
 
-    After it had got the manifest, podman would use no other mirror.
+    If podman got the manifest, it would not try another mirror for the layers.
     """
     image = fake.put_image("app", "v1", of_size(KB, 53))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
@@ -222,7 +225,7 @@ def _tag(appliance: Appliance) -> dict[str, str]:
 
 
 def _resting(appliance: Appliance, host: str) -> str:
-    """Return Retry-After of a response 503, which comes from the circuit breaker; else ""."""
+    """Return the Retry-After of a 503, which the circuit breaker sends; "" for other statuses."""
     response = appliance.http.get(manifest_path(f"{host}/app", "v1"))
     assert response.status in AWAY
     return response.headers.get("retry-after", "") if response.status == 503 else ""

@@ -1,4 +1,4 @@
-"""An upstream fails in the middle of a layer, in several ways and for several times."""
+"""An upstream fails in the middle of a layer, in several ways and for different durations."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _appliance(
     lanes: int = 4,
     mirrors: Sequence[str] = (),
 ) -> tuple[Appliance, str]:
-    """Start an appliance that has the manifest of an image; return it and the layer's path."""
+    """Start an appliance that has the manifest of an image; return both it and the layer's path."""
     fake.add_image("app", "v1", [content])
     upstream = {"url": fake.url, "mirrors": list(mirrors)}
     appliance = start(Setup({"one.test": upstream}, environment={"ENTREPOT_LANES": str(lanes)}))

@@ -1,4 +1,4 @@
-"""`podman play kube deployment.yaml` starts the appliance, and starts it again with its data."""
+"""`podman play kube deployment.yaml` starts the appliance, and later restarts it with its data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def network(podman: Engine) -> Iterator[Network]:
 def test_the_volume_survives_a_restart_of_the_pod(
     podman: Engine, image: str, network: Network, clients: Clients, tmp_path: Path
 ) -> None:
-    """After a restart of the pod its volume still has the image, and needs no upstream for it."""
+    """After a restart the pod serves a pulled image from its volume, without the upstream."""
     with Registry(tmp_path / "upstream") as upstream, Relay(upstream.http.port) as relay:
         upstream.push("team/app", "v1", of_size(64 * KB, 920))
         file = tmp_path / "deployment.yaml"
@@ -91,7 +91,7 @@ def _up(podman: Engine, file: Path, network: Network, port: int) -> Iterator[Con
 
 
 def _write(file: Path, image: str, upstream: str) -> int:
-    """Write deployment.yaml with the image, an upstream and a free port, which is returned."""
+    """Write deployment.yaml with the image, an upstream and a free port; return the port."""
     documents: list[Document] = list(yaml.safe_load_all(DEPLOYMENT.read_text()))
     (container,) = documents[-1]["spec"]["template"]["spec"]["containers"]
     port = free_port()

@@ -20,7 +20,7 @@ from tests.system.pushes import push
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Create a folder for sockets, whose path must be short."""
+    """Create a folder with a short path, because the path of a socket has a limit."""
     folder = Path(tempfile.mkdtemp(prefix="dp-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

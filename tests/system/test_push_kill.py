@@ -34,7 +34,7 @@ MOVING = "latest"
 
 
 class Pushes(Load):
-    """Clients that push images again and again, each with its own tag and a tag that moves.
+    """Clients that push images repeatedly, each with its own tag and with one common tag.
 
     `acknowledged` has the pushes with status 201: repository, tag, digest.
     """
@@ -125,7 +125,7 @@ def _nothing_is_lost(http: HttpClient, acknowledged: list[tuple[str, str, Digest
 
 
 def _is_tidy(appliance: Appliance) -> bool:
-    """Return True if no upload is locked, so that those of killed workers can be deleted."""
+    """Delete the unfinished uploads; return True if all are gone, so no lock was left behind."""
     folder = appliance.state / layout.UPLOADS
     left = [path for path in folder.iterdir() if not path.name.endswith(".digest")]
     for path in left:

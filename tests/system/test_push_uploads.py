@@ -31,7 +31,7 @@ _SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json"
 
 
 def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
-    """The chunks of an upload may reach either worker, over new connections."""
+    """The chunks of an upload can reach either worker, over new connections."""
     http, content = hosting.http, filler(3 * MB, 450)
     where, start = begin(http, "team/chunks"), 0
     while start < len(content):
@@ -121,7 +121,7 @@ def test_a_large_layer_uses_little_memory_of_its_worker(hosting: Appliance) -> N
 
 
 def test_deletes_are_visible_at_once(hosting: Appliance) -> None:
-    """A deleted tag, manifest or blob is 404 in both workers at once."""
+    """A deleted tag, manifest or blob immediately gets 404 from both workers."""
     http, image = hosting.http, of_size(KB, 490)
     for tag in ("v1", "v2"):
         assert push(http, "team/gone", tag, image)
@@ -150,7 +150,7 @@ def test_a_running_pull_survives_the_delete(hosting: Appliance) -> None:
 
 
 def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
-    """After a push moved a tag, both workers serve the new manifest, and no cache the old one."""
+    """After a push has moved a tag, every worker and cache serves the new manifest."""
     http = hosting.http
     for number in range(6):
         image = of_size(KB, 500 + number)

@@ -26,7 +26,7 @@ from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 ANN, BOB = "ann:sesame", "bob:builder"
-# the change applies after 1 s, or later on a busy machine (s)
+# A change applies after 1 s; the tests wait up to this time on a busy machine (s).
 AT_ONCE = 10.0
 OURS, THEIRS = of_size(KB, 700), of_size(KB, 701)
 RULES: list[dict[str, Any]] = [
@@ -88,7 +88,7 @@ def _owned() -> list[tuple[str, Image]]:
 def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: str) -> None:
     """A user gets no manifest, blob, tag or referrer of a repository without a right to it.
 
-    That is so even for a digest that the user has in another repository.
+    This also holds for a digest that the user can pull from another repository.
     """
     digest, layer = OURS.digest, Digest.of(OURS.layers[0])
     bob = shared.http(BOB)
@@ -163,7 +163,7 @@ def _warnings(appliance: Appliance) -> list[str]:
 
 
 def test_changed_rights_and_users_are_in_force_without_a_restart(start: Start) -> None:
-    """Granted and revoked rights are in force within two seconds, without a restart."""
+    """Granted and revoked rights apply to a running appliance without a restart."""
     appliance = start(Setup(settings=_settings(None, ANN, BOB)))
     ann, bob = (replace(appliance.http, login=login) for login in (ANN, BOB))
     assert push(ann, "ann/own", "v1", OURS)
@@ -212,9 +212,9 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 
 @pytest.mark.parametrize("spoil", [_rubbish, _unreadable_rule, _without_rules, _emptied])
 def test_an_invalid_edit_grants_no_rights(followed: Appliance, spoil: Any) -> None:
-    """An invalid change of the access rules gives no rights, and is one warning.
+    """An invalid change of the access rules grants no rights, and causes one warning.
 
-    Workers that are restarted then still have the last valid rules.
+    Workers that are restarted afterwards still use the last valid rules.
     """
     appliance, good = followed, followed.file.read_text()
     ann, bob = (replace(appliance.http, login=login) for login in (ANN, BOB))

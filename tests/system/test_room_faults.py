@@ -1,4 +1,4 @@
-"""A push to a full cache fails while the cleaner is stopped, and a later retry succeeds."""
+"""While the cleaner is suspended, a push to a full cache fails; a later retry succeeds."""
 
 from __future__ import annotations
 

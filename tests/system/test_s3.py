@@ -88,7 +88,7 @@ def appliance(
 def test_the_last_byte_does_not_wait_for_the_bucket(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """While the bucket takes no byte of a blob, clients of both workers get the whole blob."""
+    """While the bucket does not respond to the PUT of a blob, clients still get the whole blob."""
     made = upstream.put_image("early", "v1", image([filler(300 * KB, 605)]))
     layer = Digest.of(made.layers[0])
     stall = Stall(threading.Event())
@@ -148,10 +148,10 @@ def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
 ) -> None:
     """A pull of stored content costs at most one request to the bucket for each long blob.
 
-    Clients fetch long blobs from the bucket by redirects. Before a redirect the appliance now and
-    then sends a HEAD, which shows whether the bucket still has the blob. After the first pull the
-    cleaner also examines each new blob once, at an unknown time, and its requests are counted too.
-    So the test repeats its four pulls until the cleaner has finished.
+    Clients fetch long blobs from the bucket by redirects. Before some redirects the appliance sends
+    a HEAD, which shows whether the bucket still has the blob. After the first pull the cleaner also
+    examines each new blob once, at an unknown time, and the test counts these requests too. So the
+    test repeats its four pulls until the cleaner has finished.
     """
     made = upstream.put_image("cost", "v1", of_size(300 * KB, 600))
     pull(appliance.http, "one.test/cost", "v1")
@@ -163,7 +163,7 @@ def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
         s3.forget()
         for _ in range(4):
             pull_manifest(appliance.http, "one.test/cost", "v1")
-            # each client is another one for HAProxy, so none repeats the request of another
+            # HAProxy sees a different client each time, so no request counts as a repetition
             other = f"192.0.2.{next(clients)}"
             found = get_blob(appliance.http, "one.test/cost", layer, X_Forwarded_For=other)
             assert found.body == made.layers[0]
@@ -196,7 +196,8 @@ def test_catalog_and_referrers_need_no_request(appliance: Appliance, s3: S3Front
         lists = [each for each in s3.requests if "list-type=2" in each.query]
         return not lists and not [each for each in s3.requests if "team/listed" in each.key]
 
-    # the cleaner lists too
+    # The cleaner sends list requests too, so the test repeats its requests until the cleaner is
+    # idle.
     eventually(need_no_request, what="the lists are remembered", within=30)
     push_soon(appliance.http, "team/listed", "v2", of_size(20 * KB, 607))
     assert tags(appliance.http, "team/listed") == ["v1", "v2"]
@@ -205,7 +206,10 @@ def test_catalog_and_referrers_need_no_request(appliance: Appliance, s3: S3Front
 def test_the_url_of_a_redirect_is_written_nowhere(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """A redirect leaves its signed URL in no file, counts as a use, and is not repeated at once."""
+    """A redirect counts as a use, and its signed URL is written to no file.
+
+    If the client immediately repeats the request, the worker sends the blob itself.
+    """
     made = upstream.put_image("secret", "v1", of_size(300 * KB, 605))
     layer = Digest.of(made.layers[0])
     pull(appliance.http, "one.test/secret", "v1")
@@ -218,7 +222,7 @@ def test_the_url_of_a_redirect_is_written_nowhere(
         found = appliance.http.get(path, X_Forwarded_For=client)
         return (found, client) if found.status == 307 else None
 
-    # a client may have the last byte before the bucket has the blob
+    # A client can get the last byte before the bucket has the blob, so the test waits for it.
     first, client = eventually(redirected, what="the blob is stored", within=60, pause=0.5)
     second = appliance.http.get(path, X_Forwarded_For=client)
 
@@ -242,7 +246,7 @@ def test_a_client_fetches_a_layer_from_the_bucket(  # noqa: PLR0917 - fixtures
     tmp_path: Path,
     client: str,
 ) -> None:
-    """The client sends the request of the signed URL, without the headers for the appliance."""
+    """A client fetches a layer with the signed URL, and S3 accepts all headers of that request."""
     made = upstream.put_image(client, "v1", of_size(300 * KB, 608 + len(client)))
     pull(appliance.http, f"one.test/{client}", "v1")
     path = blob_path(f"one.test/{client}", Digest.of(made.layers[0]))
@@ -272,7 +276,7 @@ def test_a_restart_keeps_the_content_and_the_claim(
 ) -> None:
     """A restart keeps the content of the bucket.
 
-    After a clean end the bucket has no owner; after a kill the same appliance goes on as owner.
+    After a clean stop the bucket has no owner; after a kill the same appliance is still the owner.
     """
     made = of_size(6 * MB, 610)
     push_soon(appliance.http, "team/restart", "v1", made)
@@ -327,14 +331,14 @@ def test_a_lost_index_is_rebuilt_from_the_bucket(
 
 
 def _content(path: Path) -> bytes:
-    """Return the bytes of a file; none of a folder, or of a file that was removed meanwhile."""
+    """Return the bytes of a file; b"" for a folder, or a file that was removed meanwhile."""
     with suppress(FileNotFoundError, IsADirectoryError):
         return path.read_bytes()
     return b""
 
 
 def _last_uses(appliance: Appliance) -> dict[Digest, float]:
-    """Return the last use of all content by the appliance's index."""
+    """Return the last use of each object in the appliance's index."""
     index = open_index(appliance.state)
     try:
         return {row.digest: row.used for row in index.oldest(None, 10_000)}
@@ -364,11 +368,11 @@ def test_the_requests_to_the_bucket_are_in_the_metrics(appliance: Appliance) -> 
 def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(
     appliance: Appliance, s3: S3Front, tmp_path: Path
 ) -> None:
-    """docker-registry and the appliance can serve one bucket in turn.
+    """docker-registry and the appliance can serve the same bucket one after the other.
 
     Each program serves the images that were pushed to the other one, but not a tag that the other
-    one has deleted. docker-registry signs with AWS's library, so the test server refuses nothing
-    that S3 accepts.
+    one has deleted. The test server accepts all requests that docker-registry signs with AWS's
+    library, as S3 would.
     """
     ours, theirs, shared = (of_size(300 * KB, seed) for seed in (630, 631, 632))
     push_soon(appliance.http, "turn/ours", "v1", ours)
@@ -396,7 +400,7 @@ def test_docker_registry_and_the_appliance_serve_one_bucket_in_turn(
 def test_docker_registry_and_the_appliance_write_one_bucket_at_once(
     s3: S3Front, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """With `storage.shared`, each sees what the other pushes, moves and deletes.
+    """With `storage.shared`, docker-registry and the appliance see each other's changes.
 
     The appliance remembers a link or a tag of a hosted repository for ten seconds.
     """
@@ -451,7 +455,7 @@ def test_docker_registry_and_the_appliance_write_one_bucket_at_once(
 def test_while_the_bucket_is_down_pulls_pass_through_and_pushes_wait(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """While the bucket is down, each pull succeeds whose content the upstream can send.
+    """While the bucket is down, pulls succeed if the upstream can send the content.
 
     When the bucket responds again, content is stored there without a restart of the appliance.
     """
@@ -483,7 +487,7 @@ def test_while_the_bucket_is_down_pulls_pass_through_and_pushes_wait(
 def test_an_acknowledged_push_survives_a_throttled_bucket(
     appliance: Appliance, s3: S3Front
 ) -> None:
-    """While the bucket limits its rate, a push is 201 or 503; the content of each 201 is stored."""
+    """While the bucket limits its rate, a push gets 201 or 503; a push with 201 is stored."""
     end = s3.fault("PUT", "/blobs/", SlowDown(), times=5)
     pushed = [filler(20 * KB, 650 + n) for n in range(8)]
     statuses = {each: _push(appliance, "team/slow", each) for each in pushed}

@@ -89,7 +89,7 @@ def _digest(seed: int) -> Digest:
 
 @pytest.fixture(scope="module")
 def digests() -> list[Digest]:
-    """Return the digests of the blobs; the place of a digest is the seed of its content."""
+    """Return the digests of the blobs; a digest's position in the list is its content's seed."""
     return [_digest(seed) for seed in range(2 * COUNT)]
 
 
@@ -174,7 +174,10 @@ def _stored(sink: Sink, digests: list[Digest]) -> bool:
 def test_large_pulls_take_little_memory_and_do_not_wait(
     appliance: Appliance, sink: Sink, digests: list[Digest]
 ) -> None:
-    """All clients have their blobs before the slow bucket has the last of them."""
+    """Clients get all blobs before the slow bucket has stored the last one.
+
+    The worker's memory stays below 300 MB.
+    """
 
     def pull(digest: Digest) -> bool:
         hasher = digest.hasher()
@@ -195,7 +198,10 @@ def test_large_pulls_take_little_memory_and_do_not_wait(
 def test_large_pushes_take_little_memory(
     appliance: Appliance, sink: Sink, digests: list[Digest]
 ) -> None:
-    """Four uploads at once are acknowledged when the bucket has them."""
+    """Four concurrent uploads get 201 once the bucket has stored them.
+
+    The worker's memory stays below 300 MB.
+    """
 
     def push(seed: int) -> int:
         where = begin(appliance.http, "team/big")

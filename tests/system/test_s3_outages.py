@@ -1,4 +1,4 @@
-"""A bucket fails under load, and its owner is stopped: no push is lost, no pull fails."""
+"""A bucket fails under load, or its owner is suspended: no push is lost, and no pull fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 SECONDS_OF_REDIRECTS = 2.0
-"""Clients may still be redirected to a bucket for so long after it fails (s)."""
+"""Clients can still be redirected to a bucket for this time after it fails (s)."""
 _READERS = 4
 _LAYERS = 4
 _SHORT_LEASE = """
@@ -78,7 +78,10 @@ def _setup(
 
 
 def _push(http: HttpClient, name: str, tag: str, made: Image) -> bool:
-    """Push an image; return False if a request of it is refused, which a client would repeat."""
+    """Push an image.
+
+    Return False if one of its requests is refused, as a client would retry then.
+    """
     refused = http.request("POST", uploads_path(name)).status == HTTPStatus.SERVICE_UNAVAILABLE
     if refused:
         return False
@@ -88,7 +91,7 @@ def _push(http: HttpClient, name: str, tag: str, made: Image) -> bool:
         return False
 
 
-# ---- the owner is stopped
+# ---- the owner is suspended
 
 
 @pytest.mark.timeout(600)
@@ -98,9 +101,10 @@ def _push(http: HttpClient, name: str, tag: str, made: Image) -> bool:
 def test_an_owner_that_was_stopped_loses_no_push_and_removes_nothing_twice(
     s3: S3Front, upstream: FakeUpstream, tmp_path: Path, seconds: float
 ) -> None:
-    """Another appliance becomes the owner; the stopped one only reads after it is continued.
+    """If the owner of a bucket is suspended, another appliance becomes the owner.
 
-    The usual run gives both appliances a lease of a few seconds.
+    After the first appliance is continued, it only reads. By default the test shortens the time for
+    which an ownership is valid to a few seconds.
     """
     shorter: dict[str, str] = {}
     if not seconds:
@@ -186,7 +190,7 @@ class Load:
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Send the requests of one client after the other."""
+        """Pull the layers repeatedly, each time as a different client."""
         numbers = count(threading.get_ident() % 60_000 * 1000)
         while not self._ended.is_set():
             layer = self.layers[next(numbers) % len(self.layers)]
@@ -212,7 +216,7 @@ class Load:
             self.wrong.append((answer.status, len(answer.body)))
 
     def end(self) -> None:
-        """Let each client end its request."""
+        """Stop the clients after their current requests."""
         self._ended.set()
 
 
@@ -235,9 +239,9 @@ def test_no_pull_fails_and_none_is_redirected_while_the_bucket_fails(
     tmp_path: Path,
     outage: tuple[str, bool, int],
 ) -> None:
-    """From two seconds after the failure on, the appliance sends the bytes of the upstream.
+    """Two seconds after the bucket fails, the appliance serves all pulls from the upstream.
 
-    Pushes that were acknowledged meanwhile are stored, and redirects resume by themselves.
+    Pushes that get 201 during the failure are stored, and redirects resume after the failure.
     """
     fault, redirects, seconds = outage
     layers = [filler(200 * KB, 800 + number) for number in range(_LAYERS)]

@@ -1,4 +1,4 @@
-"""docker distribution and the appliance respond alike under one configuration file.
+"""With one configuration file, docker distribution and the appliance send the same responses.
 
 docs/migration.md lists each response that differs, with the reason.
 """
@@ -168,7 +168,7 @@ def test_every_response_that_differs_is_in_the_documentation(
 def test_the_compared_responses_are_those_of_working_registries(
     found: Mapping[str, Mapping[str, Pair]],
 ) -> None:
-    """Both compared registries work: two that fail alike would prove nothing."""
+    """Both compared registries work; a comparison of two that fail would prove nothing."""
     for request, status in (
         ("GET /v2/NAME/manifests/v1", 200),
         ("GET /v2/_catalog", 200),

@@ -46,12 +46,12 @@ def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
 def test_it_starts_with_1024_open_files_and_further_clients_wait(start: Start) -> None:
     """With a limit of 1,024 open files the appliance starts, and clients above its capacity wait.
 
-    HAProxy would end at its start if it could need more open files than this limit permits.
+    HAProxy would exit at its start if it could need more open files than this limit permits.
     """
     appliance = start(Setup(files=1024))
     with ExitStack() as stack:
         waiting = [stack.enter_context(_request(appliance)) for _ in range(400)]
-        # a client that closes its connection makes place for a waiting one
+        # a client that closes its connection makes room for a waiting one
         for each in waiting:
             assert each.recv(12) == b"HTTP/1.1 200"
             each.close()
@@ -75,7 +75,7 @@ def test_a_stopped_appliance_leaves_no_process_and_no_socket(
 def test_a_pull_in_flight_is_finished_when_the_appliance_stops(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """A running pull ends within the configured time when the appliance is stopped."""
+    """When the appliance is stopped, a client with a running pull still gets all bytes."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(512 * KB, 11))
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)
@@ -151,7 +151,7 @@ def _serves(appliance: Appliance) -> bool:
 
 
 def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
-    """Kill the program *name* whenever it runs, until the appliance has ended."""
+    """Kill the program *name* whenever it runs, until the appliance has exited."""
 
     def is_over() -> bool:
         found = appliance.processes()

@@ -63,7 +63,7 @@ def test_twelve_clients_of_two_workers_cause_one_upstream_get(
 def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
     start: Start, fake: FakeUpstream
 ) -> None:
-    """After a kill of a worker only its own responses break.
+    """If a worker is killed, only its own responses break.
 
     The other worker continues the download at the end of the spool file.
     """

@@ -1,4 +1,4 @@
-"""`entrepot serve` starts, watches and ends its programs: stand-ins, and a real HAProxy."""
+"""Tests how `entrepot serve` starts, watches and stops programs: stand-ins and a real HAProxy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def fetch(serve: ServeProcess, path: str = "/echo") -> bytes:
 def test_serve_stops_after_a_signal_and_leaves_nothing(
     tmp_path: Path, temporary: Path, number: signal.Signals
 ) -> None:
-    """`serve` ends after a signal with exit code 0, and leaves no process, socket or folder.
+    """After a signal `serve` exits with 0, and leaves no process, socket or folder.
 
     None of its programs gets a password in its environment.
     """
@@ -69,7 +69,7 @@ def test_a_response_is_in_the_access_log(tmp_path: Path, temporary: Path) -> Non
 
 
 def test_a_pull_in_flight_is_finished(tmp_path: Path, temporary: Path) -> None:
-    """At a stop HAProxy accepts no new connection, and a running pull ends with all its bytes."""
+    """After SIGTERM HAProxy accepts no new connection, and a running pull gets all its bytes."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         gate = tmp_path / "gate"
@@ -88,7 +88,7 @@ def test_a_pull_in_flight_is_finished(tmp_path: Path, temporary: Path) -> None:
 
 @pytest.mark.soak
 def test_a_request_in_flight_has_the_configured_grace(tmp_path: Path, temporary: Path) -> None:
-    """A running request may take `http.draintimeout` at a stop, also if that is more than 4 s."""
+    """After SIGTERM a running request has all of `http.draintimeout`, even if that is over 4 s."""
     with ServeProcess(tmp_path, temporary, settings={"REGISTRY_HTTP_DRAINTIMEOUT": "60s"}) as serve:
         serve.wait_until_serving()
         gate = tmp_path / "gate"
@@ -106,7 +106,7 @@ def test_a_request_in_flight_has_the_configured_grace(tmp_path: Path, temporary:
 
 
 def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None:
-    """After a second signal `serve` ends at once, as when a user presses ^C twice.
+    """After a second signal `serve` exits at once, as when a user presses ^C twice.
 
     After the first signal it waits for the responses that clients are receiving.
     """
@@ -128,7 +128,7 @@ def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None
 def test_a_program_that_cannot_stay_up_ends_all_programs_and_is_named(
     tmp_path: Path, temporary: Path
 ) -> None:
-    """If a program ends after each of its starts, `serve` ends all programs and exits with 1.
+    """If a program exits after each of its starts, `serve` stops all programs and exits with 1.
 
     `serve` logs the name of that program. A log hook for fatal lines sends the last log line by
     mail.
@@ -158,7 +158,7 @@ def _fatal(server: SmtpServer) -> str:
 
 
 def test_a_killed_program_is_started_again(tmp_path: Path, temporary: Path) -> None:
-    """If a program ends once, `serve` logs a warning with the reason and starts it again."""
+    """If a program exits once, `serve` logs a warning with the reason and restarts it."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         os.kill(dead := serve.pid_of("-m entrepot.logger"), signal.SIGKILL)
@@ -172,7 +172,7 @@ def test_a_killed_program_is_started_again(tmp_path: Path, temporary: Path) -> N
 def test_serve_ends_all_programs_when_supervisord_is_killed(
     tmp_path: Path, temporary: Path
 ) -> None:
-    """If supervisord is killed, `serve` ends all programs and exits with 1."""
+    """If supervisord is killed, `serve` stops all programs and exits with 1."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         os.kill(serve.pid_of("supervisord"), signal.SIGKILL)
@@ -183,7 +183,7 @@ def test_serve_ends_all_programs_when_supervisord_is_killed(
 
 
 def test_all_programs_end_when_serve_is_killed(tmp_path: Path, temporary: Path) -> None:
-    """If `serve` is killed, all programs end; its next start removes the old run directory."""
+    """If `serve` is killed, all programs exit; its next start removes the old run directory."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         left = serve.run_directory()
@@ -197,7 +197,7 @@ def test_all_programs_end_when_serve_is_killed(tmp_path: Path, temporary: Path) 
 
 
 def test_bad_input_prints_one_line_and_exits_with_2(tmp_path: Path, temporary: Path) -> None:
-    """A port or data directory that is in use, or a path that is too long, is one clear line."""
+    """If a port or data directory is in use, or a path too long, `serve` prints one clear line."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         long = temporary / ("long" * 25)

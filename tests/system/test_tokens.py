@@ -1,4 +1,4 @@
-"""Tokens (`auth.token`) with real clients and a strict token server."""
+"""Tests tokens (`auth.token`) with real clients and a strict token server."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Create a folder for sockets, whose path must be short."""
+    """Create a folder with a short path, because the path of a socket has a limit."""
     folder = Path(tempfile.mkdtemp(prefix="to-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -207,7 +207,7 @@ SCOPE = f"repository:{NAME}:pull"
 
 
 def _forged(site: Site, algorithm: str, header: dict[str, Any]) -> str:
-    """Return a token without a signature, or with the public key as a shared secret."""
+    """Return a token that names *algorithm* in its header, and whose signature is empty."""
     parts = (
         json.dumps({"alg": algorithm, **header}).encode(),
         json.dumps(site.server.claims(SCOPE)).encode(),
@@ -328,7 +328,7 @@ def test_tokens_share_the_cache_if_they_may_pull_the_same(site: Site) -> None:
 
 
 def test_a_cached_answer_never_outlives_the_token(site: Site) -> None:
-    """No cached response is served with a token that has expired, not even within the leeway."""
+    """HAProxy's cache never serves an expired token; within the leeway a worker still does."""
     path = manifest_path(NAME, "v1")
     pull(site.http(SCOPE), NAME, "v1")
     expires = int(time.time()) + 4
@@ -355,7 +355,8 @@ def test_a_cached_answer_never_outlives_the_token(site: Site) -> None:
 def test_changed_keys_are_in_force_without_a_restart(site: Site) -> None:
     """Changed keys apply without a restart.
 
-    A removed key is refused, even if HAProxy remembers a token of it; a new key is accepted.
+    A removed key is refused, even if HAProxy remembers a token that was signed with it; a new key
+    is accepted.
     """
     path, claims = manifest_path(NAME, "v1"), site.server.claims(SCOPE)
     old = site.with_token(signer("RS256").sign(claims, {"kid": "rsa"}))

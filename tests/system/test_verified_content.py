@@ -1,7 +1,7 @@
 """If another program changes files while they are written, no wrong content is served.
 
-`make soak` tests 8 and 24 MB at two moments; the default is one size, longer than the part that is
-buffered in memory.
+`make soak` tests 8 and 24 MB at two moments; by default the tests use one size, which is larger
+than the part that a worker buffers in memory.
 """
 
 from __future__ import annotations
@@ -97,7 +97,10 @@ def test_wrong_content_of_a_changed_spool_file_does_not_stay_stored(
     moment: float,
     damage: Callable[[Path], None],
 ) -> None:
-    """A spool file that was changed during the download completes no response and is not stored."""
+    """If a spool file is changed during the download, no wrong content stays stored.
+
+    A shortened file never leads to a complete response with wrong bytes.
+    """
     seed = hash((size, moment, damage.__name__)) % 2**32
     content = filler(size, seed)
     digest = upstream.add_blob(NAME, content)
@@ -129,7 +132,7 @@ def test_wrong_content_of_a_changed_spool_file_does_not_stay_stored(
 def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
     appliance: Appliance, size: int, moment: float, damage: Callable[[Path], None]
 ) -> None:
-    """A shortened upload gets no 201; other damage to its file is found later."""
+    """If the file of an upload is shortened, the push gets no 201; other damage is found later."""
     content = filler(size, hash((moment, size, damage.__name__, "push")) % 2**32)
     digest = Digest.of(content)
     before = appliance.metric("entrepot_damaged_files_total", found="commit")

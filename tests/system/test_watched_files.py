@@ -112,7 +112,7 @@ def test_a_new_pull_secret_is_in_force_and_a_running_pull_continues(
 
 
 def test_a_pull_secret_replaced_by_a_rename_is_reloaded(start: Start, tmp_path: Path) -> None:
-    """A pull secret that is replaced by a rename is read again: Kubernetes and editors do so."""
+    """If a pull secret is replaced by a rename, as Kubernetes and editors do, it is reloaded."""
     with FakeUpstream(gate=BasicGate({"robot": "new"})) as fake:
         fake.put_image("app", "v1", of_size(KB, 404))
         secret = _write(tmp_path / "secret.json", LOGIN)

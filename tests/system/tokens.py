@@ -24,7 +24,7 @@ ISSUER = "system-test-issuer"
 EVERYTHING: Final = frozenset({"pull", "push", "delete", "*"})
 
 Policy = Callable[[str, str, str], frozenset[str]]
-"""Returns the actions that a user (empty: anonymous) may do with a type and name."""
+"""Takes a user (empty: anonymous), a type and a name, and returns the permitted actions."""
 
 
 def all_for_users(user: str, kind: str, name: str) -> frozenset[str]:
@@ -37,7 +37,7 @@ class TokenServer:
     """Issues tokens to clients with one of *logins* (user:password), as far as *policy* permits.
 
     With *anonymous*, clients without a login get a token too. `requests` has the target of each
-    request, and `granted` user and scopes of each token.
+    request, and `granted` the user and the scopes of each token.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class TokenServer:
 
     @property
     def realm(self) -> str:
-        """Return the URL for requests of tokens."""
+        """Return the URL at which clients request tokens."""
         return f"http://127.0.0.1:{self.port}/token"
 
     def __enter__(self) -> Self:
@@ -103,7 +103,7 @@ class TokenServer:
     def respond(
         self, target: str, authorization: str | None, form: str | None = None
     ) -> tuple[int, bytes]:
-        """Return status and body for a request of a token; *form* is the body of a POST."""
+        """Return status and body for a token request; *form* is the body of a POST."""
         self.requests.append(target)
         asked = parse_qs(urlsplit(target).query if form is None else form)
         user = self._user_of_form(asked) if form is not None else self._user(authorization)
@@ -158,6 +158,6 @@ class TokenServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Log nothing, as the list `requests` has each request."""
+                """Log nothing, because the list `requests` has each request."""
 
         return Handler

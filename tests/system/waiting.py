@@ -16,8 +16,8 @@ def eventually(
 ) -> T:
     """Return the first true result of *condition*, or fail after *within* s.
 
-    *what* names the condition in the failure. *pause* is the time between two calls (s), longer for
-    conditions that leave traces.
+    *what* names the condition in the failure. *pause* is the time between two calls (s); a
+    condition that leaves traces, such as log lines, needs a longer pause.
     """
     deadline = time.monotonic() + within
     while True:

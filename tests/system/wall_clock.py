@@ -56,7 +56,7 @@ time_t time(time_t *out) {
 
 
 class WallClock:
-    """The wall clock of all processes with its `environment`."""
+    """The wall clock of all processes that have its `environment`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

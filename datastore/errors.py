@@ -8,14 +8,14 @@ DatastoreError
 │   ├── InvalidManifest
 │   ├── InvalidSnapshot     of the index, in a bucket
 │   └── InvalidLine         of the access log or the events file
-├── NotFound                no value is stored under that key
+├── NotFound                the storage has no value with this key
 ├── DigestMismatch          the bytes do not match the digest
-├── StorageFull             no disk space, no quota, or read-only
-├── StorageBroken           any other disk error
+├── StorageFull             the disk has no space or quota left, or is read-only
+├── StorageBroken           any other error of the disk or the bucket
 │   └── ContentDamaged      a file does not contain the bytes that were written to it
-├── OutOfSpace              a push does not fit; carries `size` and `available` [bytes]
-├── SpaceAwaited            a push does not fit now; the cleaner may free space
-└── IndexUnavailable        the access index cannot be used; never fatal to a pull
+├── OutOfSpace              a push does not fit below the cap; has `size` and `available` (bytes)
+├── SpaceAwaited            a push does not fit now, but the cleaner can free space
+└── IndexUnavailable        the index cannot be used; a pull continues without it
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DatastoreError(Exception):
 
 
 class Malformed(DatastoreError):  # noqa: N818 - the names state facts
-    """A text is not a valid value; `given` is the start of the text, shown to the client."""
+    """A text is not a valid value; `given` is the start of the text, which clients can see."""
 
     def __init__(self, given: str, reason: str) -> None:
         super().__init__(f"{reason}: {given[:128]!r}")
@@ -55,7 +55,7 @@ class InvalidManifest(Malformed):
 
 
 class InvalidSnapshot(Malformed):
-    """A shard is not a part of a snapshot of the index."""
+    """The bytes of an object are not a part of a snapshot of the index."""
 
 
 class InvalidLine(Malformed):
@@ -63,7 +63,7 @@ class InvalidLine(Malformed):
 
 
 class NotFound(DatastoreError):  # noqa: N818
-    """No value is stored under `key`."""
+    """The storage has no value with the key `key`."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"no value under {key}")
@@ -84,15 +84,15 @@ class StorageFull(DatastoreError):  # noqa: N818
 
 
 class StorageBroken(DatastoreError):  # noqa: N818
-    """The disk reported an error other than a lack of space."""
+    """The disk or the bucket reported an error other than a lack of space."""
 
 
 class ContentDamaged(StorageBroken):
-    """A file lacks the bytes that were written, because another program changed the file."""
+    """A file no longer contains the bytes that were written to it, so its digest is wrong."""
 
 
 class OutOfSpace(DatastoreError):  # noqa: N818
-    """A push does not fit: it needs at least `size` bytes, and `available` bytes are left."""
+    """A push does not fit: it needs at least `size` bytes, but only `available` bytes are free."""
 
     def __init__(self, size: int, available: int) -> None:
         super().__init__(f"{size} bytes do not fit: {available} bytes are available")
@@ -101,7 +101,7 @@ class OutOfSpace(DatastoreError):  # noqa: N818
 
 
 class SpaceAwaited(DatastoreError):  # noqa: N818
-    """A push does not fit now; the client may retry, because the cleaner may free space."""
+    """A push does not fit now; the client can retry later, when the cleaner has freed space."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"no space for {size} bytes yet: retry in a moment")
@@ -109,7 +109,7 @@ class SpaceAwaited(DatastoreError):  # noqa: N818
 
 
 class IndexUnavailable(DatastoreError):  # noqa: N818
-    """The access index cannot be used."""
+    """The index cannot be used."""
 
 
 def storage_error(error: OSError) -> StorageFull | StorageBroken:

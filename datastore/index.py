@@ -1,4 +1,4 @@
-"""Define the five protocols of the index, which all processes share.
+"""Define the five protocols of the index; all processes of the appliance share one index.
 
 | protocol | contents |
 |---|---|
@@ -6,12 +6,15 @@
 | `ReservationStore` | disk space promised to transfers, and the check against the cap |
 | `PinStore` | marks that keep content from eviction while a push uses it |
 | `KeyValueStore` | notes: short texts by key, such as a position in the access log |
-| `LinkTimes` | when each link was last confirmed, if the storage keeps no times |
+| `LinkTimes` | when each link was last confirmed, if the storage stores no times |
 
-A class or function depends on the narrowest of these protocols. `Index` has all five, for wiring.
-The driver `sqlite` has all five in one file, so that one transaction can cover several of them. A
-driver without common transactions writes in the order that the docstrings state. So the state
-between two writes is safe: the index counts too many bytes, or a removal has not happened yet.
+A class or function depends only on the protocols that it needs. An `Index` has all five; the start
+of each program opens one and passes its parts on. The driver `sqlite` has all five in one file, so
+that one transaction can cover several of them.
+
+Another driver may have no transaction that covers two of them. It then writes in the order that the
+docstrings state. Between two writes, the index then at worst counts too many bytes, or content that
+should be removed still exists.
 """
 
 from __future__ import annotations
@@ -24,19 +27,22 @@ from typing import Protocol
 from entrepot.datastore.refs import Digest
 
 REBUILT = "rebuilt"
-"""The note `rebuilt` exists if all stored files have their rows. A lost index has no such note."""
+"""The note `rebuilt` exists if every stored file has a row. A new, empty index has no such note."""
 
 BORN = "born"
-"""The note `born` has the time when the index was created: the index knows no earlier use."""
+"""The note `born` has the time when the index was created: the index has no earlier uses."""
 
 SNAPSHOT_AT = "snapshot at"
-"""The note has the time of the last snapshot of the index in a bucket (s, UTC epoch)."""
+"""This note has the time of the last snapshot of the index in a bucket (s, UTC epoch)."""
 SNAPSHOT_SHARDS = "snapshot shards"
-"""The note has the hash and the entity tag of each part of that snapshot, as JSON."""
+"""This note has the hash and the entity tag of each part of that snapshot, as JSON."""
 
 
 class ContentKind(IntEnum):
-    """A `ContentKind` is the kind of a row; at equal times the smaller kind is evicted first."""
+    """A `ContentKind` is the kind of stored content.
+
+    If two rows have the same last use, the row whose kind has the smaller number is evicted first.
+    """
 
     INDEX = 0
     MANIFEST = 1
@@ -58,7 +64,10 @@ class IndexEntry:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cursor:
-    """A `Cursor` is the position after a page; the order of eviction is (used, kind, digest)."""
+    """A `Cursor` is a position in the order of eviction, which is (used, kind, digest).
+
+    The next page of rows begins after this position.
+    """
 
     used: float
     kind: ContentKind
@@ -72,7 +81,10 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A `Reservation` is disk space for a transfer: `size` in bytes, `at` in s, UTC epoch."""
+    """A `Reservation` is disk space for a download or upload.
+
+    `size` is in bytes; `at` is the time of the reservation, in s, UTC epoch.
+    """
 
     digest: Digest
     size: int
@@ -81,7 +93,10 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class LinkTime:
-    """A `LinkTime` is one confirmation: the link `key` named `digest` at `at` (s, UTC epoch)."""
+    """A `LinkTime` is one confirmation: the link `key` named `digest` at the time `at`.
+
+    `at` is in s, UTC epoch.
+    """
 
     key: str
     digest: Digest
@@ -89,7 +104,7 @@ class LinkTime:
 
 
 class KeyValueStore(Protocol):
-    """A `KeyValueStore` has short texts by key. Each method raises: IndexUnavailable."""
+    """A `KeyValueStore` has short texts by key. Each method can raise IndexUnavailable."""
 
     def get(self, key: str) -> str | None:
         """Return the value of *key*; None if the key has no value."""
@@ -101,11 +116,10 @@ class KeyValueStore(Protocol):
 
 
 class ReservationStore(Protocol):
-    """A `ReservationStore` has reserved bytes by digest.
+    """A `ReservationStore` has the reservation of each digest.
 
-    Each method is one transaction and may be repeated.
-
-    Each method raises: IndexUnavailable.
+    Each method is one transaction, and a caller can repeat a call without harm. Each method can
+    raise IndexUnavailable.
     """
 
     def reserve(
@@ -116,19 +130,21 @@ class ReservationStore(Protocol):
         at: float,
         max_reserved: int | None = None,
     ) -> bool:
-        """Reserve *size* bytes if `used_bytes` then stays within *max_bytes* (None: no limit).
+        """Reserve *size* bytes, and return True, if all limits permit it; else return False.
 
-        The method `reserve` returns whether the bytes are reserved. A digest has at most one
-        reservation. A second call for the digest replaces the first reservation (a download that
-        takes over from a dead one, or grows in steps). If the second call is refused, the first
-        reservation stays. If *max_bytes* is not None, every call is refused while the note
-        `REBUILT` is absent. If *max_reserved* is not None, all reservations together stay within
-        that number of bytes.
+        The first limit is *max_bytes*: `used_bytes` including the new reservation must not be
+        larger. If *max_bytes* is not None, no bytes are reserved while the note `REBUILT` is
+        absent. The second limit is *max_reserved*, for the sum of all reservations. None means that
+        there is no limit.
+
+        A digest has at most one reservation. A second call for the digest replaces the first
+        reservation: a download can grow in steps, or continue the download of a process that died.
+        If the second call returns False, the first reservation stays.
         """
         ...
 
     def release(self, digest: Digest) -> None:
-        """Remove a reservation whose bytes were not stored, or were deleted."""
+        """Remove the reservation of *digest*, whose bytes were not stored or were deleted."""
         ...
 
     def all(self) -> list[Reservation]:
@@ -136,25 +152,26 @@ class ReservationStore(Protocol):
         ...
 
     def used_bytes(self) -> int:
-        """Return the bytes of all rows, also those marked for deletion, and of all reservations.
+        """Return the bytes of all reservations and of all rows, including marked rows.
 
-        Each row counts `budget.OVERHEAD` bytes in addition to its content. Without a common
-        transaction, the reservations are read before the rows, so that content that is recorded
-        between the two reads is not missed.
+        Each row and each reservation counts `budget.OVERHEAD` bytes more than its content. When
+        content is recorded, its reservation becomes a row. So if no transaction covers both, the
+        reservations are read first: the content is then counted twice at worst, and never missed.
         """
         ...
 
 
 class PinStore(Protocol):
-    """A `PinStore` has pins by digest; each method is one transaction and may be repeated.
+    """A `PinStore` has the pins of each digest.
 
-    Each method raises: IndexUnavailable.
+    Each method is one transaction, and a caller can repeat a call without harm. Each method can
+    raise IndexUnavailable.
     """
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude digests from `mark_for_deletion` until *until* (s, UTC epoch).
+        """Exclude *digests* from `mark_for_deletion` until the time *until* (s, UTC epoch).
 
-        A digest without a row can be pinned too.
+        A digest that has no row in the index can be pinned too.
         """
         ...
 
@@ -163,7 +180,7 @@ class PinStore(Protocol):
         ...
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return the given digests that are pinned now."""
+        """Return those of *digests* that are pinned now."""
         ...
 
     def all(self) -> set[Digest]:
@@ -172,27 +189,27 @@ class PinStore(Protocol):
 
 
 class LinkTimes(Protocol):
-    """A `LinkTimes` has the time at which each link was last confirmed, by the link's key.
+    """A `LinkTimes` has, for the key of each link, when the link was last confirmed.
 
-    Only a storage without times uses these link times (`datastore.links`). The links themselves are
-    in the storage: if a time is lost, its link counts as unconfirmed, but still names the right
-    digest. Each method is one transaction and may be repeated. Each method raises:
-    IndexUnavailable.
+    Only a storage that stores no times needs these link times (`datastore.links`). The links
+    themselves are in the storage. So if a time is lost, the link still names the right digest, and
+    only counts as unconfirmed. Each method is one transaction, and a caller can repeat a call
+    without harm. Each method can raise IndexUnavailable.
     """
 
     def get(self, key: str) -> LinkTime | None:
-        """Return when a link was last confirmed, and for which digest; None if not recorded."""
+        """Return when the link *key* was last confirmed, and for which digest; None if unknown."""
         ...
 
     def confirm(self, key: str, digest: Digest) -> None:
-        """Record that the link names *digest* now, by the clock of the index."""
+        """Record that the link *key* names *digest* at the current time of the index's clock."""
         ...
 
     def restore(self, times: Iterable[LinkTime]) -> None:
-        """Record confirmations at their own times, in one transaction.
+        """Record confirmations with their times, in one transaction.
 
-        If the index already has a confirmation of the same digest with a later time, that
-        confirmation stays. A confirmation of another digest is replaced.
+        If the index already has a confirmation of the same link, that one is replaced, except if it
+        has the same digest and a later time.
         """
         ...
 
@@ -208,16 +225,15 @@ class LinkTimes(Protocol):
 class AccessIndex(Protocol):
     """An `AccessIndex` has the rows of all stored objects.
 
-    Each method is one transaction and may be repeated.
-
-    Each method raises: IndexUnavailable.
+    Each method is one transaction, and a caller can repeat a call without harm. Each method can
+    raise IndexUnavailable. Some rows are marked: the cleaner is about to delete their content.
     """
 
     def inspect(self, *, thoroughly: bool = False) -> str:
-        """Compare the counters with the rows, *thoroughly* also all pages, and repair them.
+        """Compare the counters with the rows, and correct wrong counters.
 
-        Return a description of the index's defect, or an empty text. The call also sets last uses
-        that lie in the future to the current time.
+        With *thoroughly*, check all pages of the file too. Also set last uses that are in the
+        future to the current time. Return a description of the defect, or an empty text.
         """
         ...
 
@@ -231,19 +247,18 @@ class AccessIndex(Protocol):
         children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Make a row, last used at *at* or later, in place of the reservation, if there is one.
+        """Add the row of stored content, with the last use *at* or later.
 
-        Without a common transaction, the row is made first and the reservation is released
-        afterwards.
+        The row replaces the reservation of *digest*. If no transaction covers both, the row is
+        added first, and the reservation is released afterwards. If a row exists and is marked for
+        deletion, the mark is removed.
 
-        A row that is marked for deletion is unmarked.
-
-        *children* are the digests that a manifest lists. The children are stored as edges. A use of
-        the manifest then counts as a use of its children too, also of children that are recorded
+        *children* are the digests that a manifest lists; they are stored as edges. From then on, a
+        use of the manifest counts as a use of its children too, even of children that are recorded
         later. So the manifest is evicted before its children.
 
-        *prefetched_at* is the time when a prefetch of the content began. A new prefetched row
-        counts as unused until a request uses the content after *prefetched_at*.
+        *prefetched_at* is the time when a prefetch of the content began. A new row with this time
+        counts as unused until a client requests the content later than *prefetched_at*.
         """
         ...
 
@@ -252,11 +267,11 @@ class AccessIndex(Protocol):
         entries: Iterable[IndexEntry],
         children: Mapping[Digest, Sequence[Digest]] | None = None,
     ) -> None:
-        """Make the missing rows; existing rows, also marked ones, stay unchanged.
+        """Add the rows of *entries* that are missing; do not change rows that exist.
 
-        *children* has the digests that a new manifest's row lists; no child's last use is then
-        earlier than that of the manifest. The cap is not checked, because the bytes are already
-        stored.
+        *children* has, for each manifest, the digests that the manifest lists. If the row of a
+        manifest is added, the last uses of its children become at least as late as its own. The cap
+        is not checked, because the bytes are already stored.
         """
         ...
 
@@ -265,10 +280,10 @@ class AccessIndex(Protocol):
     ) -> None:
         """Set the last uses of rows, and store *notes*, in one transaction.
 
-        The later of two times wins, and a touch makes no row. The children of a touched row, and
-        their children, are touched too. Without a common transaction, the notes are stored last: a
-        caller that was interrupted repeats last uses, which changes nothing, but never loses a last
-        use.
+        A last use never becomes earlier, and a digest without a row is ignored. All descendants of
+        a touched row are touched too. If no transaction covers both, the notes are stored last. One
+        of the notes is the position in the access log. So a caller that was interrupted continues
+        from the earlier position: it sets some last uses twice, but never misses one.
         """
         ...
 
@@ -277,7 +292,7 @@ class AccessIndex(Protocol):
         ...
 
     def parents(self, digest: Digest) -> list[Digest]:
-        """Return the manifests that list this digest, the last used first."""
+        """Return the manifests that list *digest*, the most recently used first."""
         ...
 
     def entry(self, digest: Digest) -> IndexEntry | None:
@@ -285,26 +300,30 @@ class AccessIndex(Protocol):
         ...
 
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows in the order of eviction; no cursor stays open."""
+        """Return a page of at most *limit* unmarked rows after *after*, in the order of eviction.
+
+        The method returns a list and leaves no cursor of the database open.
+        """
         ...
 
     def by_digest(self, after: Digest | None, until: Digest | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows in the order of digests; no cursor stays open.
+        """Return a page of at most *limit* unmarked rows in the order of their digests.
 
-        *after* is exclusive, or None to begin at the first row. *until* is inclusive, or None to
-        end at the last row.
+        The first row has a digest greater than *after*, which is None for the first page. The last
+        row has at most the digest *until*; None means that there is no such bound. The method
+        leaves no cursor of the database open.
         """
         ...
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of rows that no manifest's row lists, in the order of `oldest`."""
+        """Return a page of unmarked rows that no manifest's row lists, in the order of eviction."""
         ...
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
-        """Return unmarked rows that were prefetched before *before* and not requested since.
+        """Return at most *limit* unmarked rows that were prefetched and never requested since.
 
-        The oldest rows come first. A prefetched unused row may be evicted before a manifest that
-        lists it.
+        The prefetch began earlier than *before* (s, UTC epoch). The oldest prefetch comes first.
+        The cleaner can evict such a row before a manifest that lists it.
         """
         ...
 
@@ -313,25 +332,26 @@ class AccessIndex(Protocol):
         ...
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
-        """Mark a row; return False if the row was used, pinned or removed since it was read.
+        """Mark the row that was read as *entry*, and return True.
 
-        Without a common transaction, the driver marks the row first and reads the pins afterwards;
-        if the row is pinned, the driver removes the mark again. A push pins content first, and then
-        waits for a removal that has begun.
+        Return False, without a mark, if the row was used or removed since it was read, or if it is
+        pinned. If no transaction covers rows and pins, the driver sets the mark first, then reads
+        the pins, and removes the mark if there is a pin. This order is safe because a push pins
+        content first, and then waits for the end of a removal that has already begun.
         """
         ...
 
     def marked_for_deletion(self) -> list[IndexEntry]:
-        """Return the marked rows, which a killed cleaner may have left."""
+        """Return the marked rows; a cleaner that was killed leaves rows marked."""
         ...
 
     def forget(self, digest: Digest) -> None:
-        """Remove a marked row after its data was deleted; a row that was unmarked since stays."""
+        """Remove a row whose content was deleted; do nothing if the row is not marked any more."""
         ...
 
 
 class Index(AccessIndex, Protocol):
-    """An `Index` has the rows of one appliance with all other parts."""
+    """An `Index` has the rows of one appliance, and the four other parts of the index."""
 
     @property
     def reservations(self) -> ReservationStore:
@@ -354,5 +374,5 @@ class Index(AccessIndex, Protocol):
         ...
 
     def close(self) -> None:
-        """Close the files and connections of this process; the next method opens them again."""
+        """Close the files and connections of this process; the next method call reopens them."""
         ...

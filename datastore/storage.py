@@ -1,12 +1,12 @@
-"""Define the Storage protocol: bytes under keys.
+"""Define the protocol `Storage`, which stores bytes under keys.
 
 A driver only stores bytes: it neither verifies content nor decides what is stored.
 
-A driver of storage need not have files. Features that only a driver with files offers are optional,
-and only the functions of this module query these features: the descriptor of an open value
-(`descriptor_of`), and the time of a value (`TimedStorage`, `as_timed`, `time_of`, `set_time`). Free
-space of a disk (`datastore.disk_space`) and locks (`datastore.locks`) belong to local folders,
-never to a storage.
+A driver does not need to store values in files. Some features exist only if it does: a value that
+is open has a file descriptor (`descriptor_of`), and a value has a time (`TimedStorage`, `as_timed`,
+`time_of`, `set_time`). Other modules use these features only through the functions of this module.
+Free disk space (`datastore.disk_space`) and locks (`datastore.locks`) concern local folders, and
+are no features of a storage.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ class TimedStat(Stat):
 class Storage(Protocol):
     """A `Storage` has bytes under slash-separated keys, which `datastore.layout` creates.
 
-    Every method of a storage may be repeated. Several processes use one storage at once. Each
-    method raises: StorageFull, StorageBroken; and NotFound where its docstring states it.
+    A caller can repeat a call of any method without harm. Several processes use one storage at the
+    same time. Each method raises StorageFull and StorageBroken, and NotFound where its docstring
+    states this.
     """
 
     def stat(self, key: str) -> Stat | None:
-        """Return key and size of a value; None if the value is absent."""
+        """Return the key and the size of a value; None if the value is absent."""
         ...
 
     def open(self, key: str) -> BinaryIO:
@@ -60,35 +61,36 @@ class Storage(Protocol):
         ...
 
     def write(self, key: str, data: bytes) -> None:
-        """Set a small value atomically: readers see the old value or the new value."""
+        """Set a small value atomically: readers see either the old value or the new value."""
         ...
 
     def commit_file(self, path: Path, key: str) -> None:
         """Move a finished local file into the storage, atomically and durably.
 
-        Readers that have *path* open continue to read. Raises: NotFound if *path* is absent.
+        Processes that have *path* open can continue to read. Raises: NotFound if *path* is absent.
         """
         ...
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Move a value to another key, replacing the value there, if *file* was opened from it.
+        """Move a value to the key *target*, and replace the value there.
 
-        Return False, and change nothing, if the value was replaced since then.
+        *file* was opened from the value. If the value was replaced since then, change nothing and
+        return False.
         """
         ...
 
     def delete(self, key: str) -> bool:
-        """Remove a value and the folders that become empty; return False if it was absent."""
+        """Remove a value and the folders that become empty; return False if *key* has no value."""
         ...
 
     def list(self, key: str) -> Iterator[str]:
-        """Yield the names directly below *key*, sorted; yield no name if the folder is absent."""
+        """Yield the names directly below the folder *key*, sorted; none if there is no folder."""
         ...
 
     def walk(self, key: str) -> Iterator[Stat]:
         """Yield every value below *key*, in any order.
 
-        A value that is deleted meanwhile may be yielded or left out.
+        If a value is deleted during the walk, the method may yield it or not.
         """
         ...
 
@@ -105,33 +107,34 @@ class Sending(Protocol):
     """A `Sending` sends one local file to a storage while another thread appends to the file."""
 
     def reached(self, length: int) -> None:
-        """Permit the sending of the file's first *length* bytes; return without waiting."""
+        """Permit this object to send the file's first *length* bytes; return without waiting."""
         ...
 
     def commit(self, size: int) -> None:
         """Move the finished file of *size* bytes into the storage, as `Storage.commit_file` does.
 
-        Raises: ContentDamaged if the bytes of the file do not have the digest; NotFound if the file
-        is absent; StorageFull, StorageBroken.
+        Raises: ContentDamaged if the bytes of the file do not have the expected digest; NotFound if
+        the file is absent; StorageFull, StorageBroken.
         """
         ...
 
     def abort(self) -> None:
-        """Discard what was sent; do nothing after `commit`. The file stays."""
+        """Discard the bytes that were sent, but not the file; do nothing after `commit`."""
         ...
 
 
 class SendingStorage(Storage, Protocol):
-    """A storage behind a network, which can receive a file while the file grows.
+    """A storage that is reached over a network, and that can receive a file while the file grows.
 
-    To read a value back, all of its bytes must be transferred. Therefore the driver, not its
-    caller, verifies the bytes of a file while it sends them, before they become a value.
+    If a caller read a value back to verify its digest, all bytes would be transferred again.
+    Therefore the driver verifies the bytes of a file while it sends them, before they become a
+    value.
     """
 
     def begin_file(
         self, path: Path, key: str, digest: Digest | None = None, size: int | None = None
     ) -> Sending:
-        """Return a `Sending` of the file *path*; the file is not read yet.
+        """Return a `Sending` of the file *path*, without reading the file.
 
         The value is written only if its bytes have *digest*. *size* is the expected length of the
         file in bytes; None if it is unknown.
@@ -141,10 +144,10 @@ class SendingStorage(Storage, Protocol):
 
 @runtime_checkable
 class TimedStorage(Storage, Protocol):
-    """A storage that knows, and can set, when a value last changed, as a disk can."""
+    """A storage that stores for each value when it last changed; a caller can set this time."""
 
     def stat(self, key: str) -> TimedStat | None:
-        """Return key, size and time of a value; None if the value is absent."""
+        """Return the key, the size and the time of a value; None if the value is absent."""
         ...
 
     def walk(self, key: str) -> Iterator[TimedStat]:
@@ -161,43 +164,46 @@ class TimedStorage(Storage, Protocol):
 
 @runtime_checkable
 class RemoteStorage(Storage, Protocol):
-    """A storage that is reached over a network, and whose values clients may fetch themselves."""
+    """A storage that is reached over a network.
+
+    A client can be redirected to such a storage, and then fetches a value without this appliance.
+    """
 
     def look(self, key: str) -> Stat | None:
-        """Return key and size of a value as the storage has it now; None if the value is absent.
+        """Return the key and the size that a value has now; None if the value is absent.
 
         The method sends one request, which takes at most two seconds. Raises: StorageBroken.
         """
         ...
 
     def may_have(self, key: str) -> bool:
-        """Return False if this appliance remembers that a value is absent; never send a request."""
+        """Return False if this appliance remembers that a value is absent, without a request."""
         ...
 
     def is_certain(self, key: str) -> bool:
-        """Return whether only this appliance writes the value of a key."""
+        """Return whether this appliance is the only program that writes the value of a key."""
         ...
 
     def has_answered(self, within_s: float) -> bool:
-        """Return whether a request in the last *within_s* s succeeded, and none has failed since.
+        """Return whether a request of this process succeeded in the last *within_s* seconds.
 
-        Only the answers to this process count.
+        Return False also if a later request has failed.
         """
         ...
 
 
 def as_timed(storage: Storage) -> TimedStorage | None:
-    """Return *storage* if its values have times, else None."""
+    """Return *storage* if it stores times of values, else None."""
     return storage if _has_times(type(storage)) else None  # type: ignore[return-value] # just checked
 
 
 def time_of(stat: Stat) -> float | None:
-    """Return when a value last changed (s, UTC epoch); None if its driver keeps no times."""
+    """Return when a value last changed (s, UTC epoch); None if its driver stores no times."""
     return stat.modified if isinstance(stat, TimedStat) else None
 
 
 def is_remote(storage: Storage) -> bool:
-    """Return whether the values of *storage* are read and written over a network."""
+    """Return whether the driver reads and writes the values of *storage* over a network."""
     return getattr(storage, "is_remote", False)
 
 
@@ -207,9 +213,10 @@ def as_sending(storage: Storage) -> SendingStorage | None:
 
 
 def report_requests(storage: Storage, report: Callable[..., None]) -> None:
-    """Report the requests of this process to a remote storage from now on; do nothing for others.
+    """Call *report* for each request that this process sends to a remote storage from now on.
 
-    *report* takes the name of an event and its fields, and never raises an exception.
+    Do nothing if *storage* is not remote. *report* takes the name of an event and its fields, and
+    never raises an exception.
     """
     report_to = getattr(storage, "report_to", None)
     if report_to is not None:
@@ -227,10 +234,10 @@ def set_time(storage: Storage, key: str, at: float) -> None:
 
 
 def may_have(storage: Storage, key: str) -> bool:
-    """Return whether a value whose folder was listed is stored.
+    """Return whether the storage has a value whose name the caller found in a list of the folder.
 
-    No request is sent to a storage that is reached over a network: the value counts as stored
-    unless the storage is known not to have it. Raises: StorageFull, StorageBroken.
+    No request is sent to a storage that is reached over a network. Return True for such a storage,
+    except if this appliance remembers that the value is absent. Raises: StorageFull, StorageBroken.
     """
     if _is_reached_over_a_network(type(storage)):
         return storage.may_have(key)  # type: ignore[attr-defined, no-any-return] # just checked
@@ -238,16 +245,16 @@ def may_have(storage: Storage, key: str) -> bool:
 
 
 def is_certain(storage: Storage, key: str) -> bool:
-    """Return whether only this appliance writes the value of a key."""
+    """Return whether this appliance is the only program that writes the value of a key."""
     if _is_reached_over_a_network(type(storage)):
         return storage.is_certain(key)  # type: ignore[attr-defined, no-any-return] # just checked
     return True
 
 
 def descriptor_of(file: BinaryIO) -> int | None:
-    """Return the descriptor of an open value; None if the driver has no files.
+    """Return the file descriptor of an open value; None if the driver stores no files.
 
-    The descriptor is for sendfile, fstat and posix_fadvise.
+    Callers use the descriptor for sendfile, fstat and posix_fadvise.
     """
     try:
         return file.fileno()

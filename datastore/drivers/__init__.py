@@ -1,9 +1,9 @@
-"""This package implements `datastore.storage.Storage` and the protocols of `datastore.index`.
+"""Implement the protocol `datastore.storage.Storage` and the protocols of `datastore.index`.
 
-The module `table` maps the names of the drivers to the drivers. Production uses `filesystem` or one
-of the object storages, and `sqlite` (with `sqlite_parts`, `sqlite_file` and `sqlite_health`); tests
-use `memory` and `memory_parts`.
+The module `table` maps the name of each driver to a function that opens it. In production, the
+storage is `filesystem` or one of the object storages, and the index is `sqlite` (with
+`sqlite_parts`, `sqlite_file` and `sqlite_health`). `memory` and `memory_parts` are for tests.
 
-`s3`, `azure` and `oss` translate docker distribution's keys of one object storage each. The folder
-`objects` has what all object storages share.
+Each of `s3`, `azure` and `oss` translates docker distribution's configuration keys for one object
+storage. The folder `objects` has the code that all object storages share.
 """

@@ -1,7 +1,7 @@
 """Translate docker distribution's keys of `storage.azure` to the options of obstore's `AzureStore`.
 
-obstore also reads variables that begin with `AZURE_`. An option that this module sets precedes its
-variable.
+obstore also reads environment variables whose names begin with `AZURE_`. If this module sets an
+option, obstore ignores the variable for that option.
 """
 
 from __future__ import annotations
@@ -51,14 +51,17 @@ _TOKENS: Final = {
     "core.chinacloudapi.cn": "https://login.chinacloudapi.cn",
     "core.usgovcloudapi.net": "https://login.microsoftonline.us",
 }
-"""The hosts that issue tokens in the clouds other than the public one."""
+"""For each Azure cloud except the public cloud: its domain, and the URL that issues tokens."""
 
 
 _SAS_VERSION: Final = "2021-08-06"
 
 
 def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
-    """Return the container that the keys select. Raises: StorageBroken if a file cannot be read."""
+    """Return the container that the keys of `storage.azure` select.
+
+    Raises: StorageBroken if the file of `ca` or of a federated token cannot be read.
+    """
     realm, url = parameters["realm"], _url(parameters)
     config: dict[str, Any] = {
         "account_name": parameters["accountname"],
@@ -83,11 +86,15 @@ def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
 def signer_of(
     parameters: Mapping[str, Any], endpoint: str | None, clock: Callable[[], float] = time.time
 ) -> Callable[[str, int], str]:
-    """Return the function that signs a URL for a key and a number of seconds, without a request.
+    """Return a function that signs a URL for a key; the URL is valid for a number of seconds.
 
-    The URL is a service SAS for one blob, signed with the account's key. It begins with *endpoint*;
-    None: with the URL of the service. obstore's URLs begin to be valid now, so Azure would refuse
-    them if its clock is a little behind; these URLs have no start.
+    The function sends no request. The URL is a service SAS (a shared access signature) for one
+    blob, signed with the account's key. The URL begins with *endpoint*, or with the URL of the
+    service if *endpoint* is None.
+
+    obstore can sign URLs too, but its URLs have a start time, which is the time of this machine. A
+    service whose clock is slow would refuse such a URL. The URLs of this function have no start
+    time.
     """
     base, account = (endpoint or _url(parameters)).rstrip("/"), parameters["accountname"]
     secret = base64.b64decode(parameters["accountkey"])
@@ -101,8 +108,9 @@ def signer_of(
             "sv": _SAS_VERSION,
             "sr": "b",
         }
-        # https://learn.microsoft.com/en-us/rest/api/storageservices/create-service-sas: permission,
-        # start, expiry, resource, identifier, address, protocol, version, kind, and seven others
+        # The signed text has the following fields, in this order, and then seven empty fields:
+        # permission, start, expiry, resource, identifier, address, protocol, version, kind.
+        # Source: https://learn.microsoft.com/en-us/rest/api/storageservices/create-service-sas
         resource = f"/blob/{account}/{folder}/{key}"
         head = (fields["sp"], "", fields["se"], resource, "", "", fields["spr"], fields["sv"])
         text = "\n".join((*head, fields["sr"], *[""] * 7))
@@ -140,9 +148,10 @@ def _login(parameters: Mapping[str, Any], environ: Mapping[str, str]) -> dict[st
 
 
 def default_credentials(environ: Mapping[str, str]) -> str:
-    """Return which login the variables of Azure select, in the order of `DefaultAzureCredential`.
+    """Return the type of credentials that Azure's environment variables select.
 
-    That class of Azure's SDKs then asks the managed identity of the machine.
+    The order is that of `DefaultAzureCredential` in Azure's SDKs: a client secret, a federated
+    token, then the managed identity of the machine.
     """
     if environ.get("AZURE_CLIENT_ID") and environ.get("AZURE_TENANT_ID"):
         if environ.get("AZURE_CLIENT_SECRET"):

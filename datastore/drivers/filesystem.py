@@ -1,12 +1,13 @@
 """Storage on a local disk: a key is a path below the root, and a value is a file.
 
-A value is written under a temporary name, which `list` and `walk` never show, and then renamed.
-Readers, also after a crash, see the old value or the new value. Folders exist only while they have
-values: `delete` removes empty folders, and a writer whose folder was removed creates the folder
-again.
+A value is written under a temporary name, which `list` and `walk` never show, and then renamed. So
+readers always see either the old value or the new value, even after a crash. Folders exist only
+while they have values: `delete` removes folders that become empty, and a writer whose folder was
+removed creates the folder again.
 """
 # ruff: noqa: PTH100, PTH102, PTH104, PTH106, PTH108, PTH112, PTH116, PTH120, PTH123
-# PERF: this module uses plain os calls: with pathlib, the stat of a hit costs twice as much.
+# PERF: this module calls `os` directly. With pathlib, the stat call of a cache hit would take twice
+# as long.
 
 from __future__ import annotations
 
@@ -26,15 +27,16 @@ from entrepot.datastore.storage import TimedStat
 
 _UNFINISHED = "~unfinished"  # No tag, digest or repository name has a tilde.
 _PIECE_BYTES = 64 * 1024
-# Another process may remove the folder between mkdir and open at most this many times.
+# Another process may remove the folder between mkdir and open. A writer creates it this many times.
 _MAX_TRIES = 64
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
 
 class Filesystem:
-    """A `Filesystem` stores values as files below *root*, which the first value creates.
+    """A `Filesystem` stores values as files below the folder *root*.
 
-    *clock* (s, UTC epoch) gives the times of written files; without *clock*, the kernel gives them.
+    The write of the first value creates *root*. *clock* returns the modification times of written
+    files (s, UTC epoch); without *clock*, the kernel sets these times.
     """
 
     def __init__(self, root: Path, clock: Callable[[], float] | None = None) -> None:
@@ -43,7 +45,7 @@ class Filesystem:
         self._listings = FolderListings()
 
     def stat(self, key: str) -> TimedStat | None:
-        """Return size and time of a value with a single system call; None if it is absent."""
+        """Return the size and the time of a value with a single system call; None if absent."""
         try:
             found = os.stat(self._path(key))
         except _ABSENT:
@@ -57,8 +59,8 @@ class Filesystem:
     def open(self, key: str) -> BinaryIO:
         """Open a value for reading. Raises: NotFound."""
         try:
-            # PERF: without buffering, a thousand slow readers need no buffers, because sendfile
-            # sends their bodies.
+            # PERF: sendfile sends the bodies, so a buffer of the file object would never be used.
+            # With a thousand slow clients, these buffers would waste memory.
             return open(self._path(key), "rb", buffering=0)
         except (*_ABSENT, IsADirectoryError) as error:
             raise NotFound(key) from error
@@ -98,8 +100,8 @@ class Filesystem:
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
         """Rename a value, durably, if *file* was opened from that value.
 
-        Another process may replace the value between the check and the rename. The new value is
-        then moved back, if no still newer value exists.
+        Another process may replace the value between the check and the rename, so that the rename
+        moves the new value. The new value is then moved back, unless the key has a value again.
         """
         path, aside = self._path(key), self._path(target)
         with _disk_errors():
@@ -118,7 +120,7 @@ class Filesystem:
         return True
 
     def touch(self, key: str, at: float) -> None:
-        """Set a value's file time."""
+        """Set the modification time of a value's file."""
         with _disk_errors(), suppress(*_ABSENT):
             os.utime(self._path(key), (at, at))
 
@@ -142,13 +144,13 @@ class Filesystem:
         yield from (name for name in found if not name.endswith(_UNFINISHED))
 
     def walk(self, key: str) -> Iterator[TimedStat]:
-        """Yield every value below *key*; skip values that are deleted meanwhile."""
+        """Yield every value below *key*; skip a value that is deleted during the walk."""
         for below in self._files(key):
             if not below.endswith(_UNFINISHED) and (found := self.stat(below)) is not None:
                 yield found
 
     def remove_unfinished(self, key: str, before: float) -> int:
-        """Remove unfinished files that were last written before *before*."""
+        """Remove unfinished files whose last write was earlier than *before* (s, UTC epoch)."""
         unfinished = (below for below in self._files(key) if below.endswith(_UNFINISHED))
         stats = (self.stat(below) for below in unfinished)
         old = [found.key for found in stats if found is not None and found.modified < before]
@@ -172,7 +174,7 @@ class Filesystem:
         return f"{self._root}/{key}"
 
     def _files(self, key: str) -> Iterator[str]:
-        """Yield the keys of all files below *key*, ordered by components; follow no link."""
+        """Yield the keys of all files below *key*, ordered by components; follow no symlink."""
         pending = [(key, True)]
         while pending:
             below, is_folder = pending.pop()
@@ -205,8 +207,8 @@ def _disk_errors() -> Iterator[None]:
 def _content(path: str, max_bytes: int | None) -> bytes | None:
     """Return the bytes of a file; None if the file has more than *max_bytes*.
 
-    PERF: this costs half of open(), which also stats the file; a file of one piece needs no further
-    system call.
+    PERF: reading with `os.read` takes half as long as with the built-in `open`, which calls stat
+    too.
     """
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -225,14 +227,17 @@ def _content(path: str, max_bytes: int | None) -> bytes | None:
 
 
 def _entries(path: str) -> list[tuple[str, bool]]:
-    """Return the sorted names in a folder, each with True for a folder; empty if it is absent."""
+    """Return the names in the folder *path*, sorted; the flag is True if a name is a folder.
+
+    Return an empty list if *path* is absent.
+    """
     with _disk_errors(), suppress(*_ABSENT), os.scandir(path) as found:
         return sorted((each.name, each.is_dir(follow_symlinks=False)) for each in found)
     return []
 
 
 def _in_folder(path: str, act: Callable[[], None]) -> None:
-    """Call *act*, which needs the folder of *path*; create the folder only if it is missing."""
+    """Call *act*, which needs the folder of *path*; if *act* does not find it, create it first."""
     for _ in range(_MAX_TRIES):
         try:
             return act()
@@ -255,7 +260,10 @@ def _make_folder(folder: str) -> None:
 
 
 def _replace(path: str, fill: Callable[[str], None]) -> None:
-    """Create a file beside *path* with *fill*, then rename it; leave no file after a failure."""
+    """Create a temporary file beside *path* with *fill*, then rename it to *path*.
+
+    After a failure, the temporary file is deleted.
+    """
     temporary = f"{os.path.dirname(path)}/{secrets.token_hex(8)}{_UNFINISHED}"
     try:
         fill(temporary)
@@ -268,7 +276,11 @@ def _replace(path: str, fill: Callable[[str], None]) -> None:
 
 
 def _move(source: str, target: str) -> None:
-    """Rename a file; from another file system, first copy it to a temporary name at the target."""
+    """Rename a file.
+
+    A rename between two file systems is impossible. In that case the file is copied to a temporary
+    name beside the target, which is then renamed.
+    """
     try:
         _in_folder(target, lambda: os.rename(source, target))
     except OSError as error:
@@ -292,13 +304,16 @@ def _sync(path: str) -> None:
 
 
 def _sync_folder(path: str) -> None:
-    """Flush the folder of *path*, so that its entry survives a power cut; ignore a lost folder."""
+    """Sync the folder of *path*, so that the name of *path* survives a power failure.
+
+    A folder that another process has removed is ignored.
+    """
     with suppress(FileNotFoundError):
         _sync(os.path.dirname(path))
 
 
 def _is_open_as(path: str, file: BinaryIO) -> bool:
-    """Return whether *path* leads to the file that is open as *file*. Raises: OSError."""
+    """Return whether *path* is the file that is open as *file*. Raises: OSError."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
     except _ABSENT:
@@ -306,7 +321,7 @@ def _is_open_as(path: str, file: BinaryIO) -> bool:
 
 
 def _put_back(aside: str, path: str) -> None:
-    """Rename a file back, if its name is not in use again. Raises: OSError."""
+    """Rename the file *aside* to *path*; if *path* exists, delete *aside*. Raises: OSError."""
     with suppress(FileExistsError, *_ABSENT):
         os.link(aside, path)
     with suppress(*_ABSENT):

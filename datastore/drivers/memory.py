@@ -1,4 +1,4 @@
-"""Storage and access index in memory, for tests: one process, and nothing is persistent."""
+"""Keep a storage and an index in the memory of one process, for tests; nothing is persistent."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from entrepot.datastore.storage import Stat
 
 
 class MemoryStorage:
-    """A `MemoryStorage` has values in a dictionary, without files and without times."""
+    """A `MemoryStorage` has its values in a dictionary; it has no files and keeps no times."""
 
     def __init__(self) -> None:
         self._values: dict[str, bytes] = {}
 
     def stat(self, key: str) -> Stat | None:
-        """Return key and size of a value; None if the value is absent."""
+        """Return the key and the size of a value; None if the value is absent."""
         found = self._values.get(key)
         return None if found is None else Stat(key, len(found))
 
@@ -75,7 +75,7 @@ class MemoryStorage:
             raise storage_error(error) from error
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Move a value if the value still has the bytes of *file*."""
+        """Move a value to the key *target* if the value still equals the bytes of *file*."""
         at = file.tell()
         file.seek(0)
         found = self._values.get(key)
@@ -106,10 +106,11 @@ class MemoryStorage:
 
 
 class MemoryIndex:
-    """A `MemoryIndex` has its rows in dictionaries; pins and notes may be those of another driver.
+    """A `MemoryIndex` has its rows in dictionaries.
 
-    A new index counts as `rebuilt`, because the storage is also empty. No transaction covers two
-    parts of the index; the orders that `datastore.index` defines replace transactions.
+    *pins* and *notes* can be objects of another driver, which tests use to mix drivers. A new index
+    has the note `rebuilt`, because the storage of the test is empty too. No transaction covers two
+    parts of the index. Instead, the methods write in the order that `datastore.index` defines.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class MemoryIndex:
         """Do nothing, because this index has no open file."""
 
     def inspect(self, *, thoroughly: bool = False) -> str:  # noqa: ARG002 - of the protocol
-        """Set last uses in the future to the current time."""
+        """Set every last use that is in the future to the current time; return the defect."""
         with self._lock:
             now = self._clock()
             future = [row for row in self._rows.values() if row.used > now]
@@ -158,7 +159,10 @@ class MemoryIndex:
         children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Add the row of stored content, no older than its parents; release the reservation."""
+        """Add the row of stored content, and release its reservation.
+
+        The last use of the row is at least as late as that of each manifest that lists the content.
+        """
         with self._lock:
             known = self._rows.get(digest)
             used = max(at, known.used if known else at, self._last_use_of_parents(digest, at))
@@ -175,7 +179,7 @@ class MemoryIndex:
         entries: Iterable[IndexEntry],
         children: Mapping[Digest, Sequence[Digest]] | None = None,
     ) -> None:
-        """Make the missing rows, with their edges."""
+        """Add the rows that are missing, with their edges."""
         with self._lock:
             for entry in entries:
                 if entry.digest not in self._rows:
@@ -188,7 +192,7 @@ class MemoryIndex:
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
     ) -> None:
-        """Set the last uses of rows, and store *notes*."""
+        """Set the last uses of rows and of the parts of manifests, and store *notes*."""
         with self._lock:
             for digest, at in accesses.items():
                 if digest in self._rows:
@@ -201,7 +205,7 @@ class MemoryIndex:
         return list(self._names.get(digest, ()))
 
     def parents(self, digest: Digest) -> list[Digest]:
-        """Return the manifests that list this digest, the last used first."""
+        """Return the manifests that list *digest*, the most recently used first."""
         found = [self._rows[each] for each, names in self._names.items() if digest in names]
         return [row.digest for row in sorted(found, key=lambda row: (-row.used, str(row.digest)))]
 
@@ -230,14 +234,14 @@ class MemoryIndex:
             return [row for row in self._rows_after(after) if row.digest not in named][:limit]
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
-        """Return unmarked rows that were prefetched and not requested since."""
+        """Return unmarked rows that were prefetched and that no client has requested since."""
         with self._lock:
             ahead = sorted((at, each) for each, at in self._prefetched.items() if at < before)
             found = [self._rows[each] for _, each in ahead if each not in self._marked]
         return found[:limit]
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
-        """Mark a row that is unchanged since it was read, and not pinned."""
+        """Mark the row of *entry*, if the row still equals *entry* and is not pinned."""
         with self._lock:
             if entry.digest in self._marked or self._rows.get(entry.digest) != entry:
                 return False
@@ -254,7 +258,7 @@ class MemoryIndex:
             return [self._rows[digest] for digest in sorted(self._marked)]
 
     def forget(self, digest: Digest) -> None:
-        """Remove a marked row, and its references to other rows."""
+        """Remove a marked row and its edges to other rows."""
         with self._lock:
             if digest in self._marked:
                 self._marked.remove(digest)
@@ -275,12 +279,12 @@ class MemoryIndex:
         return sorted(later, key=Cursor.after)
 
     def _last_use_of_parents(self, digest: Digest, at: float) -> float:
-        """Return the latest use of a row's parents; *at* if the row has no parent."""
+        """Return the latest use of the manifests that list *digest*; *at* if there are none."""
         parents = [self._rows[each] for each, names in self._names.items() if digest in names]
         return max((row.used for row in parents), default=at)
 
     def _spread(self, digest: Digest, at: float) -> None:
-        """Set the last use of a row, of its children, and of their children."""
+        """Set the last use of a row and of all its descendants to *at*, if *at* is later."""
         pending, seen = [digest], set[Digest]()
         while pending:
             each = pending.pop()

@@ -1,4 +1,4 @@
-"""Reservations, pins, notes and link times in memory, for tests: one process, nothing persists."""
+"""Keep reservations, pins, notes and link times in the memory of one process, for tests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from entrepot.datastore.refs import Digest
 
 
 class MemoryNotes:
-    """A `MemoryNotes` has notes in a dictionary."""
+    """A `MemoryNotes` has the notes in a dictionary."""
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self._values = dict(values or {})
 
     def get(self, key: str) -> str | None:
-        """Return the value of *key*."""
+        """Return the value of *key*; None if there is none."""
         return self._values.get(key)
 
     def put(self, values: Mapping[str, str]) -> None:
@@ -27,7 +27,10 @@ class MemoryNotes:
 
 
 class MemoryReservations:
-    """Reservations in a dictionary; *row_bytes* returns the bytes of all rows, with overhead."""
+    """A `MemoryReservations` has the reservations in a dictionary.
+
+    *row_bytes* returns the bytes of all rows of the index, including `OVERHEAD` for each row.
+    """
 
     def __init__(self, row_bytes: Callable[[], int], notes: KeyValueStore) -> None:
         self._row_bytes = row_bytes
@@ -43,7 +46,7 @@ class MemoryReservations:
         at: float,
         max_reserved: int | None = None,
     ) -> bool:
-        """Reserve space within the limits; refuse everything before the index is rebuilt."""
+        """Reserve space within the limits; with *max_bytes*, refuse until the index is rebuilt."""
         with self._lock:
             others = sum(each.size for key, each in self._reservations.items() if key != digest)
             if max_reserved is not None and others + size > max_reserved:
@@ -68,7 +71,7 @@ class MemoryReservations:
             return sorted(self._reservations.values(), key=lambda each: (each.at, each.digest))
 
     def used_bytes(self) -> int:
-        """Return the bytes of reservations and rows, overhead included."""
+        """Return the bytes of reservations and rows, including `OVERHEAD` for each."""
         with self._lock:
             reserved = sum(each.size + OVERHEAD for each in self._reservations.values())
             return reserved + self._row_bytes()
@@ -89,13 +92,13 @@ class MemoryPins:
                 self._pins.setdefault(digest, set()).add(until)
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Remove the pins that have this *until*."""
+        """Remove those pins of *digests* that end at *until*."""
         with self._lock:
             for digest in digests:
                 self._pins.get(digest, set()).discard(until)
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return the *digests* that are pinned now."""
+        """Return those of *digests* that are pinned now."""
         with self._lock:
             ends = {each: max(self._pins.get(each, ()), default=0.0) for each in digests}
             return {each for each, until in ends.items() if until > self._clock()}
@@ -107,22 +110,25 @@ class MemoryPins:
 
 
 class MemoryLinkTimes:
-    """A `MemoryLinkTimes` has link times in a dictionary; `clock` returns s, UTC epoch."""
+    """A `MemoryLinkTimes` has the link times in a dictionary; `clock` returns s, UTC epoch."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._times: dict[str, LinkTime] = {}
 
     def get(self, key: str) -> LinkTime | None:
-        """Return when a link was last confirmed."""
+        """Return when the link *key* was last confirmed; None if that is not recorded."""
         return self._times.get(key)
 
     def confirm(self, key: str, digest: Digest) -> None:
-        """Record that a link names *digest* now."""
+        """Record that the link *key* names *digest* at the current time."""
         self._times[key] = LinkTime(key, digest, self._clock())
 
     def restore(self, times: Iterable[LinkTime]) -> None:
-        """Record confirmations at their own times; a later one of the same digest stays."""
+        """Record confirmations with their times.
+
+        A confirmation that is already recorded stays if it has the same digest and a later time.
+        """
         for each in times:
             known = self._times.get(each.key)
             if known is None or known.digest != each.digest or known.at < each.at:

@@ -1,7 +1,8 @@
-"""Translate docker distribution's keys of `storage.oss` to those of `storage.s3`.
+"""Translate docker distribution's keys of `storage.oss` to the keys of `storage.s3`.
 
-OSS has an API of S3, at hosts that begin with `s3.`, which accepts the bucket only in the host.
-This driver was not tested against the service.
+OSS (Alibaba Cloud Object Storage Service) has an API that is compatible with S3. The hosts of this
+API begin with `s3.`, and a request must name the bucket in the host, not in the path. This driver
+was not tested against the real service.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _PERMISSIONS: Final = {
 
 
 def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
-    """Return the bucket that the keys select."""
+    """Return the bucket that the keys of `storage.oss` select."""
     bucket = s3.bucket_of(
         {
             "accesskey": parameters["accesskeyid"],
@@ -59,7 +60,7 @@ def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
 
 
 def _host(parameters: Mapping[str, Any]) -> str:
-    """Return the host of OSS's API of S3, without the bucket."""
+    """Return the host of OSS's S3-compatible API, without the name of the bucket."""
     if endpoint := parameters["endpoint"]:
         host = str(endpoint).rpartition("://")[2].strip("/")
         host = host.removeprefix(f"{parameters['bucket']}.")

@@ -45,17 +45,25 @@ _S3: Final = ObjectService(
 
 @dataclass(frozen=True, slots=True)
 class _Service:
-    """A `_Service` is the URL of an object storage; `has_bucket`: its host names the bucket."""
+    """A `_Service` is the URL of an object storage.
+
+    `has_bucket` is True if the host of the URL contains the name of the bucket.
+    """
 
     url: str
     has_bucket: bool
 
 
 def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
-    """Return the bucket that the keys select. Raises: StorageBroken if a file cannot be read."""
+    """Return the bucket that the keys of `storage.s3` select.
+
+    Raises: StorageBroken if the credentials file or the file of `ca` cannot be read.
+    """
     credentials = None if parameters["accesskey"] else shared_credentials(os.environ)
     if credentials is not None:
-        credentials()  # obstore reports an exception of this function as a request without answer
+        # The call raises the error of an unreadable file now. Later obstore would call the function
+        # and would report the same error as a request without a response.
+        credentials()
     service = _service(parameters)
     config: dict[str, Any] = {
         "region": parameters["region"],
@@ -97,7 +105,7 @@ def _service(parameters: Mapping[str, Any]) -> _Service:
     fips = "-fips" if parameters["usefipsendpoint"] else ""
     domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
     host = f"s3{fips}{dual}.{region}.{domain}"
-    # a wildcard certificate covers no bucket whose name has a dot
+    # The service's wildcard certificate does not match a host of a bucket whose name has a dot.
     if is_path or "." in bucket:
         return _Service(f"{scheme}://{host}", has_bucket=False)
     return _Service(f"{scheme}://{bucket}.{host}", has_bucket=True)
@@ -112,7 +120,11 @@ def _encryption(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _login(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configured key; without one, obstore asks the machine and the environment."""
+    """Return the configured access key and its secret.
+
+    Return no options if no key is configured: obstore then takes the credentials from the
+    environment variables or from the metadata service of the machine.
+    """
     if not parameters["accesskey"]:
         return {}
     login = {
@@ -124,9 +136,11 @@ def _login(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def shared_credentials(environ: Mapping[str, str]) -> Callable[[], Any] | None:
-    """Return a function that reads a profile of the shared credentials file; None without a file.
+    """Return a function that reads the credentials of a profile from the shared credentials file.
 
-    The variables of a key, of a web identity and of a container precede the file, as in AWS's SDKs.
+    Return None if there is no such file, or if the environment has an access key, a web identity or
+    the credentials of a container. As in AWS's SDKs, these take precedence over the file. The
+    returned function raises StorageBroken.
     """
     earlier = (
         "AWS_ACCESS_KEY_ID",

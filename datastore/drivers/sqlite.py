@@ -1,11 +1,12 @@
-"""The index in SQLite, the built-in driver, which suffices for a million rows.
+"""Keep the index in an SQLite file; this is the only driver of the index in production.
 
-`SqliteIndex` has the rows. The other parts of the index (`sqlite_parts`) are separate classes that
-share the SQLite file, so that one transaction can cover rows and reservations, pins or notes.
+The driver is fast enough for a million rows. `SqliteIndex` has the rows. The other parts of the
+index (`sqlite_parts`) are separate classes that share the SQLite file, so that one transaction can
+cover rows and reservations, pins or notes.
 
-A digest is stored as bytes that sort as the digest's text does, so a page is one contiguous range
-of the `eviction` index. Times are SQLite REALs, the same doubles as Python's, so equal times stay
-equal.
+A digest is stored as bytes that sort in the same order as the text of the digest. So SQLite reads a
+page of rows as one contiguous range of its index `eviction`. Times are stored as REAL, which has
+the same precision as Python's float, so equal times stay equal.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from entrepot.datastore.drivers.sqlite_parts import (
 from entrepot.datastore.index import ContentKind, Cursor, IndexEntry
 from entrepot.datastore.refs import Digest
 
-# No row was last used earlier than one of its parents.
+# The last use of a row is never earlier than that of a manifest that lists the row. So the new row
+# gets the latest of its own time and these times.
 _INSERT = """
 INSERT INTO blob (digest, size, kind, used)
 VALUES (:digest, :size, :kind, max(:at, coalesce((
@@ -47,8 +49,8 @@ _ADD_EDGE = "INSERT INTO edge VALUES (?, ?, ?)"
 _TOUCH = """
 INSERT INTO stamp VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET at = max(at, excluded.at)
 """
-# This statement adds the children of touched rows, and the children of those; UNION stops at a
-# cycle.
+# This statement adds all descendants of the touched rows. If manifests list each other in a cycle,
+# UNION ends the recursion.
 _SPREAD = """
 INSERT INTO stamp
 WITH RECURSIVE spread (digest, at) AS (
@@ -93,13 +95,13 @@ _PARENTS = """
     GROUP BY parent ORDER BY used DESC, parent
 """
 _AFTER_ALL = b"\xff"  # The stored form of each digest sorts before this text.
-_CLOCK_TOLERANCE_S = 60.0  # The clocks of two processes never differ by this much.
+_CLOCK_TOLERANCE_S = 60.0  # The clocks of two processes of the appliance differ by less than this.
 
 
 class SqliteIndex:
-    """A `SqliteIndex` is the index in the file *path*; `busy_timeout` is in s.
+    """A `SqliteIndex` is the index in the file *path*.
 
-    `clock` returns s, UTC epoch.
+    A method waits at most `busy_timeout` (s) for a lock. `clock` returns s, UTC epoch.
     """
 
     def __init__(
@@ -113,11 +115,15 @@ class SqliteIndex:
         self.link_times = SqliteLinkTimes(self._file, clock)
 
     def close(self) -> None:
-        """Close the index file; the next method opens the file again."""
+        """Close the index file; the next method call opens the file again."""
         self._file.close()
 
     def inspect(self, *, thoroughly: bool = False) -> str:
-        """Compare the counters with the rows and repair the counters; return the defect."""
+        """Compare the counters with the rows; repair and return a defect.
+
+        With *thoroughly*, check all pages of the file too. Also set last uses that are in the
+        future to the current time. Return an empty text if there is no defect.
+        """
         wrong = self._file.inspect(thoroughly=thoroughly)
         now = self._clock()
         if self._file.select(
@@ -144,7 +150,7 @@ class SqliteIndex:
         children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Make a row in place of the reservation, last used no earlier than its parents."""
+        """Add the row of stored content, and remove its reservation, in one transaction."""
         key = to_key(digest)
         row = _to_row(IndexEntry(digest, size, kind, at))
         edges = _to_edges(digest, children)
@@ -164,7 +170,7 @@ class SqliteIndex:
         entries: Iterable[IndexEntry],
         children: Mapping[Digest, Sequence[Digest]] | None = None,
     ) -> None:
-        """Make the missing rows, with their edges."""
+        """Add the rows that are missing, with their edges."""
         if children is None:
             with self._file.writing() as db:
                 db.executemany(_RESTORE, [_to_row(entry) for entry in entries])
@@ -180,7 +186,7 @@ class SqliteIndex:
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
     ) -> None:
-        """Set the last uses of rows, and store *notes*, in one transaction."""
+        """Set last uses of rows and their descendants, and store *notes*, in one transaction."""
         rows = [(to_key(digest), at) for digest, at in accesses.items()]
         with self._file.writing() as db:
             db.executemany(_TOUCH, rows)
@@ -195,7 +201,7 @@ class SqliteIndex:
         return [to_digest(child) for (child,) in rows]
 
     def parents(self, digest: Digest) -> list[Digest]:
-        """Return the manifests that list this digest, the last used first."""
+        """Return the manifests that list *digest*, the most recently used first."""
         rows = self._file.select(_PARENTS, to_key(digest))
         return [to_digest(parent) for (parent,) in rows]
 
@@ -217,15 +223,15 @@ class SqliteIndex:
         return [_to_entry(row) for row in self._file.select(_BY_DIGEST, first, last, limit)]
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of rows that no manifest references, without rows marked for deletion."""
+        """Return a page of unmarked rows that no manifest's row lists."""
         return self._page(_UNREFERENCED, after, limit)
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
-        """Return unmarked rows that were prefetched and not requested since."""
+        """Return unmarked rows that were prefetched and that no client has requested since."""
         return [_to_entry(row) for row in self._file.select(_PREFETCHED_UNUSED, before, limit)]
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
-        """Mark a row that is unchanged since it was read, and not pinned."""
+        """Mark the row of *entry*, if the row still equals *entry* and is not pinned."""
         row = (to_key(entry.digest), entry.size, int(entry.kind), entry.used, self._clock())
         with self._file.writing() as db:
             return db.execute(_MARK, row).rowcount == 1
@@ -256,7 +262,7 @@ class SqliteIndex:
 
 
 def _spread(db: Connection) -> None:
-    """Touch the rows in the table `stamp`, and their children."""
+    """Touch the rows in the table `stamp` and their descendants, then empty the table."""
     for sql in (_SPREAD, _SET_USED, _USED_NOW, "DELETE FROM stamp"):
         db.execute(sql)
 

@@ -1,11 +1,14 @@
-"""Open the index's SQLite file: one connection a process, and a new file if it is broken.
+"""Open the SQLite file of the index with one connection in each process; replace a broken file.
 
-SQLite runs in WAL mode, in which readers and the writer do not wait for each other. A connection is
-never used after a fork. If another process has replaced the file, the connection is opened anew.
+SQLite runs in WAL mode, in which readers and the writer do not wait for each other. A child process
+opens its own connection, and never uses the connection of its parent. If another process has
+replaced the file, this process opens a connection to the new file.
 
-An empty file, to be rebuilt, replaces the index file in three cases: SQLite reports corruption, a
-part of the schema is missing, or the file cannot be opened or read although its disk accepts
-writes.
+In three cases an empty file replaces the index file, and the appliance later rebuilds the rows:
+
+- SQLite reports that the file is corrupt;
+- a part of the schema is missing;
+- the file cannot be opened or read although its disk accepts writes.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ CREATE TABLE ahead (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE INDEX unasked ON ahead (at, digest);
 CREATE TABLE note (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
--- the sums over all rows, kept current by triggers: computing them takes too long
+-- Triggers update these sums at each change, because a query that sums all rows takes too long.
 CREATE TABLE total (bytes INTEGER NOT NULL, rows INTEGER NOT NULL, reservations INTEGER NOT NULL);
 INSERT INTO total VALUES (0, 0, 0);
 CREATE TRIGGER blob_made AFTER INSERT ON blob BEGIN
@@ -70,7 +73,7 @@ CREATE TRIGGER reservation_gone AFTER DELETE ON reservation BEGIN
     UPDATE total SET bytes = bytes - old.size, reservations = reservations - 1;
 END;
 """
-# A file that an older version wrote lacks these tables, which are added empty.
+# Older versions of this program wrote files without these tables. They are added to such a file.
 _ADDED_TABLES = """
 CREATE TABLE IF NOT EXISTS link (
     key TEXT PRIMARY KEY, digest BLOB NOT NULL, at REAL NOT NULL
@@ -80,15 +83,14 @@ _CONNECTION_TABLES = """
 CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 _SHORT_WAIT_S = 0.02
-_BUSY_S = 5.0  # An index that was busy counts as busy for this long.
+_BUSY_S = 5.0  # After a wait that ended without the lock, waits are short for this time.
 
 
 class SqliteFile:
-    """A `SqliteFile` is one database, which is created if absent.
+    """A `SqliteFile` is one database file, which the first method call creates if it is absent.
 
-    A method waits at most `busy_timeout` s for a lock.
-
-    After a wait that ended without the lock, methods wait only briefly for some seconds.
+    A method waits at most `busy_timeout` seconds for a lock. After such a wait has ended without
+    the lock, each method waits at most 0.02 s during the next five seconds.
     """
 
     def __init__(self, path: Path, busy_timeout: float) -> None:
@@ -98,7 +100,7 @@ class SqliteFile:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend this process's connection to one thread. Raises: IndexUnavailable."""
+        """Yield this process's connection to one thread at a time. Raises: IndexUnavailable."""
         process = self._process()
         if not process.lock.acquire(timeout=self._wait_s(process)):
             raise IndexUnavailable(f"{self._path}: busy")
@@ -117,17 +119,17 @@ class SqliteFile:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Lend the connection within one transaction; roll back if the caller raises."""
+        """Yield the connection in a transaction; roll back if the caller raises an exception."""
         with self.reading() as connection:
             with immediate(connection):
                 yield connection
             self._bound_log(connection)
 
     def inspect(self, *, thoroughly: bool) -> str:
-        """Compare the counters with the rows, *thoroughly* also all pages; return the defect.
+        """Compare the counters with the rows; return the defect, or an empty text.
 
-        A defect is repaired: wrong counters are recomputed, and an empty file replaces a broken
-        file. Raises: IndexUnavailable.
+        With *thoroughly*, check all pages of the file too. Wrong counters are recomputed, and an
+        empty file replaces a broken file. Raises: IndexUnavailable.
         """
         with self.reading():
             inode = _inode(self._path)
@@ -146,13 +148,16 @@ class SqliteFile:
         return wrong
 
     def close(self) -> None:
-        """Close this process's connection; the next method opens the file again."""
+        """Close this process's connection; the next method call opens the file again."""
         process = self._process()
         with process.lock:
             process.close()
 
     def _process(self) -> _Process:
-        """Return this process's state; a child must not use its parent's, possibly locked."""
+        """Return the state of this process.
+
+        After a fork, the child gets a new state: the lock in its parent's state can be locked.
+        """
         number = os.getpid()
         return self._processes.get(number) or self._processes.setdefault(number, _Process())
 
@@ -173,10 +178,10 @@ class SqliteFile:
         return process.connection
 
     def _open(self, *, is_doubtful: bool) -> sqlite3.Connection:
-        """Open the file, or create a file, also in place of a broken file.
+        """Open the file; create a file if it is absent or broken.
 
-        If *is_doubtful*, after an error of the disk, the whole file must be readable and accept
-        writes.
+        *is_doubtful* is True after a disk error. The file then counts as broken if some of its
+        pages cannot be read, or if it does not accept writes.
         """
         with self._exclusive():
             try:
@@ -188,7 +193,10 @@ class SqliteFile:
             return _connect(self._path, self._busy_timeout)
 
     def _retry_open(self, error: sqlite3.Error, *, is_doubtful: bool) -> sqlite3.Connection:
-        """Open a file after a failure; replace the file if only the file can be the cause."""
+        """Open the file again after *error*; replace it if its disk works, but the file does not.
+
+        Raises: sqlite3.Error if the file is locked, or if its disk accepts no writes.
+        """
         if health.code(error) in health.BUSY or not health.takes_writes(self._path.parent):
             raise error
         try:
@@ -212,7 +220,10 @@ class SqliteFile:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """Keep other processes from opening or replacing the file, as no transaction could."""
+        """Keep other processes from opening or replacing the file.
+
+        The lock is a separate file: a transaction would lock only the file that is replaced.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         locked = lock(self._path.with_name(f"{self._path.name}.lock"), self._busy_timeout)
         if locked is None:
@@ -221,7 +232,7 @@ class SqliteFile:
             yield
 
     def _after_error(self, process: _Process, error: Exception) -> None:
-        """Close a connection that an error has made doubtful; replace its file if broken."""
+        """Close the connection after *error*, except if SQLite was busy; replace a broken file."""
         if health.code(error) in health.BUSY:
             process.busy_until = time.monotonic() + _BUSY_S
             return
@@ -232,7 +243,7 @@ class SqliteFile:
             self.replace(inode)
 
     def replace(self, inode: tuple[int, int]) -> None:
-        """Move a broken file aside, if the file still has that *inode*."""
+        """Rename a broken file to `.broken`, if the path still has that *inode*."""
         with suppress(OSError, DatastoreError), self._exclusive():
             # If the path has another inode, another process has already replaced the file.
             if inode == _inode(self._path):
@@ -241,9 +252,10 @@ class SqliteFile:
     def _bound_log(self, connection: sqlite3.Connection) -> None:
         """Truncate the write-ahead log if a large transaction or a slow reader has made it long.
 
-        A checkpoint that truncates would wait for the readers of other connections, and lock out
-        all writers meanwhile. An inspection of ten million rows reads for half a minute. So nothing
-        waits here, and a later write truncates the log.
+        Usually a checkpoint that truncates the log waits for readers of other connections, and no
+        process can write meanwhile. A reader can take half a minute (an inspection of ten million
+        rows). Therefore the checkpoint here does not wait: while there is a reader, the log stays
+        long, and a later write truncates it.
         """
         with suppress(OSError, sqlite3.Error):
             if os.stat(f"{self._path}-wal").st_size <= 2 * WAL_BYTES:  # noqa: PTH116 - PERF: each write
@@ -252,11 +264,12 @@ class SqliteFile:
             try:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
-                self._process().wait_s = 0.0  # the next use of the connection sets the time-out
+                # The time-out differs now, so the next use of the connection sets it again.
+                self._process().wait_s = 0.0
 
 
 class _Process:
-    """A `_Process` has the connection of one process, and the lock of its threads."""
+    """A `_Process` has the connection of one process, and the lock for its threads."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

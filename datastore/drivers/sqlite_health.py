@@ -1,4 +1,4 @@
-"""Check the access index's file, and repair its counters."""
+"""Check the SQLite file of the index, and recompute its counters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 _PROBE_BYTES = 64 * 1024
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-# This statement counts the right counters from the rows: bytes, rows, reservations.
+# This statement computes what the counters should be: bytes, rows, reservations.
 _SUMS = """
 SELECT (SELECT coalesce(sum(size), 0) FROM blob)
      + (SELECT coalesce(sum(size), 0) FROM reservation),
@@ -28,17 +28,20 @@ class UnusableIndex(sqlite3.DatabaseError):
 
 
 def is_broken(error: Exception) -> bool:
-    """Return whether an error means that the file is broken, regardless of the disk."""
+    """Return whether an error proves that the file is broken, even if the disk has errors too."""
     return isinstance(error, UnusableIndex) or code(error) in _CORRUPT
 
 
 def code(error: Exception) -> int:
-    """Return SQLite's primary result code; 0 for other errors."""
+    """Return the primary result code of an error of SQLite; 0 for any other error."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def takes_writes(folder: Path) -> bool:
-    """Return whether the disk of *folder* accepts writes; if so, a failing index is broken."""
+    """Return whether a new file in *folder* can be written and synced.
+
+    If so, the disk works, and the cause of an error of SQLite is the index file.
+    """
     path = folder / f"probe-{secrets.token_hex(8)}"
     try:
         with path.open("xb", buffering=0) as file:
@@ -53,9 +56,10 @@ def takes_writes(folder: Path) -> bool:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a broken file to `.broken`, for the operator; only the last broken file is kept.
+    """Rename a broken file to `.broken`, so that the operator can examine it.
 
-    A folder or a dangling link under either name is removed too. Raises: OSError.
+    Only the latest broken file is kept: an earlier `.broken`, even if it is a folder or a symlink,
+    is deleted with the write-ahead log of the broken file. Raises: OSError.
     """
     kept = path.with_name(f"{path.name}.broken")
     for old in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"), kept):
@@ -79,7 +83,10 @@ def check_pages(path: Path) -> None:
 
 
 def check_writes(connection: sqlite3.Connection) -> None:
-    """Start a write to the file, if no other process writes. Raises: sqlite3.Error."""
+    """Write to the file and roll back; do nothing if another process writes.
+
+    Raises: sqlite3.Error if the file cannot be written.
+    """
     try:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE total SET rows = rows")
@@ -90,10 +97,10 @@ def check_writes(connection: sqlite3.Connection) -> None:
 
 
 def wrong_counters(path: Path) -> str:
-    """Return by how much the counters differ from the rows; an empty text if they agree.
+    """Return the counters and what they should be, as a text; an empty text if they are right.
 
-    The check of the counters uses its own connection in one snapshot, so that no other process
-    waits. Raises: sqlite3.Error.
+    The function reads with its own connection and in one transaction, so that no other process has
+    to wait. Raises: sqlite3.Error.
     """
     with closing(_read_only_connection(path)) as connection:
         connection.execute("BEGIN")
@@ -110,7 +117,7 @@ def count_anew(connection: sqlite3.Connection) -> None:
 
 
 def are_plausible(connection: sqlite3.Connection) -> bool:
-    """Return whether the counters can be right, without reading the rows."""
+    """Return whether the counters are numbers that are not negative, without reading the rows."""
     counted = connection.execute(_COUNTERS).fetchall()
     return len(counted) == 1 and all(isinstance(each, int) and each >= 0 for each in counted[0])
 

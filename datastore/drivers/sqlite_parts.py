@@ -10,7 +10,7 @@ from entrepot.datastore.index import REBUILT, LinkTime, Reservation
 from entrepot.datastore.refs import Digest
 
 PUT_NOTE = "INSERT OR REPLACE INTO note VALUES (?, ?)"
-"""This statement sets one note: key, value."""
+"""This SQL statement sets one note; its parameters are the key and the value."""
 
 _ALGORITHMS = {"sha256": b"2", "sha512": b"5"}
 _ALGORITHM_NAMES = {mark: name for name, mark in _ALGORITHMS.items()}
@@ -30,17 +30,20 @@ _PINNED = "SELECT 1 FROM pin WHERE digest = ? AND until > ?"
 
 
 def to_key(digest: Digest) -> bytes:
-    """Return the stored form of a digest."""
+    """Return the bytes with which the SQLite file has a digest: algorithm, then hash."""
     return _ALGORITHMS[digest.algorithm] + bytes.fromhex(digest.hex)
 
 
 def to_digest(key: bytes) -> Digest:
-    """Return the digest of a stored form."""
+    """Return the digest from the bytes that `to_key` returned for it."""
     return Digest(_ALGORITHM_NAMES[key[:1]], key[1:].hex())
 
 
 class SqliteReservations:
-    """A `SqliteReservations` has the reservations in *file*; triggers count them with the rows."""
+    """A `SqliteReservations` has the reservations in *file*.
+
+    Triggers of the file add the reservations to the counter that has the bytes of the rows too.
+    """
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
@@ -53,7 +56,7 @@ class SqliteReservations:
         at: float,
         max_reserved: int | None = None,
     ) -> bool:
-        """Reserve space within the limits; refuse everything before the index is rebuilt."""
+        """Reserve space within the limits; with *max_bytes*, refuse until the index is rebuilt."""
         key = to_key(digest)
         with self._file.writing() as db:
             if max_reserved is not None:
@@ -81,7 +84,7 @@ class SqliteReservations:
         return [Reservation(to_digest(key), size, at) for key, size, at in rows]
 
     def used_bytes(self) -> int:
-        """Return the bytes of rows and reservations, overhead included."""
+        """Return the bytes of rows and reservations, including `OVERHEAD` for each."""
         return int(self._file.select(_USED_BYTES)[0][0])
 
 
@@ -93,20 +96,20 @@ class SqlitePins:
         self._clock = clock
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude *digests* from `mark_for_deletion` until *until*; remove expired pins."""
+        """Exclude *digests* from `mark_for_deletion` until *until*; delete expired pins."""
         rows = [(to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.execute("DELETE FROM pin WHERE until <= ?", (self._clock(),))
             db.executemany(_PIN, rows)
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Remove the pins that have this *until*."""
+        """Remove those pins of *digests* that end at *until*."""
         rows = [(to_key(digest), until) for digest in digests]
         with self._file.writing() as db:
             db.executemany("DELETE FROM pin WHERE digest = ? AND until = ?", rows)
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Return the *digests* that are pinned now."""
+        """Return those of *digests* that are pinned now."""
         now, found = self._clock(), set[Digest]()
         with self._file.reading() as db:
             for digest in digests:
@@ -127,7 +130,7 @@ class SqliteNotes:
         self._file = file
 
     def get(self, key: str) -> str | None:
-        """Return the value of *key*."""
+        """Return the value of *key*; None if there is none."""
         rows = self._file.select("SELECT value FROM note WHERE key = ?", key)
         return str(rows[0][0]) if rows else None
 
@@ -145,18 +148,21 @@ class SqliteLinkTimes:
         self._clock = clock
 
     def get(self, key: str) -> LinkTime | None:
-        """Return when a link was last confirmed."""
+        """Return when the link *key* was last confirmed; None if that is not recorded."""
         rows = self._file.select("SELECT digest, at FROM link WHERE key = ?", key)
         return LinkTime(key, to_digest(rows[0][0]), rows[0][1]) if rows else None
 
     def confirm(self, key: str, digest: Digest) -> None:
-        """Record that a link names *digest* now."""
+        """Record that the link *key* names *digest* at the current time."""
         row = (key, to_key(digest), self._clock())
         with self._file.writing() as db:
             db.execute("INSERT OR REPLACE INTO link VALUES (?, ?, ?)", row)
 
     def restore(self, times: Iterable[LinkTime]) -> None:
-        """Record confirmations at their own times; a later one of the same digest stays."""
+        """Record confirmations with their times.
+
+        A confirmation that is already recorded stays if it has the same digest and a later time.
+        """
         rows = [(each.key, to_key(each.digest), each.at) for each in times]
         with self._file.writing() as db:
             db.executemany(_RESTORE_LINK, rows)

@@ -1,8 +1,8 @@
-"""The table of drivers: no other module names the implementations of storage and index.
+"""List the drivers of storage and index; all other modules open both through this module.
 
 Every program opens its storage with `open_storage` and its index with `open_index`. The contract
-suites in `tests/contract/` run for each row of the table. A row is a function that imports its
-driver, so that a process imports only the driver that it uses.
+suites in `tests/contract/` run for each driver in the tables. Each entry of a table is a function
+that imports its driver, so that a process imports only the driver that it uses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Parameters = Mapping[str, object]
 
 
 class DriverSettings(Protocol):
-    """A `DriverSettings` selects and configures a storage driver, as `settings.storage` does."""
+    """A `DriverSettings` names a storage driver and has its parameters, as `settings.storage`."""
 
     @property
     def driver(self) -> str:
@@ -37,20 +37,20 @@ class DriverSettings(Protocol):
 
     @property
     def parameters(self) -> Parameters:
-        """The parameters of the selected driver."""
+        """Return the parameters of the selected driver."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class DriverChoice:
-    """A `DriverChoice` is a driver with its parameters, for a program that has no settings."""
+    """A `DriverChoice` is a driver with its parameters, for a program that reads no settings."""
 
     driver: str
     parameters: Parameters
 
 
 def on_disk(root: Path) -> DriverChoice:
-    """Return the choice of the driver `filesystem` with the data directory *root*."""
+    """Return the driver `filesystem` with the data directory *root*."""
     return DriverChoice("filesystem", {"rootdirectory": root})
 
 
@@ -63,8 +63,8 @@ def _filesystem(parameters: Parameters, clock: Now | None) -> Storage:
 
 
 def _in_memory(parameters: Parameters, clock: Now | None) -> Storage:
-    # The folder of the in-memory storage is on a tmpfs, so all processes of the appliance share the
-    # folder.
+    # All processes of the appliance must share the storage. So in-memory storage is a folder on a
+    # tmpfs, not memory of one process.
     return _filesystem(parameters, clock)
 
 
@@ -99,29 +99,33 @@ STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
     "oss": _oss,
     "s3": _s3,
 }
-"""Each function opens a storage; the names are those of docker distribution's `storage:`."""
+"""For each driver: its name below `storage:` in docker distribution, and the function to open it.
+
+A function takes the parameters of the driver, and the clock or None.
+"""
 
 SIGNING: Final = frozenset({"azure", "s3"})
 """With these drivers a client can fetch a blob from the storage itself, by a signed URL."""
 
 INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
-"""Each function opens an index in the state directory."""
+"""For each driver of the index: its name, and the function to open it in the state directory."""
 
 
 def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
     """Return the storage that *settings* select, without reading or writing.
 
-    *clock* gives the times of written values; None: the driver's own clock gives them. Raises:
-    KeyError if the driver is unknown, which the checks of the settings rule out.
+    *clock* returns the times of written values (s, UTC epoch). If *clock* is None, the driver uses
+    its own clock. Raises: KeyError if the driver is unknown; the checks of the settings have
+    already refused such a driver.
     """
     return STORAGES[settings.driver](settings.parameters, clock)
 
 
 def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
-    """Return the storage that *settings* select with its owner, without a request.
+    """Return the parts of the bucket that *settings* select, without a request.
 
-    Only the drivers for buckets have one. Raises: StorageBroken if a file of the settings cannot be
-    read.
+    The parts include the claim with which this appliance owns the bucket. The driver must be one
+    for buckets. Raises: StorageBroken if a file that the settings name cannot be read.
     """
     from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - see the module
 
@@ -129,10 +133,11 @@ def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
 
 
 def open_signer(settings: DriverSettings, endpoint: str | None) -> Callable[[str, int], str] | None:
-    """Return the function that signs a URL of a value, for its key and a number of seconds.
+    """Return a function that takes the key of a value and a number of seconds, and signs a URL.
 
-    The URL begins with *endpoint*; None: with the endpoint of the driver. Return None for a driver
-    that signs no URLs. Raises: StorageBroken if a file of the settings cannot be read.
+    A client can fetch the value from the URL for that number of seconds. The URL begins with
+    *endpoint*, or with the endpoint of the driver if *endpoint* is None. Return None for a driver
+    that signs no URLs. Raises: StorageBroken if a file that the settings name cannot be read.
     """
     if settings.driver not in SIGNING:
         return None
@@ -142,5 +147,5 @@ def open_signer(settings: DriverSettings, endpoint: str | None) -> Callable[[str
 
 
 def open_index(state: Path, clock: Now = time.time) -> Index:
-    """Return the index in the state directory *state*; the first use opens its file."""
+    """Return the index in the state directory *state*; its first method call opens the file."""
     return INDEXES["sqlite"](state, clock)

@@ -2,19 +2,21 @@
 
 | module | contents |
 |---|---|
-| `setup` | connects the parts for the configured driver |
+| `setup` | creates and connects the classes of these modules for the configured driver |
 | `storage` | `ObjectStorage`: the storage that the appliance uses |
 | `object_service` | what differs between the services that store objects |
-| `tls` | the keys of every driver for the certificate of its service |
+| `tls` | the settings with which a driver verifies the certificate of its service |
 | `proxy` | the proxy for requests to the storage |
-| `client` | `ObjectClient`: single requests, their repetition, and the circuit |
-| `sending` | sends a local file in parts, also while the file grows |
-| `part_memory` | bounds the memory of these parts |
+| `client` | `ObjectClient`: sends single requests, and repeats a failed request |
+| `circuit` | circuit breaker: suspends requests to a storage that does not respond |
+| `requests` | reports each request, for the metrics |
+| `sending` | sends a local file in parts, even while another thread appends to the file |
+| `part_memory` | limits the memory that these parts use |
 | `file` | an open object as a seekable file |
-| `journal` | what the bucket has, for all processes of one appliance |
+| `journal` | remembers what the bucket has, for all processes of one appliance |
 | `journal_file` | the SQLite file of the journal |
 | `snapshots` | the objects of the snapshot of the index |
-| `kept` | local copies of values that a late removal may take away |
-| `owner` | the claim on the bucket: one appliance at a time writes |
-| `check` | the requests that a start and `entrepot check` try |
+| `kept` | local copies of values that the service may still delete because of an older request |
+| `owner` | the claim on the bucket, so that only one appliance at a time writes |
+| `check` | the requests that the start of the appliance and `entrepot check` try |
 """

@@ -1,4 +1,4 @@
-"""Try each request that the appliance needs with a small object of its own."""
+"""Try each kind of request that the appliance sends to a bucket, with a small temporary object."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _Attempt = tuple[str, str, Callable[[], object]]
 
 
 def tried_requests(client: ObjectClient, sign: Sign | None = None) -> Iterator[TriedRequest]:
-    """Yield each request with its time, up to the first one that the service refuses.
+    """Yield each request with the time that it took; end after the first that the service refuses.
 
-    *sign* signs the URL of a redirect; it is None if no client is redirected. After all requests, a
-    refusal may also report that the bucket's content has names that the driver does not read.
-    Raises: StorageBroken if the service does not answer.
+    *sign* signs the URL to which a client is redirected; it is None if no client is redirected. The
+    last yielded item can be a refusal that is not about a request: the objects in the bucket have
+    names that the driver does not read. Raises: StorageBroken if the service does not respond.
     """
     key = f"{layout.OWN}/check-{secrets.token_hex(8)}"
     for name, kind, act in _attempts(client, key, sign):
@@ -91,9 +91,10 @@ def _get_range(client: ObjectClient, key: str) -> None:
 
 
 def _fetch(client: ObjectClient, url: str) -> None:
-    """Fetch the object as a redirected client does. Raises: Rejected.
+    """Fetch the object from *url* as a redirected client does. Raises: Rejected.
 
-    If this machine cannot reach the host, only a warning is logged: clients may reach it.
+    If this machine cannot reach the host of *url*, only a warning is logged, because clients may
+    still be able to reach it.
     """
     opener = build_opener(ProxyHandler({}), HTTPSHandler(context=client.tls_context()))
     try:

@@ -1,4 +1,4 @@
-"""Stop the requests of one process to a storage that does not answer."""
+"""Suspend the requests of one process to a storage that does not respond (a circuit breaker)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _NEVER: Final = float("-inf")
 
 
 class NotSent(StorageBroken):
-    """A request was not sent, because the storage does not answer."""
+    """A request was not sent, because earlier requests to the storage got no response."""
 
 
 class StorageCircuit:
-    """A `StorageCircuit` stops requests to a storage that does not answer.
+    """A `StorageCircuit` is the circuit breaker of one process for its storage.
 
     Two failures within two seconds, without a success in between, open the circuit. While it is
-    open, one request a second is a probe, and all others fail at once. A request that succeeds
-    closes the circuit. `timer` is monotonic (s). `report` is called with True when the circuit
-    opens, and with False when it closes.
+    open, one request a second is sent as a probe, and all other requests fail immediately. A
+    request that succeeds closes the circuit. `timer` returns monotonic time (s). The circuit calls
+    `report` with True when it opens, and with False when it closes.
     """
 
     _TOGETHER_S = 2.0
@@ -37,17 +37,17 @@ class StorageCircuit:
         self._next_probe: float | None = None
 
     def has_answered(self, within_s: float) -> bool:
-        """Return whether a request of the last *within_s* s was answered, and none failed since."""
+        """Return whether a request succeeded in the last *within_s* s, and none failed since."""
         return self._timer() - self._answered <= within_s
 
     @property
     def is_open(self) -> bool:
-        """Return whether requests fail at once."""
+        """Return whether the circuit is open: requests other than probes fail immediately."""
         return self._next_probe is not None
 
     def admit(self) -> None:
-        """Let a request pass. Raises: NotSent if the circuit is open and no probe is due."""
-        if not self.is_open:  # PERF: no lock while the storage answers
+        """Permit one request. Raises: NotSent if the circuit is open and no probe is due."""
+        if not self.is_open:  # PERF: no lock is needed while the storage responds.
             return
         with self._lock:
             now = self._timer()
@@ -59,7 +59,7 @@ class StorageCircuit:
             self._next_probe = now + self._PROBE_S
 
     def failed(self) -> None:
-        """Record that a request failed for a reason that concerns every request."""
+        """Record that a request failed for a reason that would make any request fail."""
         with self._lock:
             now, was_open = self._timer(), self.is_open
             if was_open or now - self._failed <= self._TOGETHER_S:
@@ -70,18 +70,18 @@ class StorageCircuit:
             self.report(True)
 
     def now(self) -> float:
-        """Return the time at which a request begins (s)."""
+        """Return the current monotonic time (s)."""
         return self._timer()
 
     def worked(self, began: float | None = None) -> None:
-        """Record that the storage has answered a request that began at *began*.
+        """Record that the storage has responded to a request that was sent at *began*.
 
-        The answer proves only that the storage worked after *began*. Therefore *began* is recorded,
-        and not the present time: this process may have been suspended in between.
+        The response proves only that the storage worked at some time after *began*: this process
+        may have been suspended since. Therefore *began* is recorded as the time of the response.
         """
         if began is not None and began >= self._failed:
             self._answered = began
-        if self._failed != _NEVER:  # PERF: no lock while the storage answers
+        if self._failed != _NEVER:  # PERF: no lock is needed while the storage responds.
             with self._lock:
                 was_open = self.is_open
                 self._failed, self._next_probe = _NEVER, None

@@ -1,7 +1,8 @@
-"""Send requests to one bucket with obstore, and translate its errors.
+"""Send requests to one bucket with the library obstore, and translate its errors.
 
-obstore starts threads with its first call, and a child that is forked afterwards hangs. So obstore
-is opened with the first request of a process, and a process sends no request before it forks.
+The first call of obstore starts threads. If the process forks afterwards, the child hangs at its
+next call. So obstore is opened at the first request of a process, and a process that will fork
+sends no request before the fork.
 """
 
 from __future__ import annotations
@@ -52,31 +53,32 @@ T = TypeVar("T")
 
 
 class Conflict(StorageBroken):
-    """A conditional put found another value than the expected value."""
+    """A conditional put wrote nothing: the object is not in the state that the caller expected."""
 
 
 class OtherType(Conflict):
-    """The object is of a type that this client does not write, so it must be removed first.
+    """The object has a type that a put cannot replace, so it must be removed first.
 
-    docker distribution writes the layers of an upload to Azure as append blobs, and a block blob
-    cannot replace an append blob.
+    docker distribution writes layers to Azure as append blobs. This client writes block blobs, and
+    a block blob cannot replace an append blob.
     """
 
 
 class Rejected(StorageBroken):
-    """The service refused the request, and would refuse the same request again."""
+    """The service refused the request, and would also refuse a repetition of it."""
 
 
 class OutcomeUnknown(StorageBroken):
-    """A request got no answer: the service may have applied the request, or may apply it later."""
+    """A request got no response, so the service may have applied it or may apply it later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A `Bucket` is where objects are stored, with the options of the service's class of obstore.
+    """A `Bucket` has the address of a bucket, and the options that obstore needs to open it.
 
-    `attributes` are set on every object that is written, for example the storage class.
-    `credentials` returns credentials that change; if it is None, the credentials are in `config`.
+    `config` and `client` are these options. The client sets `attributes` on every object that it
+    writes, for example the storage class. `credentials` is a function that returns credentials that
+    expire; if it is None, the credentials are in `config`.
     """
 
     service: ObjectService
@@ -92,8 +94,9 @@ class Bucket:
 class ObjectClient:
     """An `ObjectClient` sends the requests of one process to a bucket.
 
-    Reads, and writes that may be repeated, are sent once more after a failure. A removal is never
-    repeated. Keys do not include the prefix. Raises, each method: StorageBroken.
+    After a failure, a read is sent a second time, and so is a write whose repetition is harmless. A
+    removal is never repeated. Keys do not include the prefix of the bucket. Each method can raise
+    StorageBroken.
     """
 
     def __init__(self, bucket: Bucket, circuit: StorageCircuit | None = None) -> None:
@@ -107,17 +110,17 @@ class ObjectClient:
         self.part_bytes = bucket.part_bytes
 
     def report_to(self, report: Report) -> None:
-        """Report all requests of this process from now on."""
+        """Call *report* for each request that this process sends from now on."""
         self.requests = RequestReport(self.service.metrics_name, report)
         self._circuit.report = lambda is_open: self.requests.circuit(is_open=is_open)
 
     @property
     def service(self) -> ObjectService:
-        """Return the kind of object storage that gets the requests."""
+        """Return the kind of object storage to which this client sends requests."""
         return self._bucket.service
 
     def tls_context(self) -> ssl.SSLContext:
-        """Return the TLS context for another HTTP client, from the TLS options of obstore."""
+        """Return a TLS context for Python's HTTP client, with the same options as for obstore."""
         options = self._bucket.client
         context = ssl.create_default_context(cadata=options.get("root_certificate"))
         if options.get("allow_invalid_certificates"):
@@ -126,14 +129,14 @@ class ObjectClient:
         return context
 
     def head(self, key: str) -> Stat | None:
-        """Return key and size of an object; None if it is absent."""
+        """Return the key and the size of an object; None if it is absent."""
         found = self._read("Stat", lambda: obstore.head(self._requests, key), key)
         return None if found is None else Stat(key, found["size"])
 
     def look(self, key: str) -> Stat | None:
-        """Return key and size of an object with one request of at most two seconds.
+        """Return the key and the size of an object; None if it is absent.
 
-        The request is not repeated. Return None if the object is absent.
+        The method sends one request, which takes at most two seconds and is not repeated.
         """
         try:
             found = self._once("Stat", lambda: obstore.head(self._looks, key))
@@ -142,21 +145,24 @@ class ObjectClient:
         return Stat(key, found["size"])
 
     def has_answered(self, within_s: float) -> bool:
-        """Return whether the storage answered this process within *within_s* seconds.
+        """Return whether a request of this process succeeded in the last *within_s* seconds.
 
-        Return False also if a request has failed since the last answer.
+        Return False also if a later request has failed.
         """
         return self._circuit.has_answered(within_s)
 
     def sign(self, key: str, seconds: int) -> str:
-        """Return a URL with which any client can GET an object for *seconds*, without a request."""
+        """Return a URL with which any client can GET an object for *seconds*; send no request."""
         try:
             return obstore.sign(self._requests, "GET", key, timedelta(seconds=seconds))
         except (BaseError, OSError, ValueError) as error:
             raise StorageBroken(_line(error)) from error
 
     def get(self, key: str, start: int = 0) -> obstore.GetResult | None:
-        """Return an object from byte *start* on, whose body has not been read; None if absent."""
+        """Return an object from byte *start* on, or None if it is absent.
+
+        The body of the response has not been read yet.
+        """
         options: Any = {"range": {"offset": start}} if start else None
         return self._read("Reader", lambda: obstore.get(self._bodies, key, options=options), key)
 
@@ -165,11 +171,17 @@ class ObjectClient:
         return repeated(lambda: self._put_once(key, content, None), self.requests.repeats)
 
     def create(self, key: str, content: bytes) -> str:
-        """Write an object that does not exist. Raises: Conflict."""
+        """Write an object that does not exist, and return its entity tag.
+
+        Raises: Conflict if the object exists.
+        """
         return self._put_once(key, content, "create")
 
     def replace(self, key: str, content: bytes, entity_tag: str) -> str:
-        """Write an object that still has *entity_tag*. Raises: Conflict."""
+        """Replace an object that still has *entity_tag*, and return its new entity tag.
+
+        Raises: Conflict if the object has another entity tag, or is absent.
+        """
         return self._put_once(key, content, {"e_tag": entity_tag})
 
     def put_once(self, key: str, content: bytes | bytearray) -> None:
@@ -177,10 +189,10 @@ class ObjectClient:
         self._put_once(key, content, None)
 
     def put_parts(self, key: str, parts: Iterator[bytearray], part_bytes: int) -> None:
-        """Write an object from *parts*, which are sent as *parts* yields them.
+        """Write an object from the iterator *parts*, sending each part as soon as it is yielded.
 
-        All parts but the last have *part_bytes* bytes. No request is repeated. If *parts* raises an
-        exception, the object is not written, and the exception is raised.
+        Each part except the last has *part_bytes* bytes. No request is repeated. If *parts* raises
+        an exception, the object is not written, and this method raises the same exception.
         """
         sent = 0
 
@@ -189,7 +201,7 @@ class ObjectClient:
             for part in parts:
                 sent += len(part)
                 yield part
-                # The variable would keep the part in memory while the next part waits for memory.
+                # While the next part waits for memory, this variable must not occupy memory.
                 del part
 
         def send() -> None:
@@ -207,8 +219,9 @@ class ObjectClient:
     def copy(self, key: str, target: str) -> None:
         """Copy an object within the bucket. Raises: NotFound.
 
-        The caller removes *key* afterwards. So if the service may answer a request to copy before
-        the copy is complete, the object is read and written instead.
+        The caller removes *key* after the copy. Some services respond to a copy request before the
+        copy is complete. With such a service, this method downloads the object and uploads it
+        again.
         """
         try:
             if self.service.copies_at_once:
@@ -229,13 +242,12 @@ class ObjectClient:
         )
         for chunk in found.stream(min_chunk_size=self._bucket.part_bytes):
             writer.write(chunk)
-        writer.close()  # nothing is written before it
+        writer.close()  # The service writes the object at this call, not earlier.
 
     def delete(self, key: str) -> None:
         """Remove an object with one request.
 
-        Raises: OutcomeUnknown if the removal was not answered; StorageBroken if the removal was
-        refused.
+        Raises: OutcomeUnknown if the request got no response; Rejected if the service refused it.
         """
         self._circuit.admit()
         try:
@@ -262,21 +274,25 @@ class ObjectClient:
         return sorted({each.rpartition("/")[2] for each in below})
 
     def has_slash(self) -> bool:
-        """Return whether the bucket, below no prefix, has an object whose name begins with a slash.
+        """Return whether the bucket has an object whose full name begins with a slash.
 
-        obstore drops a slash at the start of a name, so no other method finds these objects.
+        obstore removes a slash at the start of a name, so no other method of this class finds such
+        objects.
         """
         whole = self._store(timeout=_REQUEST_S, prefix="")
         found = self._twice("List", lambda: obstore.list_with_delimiter(whole))
         return "" in found["common_prefixes"]
 
     def walk(self, key: str) -> Iterator[Stat]:
-        """Yield all objects below *key*, a page at a time."""
+        """Yield all objects below *key*, with one request for each page of 1,000 objects."""
         for each in self._listed(key):
             yield Stat(each["path"], each["size"])
 
     def entity_tags(self, key: str) -> Iterator[tuple[str, str]]:
-        """Yield the key and the entity tag of all objects below *key*, a page at a time."""
+        """Yield the key and the entity tag of each object below *key*.
+
+        One request fetches a page of 1,000 objects.
+        """
         for each in self._listed(key):
             yield each["path"], each["e_tag"] or ""
 
@@ -301,17 +317,23 @@ class ObjectClient:
 
     @property
     def _requests(self) -> Any:  # noqa: ANN401 - obstore's class of the service
-        """Return the store for requests that end within a minute."""
+        """Return the obstore client for requests that must end within a minute."""
         return self._stores()[1]
 
     @property
     def _bodies(self) -> Any:  # noqa: ANN401 - obstore's class of the service
-        """Return the store for bodies, which may take long but must not fall silent."""
+        """Return the obstore client for bodies, which has no such limit of a minute.
+
+        A body can take a day, but must not pause for more than 20 seconds.
+        """
         return self._stores()[2]
 
     @property
     def _looks(self) -> Any:  # noqa: ANN401 - a store of obstore
-        """Return the store for requests whose answer a client awaits; most processes send none."""
+        """Return the obstore client for `look`, whose requests take at most two seconds.
+
+        Most processes never call `look`, so this client is opened at its first use.
+        """
         opened = self._quick
         if opened is None or opened[0] != os.getpid():
             with self._lock:
@@ -351,7 +373,7 @@ class ObjectClient:
         return dict(self._bucket.attributes) or None
 
     def _sent(self, action: str, act: Callable[[], T], sent: Callable[[], int]) -> T:
-        """Send a write. Raises: Rejected if there is no such bucket."""
+        """Send a write. Raises: Rejected if the bucket does not exist."""
         try:
             return self._once(action, act, sent)
         except FileNotFoundError as error:
@@ -391,13 +413,14 @@ class ObjectClient:
             return None
 
     def _twice(self, action: str, act: Callable[[], T]) -> T:
-        """Send a request that may be repeated, at most twice."""
+        """Send a request, and a second time if it fails."""
         return repeated(lambda: self._once(action, act), self.requests.repeats)
 
     def _once(self, action: str, act: Callable[[], T], sent: Callable[[], int] = int) -> T:
-        """Send a request that the metrics know as *action*; *sent* returns the bytes it wrote.
+        """Send a request with *act*, once.
 
-        Raises: FileNotFoundError, which the caller translates.
+        The metrics count the request as *action*. *sent* returns the number of bytes that the
+        request has written. Raises: FileNotFoundError, which the caller translates.
         """
         self._circuit.admit()
         began = self._circuit.now()
@@ -425,9 +448,9 @@ class ObjectClient:
 
 
 def repeated(act: Callable[[], T], report: Callable[[], None]) -> T:
-    """Call *act*, which sends requests of an `ObjectClient`, once more if it fails.
+    """Call *act*, which sends requests with an `ObjectClient`; if it fails, call it once more.
 
-    *report* is called before the repetition.
+    Call *report* before the repetition. A request that the service refused is not repeated.
     """
     try:
         return act()
@@ -440,9 +463,11 @@ def repeated(act: Callable[[], T], report: Callable[[], None]) -> T:
 
 
 def _is_rejected(error: Exception) -> bool:
-    """Return whether the service refused the request: by policy, or with 301 or a 4xx of its own.
+    """Return whether the service refused the request and would refuse it again.
 
-    408 and 429 are no refusals, and 409 is a conflict of two requests.
+    This is so for a missing permission and for the status codes of `_REFUSALS`. The list does not
+    contain 408 and 429, with which a service asks for a later repetition, and 409, which means a
+    conflict with another request.
     """
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return True
@@ -451,7 +476,10 @@ def _is_rejected(error: Exception) -> bool:
 
 
 def _line(error: Exception) -> str:
-    """Return an error of obstore on one line, without the answer's XML and the debug output."""
+    """Return an error of obstore as one line, without the XML body and the debug output.
+
+    The error code in the XML body is appended.
+    """
     text = str(error).partition("\n")[0].partition("<?xml")[0].strip(" :")
     code = str(error).partition("<Code>")[2].partition("</Code>")[0]
     return f"{text}: {code}"[:_LONGEST_LINE] if code else text[:_LONGEST_LINE]

@@ -1,4 +1,4 @@
-"""Read an object of a bucket as a seekable file, with as few requests as possible."""
+"""Read an object of a bucket as a seekable file, and send as few requests as possible."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from entrepot.datastore.errors import DatastoreError
 
 _CHUNK = 256 * 1024
 _MOST_BREAKS = 16
-"""The response with an object may break so often; each further break is an error."""
+"""The response can break this many times while a file is read; a further break is an error."""
 _NEAR = 256 * 1024
-"""A reader that seeks forward by at most so many bytes reads on in the same response."""
+"""After a seek forward by at most this many bytes, no new request is sent: the bytes in between are
+read from the same response."""
 
 OpenAt = Callable[[int], Any]
-"""An `OpenAt` returns the response with an object from an offset in bytes on."""
+"""An `OpenAt` takes an offset in bytes, and returns the response with the object from there on."""
 
 
 class ObjectFile(io.RawIOBase):
-    """An open object. A reader that reads in order needs only the first response.
+    """An `ObjectFile` is an open object.
 
-    When the file is closed, *received* is called with the number of bytes that were read from
-    responses.
+    If the file is read from its start to its end, only the response *first* is needed. When the
+    file is closed, it calls *received* with the number of bytes that were read from all responses.
 
-    Raises, each method: OSError if the object is gone or changed, or the storage fails.
+    Each method raises OSError if the object was removed or replaced, or if the storage fails.
     """
 
     def __init__(
@@ -62,13 +63,13 @@ class ObjectFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Set the offset; the next read sends a request if it cannot use the response."""
+        """Set the offset; the next read sends a request if the current response cannot be used."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         self._position = max(base + offset, 0)
         return self._position
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - any writable buffer
-        """Fill *buffer*; return the number of bytes, 0 at the end."""
+        """Read into *buffer*; return the number of bytes that were read, 0 at the end."""
         view = memoryview(buffer).cast("B")
         left = min(len(view), self.size - self._position)
         if left <= 0:
@@ -82,14 +83,14 @@ class ObjectFile(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the response."""
+        """Close the file and its response."""
         count, self._count = self._count, 0
         self._received(count)
         self._chunks, self._chunk = None, memoryview(b"")
         super().close()
 
     def _find(self) -> None:
-        """Make `_chunk` begin at the offset. Raises: OSError."""
+        """Read or restart the response until `_chunk` begins at the offset. Raises: OSError."""
         ahead = self._position - self._at
         if self._chunks is None or ahead < 0 or ahead > len(self._chunk) + _NEAR:
             self._restart(self._position)
@@ -112,7 +113,7 @@ class ObjectFile(io.RawIOBase):
         self._chunks = _chunks_of(found, self._least)
 
     def _next(self) -> bytes:
-        """Return the next bytes from `_at` on; if a response breaks, open a second one."""
+        """Return the next bytes from `_at` on; if the response breaks, open it once more."""
         for is_last in (False, True):
             assert self._chunks is not None  # noqa: S101 - _find or _restart has opened it
             why = "it ended early"
@@ -125,13 +126,16 @@ class ObjectFile(io.RawIOBase):
             self._breaks += 1
             if is_last or self._breaks > _MOST_BREAKS:
                 break
-            self._least = 1  # the bytes before the next break must not be lost
+            self._least = 1  # With larger chunks, the bytes before another break would be lost.
             self._restart(self._at)
         self._chunks = None
         raise OSError(f"{self._key} cannot be read: {why}")
 
 
 def _chunks_of(response: Any, least: int) -> Iterator[bytes]:  # noqa: ANN401 - obstore's
-    """Yield the body in chunks of at least *least* bytes; a shorter one before a break is lost."""
+    """Yield the body in chunks of at least *least* bytes.
+
+    If the response breaks, obstore discards the bytes of a chunk that is still shorter.
+    """
     stream: Iterator[bytes] = iter(response.stream(min_chunk_size=least))
     return stream

@@ -1,24 +1,29 @@
-"""Remember, for all processes of one appliance, what its bucket has and which requests are open.
+"""Remember the objects of a bucket and the requests to change them, in one file for all processes.
 
-The appliance owns its bucket: no other program writes to the bucket meanwhile. So a value that this
-appliance has written or read stays the value of its key until this appliance changes the value. The
-journal of the bucket is one SQLite file in the state directory:
+The appliance owns its bucket, so no other program writes to the bucket. Therefore a value that this
+appliance has written or read stays unchanged until this appliance changes it. The journal of the
+bucket is one SQLite file in the state directory:
 
 | table | contents |
 |---|---|
-| `value` | the size of an object, and its bytes if it is short; or that it is absent |
-| `change` | a write or removal that has begun, and whose outcome is not known yet |
-| `copy` | a value that a late removal may take away, and the local file that has the value too |
+| `value` | the size of an object, and its bytes if it is at most 64 KiB; or that it is absent |
+| `change` | a write or removal of an object that has begun, and whose outcome is unknown yet |
+| `copy` | a value that an earlier removal may still delete, and its copy in a local file |
 | `listed`, `name` | the names directly below a folder that was listed |
 
-A write adds its name to the remembered names of the folders above it, and a removal makes the
-journal forget them.
+A write of an object adds its name to the remembered names of the folders above it. A removal
+deletes the remembered names of these folders.
 
-A change is recorded before its request is sent, and removed when the request was answered. While a
-change of a key is recorded, the journal remembers no value for the key. A removal without an answer
-may still be applied later: S3 and Azure accept a signed request for 15 minutes. After a lost answer
-the key is not removed again for 16 minutes, and a value that is written to the key meanwhile is
-kept in a local file (`kept.py`).
+A change is recorded before its request is sent. The record is deleted when the service has
+responded. While a change of a key is recorded, the journal remembers no value for the key.
+
+If a removal gets no response, the service may still apply it later: S3 and Azure accept a signed
+request for 15 minutes. So for 16 minutes the key is not removed again, and a value that is written
+to the key also gets a copy in a local file (`kept.py`).
+
+Each key and each folder has a generation, a number that rises with each change. A process reads the
+generation before it reads an object, and the journal remembers the object only if the generation is
+still the same. Otherwise the journal could remember a value that was replaced during the read.
 """
 
 from __future__ import annotations
@@ -38,19 +43,23 @@ from entrepot.datastore.drivers.objects.journal_file import journal_errors, open
 from entrepot.datastore.errors import StorageBroken
 
 SHORT: Final = 64 * 1024
-"""The bytes of an object up to this size are remembered in the journal."""
+"""The journal remembers the bytes of an object only up to this size (bytes)."""
 _MAY_BE_LATE: Final = 2
-"""This value of `is_removal` marks a write without an answer, which may be applied late."""
-UNSETTLED_S: Final = 15 * 60.0 + 60.0
-"""The service may apply a request without an answer for so long (s).
+"""The column `is_removal` has this value for a write that got no response.
 
-A signed request is valid for 15 minutes; one more minute covers the difference of two clocks.
+As a removal, such a write may be applied late.
+"""
+UNSETTLED_S: Final = 15 * 60.0 + 60.0
+"""For this time (s) the service may still apply a request that got no response.
+
+A signed request is valid for 15 minutes. One more minute covers the difference between the clocks
+of this machine and the service.
 """
 
 _MOST_NAMES = 10_000
-"""The names of a folder that has more names are not remembered."""
+"""If a folder has more names than this, the journal does not remember them."""
 _PENDING_S = 120.0
-"""A write takes at most so long (s); the process of an older open write was killed."""
+"""A write takes at most this time (s). If a recorded write is older, its process was killed."""
 _MOST_BYTES = 256 * 1024 * 1024
 _SLOTS = 4096
 _PRUNE_EVERY = 256
@@ -67,10 +76,11 @@ INSERT INTO generation VALUES (?, 1) ON CONFLICT (slot) DO UPDATE SET number = n
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A `Known` is what the journal has of an object; `content` is None for a long object.
+    """A `Known` is a row of the journal about one object.
 
-    `size` is in bytes; negative: the bucket has no such object. `at` is when the journal learned of
-    the object (s, UTC epoch).
+    `size` is in bytes; a negative size means that the bucket has no such object. `content` is None
+    for an object larger than `SHORT`. `at` is the time of the write or read from which the journal
+    learned of the object (s, UTC epoch).
     """
 
     size: int
@@ -87,7 +97,7 @@ class Known:
 class Copy:
     """A `Copy` is the local file `name` with the `size` bytes that were written to `key`.
 
-    From `until` (s, UTC epoch) on, no earlier removal of the key can be applied any more.
+    After `until` (s, UTC epoch), the service can no longer apply an earlier removal of the key.
     """
 
     key: str
@@ -97,13 +107,14 @@ class Copy:
 
 
 ABSENT: Final = Known(-1, None)
-"""This is remembered of an object that the bucket does not have."""
+"""The journal remembers this for an object that the bucket does not have."""
 
 
 class Change:
-    """A `Change` is a request to write or remove the object `key`, recorded before it is sent.
+    """A `Change` is the record of one request to write or remove the object `key`.
 
-    The caller records the outcome with one of the methods. Without an answer it calls none of them.
+    The record exists before the request is sent. The caller records the outcome of the request with
+    one of the methods. If a removal gets no response, the caller calls none of them.
     """
 
     def __init__(self, journal: BucketJournal, key: str) -> None:
@@ -115,7 +126,7 @@ class Change:
         self.is_settled = False
 
     def unanswered(self) -> None:
-        """Record that the request was sent and got no answer: it may be applied late."""
+        """Record that a write was sent and got no response, so the service may apply it late."""
         self._journal.keep_open(self)
 
     def removed(self) -> None:
@@ -129,20 +140,23 @@ class Change:
     def written_with_copy(self, size: int) -> str | None:
         """Record that the object has *size* bytes, and that the file `token` has the same bytes.
 
-        Return the name of the file with the value before, which is not needed any more. Raises:
-        StorageFull, StorageBroken if that could not be recorded.
+        Return the name of the file with the previous value, which the caller can delete; None if
+        there is none. Raises: StorageFull, StorageBroken if the outcome could not be recorded.
         """
         assert self.needs_copy_until is not None  # noqa: S101 - the caller has checked it
         copy = Copy(self.key, self.token, size, self.needs_copy_until)
         return self._journal.settle_with_copy(self, copy)
 
     def not_written(self) -> None:
-        """Record that the request was certainly not applied."""
+        """Record that the service did not apply the request and will not apply it later."""
         self._journal.settle(self, None)
 
 
 class BucketJournal:
-    """The journal in the file *path*; `clock` returns s, UTC epoch, and never goes back."""
+    """A `BucketJournal` is the journal in the file *path*.
+
+    `clock` returns s, UTC epoch, and never returns less than in an earlier call.
+    """
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
@@ -154,13 +168,13 @@ class BucketJournal:
 
     @property
     def folder(self) -> Path:
-        """The folder of the journal: the state directory."""
+        """Return the folder of the journal, which is the state directory."""
         return self._path.parent
 
     # ---- what the bucket has
 
     def known(self, key: str) -> Known | None:
-        """Return what is remembered of an object; None also if the journal cannot be read."""
+        """Return the row about an object; None if there is none or the journal cannot be read."""
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             query = "SELECT size, content, at FROM value WHERE key = ?"
             row = db.execute(query, (key,)).fetchone()
@@ -172,7 +186,10 @@ class BucketJournal:
         return self._clock() - known.at
 
     def generation(self, key: str) -> int | None:
-        """Return a number that every change of the key raises; None if the file cannot be read."""
+        """Return the generation of a key, which every change of the key raises.
+
+        Return None if the journal cannot be read.
+        """
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             return _generation(db, key)
         return None
@@ -188,11 +205,12 @@ class BucketJournal:
     # ---- what is directly below a folder
 
     def names(self, folder: str) -> list[str] | None:
-        """Return the names directly below a folder, in byte order; None if they are not known."""
+        """Return the names directly below a folder, in byte order; None if not remembered."""
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             if not db.execute("SELECT 1 FROM listed WHERE folder = ?", (folder,)).fetchone():
                 return None
-            # A write whose process was killed may have been applied.
+            # The service may have applied a write whose process was killed, so the remembered names
+            # may lack its name.
             lost = (*_range(folder), self._since(), self._clock() - _PENDING_S)
             if db.execute(_OPEN_BELOW, lost).fetchone():
                 return None
@@ -201,9 +219,12 @@ class BucketJournal:
         return None
 
     def learn_names(self, folder: str, names: list[str], generation: int | None) -> None:
-        """Remember the names below a folder, unless a key there has changed since *generation*."""
+        """Remember the names below a folder, unless a key there has changed since *generation*.
+
+        The names below the root (an empty *folder*) are not remembered.
+        """
         if not folder or generation is None or len(names) > _MOST_NAMES:
-            return  # no key is directly below the root
+            return
         with suppress(sqlite3.Error, OSError), self._writing() as db:
             is_open = db.execute(_BELOW, (*_range(folder), self._since())).fetchone() != (None,)
             if is_open or _generation(db, folder) != generation:
@@ -213,7 +234,7 @@ class BucketJournal:
             db.executemany("INSERT INTO name VALUES (?, ?)", [(folder, name) for name in names])
 
     def clear(self) -> None:
-        """Forget all objects: another program may have written to the bucket.
+        """Delete all remembered values and names, because another program may have changed them.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -226,13 +247,16 @@ class BucketJournal:
 
     @contextmanager
     def changing(self, key: str, *, is_removal: bool, keeps_copy: bool = False) -> Iterator[Change]:
-        """Record that a request begins. Without a recorded outcome, the change stays open.
+        """Record that a request to change *key* begins, and yield the change.
 
-        With *keeps_copy*, the caller keeps a local copy of the value if `needs_copy_until` of the
-        change is not None.
+        If the caller records no outcome, the record of the change stays until no late effect of the
+        request is possible.
 
-        Raises: StorageBroken without *keeps_copy* while an earlier request for the key may still be
-        applied; StorageFull, StorageBroken if the change cannot be recorded.
+        With *keeps_copy*, the caller promises to write a local copy of the value if
+        `needs_copy_until` of the change is not None.
+
+        Raises: StorageBroken while the service may still apply an earlier request for the key,
+        except with *keeps_copy*; StorageFull, StorageBroken if the change cannot be recorded.
         """
         change = Change(self, key)
         with journal_errors(), self._writing(is_durable=is_removal) as db:
@@ -257,20 +281,21 @@ class BucketJournal:
         try:
             yield change
         except BaseException:
-            if not change.is_settled:  # a write without an answer may have been applied
+            if not change.is_settled:  # The service may have applied the write.
                 self._forget_folders(key)
             raise
 
     def keep_open(self, change: Change) -> None:
-        """Record that the request of a change may be applied until `UNSETTLED_S` are over."""
+        """Record that the service may apply the request of a change until `UNSETTLED_S` pass."""
         with suppress(sqlite3.Error, OSError), self._writing(is_durable=True) as db:
             query = "UPDATE change SET is_removal = ? WHERE token = ?"
             db.execute(query, (_MAY_BE_LATE, change.token))
 
     def _drop_old_changes(self, db: sqlite3.Connection) -> None:
-        """Remove, at times, the rows of requests without an answer that cannot be applied any more.
+        """Delete old rows of requests that got no response, at every 256th change.
 
-        Each write during an outage of the bucket leaves such a row.
+        Each write during an outage of the bucket leaves such a row. After `UNSETTLED_S`, the
+        service cannot apply the request any more, so the row is useless.
         """
         if self._begun % _PRUNE_EVERY == 0:
             db.execute("DELETE FROM change WHERE at < ?", (self._since(),))
@@ -282,9 +307,10 @@ class BucketJournal:
             _change_folders(db, key)
 
     def settle(self, change: Change, known: Known | None) -> None:
-        """Remove a change, and remember *known* if no other change of the key was open meanwhile.
+        """Delete the record of a change, and remember *known* as the value of its key.
 
-        If another change was open, the bucket may have the value of either change.
+        If another change of the key was recorded at the same time, the bucket may have the value of
+        either change, so no value is remembered.
         """
         key = change.key
         change.is_settled = True
@@ -302,13 +328,13 @@ class BucketJournal:
     # ---- copies of values
 
     def kept(self, key: str) -> Copy | None:
-        """Return the copy of the value of a key; None if there is none."""
+        """Return the record of the local copy for a key; None if there is none."""
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             return _copy(db, key)
         return None
 
     def due(self) -> list[Copy]:
-        """Return the copies whose keys no late removal can affect any more."""
+        """Return the copies whose `until` has passed, so that no late removal is possible."""
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             query = "SELECT key, name, size, until FROM copy WHERE until <= ?"
             return [Copy(*row) for row in db.execute(query, (self._clock(),))]
@@ -320,9 +346,10 @@ class BucketJournal:
             return {name for (name,) in db.execute("SELECT name FROM copy")}
 
     def settle_with_copy(self, change: Change, copy: Copy) -> str | None:
-        """Remove a change, record the copy of its value, and return the name of the copy before.
+        """Delete the record of a change, and record the local copy of its value.
 
-        Raises: StorageFull, StorageBroken.
+        Return the file name of the previous copy of the key; None if there is none. Raises:
+        StorageFull, StorageBroken.
         """
         with journal_errors(), self._writing(is_durable=True) as db:
             before = _copy(db, copy.key)
@@ -336,7 +363,7 @@ class BucketJournal:
         return before.name if before else None
 
     def forget_copy(self, copy: Copy) -> bool:
-        """Remove the record of a local copy; return False if the journal has it no longer.
+        """Delete the record of a local copy; return False if the journal has no such record.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -345,7 +372,7 @@ class BucketJournal:
             return found.rowcount > 0
 
     def _since(self) -> float:
-        """Return a time (s, UTC epoch): no request from before it can be applied any more."""
+        """Return the oldest time (s, UTC epoch) of a request that may still be applied now."""
         return self._clock() - UNSETTLED_S
 
     def _keep(self, db: sqlite3.Connection, key: str, known: Known) -> None:
@@ -391,24 +418,30 @@ def _generation(db: sqlite3.Connection, key: str) -> int:
 
 
 def _change(db: sqlite3.Connection, key: str) -> None:
-    """Forget the value of a key; a process that reads the object now does not remember it."""
+    """Delete the remembered value of a key, and raise the generation of the key.
+
+    Because of the generation, a process that is reading the object now does not remember it.
+    """
     db.execute("DELETE FROM value WHERE key = ?", (key,))
     db.execute(_NEXT, (_slot(key),))
 
 
 def _above(key: str) -> list[tuple[str, str]]:
-    """Return each folder above a key with the name directly below it that leads to the key."""
+    """Return each folder above a key, with the name in this folder that leads to the key."""
     parts = key.split("/")
     return [("/".join(parts[:end]), parts[end]) for end in range(1, len(parts))]
 
 
 def _range(folder: str) -> tuple[str, str]:
     """Return the bounds of all keys below a folder, both exclusive."""
-    return f"{folder}/", f"{folder}0"  # the character after a slash is a zero
+    return f"{folder}/", f"{folder}0"  # In ASCII, the character after the slash is a zero.
 
 
 def _change_folders(db: sqlite3.Connection, key: str) -> None:
-    """Make sure that a process that lists a folder above a key now does not remember the names."""
+    """Raise the generations of the folders above a key.
+
+    So a process that is listing one of the folders now does not remember its names.
+    """
     db.executemany(_NEXT, [(_slot(folder),) for folder, _ in _above(key)])
 
 
@@ -429,9 +462,10 @@ def _has_change(db: sqlite3.Connection, key: str, since: float) -> bool:
 
 
 def _removal(db: sqlite3.Connection, key: str, since: float) -> float | None:
-    """Return when the last request began that may be applied late; None if there is none.
+    """Return when the latest request for *key* began that the service may still apply late.
 
-    Such a request is a removal, or a write whose answer is known to be lost.
+    Such a request is a removal whose outcome is not recorded, or a write that got no response.
+    Return None if there is no such request later than *since*.
     """
     query = "SELECT max(at) FROM change WHERE key = ? AND is_removal AND at > ?"
     (at,) = db.execute(query, (key, since)).fetchone()
@@ -445,7 +479,7 @@ def _copy(db: sqlite3.Connection, key: str) -> Copy | None:
 
 
 def _prune(db: sqlite3.Connection) -> None:
-    """If the file has more than 256 MiB, forget all names and the oldest eighth of the values."""
+    """Delete all names and the oldest eighth of the values, if the file is larger than 256 MiB."""
     (pages,) = db.execute("PRAGMA page_count").fetchone()
     (free,) = db.execute("PRAGMA freelist_count").fetchone()
     (size,) = db.execute("PRAGMA page_size").fetchone()

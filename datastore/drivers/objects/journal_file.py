@@ -29,11 +29,11 @@ CREATE TABLE IF NOT EXISTS name (
 CREATE TABLE IF NOT EXISTS generation (slot INTEGER PRIMARY KEY, number INTEGER NOT NULL);
 """
 _VERSION = 1
-"""The values in a file of another version are forgotten."""
+"""The table `value` of a file with another version is emptied, so its values are read again."""
 
 
 def open_journal(path: Path) -> sqlite3.Connection:
-    """Open or create the journal in the file *path*; replace a damaged file by an empty one.
+    """Open or create the journal in the file *path*; replace a damaged file with an empty one.
 
     Raises: sqlite3.Error, OSError.
     """

@@ -1,14 +1,16 @@
-"""Keep local copies of values that a late removal may still take away from the bucket.
+"""Keep local copies of values that the service may still delete because of an earlier request.
 
-If a removal of a key gets no answer, the service may apply the removal up to 15 minutes later. A
-value that is written to the key meanwhile is kept in a local file too. When the removal cannot be
-applied any more, the appliance checks whether the bucket has the object, and writes a missing
-object again. Until then the value is read from the local file.
+If a request to remove a key gets no response, the service may apply it up to 15 minutes later. A
+value that is written to the key in this time could be deleted by the late removal. Therefore the
+value is also written to a local file, from which it is read.
 
-The journal of the bucket has a row for each local file, so the copies are found after a restart.
+When the service cannot apply the removal any more, the appliance checks whether the bucket has the
+object, writes a missing object again, and deletes the local file. The journal of the bucket has a
+row for each local file, so the appliance finds the files after a restart.
 
-docker distribution may write some keys of a shared bucket too (`storage.shared`). The local copy of
-such a key is used only while the bucket has no object, and replaces no object.
+If a bucket is shared (`storage.shared`), docker distribution can write some of its keys too. The
+local copy of such a key is read only while the bucket has no object with this key, and never
+replaces an object in the bucket.
 """
 
 from __future__ import annotations
@@ -34,12 +36,15 @@ _FORGOTTEN_S: Final = 3600.0
 
 
 class KeptCopies:
-    """A `KeptCopies` has the local copies of one appliance: files in its state directory."""
+    """A `KeptCopies` has the local copies of one appliance, as files in its state directory."""
 
     def __init__(
         self, journal: BucketJournal, client: ObjectClient, is_certain: Callable[[str], bool]
     ) -> None:
-        """Use the copies of *journal*; *is_certain* states if only this appliance writes a key."""
+        """Use the copies that *journal* records.
+
+        *is_certain* returns whether this appliance is the only program that writes a key.
+        """
         self._folder = journal.folder / layout.KEPT
         self._journal = journal
         self._client = client
@@ -47,7 +52,10 @@ class KeptCopies:
         self._repairing = threading.Lock()
 
     def open(self, copy: Copy) -> int | None:
-        """Return a descriptor of a copy; None if the file is gone. Raises: StorageBroken."""
+        """Open a copy and return its file descriptor; None if the file does not exist.
+
+        Raises: StorageBroken.
+        """
         try:
             return os.open(self._folder / copy.name, os.O_RDONLY)
         except FileNotFoundError:
@@ -67,7 +75,7 @@ class KeptCopies:
             raise storage_error(error) from error
 
     def move(self, name: str, path: Path) -> None:
-        """Make the file *path* a copy, durably. Raises: StorageFull, StorageBroken."""
+        """Rename the file *path* to a copy, durably. Raises: StorageFull, StorageBroken."""
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as file:
@@ -77,31 +85,37 @@ class KeptCopies:
             raise storage_error(error) from error
 
     def forget(self, key: str) -> None:
-        """Remove the copy of a key, which is about to be removed. Raises: StorageBroken."""
+        """Remove the copy of a key, because the key is about to be removed.
+
+        Raises: StorageBroken.
+        """
         copy = self._journal.kept(key)
         if copy is not None and self._journal.forget_copy(copy):
             self.remove(copy.name)
 
     def remove(self, name: str) -> None:
-        """Remove a file that is no copy any more; after an error, `repair` removes it later."""
+        """Remove the file of a copy whose record was deleted.
+
+        If the removal fails, `repair` removes the file later.
+        """
         with suppress(OSError):
             (self._folder / name).unlink(missing_ok=True)
 
-    # ---- one process of the appliance calls these methods
+    # ---- methods that only one process of the appliance calls
 
     def begin_repair(self) -> None:
-        """Start a thread that calls `repair`, if a key with a copy is safe from late removals now.
+        """Start a thread that calls `repair`, if late removals are over for a key with a copy.
 
-        The caller also has to renew the claim on the bucket in time, and a large object takes long
-        to write. Therefore a thread writes it.
+        The calling thread also renews the claim on the bucket, which must not be late. The write of
+        a large object takes long. Therefore another thread writes it.
         """
         if self._repairing.locked() or not self._journal.due():
             return
-        with suppress(RuntimeError):  # The process can start no thread: the next call tries again.
+        with suppress(RuntimeError):  # No thread can be started now; the next call tries again.
             threading.Thread(target=self.repair, name="kept copies", daemon=True).start()
 
     def repair(self) -> None:
-        """Write each missing object again, and remove the copies that are not needed any more."""
+        """Write each missing object again, and remove the copies whose late removals are over."""
         with self._repairing:
             for copy in self._journal.due():
                 try:
@@ -130,13 +144,14 @@ class KeptCopies:
         if self._is_certain(copy.key) or copy.size > SHORT:
             FileSender(self._client, path, copy.key).finish(copy.size)
             return
-        with suppress(Conflict):  # docker distribution has written the key meanwhile.
+        with suppress(Conflict):  # docker distribution has written the object since.
             self._client.create(copy.key, _content(path))
 
     def _is_there(self, copy: Copy) -> bool:
-        """Return whether the bucket has the object; a short object is compared byte for byte.
+        """Return whether the bucket has the object of a copy.
 
-        If docker distribution may have written the object, any bytes are right.
+        A large object must have the size of the copy, and a short one must have the same bytes.
+        If docker distribution can write the object too, a short object may have any bytes.
         """
         if copy.size > SHORT:
             found = self._client.head(copy.key)
@@ -149,7 +164,10 @@ class KeptCopies:
         return bytes(stored.bytes()) == _content(self._folder / copy.name)
 
     def _remove_forgotten(self) -> None:
-        """Remove files whose process died before it recorded them in the journal of the bucket."""
+        """Remove files older than an hour that the journal of the bucket does not have.
+
+        Such a file was written by a process that died before it recorded the copy.
+        """
         named = self._journal.copies()
         with suppress(OSError):
             for path in list(self._folder.iterdir()):

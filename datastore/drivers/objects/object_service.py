@@ -9,15 +9,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class ObjectService:
-    """An `ObjectService` is one kind of object storage, which several hosts may offer.
+    """An `ObjectService` is one kind of object storage, such as S3 or Azure.
 
-    `store` is the class of obstore that sends the requests. `permissions` has, for each request
-    that a start tries (`check.py`), the permission that the request needs. `remedies` has, for an
-    error code of the service, what the operator can do; `place` names where permissions are set.
+    `store` is the class of obstore that sends the requests. The start of the appliance tries
+    several requests (`check.py`); `permissions` maps the name of each to the permission that it
+    needs. `remedies` maps an error code of the service to a remedy for the operator. `place` names
+    where the operator sets permissions.
 
-    If `copies_at_once` is False, the service may answer a copy before the copy has been made.
-    `metrics_name` is docker distribution's label `driver` in its metrics.
-    `had_slash`: older registries began the name of each object with a slash.
+    If `copies_at_once` is False, the service may respond to a request to copy an object before the
+    copy is complete. `metrics_name` is the value of the label `driver` in docker distribution's
+    metrics. If `had_slash` is True, older registries wrote objects whose names begin with a slash
+    to this service.
     """
 
     store: Callable[..., Any]
@@ -29,6 +31,6 @@ class ObjectService:
     had_slash: bool = False
 
     def remedy(self, request: str, error: str) -> str:
-        """Return what the operator can do about the *error* with which a *request* was refused."""
+        """Return the remedy for the operator after the service refused a *request* with *error*."""
         found = (remedy for code, remedy in self.remedies.items() if code in error)
         return next(found, f"allow {self.permissions[request]} on {self.place}")

@@ -1,18 +1,18 @@
-"""Own a bucket: only one appliance at a time writes to it.
+"""Claim a bucket for one appliance, so that only one appliance at a time writes to it.
 
-The owner has created the object `entrepot/owner` with a conditional put, and renews its claim by
-replacing the object with further conditional puts. The clocks of two machines are never compared:
-the owner measures, with its own monotonic clock, the time since its last renewal. Another appliance
-measures, with its own monotonic clock, for how long it has seen the object unchanged.
+The owner creates the object `entrepot/owner` with a conditional put, and renews its claim by
+replacing the object with further conditional puts. Each appliance measures time only with its own
+monotonic clock, so the clocks of two machines are never compared. The owner measures the time since
+its last renewal. Another appliance measures for how long it has seen the object unchanged.
 
 | time | meaning |
 |---|---|
-| 15 s | the owner renews the object |
-| 45 s | without a renewal the owner writes and removes nothing more |
-| 90 s | another appliance that saw no change for so long becomes the owner |
+| 15 s | the owner renews its claim each time this period has passed |
+| 45 s | if the owner has not renewed its claim for this long, it writes and removes nothing |
+| 90 s | if another appliance has seen no renewal for this long, it becomes the owner |
 
-One process of an appliance has the `Claim`. The other processes read the file of the claim in the
-state directory (`Lease`).
+In each appliance, one process has the `Claim` and writes its state to a file in the state
+directory. The other processes read this file (`Lease`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ _HELD_S: Final = 45.0
 _ABANDONED_S: Final = 90.0
 _LOOK_S: Final = 1.0
 _LARGEST: Final = 4096
-"""A longer object `entrepot/owner` (bytes) was written by another program, and is not read."""
+"""The object `entrepot/owner` is never larger than this (bytes).
+
+If it is larger, another program wrote it, and it is not read.
+"""
 
 
 def _uptime() -> float:
@@ -50,7 +53,11 @@ def _uptime() -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """The file of the claim: `renewed` is in s since the boot `boot`."""
+    """A `_Record` is the content of the claim's file.
+
+    `renewed` is the uptime at the last renewal (s); `boot` identifies the boot of the machine from
+    which this uptime counts.
+    """
 
     id: str
     entity_tag: str = ""
@@ -59,7 +66,7 @@ class _Record:
 
 
 class Lease:
-    """A `Lease` reads in the claim's file, for one process, if this appliance owns the bucket."""
+    """A `Lease` finds out for one process, from the claim's file, if its appliance is the owner."""
 
     def __init__(self, path: Path, uptime: Callable[[], float] = _uptime) -> None:
         self._path = path
@@ -68,7 +75,7 @@ class Lease:
         self._until = float("-inf")
 
     def holds(self) -> bool:
-        """Return whether this appliance may write now; read the claim's file once a second."""
+        """Return whether this appliance owns the bucket; read the file at most once a second."""
         now = self._uptime()
         if now - self._looked >= _LOOK_S:
             record = _read(self._path)
@@ -78,7 +85,10 @@ class Lease:
 
 
 class Unowned:
-    """An `Unowned` permits writes to a bucket that has no owner, and is its claim."""
+    """An `Unowned` replaces the `Lease` and the `Claim` of a bucket that has no owner.
+
+    Every appliance is permitted to write to such a bucket.
+    """
 
     is_held: bool | None = True
 
@@ -95,9 +105,10 @@ class Unowned:
 
 
 class Claim:
-    """The claim of one appliance on its bucket; `uptime` is monotonic and counts suspends (s).
+    """A `Claim` is the claim of one appliance on its bucket, which one process of it has.
 
-    One process has the claim. A process that replaces a killed process continues its claim.
+    A process that replaces a killed process continues the claim. `uptime` returns monotonic time
+    (s), which includes the time in which the machine was suspended.
     """
 
     def __init__(
@@ -117,13 +128,16 @@ class Claim:
         self.is_held: bool | None = None
 
     def renew(self) -> bool:
-        """Renew the claim, or try to make it; return whether this appliance owns the bucket.
+        """Renew the claim, or try to become the owner; return whether this appliance is the owner.
 
-        *taken_over* is called first if another program may have written since the last renewal.
+        If another program may have written to the bucket since the last renewal, *taken_over* is
+        called before the claim is made.
 
         Raises: StorageFull, StorageBroken.
         """
-        if not self._record.id:  # A process that replaces a killed process must find the id.
+        if not self._record.id:
+            # The file must have the id before the claim is made: a process that replaces this one
+            # finds the id there.
             self._write(_Record(secrets.token_hex(16)))
         began = self._uptime()
         entity_tag = self._renewed() if self.is_held else self._taken()
@@ -138,7 +152,7 @@ class Claim:
         return True
 
     def release(self) -> None:
-        """Remove this appliance's `entrepot/owner`, so that another appliance need not wait.
+        """Remove `entrepot/owner` if it is this appliance's; another one can then claim at once.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -149,7 +163,7 @@ class Claim:
             self._client.delete(KEY)
 
     def is_of_another(self) -> bool:
-        """Return whether another appliance owns the bucket; end a claim of this appliance.
+        """Return whether another appliance owns the bucket; release a claim of this appliance.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -165,10 +179,15 @@ class Claim:
         try:
             return self._client.replace(KEY, self._content(), self._record.entity_tag)
         except Conflict:
-            return self._taken()  # the answer of an earlier renewal may have been lost
+            # The response to an earlier renewal may have been lost, so the entity tag differs
+            # although this appliance is still the owner.
+            return self._taken()
 
     def _taken(self) -> str | None:
-        """Make the claim if no running appliance owns the bucket, or if this appliance does."""
+        """Claim the bucket, and return the entity tag of `entrepot/owner`.
+
+        Return None if another running appliance owns the bucket.
+        """
         found = self._found()
         with suppress(Conflict):
             if found is None:
@@ -191,7 +210,10 @@ class Claim:
         return now - self._seen[1] >= _ABANDONED_S
 
     def _found(self) -> tuple[str, str] | None:
-        """Return the owner's id and the entity tag of `entrepot/owner`; None if it is absent."""
+        """Return the owner's id and the entity tag of `entrepot/owner`; None if it is absent.
+
+        The id is an empty text if the object does not have one.
+        """
         found = self._client.get(KEY)
         if found is None:
             return None

@@ -1,7 +1,8 @@
-"""Bound the memory of the parts that one process sends to a bucket.
+"""Limit the memory of the parts that one process sends to a bucket.
 
-obstore sends the memory of a part without a copy, and drops the part when the service has answered.
-`PartMemory` sees when a part is dropped, so it counts the bytes of all parts of a process.
+obstore sends a part from the memory of its `bytearray`, without a copy. After the service has
+responded, obstore drops its reference to the part, and Python frees the memory. `PartMemory` is
+called at that moment, so it counts the bytes of all parts that exist in a process.
 """
 
 from __future__ import annotations
@@ -15,29 +16,31 @@ _LOOK_S: Final = 0.5
 
 
 class _Part(bytearray):
-    """The memory of one part; a plain bytearray would accept no weak reference."""
+    """A `_Part` is the memory of one part; weak references to a plain bytearray are impossible."""
 
 
 class PartMemory:
-    """A `PartMemory` gives memory for parts, at most *most* bytes at a time for one process.
+    """A `PartMemory` allocates the parts of one process, at most *most* bytes at the same time.
 
-    A part that is larger than *most* is given when no other part is in use.
+    A part that is larger than *most* is allocated when no other part is in use.
     """
 
     def __init__(self, most: int) -> None:
         self._most = self._left = most
-        # The lock is reentrant: a part can be dropped by the thread that asks for the next part.
+        # The lock must be reentrant, as that of a Condition is: while a thread allocates a part and
+        # has the lock, it can drop another part, and `_return` acquires the lock again.
         self._changed = threading.Condition()
 
     @property
     def used(self) -> int:
-        """The number of bytes in use."""
+        """Return the number of bytes in use."""
         return self._most - self._left
 
     def part(self, size: int, check: Callable[[], None]) -> bytearray:
-        """Wait for *size* bytes of memory; they are in use until the returned object is dropped.
+        """Wait until *size* bytes are free, and return a part of that size.
 
-        *check* is called while the method waits, and may raise an exception to end the wait.
+        The bytes are in use until the last reference to the part is dropped. While the method
+        waits, it calls *check* every half second; *check* can raise an exception to end the wait.
         """
         with self._changed:
             while self._left < min(size, self._most):

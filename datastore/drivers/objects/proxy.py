@@ -1,4 +1,4 @@
-"""Choose the proxy for the requests to an object storage, as for the requests to upstreams."""
+"""Choose the proxy for requests to an object storage, by the rules for requests to upstreams."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ _UNUSED: Final = "http://127.0.0.1:9"
 
 
 def proxy_options(url: str) -> dict[str, Any]:
-    """Return the options of obstore's clients for HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
+    """Return the options of obstore's clients for the variables HTTPS_PROXY, HTTP_PROXY, NO_PROXY.
 
-    *url* is that of the storage. `serve` keeps the passwords of proxies out of the environment of
-    its programs, and writes them into a file of the run directory, ENTREPOT_RUN.
+    *url* is the URL of the storage. The URL of a proxy can contain a password. Therefore `serve`
+    removes these variables from the environment of its programs, and writes them into a file of the
+    run directory, ENTREPOT_RUN. Other programs have the variables in their environment.
     """
     run = os.environ.get("ENTREPOT_RUN")
     found = outbound.handed_over(Path(run)) if run else outbound.of_environment()
     proxy = Proxies(found.proxies, found.exempt).choose(url)
-    if proxy is None:  # Without these options obstore would read the variables, also for loopback.
+    if proxy is None:
+        # Without these options obstore would read the variables itself, and would use a proxy even
+        # for a loopback address.
         return {"proxy_url": _UNUSED, "proxy_excludes": urlsplit(url).hostname}
     return {"proxy_url": proxy}

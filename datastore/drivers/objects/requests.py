@@ -1,6 +1,7 @@
-"""Report the requests of one process to the object storage, for the metrics of the appliance.
+"""Report each request of one process to the object storage, for the metrics of the appliance.
 
-A process whose requests are not counted (a check, a migration) uses the report `silent`.
+The metrics do not count the requests of a check or a migration. Such a process uses the report
+`silent`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ Report = Callable[..., None]
 """A `Report` takes the name of an event and its fields, and never raises an exception."""
 
 STATUS: Final = re.compile(r"status code: (\d{3})")
-"""obstore has the status of a response only in the text of its exceptions."""
+"""This pattern finds the status of a response in the text of obstore's exceptions.
+
+The exceptions have no attribute for the status.
+"""
 
 _NO_ANSWER = "none"
 _ABORTED = "aborted"
@@ -45,7 +49,10 @@ def silent(event: str, /, **fields: str | float) -> None:
 
 
 class RequestReport:
-    """A `RequestReport` reports each request of a process to *report*; `driver` labels them."""
+    """A `RequestReport` calls *report* for each request of a process.
+
+    *driver* is the value of the label `driver` in the metrics.
+    """
 
     def __init__(self, driver: str, report: Report = silent) -> None:
         self._driver = driver
@@ -53,10 +60,10 @@ class RequestReport:
 
     @contextmanager
     def request(self, action: str, sent: Callable[[], int] = int) -> Iterator[None]:
-        """Measure one request until its answer begins.
+        """Measure the time of one request until its response begins, and report the request.
 
-        *action* is the name that docker distribution's metrics have for the request. *sent* returns
-        the number of bytes that an accepted request has written.
+        *action* is the name of the request in docker distribution's metrics. *sent* returns the
+        number of bytes that the request has written.
         """
         if self._report is silent:
             yield
@@ -94,9 +101,9 @@ class RequestReport:
 
 
 def _status(error: Exception) -> str:
-    """Return the status of the response that became an exception.
+    """Return the status of the response for which obstore raised *error*.
 
-    The status is `none` without a response, and `aborted` if the appliance gave the request up.
+    Return `none` if there was no response, and `aborted` if the appliance itself ended the request.
     """
     if not isinstance(error, BaseError | OSError | ValueError):
         return _ABORTED

@@ -1,8 +1,8 @@
-"""Send a local file to one object in parts, also while another thread still appends to the file.
+"""Send a local file to one object in parts, even while another thread still appends to the file.
 
-A multipart upload becomes an object only when it is completed. Therefore parts are sent before the
-digest of the file is known to be right, and the upload is completed only afterwards. An upload that
-is not completed is aborted: obstore aborts it if the iterator of its parts raises an exception.
+A multipart upload becomes an object only when a last request completes it. So this module sends
+parts before the digest of the file is verified, and completes the upload only if the digest is
+right. Otherwise the iterator of the parts raises an exception, and obstore aborts the upload.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from entrepot.datastore.refs import Digest
 
 log = logging.getLogger(__name__)
 
-_MOST_PARTS: Final = 10_000  # in one multipart upload of S3
+_MOST_PARTS: Final = 10_000  # S3 permits this many parts in one multipart upload.
 
 
 class _Stopped(Exception):  # noqa: N818 - it is no error
-    """Ends a multipart upload: obstore aborts it, and raises this exception again."""
+    """This exception aborts a multipart upload: obstore catches it and raises it again."""
 
 
 class FileSender:
     """A `FileSender` sends the file *path* to the object *key*.
 
-    If *digest* is given, the object is written only if the bytes that were sent have this digest.
-    *size* is the expected length of the file in bytes, None if it is unknown.
+    If *digest* is given, the object is written only if the sent bytes have this digest. *size* is
+    the expected length of the file in bytes, or None if it is unknown.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class FileSender:
         self._is_stopped = False
         self._is_sent = False
         self.content: bytes | None = None
-        """The bytes of a file of at most SHORT bytes that was sent; None for a longer file."""
+        """The sent bytes, if the file has at most SHORT bytes; None for a longer file."""
         self._error: DatastoreError | None = None
         self._thread: threading.Thread | None = None
 
     def reached(self, length: int) -> None:
-        """Send the parts before *length*, which is the length of the file in bytes now.
+        """Send the complete parts of the file, which now has *length* bytes.
 
-        A thread sends them, from the first byte of the second part on.
+        A thread sends them. It is started when the file has more than one part.
         """
         if length < self._next:  # PERF: a writer calls this method after each chunk
             return
@@ -79,7 +79,7 @@ class FileSender:
             self._begin()
 
     def abort(self) -> None:
-        """Make the sending thread abort the multipart upload and end; do not wait for it."""
+        """Make the sending thread abort the multipart upload and exit; do not wait for it."""
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
@@ -87,10 +87,10 @@ class FileSender:
     def finish(self, size: int) -> None:
         """Send the rest of the file, and complete the object of *size* bytes.
 
-        If a part could not be sent, the whole file is sent anew.
+        If a part could not be sent earlier, the whole file is sent again.
 
-        Raises: ContentDamaged if the file does not have the digest; NotFound if the file is absent;
-        StorageFull, StorageBroken.
+        Raises: ContentDamaged if the file does not have the expected digest; NotFound if the file
+        is absent; StorageFull, StorageBroken.
         """
         with self._changed:
             self._end = size
@@ -113,7 +113,7 @@ class FileSender:
         thread = threading.Thread(target=self._run, name=f"send {self._path.name}", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # The process can start no thread: `finish` sends the whole file.
+        except RuntimeError:  # No thread can be started, so `finish` sends the whole file.
             self._is_stopped = True
         else:
             self._thread = thread
@@ -128,11 +128,14 @@ class FileSender:
             log.info(
                 "parts could not be sent to the bucket", extra={"key": self._key, "error": error}
             )
-        except Exception:  # The file is sent anew.
+        except Exception:  # `finish` sends the whole file again.
             log.exception("parts could not be sent to the bucket", extra={"key": self._key})
 
     def _wait(self, start: int) -> int:
-        """Return where the part from *start* ends, when the file has that part."""
+        """Wait until the file has the part that begins at *start*; return where this part ends.
+
+        Raises: _Stopped if the upload is aborted meanwhile.
+        """
         with self._changed:
             self._changed.wait_for(
                 lambda: (
@@ -149,7 +152,7 @@ class FileSender:
     # ---- reading the file
 
     def _send_whole(self, size: int) -> None:
-        """Send all bytes of the file, and once more if a request fails."""
+        """Send all bytes of the file; if a request fails, send all of them once more."""
         self._is_stopped = False
 
         def stop(start: int) -> int:
@@ -161,7 +164,7 @@ class FileSender:
                 self._client.put_parts(self._key, parts, self._each)
                 return
             content = next(parts, b"")
-            next(parts, None)  # The iterator compares the digest at its end.
+            next(parts, None)  # The iterator verifies the digest after the last part.
             self._client.put_once(self._key, content)
             if size <= SHORT:
                 self.content = bytes(content)
@@ -185,7 +188,8 @@ class FileSender:
                         hasher.update(part)
                     start = stop
                     yield part
-                    del part  # Otherwise this frame keeps the part while it waits for the next one.
+                    # While the next part waits for memory, this variable must not occupy memory.
+                    del part
         except FileNotFoundError:
             self._error = NotFound(str(self._path))
         except OSError as error:
@@ -202,7 +206,7 @@ class FileSender:
 
 
 def _fill(part: bytearray, file: object) -> None:
-    """Read as many bytes as *part* has. Raises: OSError, also if the file ends before."""
+    """Fill *part* with bytes from *file*. Raises: OSError, also if the file ends too early."""
     view, at = memoryview(part), 0
     while at < len(part):
         count = file.readinto(view[at:])  # type: ignore[attr-defined] # a raw file

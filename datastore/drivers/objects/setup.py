@@ -1,4 +1,4 @@
-"""Connect the parts of a driver for buckets: the client, journal and owner of one bucket."""
+"""Create the client, journal and owner of one bucket from the settings, and connect them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from entrepot.datastore.owned import Sign, StorageClaim, TriedRequest
 
 @dataclass(frozen=True, slots=True)
 class BucketParts:
-    """The parts of one bucket; `state` is the state directory.
+    """A `BucketParts` creates the objects with which the programs use one bucket.
 
-    If `is_shared` is set, docker distribution writes to the bucket too, so no appliance owns it.
+    `state` is the state directory. If `is_shared` is set, docker distribution writes to the bucket
+    too, so no appliance owns it.
     """
 
     client: ObjectClient
@@ -33,39 +34,39 @@ class BucketParts:
     is_shared: bool = False
 
     def claim(self) -> StorageClaim:
-        """Return the claim of this appliance, for the one process that renews it."""
+        """Return the claim of this appliance; only the process that renews it calls this method."""
         return Unowned() if self.is_shared else self._claim()
 
     def _claim(self) -> Claim:
         return Claim(self.client, self.state / layout.BUCKET_OWNER, self.journal.clear)
 
     def is_of_another(self) -> bool:
-        """Return whether another appliance owns the bucket; end a claim of this appliance."""
+        """Return whether another appliance owns the bucket; release a claim of this appliance."""
         return self._claim().is_of_another()
 
     def forget(self) -> None:
-        """Forget what the journal of the bucket remembers. Raises: StorageFull, StorageBroken."""
+        """Delete the values and names in the journal. Raises: StorageFull, StorageBroken."""
         self.journal.clear()
 
     def tried(self, sign: Sign | None = None) -> Iterator[TriedRequest]:
-        """Try each kind of request, up to the first that is refused. Raises: StorageBroken."""
+        """Try each kind of request; end after the first refusal. Raises: StorageBroken."""
         return tried_requests(self.client, sign)
 
     def report_to(self, report: Report) -> None:
-        """Report all requests of this process from now on."""
+        """Call *report* for each request that this process sends from now on."""
         self.client.report_to(report)
 
     def snapshots(self) -> BucketSnapshots:
-        """Return the objects of the snapshot of the index."""
+        """Return the object that reads and writes the snapshot of the index in the bucket."""
         return BucketSnapshots(self.client, self.journal, Lease(self.state / layout.BUCKET_OWNER))
 
     def storage(self) -> ObjectStorage:
-        """Return the storage, for any number of processes."""
+        """Return the storage; any number of processes can use it at the same time."""
         owner = Unowned() if self.is_shared else Lease(self.state / layout.BUCKET_OWNER)
         return ObjectStorage(self.client, self.journal, owner, is_shared=self.is_shared)
 
     def copies(self) -> KeptCopies:
-        """Return the local copies of values that a late removal may take away."""
+        """Return the local copies of values that a late removal may still delete."""
         return self.storage().copies
 
 
@@ -95,9 +96,9 @@ _BUCKETS: Final[Mapping[str, Callable[[Mapping[str, Any]], Bucket]]] = {
 
 
 def parts_of(driver: str, parameters: Parameters, clock: Callable[[], float]) -> BucketParts:
-    """Return the parts of the bucket that the keys of a driver select, without a request.
+    """Return the parts of the bucket that *parameters* select, without a request.
 
-    Raises: StorageBroken if a file that the keys name cannot be read.
+    Raises: StorageBroken if a file that the parameters name cannot be read.
     """
     given: dict[str, Any] = dict(parameters)
     state: Path = given["statedir"]
@@ -107,7 +108,7 @@ def parts_of(driver: str, parameters: Parameters, clock: Callable[[], float]) ->
 
 
 Signer = Callable[[str, int], str]
-"""A `Signer` returns a URL for a key, which is valid for a number of seconds."""
+"""A `Signer` takes a key and a number of seconds, and returns a URL that is valid that long."""
 
 
 def _s3_signer(parameters: Mapping[str, Any], endpoint: str | None) -> Signer:
@@ -128,10 +129,10 @@ _SIGNERS: Final[Mapping[str, Callable[[Mapping[str, Any], str | None], Signer]]]
 
 
 def signer_of(driver: str, parameters: Parameters, endpoint: str | None) -> Signer:
-    """Return the function that signs a URL for a key and a number of seconds, without a request.
+    """Return a function that signs the URL of an object, without a request to the storage.
 
-    The URL begins with *endpoint*; if this is None, with the endpoint in *parameters*. Raises:
-    StorageBroken if a file that the keys name cannot be read. The returned function raises
-    StorageBroken if it gets no credentials for signing.
+    The URL begins with *endpoint*, or with the endpoint in *parameters* if *endpoint* is None.
+    Raises: StorageBroken if a file that the parameters name cannot be read. The returned function
+    raises StorageBroken if it gets no credentials for signing.
     """
     return _SIGNERS[driver](dict(parameters), endpoint)

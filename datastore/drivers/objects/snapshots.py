@@ -1,8 +1,8 @@
 """Read and write the objects of the snapshot of the index (`datastore/snapshot.py`).
 
-The journal of the bucket does not remember these objects: they are read only once, after a loss of
-the index, and the 256 MiB of the journal are for objects that clients request. From a snapshot the
-journal only learns the origins of the repositories.
+The journal of the bucket does not remember these objects, because they are read only once, after
+the index was lost. The journal has at most 256 MiB, which objects that clients request need more.
+From a snapshot, the journal learns only the origin of each repository.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from entrepot.datastore.errors import StorageBroken, storage_error
 
 @dataclass(frozen=True, slots=True)
 class BucketSnapshots:
-    """A `BucketSnapshots` has the objects of one bucket."""
+    """A `BucketSnapshots` reads and writes the snapshot in one bucket."""
 
     client: ObjectClient
     journal: BucketJournal
     owner: Ownership
 
     def holds(self) -> bool:
-        """Return whether this appliance owns the bucket, and so may write a snapshot."""
+        """Return whether this appliance owns the bucket, and so is permitted to write to it."""
         return self.owner.holds()
 
     def tags(self, key: str) -> Mapping[str, str]:
-        """Return the entity tag of each object below *key*, with one request for 1,000 objects."""
+        """Return the entity tag of each object below *key*; a request returns up to 1,000."""
         return dict(self.client.entity_tags(key))
 
     def read(self, key: str, max_bytes: int) -> bytes | None:
@@ -48,16 +48,20 @@ class BucketSnapshots:
             raise storage_error(error) from error
 
     def write(self, key: str, content: bytes) -> str:
-        """Write an object, and return its entity tag. Raises: StorageBroken without ownership."""
+        """Write an object, and return its entity tag.
+
+        Raises: StorageBroken, also if this appliance does not own the bucket.
+        """
         if not self.holds():
             raise StorageBroken("another appliance owns the bucket, or its owner is not confirmed")
         return self.client.put(key, content)
 
     def remember(self, root: str, values: Mapping[str, tuple[bytes, str]]) -> None:
-        """Let the journal learn the objects below *root* that still have the given entity tag.
+        """Record in the journal those objects below *root* whose entity tag has not changed.
 
-        The generations are read before the list, so an object that a process changes during the
-        list is not remembered with its old content.
+        *values* has the content and the entity tag by key. A process may change an object while
+        this method lists the entity tags. So the method reads the generation of each key in the
+        journal first: after such a change, the journal does not remember the old content.
         """
         generations = {key: self.journal.generation(key) for key in values}
         for key, entity_tag in self.client.entity_tags(root):

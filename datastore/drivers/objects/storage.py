@@ -1,11 +1,12 @@
-"""Storage in a bucket of S3 or a container of Azure: a value is an object.
+"""Store each value as one object in a bucket of S3 or in a container of Azure.
 
-The layout is docker distribution's, below the same prefix. A bucket keeps no times that can be set,
-so `ObjectStorage` is no `TimedStorage`. Index, spool and journal are local files in the state
-directory.
+The objects have the names that docker distribution gives them, below the same prefix. A bucket has
+no times that a client can set, so `ObjectStorage` is no `TimedStorage`. Index, spool files and
+journal are local files in the state directory.
 
-Only the owner of the bucket writes (`objects/owner.py`). Changes go through the journal
-(`objects/journal.py`), from which the owner also reads known values without a request.
+Only the appliance that owns the bucket writes (`objects/owner.py`). Each change is recorded in the
+journal of the bucket (`objects/journal.py`). The journal also remembers values, so that the owner
+needs no request to read them.
 """
 
 from __future__ import annotations
@@ -44,20 +45,20 @@ from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
 
 SHARED_S: Final = 10.0
-"""A link or tag that another program may have changed is remembered for so many seconds."""
+"""A link or tag that another program could have changed is remembered for this time (s)."""
 
 
 class Ownership(Protocol):
-    """An `Ownership` knows whether this appliance owns its bucket."""
+    """An `Ownership` returns whether this appliance owns its bucket."""
 
     def holds(self) -> bool:
-        """Return whether this appliance may write now."""
+        """Return whether this appliance owns the bucket now, and so is permitted to write."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectSending:
-    """An `ObjectSending` sends one file to *storage* while the file grows (`Sending`)."""
+    """An `ObjectSending` implements `Sending`: it sends one file to *storage* while it grows."""
 
     storage: ObjectStorage
     sender: FileSender
@@ -65,7 +66,7 @@ class ObjectSending:
     key: str
 
     def reached(self, length: int) -> None:
-        """Send the parts before *length*, from the first byte of the second part on."""
+        """Send the complete parts of the first *length* bytes, if they are more than one part."""
         self.sender.reached(length)
 
     def commit(self, size: int) -> None:
@@ -80,10 +81,12 @@ class ObjectSending:
 class ObjectStorage:
     """An `ObjectStorage` stores values as objects of one bucket.
 
-    While this appliance does not own the bucket, each value is read from the bucket each time, and
-    nothing is written. If *is_shared* is set, docker distribution writes to the bucket too: a link
-    or tag that docker distribution may write is then remembered for 10 s, and the absence of a
-    value is not remembered. Content is remembered without a limit, because it never changes.
+    While this appliance does not own the bucket, it writes nothing, and each read of a value sends
+    a request.
+
+    If *is_shared* is set, docker distribution writes to the bucket too. A link or tag that docker
+    distribution could change is then remembered for 10 s, and the absence of a value is not
+    remembered. Blobs and manifests are remembered without a time limit, because they never change.
     """
 
     is_remote = True
@@ -103,7 +106,7 @@ class ObjectStorage:
         self.copies = KeptCopies(journal, client, self.is_certain)
 
     def stat(self, key: str) -> Stat | None:
-        """Return key and size of a value; send no request if the bucket's journal has them."""
+        """Return the key and the size of a value; send no request if the journal has them."""
         known = self._known(key)
         if known is not None:
             return None if known.is_absent else Stat(key, known.size)
@@ -118,12 +121,12 @@ class ObjectStorage:
         return found
 
     def look(self, key: str) -> Stat | None:
-        """Return key and size of a value as the bucket has it now, with one request.
+        """Return the key and the size that a value has in the bucket now; None if it is absent.
 
-        The request takes at most two seconds and is not repeated. Return None for an absent value.
+        The method sends one request, which takes at most two seconds and is not repeated.
         """
         if self._journal.kept(key) is not None:
-            return None  # A removal without an answer may still remove the object.
+            return None  # The service may still apply an earlier removal of this object.
         generation = self._journal.generation(key)
         found = self._client.look(key)
         known, now = self._journal.known(key), Known(found.size, None) if found else ABSENT
@@ -132,9 +135,9 @@ class ObjectStorage:
         return found
 
     def has_answered(self, within_s: float) -> bool:
-        """Return whether the bucket answered this process within *within_s* seconds.
+        """Return whether a request of this process succeeded in the last *within_s* seconds.
 
-        Return False also if a request has failed since the last answer.
+        Return False also if a later request has failed.
         """
         return self._client.has_answered(within_s)
 
@@ -166,7 +169,10 @@ class ObjectStorage:
         return io.BytesIO(content)
 
     def _opened_copy(self, key: str) -> BinaryIO | None:
-        """Open the local copy of a value that a late removal may remove; None if there is none."""
+        """Open the local copy of a value; None if there is none.
+
+        A value has a copy while the service may still apply an earlier removal of its key.
+        """
         copy = self._kept(key)
         descriptor = self.copies.open(copy) if copy is not None else None
         return None if descriptor is None else os.fdopen(descriptor, "rb")
@@ -188,8 +194,9 @@ class ObjectStorage:
     def write(self, key: str, data: bytes) -> None:
         """Set a value; send a second request if the first one fails.
 
-        The service may apply the first request after the second one, and also after a later write.
-        Therefore the value then gets a local copy, as after a removal without an answer.
+        The service may apply the first request late: after the second one, or even after a later
+        write. Therefore values that are written to the key in the next minutes get a local copy, as
+        after a removal without a response.
         """
         self._check_owner()
         repeated(lambda: self._write_once(key, data), self._client.requests.repeats)
@@ -212,7 +219,8 @@ class ObjectStorage:
         except (Conflict, NotSent, Rejected):
             raise
         except StorageBroken:
-            # With a copy, a value that docker distribution writes meanwhile would be replaced.
+            # If docker distribution can write to the key too, no copies are made: the repair of a
+            # copy would overwrite the value that docker distribution wrote.
             if self.is_certain(change.key):
                 change.unanswered()
             raise
@@ -222,15 +230,15 @@ class ObjectStorage:
     ) -> ObjectSending:
         """Return an object that sends the file *path* while the file grows.
 
-        If *digest* is given, a file with another digest is not stored. *size* is the expected
-        length in bytes; None if it is unknown.
+        If *digest* is given, the object is written only if the file has this digest. *size* is the
+        expected length of the file in bytes; None if it is unknown.
         """
         return ObjectSending(self, FileSender(self._client, path, key, digest, size), path, key)
 
     def commit_file(self, path: Path, key: str) -> None:
-        """Write a finished file, in parts if it is long, and delete it.
+        """Write the finished file *path* as an object, and delete the file.
 
-        Raises: NotFound if *path* is absent.
+        A large file is sent in parts. Raises: NotFound if *path* is absent.
         """
         try:
             size = path.stat().st_size
@@ -259,7 +267,10 @@ class ObjectStorage:
             self.copies.remove(before)
 
     def _replacing(self, key: str, send: Callable[[], object]) -> None:
-        """Write an object; remove it first if it has a type that the service does not replace."""
+        """Write an object with *send*; if the object has a type that cannot be replaced, delete it.
+
+        After the deletion, *send* is called again.
+        """
         try:
             send()
         except OtherType:
@@ -267,7 +278,7 @@ class ObjectStorage:
             send()
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Copy a value to another key and remove the value, if *file* still has the same value."""
+        """Copy a value to the key *target* and remove it, if *file* still has the same value."""
         self._check_owner()
         current = self._client.get(key)
         if current is None:
@@ -284,9 +295,9 @@ class ObjectStorage:
     def delete(self, key: str) -> bool:
         """Remove a value with one request, which is never repeated.
 
-        If the request gets no answer, the service may still apply it up to 15 minutes later.
-        Therefore the key cannot be removed again for 16 minutes, and a value that is written to the
-        key meanwhile is kept in a local file too.
+        If the request gets no response, the service may still apply it up to 15 minutes later. So
+        for 16 minutes the key cannot be removed again, and a value that is written to the key also
+        gets a local copy.
         """
         self._check_owner()
         if self.stat(key) is None:
@@ -307,8 +318,8 @@ class ObjectStorage:
     def list(self, key: str) -> Iterator[str]:
         """Yield the names directly below *key*, in byte order.
 
-        If the bucket's journal has the names, no request is sent; otherwise one request lists 1,000
-        names.
+        If the journal of the bucket has the names, no request is sent. Otherwise each request
+        returns up to 1,000 names.
         """
         is_known = self._owner.holds() and (not self._is_shared or _is_own(key))
         names = self._journal.names(key) if is_known else None
@@ -319,7 +330,7 @@ class ObjectStorage:
         yield from names
 
     def may_have(self, key: str) -> bool:
-        """Return False if the bucket's journal has the absence of a value; never send a request."""
+        """Return False if the journal remembers that a value is absent; never send a request."""
         known = self._known(key)
         return known is None or not known.is_absent
 
@@ -328,11 +339,14 @@ class ObjectStorage:
         yield from self._client.walk(key)
 
     def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
-        """Return 0: a lifecycle rule of the bucket aborts the unfinished multipart uploads."""
+        """Remove nothing and return 0, because the bucket removes unfinished uploads itself.
+
+        A lifecycle rule of the bucket aborts unfinished multipart uploads.
+        """
         return 0
 
     def report_to(self, report: Report) -> None:
-        """Report all requests of this process from now on."""
+        """Call *report* for each request that this process sends from now on."""
         self._client.report_to(report)
 
     def _file(self, key: str, first: Any) -> ObjectFile:  # noqa: ANN401 - obstore's
@@ -340,17 +354,21 @@ class ObjectStorage:
         return ObjectFile(key, first, lambda start: self._client.get(key, start), received)
 
     def is_certain(self, key: str) -> bool:
-        """Return whether only this appliance writes the value of a key."""
+        """Return whether this appliance is the only program that writes the value of a key."""
         return not self._is_shared or _is_own(key) or self._is_proxied(key)
 
     def _is_proxied(self, key: str) -> bool:
-        """Return whether a key belongs to a repository that is known to have an origin."""
+        """Return whether a key belongs to a repository that the journal knows as proxied.
+
+        Only a proxied repository has an `origin` file, and docker distribution does not write to
+        it.
+        """
         name = layout.repository_of(key)
         found = self._journal.known(layout.origin(name)) if name else None
         return found is not None and not found.is_absent
 
     def _known(self, key: str) -> Known | None:
-        """Return what the bucket's journal has of a value; None if that may have changed since."""
+        """Return what the journal remembers of a value; None if it may have changed since then."""
         known = self._journal.known(key) if self._owner.holds() else None
         if known is None or self.is_certain(key):
             return known
@@ -360,7 +378,10 @@ class ObjectStorage:
         return known if is_content or self._journal.age(known) < SHARED_S else None
 
     def _check_owner_at_last(self, change: Change) -> None:
-        """Check the ownership again: the process may have paused since the first check."""
+        """Check the ownership again, because the process may have been suspended since the first.
+
+        Raises: StorageBroken, after recording that the change was not written.
+        """
         try:
             self._check_owner()
         except StorageBroken:
@@ -373,7 +394,7 @@ class ObjectStorage:
 
 
 def _is_own(key: str) -> bool:
-    """Return whether docker distribution neither reads nor writes a key or folder."""
+    """Return whether a key or folder is Entrepot's alone: docker distribution does not use it."""
     return key == layout.OWN or key.startswith(f"{layout.OWN}/")
 
 
@@ -385,7 +406,10 @@ def _content(file: io.RawIOBase | BinaryIO) -> bytes:
 
 
 def _is_same(file: BinaryIO, other: ObjectFile) -> bool:
-    """Return whether two open values are equal: by their entity tags, else by their bytes."""
+    """Return whether two open values are equal.
+
+    Two open objects are compared by entity tag and size. Any other file is compared byte for byte.
+    """
     if isinstance(file, ObjectFile):
         return (file.entity_tag, file.size) == (other.entity_tag, other.size)
     at = file.tell()

@@ -1,4 +1,4 @@
-"""Translate the keys with which a driver verifies the certificate of its object storage."""
+"""Translate the settings for the TLS certificate of an object storage to options of obstore."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from entrepot.datastore.errors import StorageBroken
 
 
 def tls_options(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of obstore's clients for the keys `skipverify` and `ca`.
+    """Return the options of obstore's clients for the settings `skipverify` and `ca`.
 
-    Raises: StorageBroken if the file `ca` of certificate authorities cannot be read.
+    Raises: StorageBroken if the file `ca`, which has certificates of authorities, cannot be read.
     """
     options: dict[str, Any] = {}
     if parameters["skipverify"]:

@@ -27,7 +27,7 @@ RegistryError
 ├── Refused                 the operator's middleware refuses the request; has `status` and `code`
 ├── MiddlewareFailed        the operator's middleware raised another exception
 ├── Overloaded              too many concurrent requests for a costly operation
-└── InvalidHtpasswd         at the start or after a change, never during a request
+└── InvalidHtpasswd         a password file is invalid; never raised during a request
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Denied(UpstreamError):  # noqa: N818
 class Why(Enum):
     """A `Why` states why an upstream is unavailable; the client's error response depends on it."""
 
-    # The upstream has no such host, or the connection failed, was reset or failed in TLS.
+    # The upstream's host name does not resolve, or the connection or its TLS handshake failed.
     REFUSED = "refused"
     # The upstream's response is invalid, or names a token realm on a foreign host.
     NONSENSE = "nonsense"

@@ -1,4 +1,4 @@
-"""Queue callers for a scarce resource in turn by key, however often each key comes."""
+"""Queue the callers for a scarce resource, and admit one caller of each key by turns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from entrepot.registry.errors import Overloaded
 
 
 class FairQueue:
-    """Admits *at_once* callers at a time; at most *waiting* callers wait, *each* for one key.
+    """A `FairQueue` admits *at_once* callers at a time.
 
-    The queue serves the keys in turn, regardless of the number of callers that wait for each key.
-    *busy* is the message of the exception Overloaded.
+    At most *waiting* callers wait in total, and at most *each* callers with the same key. The keys
+    take turns, regardless of the number of callers that wait with each key. *busy* is the message
+    of the exception Overloaded.
     """
 
     def __init__(self, at_once: int, *, waiting: int, each: int, busy: str) -> None:
@@ -69,7 +70,7 @@ class FairQueue:
             return True
 
     def _pass_on(self) -> None:
-        """Admit a caller of the key that has waited longest."""
+        """Admit a caller with the key whose last turn is longest ago."""
         with self._lock:
             if not self._queues:
                 self._free += 1
@@ -78,6 +79,5 @@ class FairQueue:
             queue = self._queues.pop(key)
             queue.popleft().set()
             if queue:
-                # The key goes to the end of the order, because other callers with this key still
-                # wait.
+                # Other callers with this key still wait, so the key moves to the end of the order.
                 self._queues[key] = queue

@@ -32,8 +32,8 @@ _WAIT_S = 0.2
 class ConnectionBudget:
     """A `ConnectionBudget` limits the connections that one blob may use.
 
-    `connections` is the largest number of connections for one blob. Every further connection for
-    the blob needs a permit for each part of the blob.
+    `connections` is the largest number of connections for one blob. Every connection but the first
+    needs a permit for each part that it fetches.
     """
 
     connections: int
@@ -150,11 +150,12 @@ class _Part:
 
 
 class _Helpers:
-    """The helper threads that fetch the parts after the first part, until the context is left.
+    """A `_Helpers` has the threads that fetch the parts after the first part.
 
-    The caller of `chunks` fetches parts too: the first of every round (a round has one part for
-    each connection), and every part that no thread has taken. Without a permit or a thread, the
-    download is only slower. Memory is limited to one part per connection, for any number of parts.
+    When its context ends, the threads end too. The caller of `chunks` fetches parts too: the first
+    of every round (a round has one part for each connection), and every part that no thread has
+    taken. Without a permit or a thread, the download is only slower. Memory is limited to one part
+    per connection, for any number of parts.
     """
 
     def __init__(self, sources: Sources, parts: PartList, budget: ConnectionBudget) -> None:

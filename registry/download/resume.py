@@ -45,9 +45,9 @@ def resumed(
 def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) from one connection, as far as they arrive.
 
-    This function fetches a part of a blob beside the download's other connections. If this
-    connection breaks off or is refused, another connection fetches the missing bytes, so the
-    failure is not counted against the source. Raises: UpstreamError.
+    The download has other connections at the same time. If this connection breaks off or is
+    refused, another connection fetches the missing bytes, so the failure is not counted against the
+    source. Raises: UpstreamError.
     """
     source, fetch = sources.choose_now()
     with fetch(start, stop) as remote:

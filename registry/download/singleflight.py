@@ -2,9 +2,10 @@
 
 Every client of a download is a reader. The writer belongs to no request: it is a thread that
 appends to a spool file and holds the file's lock. Readers in any process follow the file as it
-grows. While the lock is held, a writer is active. The length of the spool file is the progress. A
-file in the blob store is verified. A writer may therefore die at any byte: its lock is released, a
-reader takes the lock, and the download continues where the file ends.
+grows. While the lock is held, a writer is active. The length of the spool file shows how many bytes
+have arrived. A file in the blob store is verified. A writer may therefore die at any byte: the
+kernel releases its lock, a reader takes the lock, and its process continues the download where the
+file ends.
 
 The worker sends the last byte of a blob only after the digest is verified. If the storage is behind
 a network, the commit takes long: the writer then marks the spool file as verified, and readers send
@@ -56,9 +57,8 @@ _TOO_QUIET_S = 0.016  # After this time without new bytes, a reader checks that 
 class _Distrusted:
     """A `_Distrusted` lists sources that sent wrong bytes in the last 10 minutes.
 
-    The key of an entry is digest and upstream.
-
-    A distrusted source is not used for the digest while there is another source.
+    The sources are listed by digest and upstream. A download of the digest does not use a listed
+    source while there is another source.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class _Distrusted:
         until = time.monotonic() + _DISTRUSTED_S
         with self._lock:
             together = task.without | sources
-            # If no other source is left, the reader tries all sources again.
+            # If all sources sent wrong bytes, the next download tries all of them again.
             if len(together) >= len(task.fetches):
                 together = frozenset()
             self._known.keep((task.digest, task.upstream), (together, until))
@@ -84,7 +84,7 @@ class _Distrusted:
 
 
 class SingleFlight:
-    """A `SingleFlight` has the downloads of all workers, as one worker sees these downloads."""
+    """A `SingleFlight` begins and joins downloads; all workers share these downloads."""
 
     def __init__(self, spool: Path, destination: Destination) -> None:
         self._spool = spool
@@ -202,7 +202,7 @@ class SingleFlight:
                 try:
                     download.run()
                 finally:
-                    with self._lock:  # Another download may have replaced the spool file by now.
+                    with self._lock:  # A new download of the key may have replaced this one.
                         if self._running.get(key) is download:
                             del self._running[key]
 
@@ -242,8 +242,8 @@ class Reader:
         """Wait for the upstream's response and return the size of the blob, in bytes.
 
         Return None if the upstream did not announce the size. Raises: UpstreamError if the joined
-        download failed and a retry failed too; StorageFull or StorageBroken if the download cannot
-        be followed here.
+        download failed and a retry failed too; StorageFull or StorageBroken if a local disk error
+        ended the download.
         """
         while True:
             if self._download is not None and self._download.is_opened:
@@ -267,8 +267,8 @@ class Reader:
     def read(self, start: int, stop: int | None, *, early: bool = False) -> Iterator[Piece]:
         """Yield bytes from *start* to *stop* (exclusive; None: to the end) as they arrive.
 
-        The last byte waits until the blob is verified. In a range that may be *early*, only the
-        last byte of the whole blob waits for the verification. Raises: UpstreamError or
+        The last byte waits until the blob is verified. If *early* is set, only the last byte of the
+        whole blob waits, and any other range is sent without verification. Raises: UpstreamError or
         DatastoreError in the middle of the body, after which the connection must be closed.
         """
         try:
@@ -356,7 +356,7 @@ class Reader:
         return found.st_size
 
     def _note_verified(self) -> None:
-        """Note that the spool file has the whole blob; its repository links it after the commit."""
+        """Record that the spool file has the verified blob; call `on_stored` after the commit."""
         self._is_verified = True
         if self._download is not None:
             self._download.after_commit(self.on_stored)
@@ -364,8 +364,8 @@ class Reader:
     def _may_be_stored(self) -> bool:
         """Return False if the blob is certainly not committed yet.
 
-        PERF: to look for the blob in a remote storage costs a request. A commit to a remote storage
-        removes the spool file.
+        PERF: a look-up in a remote storage costs a request. A commit to a remote storage removes
+        the spool file, so while the file exists, no look-up is needed.
         """
         if not self._downloads.is_remote:
             return True
@@ -374,18 +374,16 @@ class Reader:
         return self._descriptor is None or os.fstat(self._descriptor).st_nlink == 0
 
     def _is_stored(self) -> bool:
-        """Return True if the blob is in the store.
+        """Return True if the blob is in the store; then this reader reads the stored file.
 
-        When the blob is in the store, the reader reads the stored file.
-
-        The existence of a spool file proves nothing, because another process creates the spool file
-        for an instant to take its lock.
+        The spool file does not show whether the blob is stored, because any process that tries to
+        take the lock creates the spool file for an instant.
         """
         if self._stored is None and not self._is_verified and self._may_be_stored():
             stored = self._downloads.open_stored(self._task)
             if stored is not None:
-                # The writer links the blob; if this reader linked the blob too, that would cost
-                # two more flushes of the disk.
+                # The reader waits until the writer has linked the blob. If the reader linked the
+                # blob too, that would cost two more flushes of the disk.
                 if self._download is not None:
                     self._download.wait_done(_LINKED_WITHIN_S)
                 self.close()
@@ -459,9 +457,9 @@ class Reader:
         """Fetch the rest of the blob for this client only, and verify all received bytes.
 
         The digest of the whole blob also needs the bytes before *start*. Bytes that are not on disk
-        are fetched again, although a client that resumes a pull has these bytes already. A range
-        that may be *early* is sent without verification. Raises: ContentDamaged if bytes that were
-        sent can no longer be verified.
+        are fetched again, although a client that resumes a pull has these bytes already. If *early*
+        is set, a range is sent without verification. Raises: ContentDamaged if bytes that were sent
+        can no longer be verified.
         """
         sources, digest = self._downloads.trusted(self._task).sources(), self._task.digest
         if early and (first or stop not in (None, self._size)):

@@ -1,9 +1,10 @@
 """Choose the sources of a download: the next source, the pauses, and the end.
 
 A source that fails moves to the end of the order, and the download uses the next source at once.
-The download pauses only after every source has failed since the last progress: 0.2 s, doubled up to
-5 s, with full jitter, and never less than Retry-After. A download ends when no source is left, or
-when each source was used in the last `Limits.silence` s and none delivered a byte.
+The download pauses only if every source has failed since the last progress. The first pause is a
+random part of 0.2 s, each further pause a random part of twice the time, up to 5 s. No pause is
+shorter than the Retry-After of the sources. A download ends when no source is left, or when each
+source was used in the last `Limits.silence` s and none delivered a byte.
 """
 
 from __future__ import annotations
@@ -33,8 +34,7 @@ _MOST_REFUSALS = 2
 MOST_DENIALS = 6
 """After this many 401, 403 or 404 in a row, a source that delivered bytes is no longer used.
 
-A source that delivered bytes may send such a status only because it accepts one connection at a
-time.
+The reason may be that the source accepts only one connection at a time.
 """
 
 
@@ -127,7 +127,7 @@ class RetryPolicy:
             self._refusals.pop(source, None)
 
     def failed(self, source: int, now: float, retry_after: float | None = None) -> None:
-        """Record that a connection to a source broke or stalled, or the source is unavailable."""
+        """Record that a connection to a source failed, or that the source is unavailable."""
         if source not in self._order:
             return
         self._order.remove(source)
@@ -137,7 +137,7 @@ class RetryPolicy:
         self._not_before[source] = now + (retry_after or 0.0)
 
     def refused(self, source: int, now: float, most: int = _MOST_REFUSALS) -> None:
-        """Record a response that a retry will hardly change.
+        """Record a response that is unlikely to change if the request is repeated.
 
         Remove the source after *most* such responses in a row.
         """
@@ -160,10 +160,10 @@ class RetryPolicy:
 class Pace:
     """A `Pace` detects a connection that is too slow; times are in s on a monotonic clock.
 
-    A `Pace` counts the bytes of one span of time after another. The span doubles after each
-    connection that was replaced. So a source that is always slow gets longer and longer
-    connections, and in the end one of them brings the whole blob, even if the source ignores
-    ranges.
+    A `Pace` divides the time of a connection into spans, and counts the bytes of each span. The
+    span doubles after each connection that was replaced. So each connection to a slow source lasts
+    longer than the previous one, until one connection brings the whole blob, even if the source
+    ignores ranges.
     """
 
     def __init__(self, limits: Limits) -> None:

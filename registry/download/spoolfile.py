@@ -39,9 +39,9 @@ def read_size(path: Path) -> int | None:
 def append(descriptor: int, chunk: bytes, offset: int) -> None:
     """Append to a spool file that was opened with O_APPEND and ends at *offset* (bytes).
 
-    Linux ignores the offset of pwrite on a file with O_APPEND (pwrite(2), BUGS). If the spool file
-    is truncated at this moment, the file stays too short and gets no hole. Raises: ContentDamaged
-    if the file does not end at *offset*; OSError.
+    Linux ignores the offset of pwrite on a file with O_APPEND (pwrite(2), BUGS). So even if another
+    program truncates the spool file at this moment, the write leaves no hole in the file. Raises:
+    ContentDamaged if the file does not end at *offset*; OSError.
     """
     length = os.fstat(descriptor).st_size
     if length != offset:

@@ -13,7 +13,7 @@ from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Unavailable, Why
 
 VERIFIED_RANGES_MAX = 64 * 1024 * 1024
-"""Ranges of blobs up to this size in bytes wait with their last byte for the whole blob.
+"""If a blob has at most this many bytes, the last byte of a range waits for the blob's digest.
 
 This limit applies if `proxy.ranges` is `auto`.
 """
@@ -43,7 +43,7 @@ def verified_range(
 
 
 def compared(chunks: Iterable[bytes], proven: Iterable[bytes], upstream: str) -> Iterator[bytes]:
-    """Yield the *chunks* of a response, the last byte only if *proven* has the same bytes.
+    """Yield the *chunks* of a response; yield the last byte only if *proven* has the same bytes.
 
     Raises: Unavailable in place of the last byte.
     """
@@ -64,8 +64,8 @@ def unstored_blob(
 ) -> Iterator[bytes]:
     """Yield a blob, or a range of a blob, that is not stored while it is sent.
 
-    To verify a range, the function fetches the whole blob. A range that may be *early* is sent
-    without verification.
+    To verify a range, the function fetches the whole blob. If *early* is set, the function fetches
+    only the range, and sends it without verification.
     """
     if early:
         return limited(resumed(sources, start), stop and stop - start)

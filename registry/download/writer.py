@@ -203,7 +203,10 @@ class Download:
             self._changed.wait_for(lambda: self.is_done, within)
 
     def after_commit(self, act: Callable[[], None]) -> None:
-        """Call *act* in the thread of the download after the commit; at once if that has ended."""
+        """Call *act* in the download's thread after the commit, or now if the download has ended.
+
+        If the download failed, *act* is not called.
+        """
         with self._changed:
             if not self.is_done:
                 self._after_commit.append(act)
@@ -212,7 +215,10 @@ class Download:
             act()
 
     def take_rest(self) -> Iterator[bytes] | None:
-        """Return the whole body of a download without disk space; None after the first call."""
+        """Return the whole body of a download that found no disk space.
+
+        Return None to every caller but the first, and if the download has written any byte.
+        """
         with self._changed:
             rest, self._rest = self._rest, None
         return rest
@@ -391,8 +397,8 @@ class Download:
         else:
             self._release_last_byte()
         self.task.verified()
-        # The reservation moves to the blob first, so that a crash cannot leave the blob without a
-        # reservation.
+        # The blob gets its reservation before the download loses its own, so that a crash cannot
+        # leave the blob without a reservation.
         if self.task.key != verified:
             self._destination.reservations.settle(verified, self._offset)
             self._destination.reservations.release(self.task.key)

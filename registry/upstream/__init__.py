@@ -10,5 +10,5 @@ A request runs through these modules, from the outside in:
 - `exchange`, `breaker` and `liveness` send one request through the circuit breaker.
 - `authorizer`, `challenge`, `credentials` and `tokens` authenticate requests.
 - `redirects`, `urls` and `destinations` decide where requests and credentials may go.
-- `wire`, `pools`, `dial`, `proxies`, `response`, `headers` and `coding` implement HTTP itself.
+- `wire`, `pools`, `dial`, `response`, `headers` and `coding` implement HTTP itself.
 """

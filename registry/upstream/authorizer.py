@@ -23,7 +23,7 @@ from entrepot.runtime.clock import elapsed
 log = logging.getLogger(__name__)
 
 _MOST_SCOPES = 1024
-"""The token scopes of this many repositories of an upstream are remembered, if they are unusual."""
+"""Unusual token scopes are remembered for this many repositories of an upstream."""
 _LONGEST_SCOPE = 2048
 _CHALLENGE, _BROKEN = 401, 500
 _TEMPORARY = (408, 425, 429)
@@ -36,10 +36,10 @@ class Authorizer:
     The authorizer remembers the last challenge, so that later requests carry credentials from the
     start.
 
-    A password is first sent to *base*, the URL of `/v2/`, by one thread. A 401 from `/v2/`, or from
-    the token endpoint without a scope, means that the password is wrong: the password is not sent
-    again for `AGAIN_S`, unless the configured password changes. So wrong credentials in the
-    configuration do not lock an account.
+    Before a password is used, one thread sends it to *base*, the URL of `/v2/`. The password is
+    wrong if `/v2/`, or the token endpoint for a request without a scope, responds with 401. A wrong
+    password is not sent again for `AGAIN_S` seconds (registry/upstream/trials.py), unless the
+    configured password changes. So a wrong password in the configuration does not lock an account.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Authorizer:
         self._scopes: BoundedDict[str, str] = BoundedDict(_MOST_SCOPES)
 
     def known(self, name: str) -> str | None:
-        """Return the Authorization for repository *name* after the last challenge, or None.
+        """Return the Authorization that the last challenge requires for the repository *name*.
 
-        Raises: the errors of `answer`.
+        Return None if there was no challenge yet. Raises: the errors of `answer`.
         """
         challenge = self._last
         if challenge is None:
@@ -86,9 +86,9 @@ class Authorizer:
         """Return the Authorization for the challenge in the WWW-Authenticate *header*.
 
         *refused* is the Authorization of the rejected request. Some registries send no challenge
-        with the 401 for an expired token: an empty *header* stands for the last challenge. Raises:
-        Denied if there is no Authorization other than *refused*; Unavailable for an untrusted
-        realm; ConnectionBroken and TokenRefused from the token endpoint.
+        with the 401 for an expired token, so for an empty *header* the last challenge counts.
+        Raises: Denied if there is no Authorization other than *refused*; Unavailable for an
+        untrusted realm; ConnectionBroken and TokenRefused from the token endpoint.
         """
         offered = {each.scheme: each for each in parse_challenges(header)}
         challenge = offered.get("bearer") or offered.get("basic")
@@ -122,7 +122,7 @@ class Authorizer:
         return f"Bearer {self._tokens.get(key, stale)}"
 
     def doubt(self, name: str) -> None:
-        """Check the credential for the repository *name* again before it is sent again."""
+        """Let the credential for the repository *name* be checked before its next use."""
         credential = self._credentials.find(name)
         if credential is not None:
             self._trials.doubt(credential)
@@ -166,7 +166,7 @@ class Authorizer:
         """Return the scope to request: that of the challenge (distribution token specification).
 
         The scope in the challenge differs from the usual scope if a reverse proxy rewrites
-        repository names. The scope is remembered for the repository *name* only.
+        repository names. An unusual scope is remembered for the repository *name* only.
         """
         usual = f"repository:{name}:pull"
         named = challenge.scope
@@ -202,9 +202,9 @@ class Authorizer:
         raise Unavailable(host, message, Why.NONSENSE)
 
     def _fetch(self, key: TokenKey) -> tuple[str, float]:
-        """Fetch a token from the token endpoint and write an event.
+        """Fetch a token from the token endpoint, and write an event if that succeeds.
 
-        The request that needs the token reports a failure to fetch it.
+        If that fails, the request that needs the token writes the event.
         """
         began = time.monotonic()
         try:

@@ -13,10 +13,10 @@ _PARTIAL = 206
 
 
 class HttpBlob:
-    """An `HttpBlob` is the open body of a blob. The caller of an `HttpBlob` closes the *response*.
+    """An `HttpBlob` is the open body of a blob; the caller closes the *response*.
 
     A body with a content coding is decoded if *as_sent* is False; *seen* receives the bytes before
-    they are decoded. *named* is the blob's size in bytes in the manifest.
+    they are decoded. *named* is the blob's size in bytes according to a manifest.
 
     Raises: Unavailable (NONSENSE) if the response does not match the requested range.
     """
@@ -63,7 +63,7 @@ class HttpBlob:
         """Yield the pieces of the response's body, each as soon as it is received.
 
         Raises: Unavailable if the body is cut off, or if no byte arrives for `Exchange.stall` s.
-        The time-out of a blob's body is short, because another request can continue the download.
+        This time-out is short, because another request can continue the download.
         """
         came = 0
         self._response.limit_read_time(self._exchange.stall)

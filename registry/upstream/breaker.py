@@ -34,9 +34,9 @@ IN_A_ROW = 3
 """This many consecutive failures open the breaker; so does one failure with `at_once`.
 """
 FIRST_REST = 1.0
-"""An open breaker first rejects requests for this many s: its first rest.
+"""After a breaker has opened, it rejects all requests for this many s: the first rest.
 
-If the request that then probes the upstream fails, the next rest is twice as long, up to
+Then one request probes the upstream. If it fails, the next rest is twice as long, up to
 `LONGEST_REST`.
 """
 LONGEST_REST = 30.0
@@ -45,7 +45,7 @@ LIMIT_DEFAULT = 5.0
 LIMIT_LONGEST = 60.0
 """A rate limit lasts at most this many s, even with a longer Retry-After."""
 REFUSED_AGAIN = 300.0
-"""A rejection of credentials is logged again after this many s."""
+"""The rejection of credentials by an upstream is logged at most once in this many s."""
 PROBE_RETRY = 1.0
 """While one request probes the upstream, other requests get this Retry-After, in s."""
 
@@ -89,14 +89,14 @@ CLOSED = Circuit()
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A `Pass` is the permission to send a request; the result of a probe changes the breaker."""
+    """A `Pass` is the permission to send a request, as the `probe` of an open breaker if set."""
 
     probe: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A `Rejection` of a request: the breaker is open, or the rate limited, for `retry_after` s."""
+    """A `Rejection` states that no request may be sent for `retry_after` s, and why."""
 
     because: Literal["resting", "limited"]
     retry_after: float
@@ -107,8 +107,8 @@ def admit(
 ) -> tuple[Circuit, Pass | Rejection]:
     """Return the next state, and a permission or rejection for one request at *now* (s, UTC epoch).
 
-    If a probe does not report within *lease* s, the next request becomes the probe. A wall clock
-    that was set back cannot extend a rest beyond `LONGEST_REST`.
+    If a probe has no result after *lease* s, the next request becomes the probe. Even if the wall
+    clock is set back, a rest is not longer than `LONGEST_REST`.
     """
     limit = limit_left(circuit, now, operation)
     if limit > 0:
@@ -124,7 +124,7 @@ def admit(
 
 
 def limit_left(circuit: Circuit, now: float, operation: str) -> float:
-    """Return the s for which *operation* is still rate limited; 0 or less if it is not limited."""
+    """Return for how many s *operation* is still rate limited; 0 or less if it is not limited."""
     if circuit.operation != operation:
         return 0.0
     return min(circuit.limited - now, LIMIT_LONGEST)
@@ -198,10 +198,10 @@ _SUFFIX = ".json"
 _LOCK = ".lock"
 _LARGEST_FILE = 64 * 1024  # bytes that are read from a state file, at most
 _MOST_FILES = 512
-"""If there are this many state files, each process keeps its own state of a host that only a glob
-names.
+"""If there are this many state files, no file is added for a host that only a glob names.
 
-Clients can make up any number of hosts that match a glob.
+Each process then keeps its own state of such a host. Without this limit, clients could cause any
+number of files, because they can make up hosts that match a glob.
 """
 
 T = TypeVar("T")
@@ -226,8 +226,8 @@ class BreakerState:
 class Breaker:
     """A `Breaker` is the circuit breaker of the upstream `host`, shared through *directory*.
 
-    A probe of the upstream may take `lease` s. If *is_kept* is False, no state file is written
-    before the first response.
+    A probe of the upstream may take *lease* s. If *is_kept* is False, no state file is written
+    before the upstream has responded once.
     """
 
     def __init__(
@@ -343,7 +343,7 @@ class Breaker:
 def read_all(directory: Path, clock: Callable[[], float] = time.time) -> list[BreakerState]:
     """Return the breaker state of every upstream that has a file in *directory*, by host.
 
-    An upstream has a state file after its first problem.
+    An upstream without a state file has had no problem since the start.
     """
     try:
         names = sorted(path.name for path in directory.iterdir() if path.suffix == _SUFFIX)
@@ -393,7 +393,10 @@ class _StateStore:
         return self._own if self._path is None else _load(self._path)
 
     def update(self, step: Callable[[Circuit], tuple[Circuit, T]]) -> T:
-        """Replace the state with the first result of *step*, under a lock; return the second."""
+        """Replace the state, under a lock, with the first result of *step*.
+
+        Return the second result of *step*.
+        """
         with self._lock, _locked(self._directory):
             before = self.read()
             after, outcome = step(before)

@@ -11,8 +11,8 @@ from entrepot.registry.upstream.urls import origin_of
 from entrepot.runtime.hostnames import is_loopback
 
 # PERF: each expression is matched at one position and never backtracks, so the cost is linear in
-# the length of the header. Headers of upstreams are untrusted: an expression that tried every split
-# would block the process for minutes.
+# the length of the header. Headers of upstreams are untrusted: with an expression that backtracks,
+# a malicious header could block the process for minutes.
 _SEPARATOR = re.compile(r"[\s,]*")
 _TOKEN = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _EQUALS = re.compile(r"\s*=\s*")
@@ -20,8 +20,8 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _BARE = re.compile(r'[^",\s]*')  # gcr.io omits the quotes around values.
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
-# This table has the known token endpoints by the host of the upstream's URL. The table of token
-# endpoints contains only pairs that the registries document or are known to send.
+# This table maps the host of an upstream's URL to the host of its token endpoint. It contains only
+# token endpoints that the registries document or are known to send.
 _KNOWN_REALMS = {
     "registry-1.docker.io": "auth.docker.io",
     "index.docker.io": "auth.docker.io",

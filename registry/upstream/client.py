@@ -50,11 +50,11 @@ _RANGED = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 # ECR rejects a parameter `n` above 1000 with a 400.
 _TAG_PAGE = 1000
-# Some registries reject every `n` or `last` with these statuses; the client then reads the whole
-# list.
+# Some registries reject every `n` or `last` with one of these statuses (except 200). The client
+# then reads the whole list.
 _TAG_STATUSES = frozenset({_OK, 400, 416, 422})
 _MOST_VERBATIM = 256
-# The constants limit a list of tags over all pages: bytes, entries, pages and s.
+# These constants limit a list of tags over all pages: bytes, entries, pages and seconds.
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000
@@ -178,8 +178,9 @@ class HttpUpstream:
                 return
             if response.status == _UNSATISFIABLE and _ends_before(response, start):
                 raise self._exchange.nonsense("the blob ends before the requested range")
-        # The client requests the whole blob: a range of an encoded body has offsets in the encoded
-        # bytes, and some upstreams reject every range.
+        # The response to the range request was unusable: the body is encoded, so that its offsets
+        # count encoded bytes, or the upstream rejects every range. So the client requests the whole
+        # blob.
         with (
             self._open(replace(request, headers={}, accepts=frozenset({_OK}))) as response,
             self._whole(response, digest, size) as body,
@@ -191,7 +192,7 @@ class HttpUpstream:
 
     @contextmanager
     def _whole(self, response: Response, digest: Digest, size: int | None) -> Iterator[HttpBlob]:
-        """Yield the body of a whole blob, decoded unless its bytes as sent have the digest."""
+        """Yield the body of a whole blob; decode it unless its encoded bytes are the blob."""
         if self._is_verbatim(response, digest):
             yield HttpBlob(self._exchange, response, as_sent=True)
             return
@@ -206,7 +207,7 @@ class HttpUpstream:
         """List tags in order, from as many pages as needed.
 
         Registries send lists in pages of different kinds, or without pages. If a page is not the
-        requested page, the client reads, sorts and cuts the whole list.
+        requested page, the client reads and sorts the whole list, and selects the requested tags.
         """
         if after is None and limit is None:
             return self._all_tags(name)
@@ -217,8 +218,8 @@ class HttpUpstream:
 
     def _all_tags(self, name: str) -> list[str]:
         """Read the whole list of tags, up to the last page or a page that adds no tag."""
-        # PERF: the order of insertion is the upstream's order, which is mostly sorted already; to
-        # sort 90,000 tags of a set holds the interpreter lock for 30 ms.
+        # PERF: a dict keeps the order of the upstream, which is mostly sorted already. Sorting
+        # 90,000 tags in the random order of a set would hold the interpreter lock for 30 ms.
         found: dict[str, None] = {}
         for page in self._pages(UpstreamRequest("tags", "GET", name, "tags/list")):
             listed, before = self._parsed(self._read_tags, page.body), len(found)
@@ -340,7 +341,7 @@ class HttpUpstream:
         return ListTooLong(self._exchange.host, f"the upstream's list is too long: {what}")
 
     def _read_page(self, response: Response, left: int, until: float) -> bytes:
-        """Read a page of at most *left* bytes, until *until* (monotonic clock, s)."""
+        """Read a page of at most *left* bytes before the time *until* (monotonic clock, s)."""
         try:
             return response.read(left, max(until - time.monotonic(), 0.0))
         except TooLong as error:
@@ -366,12 +367,12 @@ class HttpUpstream:
 
 
 class _VerbatimBlobs:
-    """A `_VerbatimBlobs` lists blobs not to decode, although Content-Encoding names a coding.
+    """A `_VerbatimBlobs` lists blobs that must not be decoded, whatever Content-Encoding states.
 
     Some registries send Content-Encoding with a layer that is itself a compressed file. Only the
-    digest shows whether the encoded or the decoded bytes are the blob. A body is decoded at first;
-    if the digest of the bytes as sent matches instead, the blob is remembered and read without
-    decoding the next time.
+    digest shows whether the encoded or the decoded bytes are the blob. The first download of a blob
+    decodes the body. If the encoded bytes have the digest, the blob is remembered, and the next
+    download does not decode the body.
     """
 
     def __init__(self) -> None:
@@ -386,7 +387,7 @@ class _VerbatimBlobs:
     def learning(self, digest: Digest) -> Iterator[Callable[[bytes], None]]:
         """Yield a function that receives the bytes as sent.
 
-        If these bytes have the digest *digest*, the blob is not decoded the next time.
+        If these bytes have the digest *digest*, the next download does not decode the blob.
         """
         hasher = digest.hasher()
         try:

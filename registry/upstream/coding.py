@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 
 _PIECE = 256 * 1024
 _MOST = 3
-# zlib's own ratio is 1032 at most; a larger ratio is a decompression bomb in several layers.
+# The decoded bytes may be this many times the received bytes. zlib reaches a ratio of at most 1032;
+# a larger ratio means that a body was compressed several times to exhaust the receiver.
 _LARGEST_RATIO = 1100
 _FREE = 1024 * 1024  # This many decoded bytes are allowed before the ratio is checked.
-# If the decoded length of a layer is unknown, its bytes may grow by this ratio: layers of images
-# stay below the ratio.
+# If the expected decoded length is unknown, this smaller ratio applies. Layers of images stay below
+# it.
 _USUAL_RATIO = 20
-# This many decoded bytes are allowed before the usual ratio is checked.
+# This many decoded bytes are allowed before the smaller ratio is checked.
 _UNUSUAL = 64 * 1024 * 1024
 
 _Decode = Callable[[Iterator[bytes]], Iterator[bytes]]
@@ -30,9 +31,10 @@ class Undecodable(ValueError):  # noqa: N818 - the name states the fact
 def codings(headers: Mapping[str, str]) -> tuple[str, ...]:
     """Return the codings to decode, in the order of decoding (the last applied is first).
 
-    Unknown codings are ignored; if the body is really encoded, the check of its digest or format
-    fails. S3 returns the coding `aws-chunked` of an upload although the content is not in that
-    coding. If the header Content-Encoding names more than `_MOST` codings, none is decoded.
+    Unknown codings are ignored: S3, for example, returns the coding `aws-chunked` of an upload
+    although the content is not in that coding. If the body really has an unknown coding, the check
+    of its digest or format fails. If the header names more than `_MOST` known codings, none is
+    decoded.
     """
     named = [each.strip().lower() for each in headers.get("Content-Encoding", "").split(",")]
     known = tuple(each for each in reversed(named) if each in _DECODERS)
@@ -73,7 +75,7 @@ def _largest(received: int, size: int | None) -> int:
 
 
 def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decode gzip, also with several members (RFC 1952, 2.2)."""
+    """Decode gzip, which may have several members (RFC 1952, 2.2)."""
     return _inflated(pieces, 16 + zlib.MAX_WBITS)
 
 

@@ -1,8 +1,8 @@
 """Ask a credential helper of Docker for the login at an upstream (`proxy.exec`).
 
-The protocol is that of docker-credential-helpers: the helper program gets the word `get` and, on
-standard input, the host, and writes a JSON object with Username and Secret. If the credential
-helper fails or knows no login, the request to the upstream is anonymous, as in docker distribution.
+The protocol is that of docker-credential-helpers: the helper program gets the argument `get`, reads
+the host from its standard input, and writes a JSON object with Username and Secret. If the helper
+program fails or has no login, the request to the upstream is anonymous, as in docker distribution.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ class _Run:
 
 
 class HelperCredentials:
-    """The login that the program *command* has for *host*, the same for all repositories.
+    """A `HelperCredentials` has the login that the program *command* returns for *host*.
 
-    The login is used for *lifetime* s; None: for ever; 0: for one request. After a failure, the
-    helper program runs again after 10 s at the earliest. *clock* is a monotonic clock in s.
+    The login is the same for all repositories. It is used for *lifetime* s; None: for ever; 0: for
+    one request. After a failure, the helper program runs again after 10 s at the earliest. *clock*
+    is a monotonic clock in s.
 
-    The helper program runs in a thread of its own. Requests wait for the program until 10 s after
-    its start. After a longer run, requests wait only until 1 s after each later start, until the
-    program ends sooner again. Requests that stopped waiting use the program's previous login, or
-    no login.
+    A separate thread runs the helper program. Requests wait for the login for up to 10 s after the
+    program's start. After a run of more than 10 s, requests wait for only 1 s, until a run takes
+    less than 10 s again. A request that stops waiting uses the previous login, or no login.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class HelperCredentials:
         self._until = -math.inf
 
     def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
-        """Return the login; None if the helper program has none, or does not end."""
+        """Return the login; None if the helper program has none, or none is available in time."""
         with self._lock:
             if self._clock() < self._until:
                 return self._found
@@ -114,7 +114,7 @@ class HelperCredentials:
             run.ended.set()
 
     def _given_up(self, run: _Run) -> Credential | None:
-        """Return the previous login, because the helper program does not end."""
+        """Return the previous login, because the helper program still runs."""
         with self._lock:
             if run.ended.is_set():
                 return run.found
@@ -169,7 +169,7 @@ def ask(command: str, host: str, timeout: float = _TIMEOUT_S) -> Credential | No
 def _run(path: str, host: str, timeout: float) -> tuple[bytes, int]:
     """Return the output and the exit code of the helper program.
 
-    The credential helper is killed, with its children, at the end.
+    At the end, the helper program and its children are killed if they still run.
 
     Raises: HelperFailed.
     """

@@ -101,7 +101,10 @@ class SecretCredentials:
 
 
 class SourceCredentials:
-    """The credential in the settings of an upstream; a password file is reread after a change."""
+    """A `SourceCredentials` has the credential in an upstream's settings.
+
+    A password file is read again after it has changed.
+    """
 
     def __init__(self, config: UpstreamConfig) -> None:
         self._config = config

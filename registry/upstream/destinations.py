@@ -1,9 +1,9 @@
 """Check the addresses to which the responses of an upstream may direct a request.
 
 A redirect or a token realm names a host, and the owner of that name decides to which address the
-name resolves. Therefore the check of a target applies to the address that is dialled, never to the
-name. The dialled address is not looked up a second time, because a second look-up could return a
-different address.
+name resolves. Therefore the check applies to the address to which the connection is opened, never
+to the name. The name is not looked up a second time after the check, because the second look-up
+could return a different address.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ _EMBEDDING = tuple(
         ("::/96", 0),  # IPv4-compatible addresses (RFC 4291)
     )
 )
-# IANA has assigned this IPv6 unicast space to the internet. Python treats unknown addresses as
-# global, even site-local addresses (fec0::/10, RFC 3879).
+# IANA has assigned this IPv6 unicast space to the internet. An address must also be in this space
+# to count as public: Python's `is_global` is true even for site-local addresses (fec0::/10, RFC
+# 3879).
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _TEREDO = ipaddress.IPv6Network("2001::/32")
 
@@ -123,10 +124,10 @@ class Destinations:
     """A `Destinations` checks the addresses of one upstream's requests, in any thread.
 
     The upstream's own origin and the configured token realm may have any address. Every other host
-    is named by a response of the upstream. The address of such a host must be public, or as near as
-    the upstream's own address (a private upstream may redirect to private addresses), or in a
-    network that the operator permits (`upstreams.NAME.redirects`). Once an upstream was dialled at
-    a public address, it counts as public.
+    is named by a response of the upstream. The address of such a host must be public, or in a
+    network that the operator permits (`upstreams.NAME.redirects`), or permitted for the reach of
+    the upstream's own address: a private upstream may redirect to private addresses. Once a
+    connection to the upstream used a public address, the upstream counts as public.
     """
 
     def __init__(self, config: UpstreamConfig) -> None:
@@ -163,10 +164,11 @@ class Destinations:
         self.permitted(origin, [address])
 
     def check_by_name(self, url: str) -> None:
-        """Check the address in a URL whose host a proxy resolves; a host name is permitted.
+        """Check a URL that is requested over a proxy, which resolves host names itself.
 
-        A URL whose host parsers disagree about is rejected: `127%2e0.0.1` is a name for this module
-        and could be an address for the proxy. Raises: AddressRefused, ValueError.
+        An address in the URL must be permitted; a host name is always permitted. If two parsers
+        could disagree about the URL's host, the URL is rejected: `127%2e0.0.1` is a name for this
+        module and could be an address for the proxy. Raises: AddressRefused, ValueError.
         """
         origin = raw_origin_of(url)
         if origin not in self._homes and urls.origin_of(url) is None:
@@ -198,7 +200,7 @@ def _unwrapped(address: str) -> _Address:
 
 
 def _literal(host: str) -> str | None:
-    """Return the address that *host* spells, also in older notations; None for a host name."""
+    """Return the address that *host* is, even in old notations (`127.1`); None for a host name."""
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:

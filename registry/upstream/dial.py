@@ -55,9 +55,9 @@ def dial(
 def _resolve(host: str, port: int, timeout: float) -> list[_Address]:
     """Return the addresses of a host, within *timeout* s.
 
-    The resolver runs in a thread of its own, because a call of the resolver cannot be cancelled;
-    after the time-out the thread is abandoned. Names below `localhost` are loopback addresses
-    without DNS (RFC 6761, 6.3).
+    The resolver runs in a separate thread, because a call of the resolver cannot be cancelled.
+    After the time-out, the thread continues, but its result is ignored. Names below `localhost` are
+    loopback addresses without DNS (RFC 6761, 6.3).
     """
     if host.lower().rstrip(".").endswith(".localhost"):
         loopback: list[_Address] = [(socket.AF_INET, ("127.0.0.1", port))]

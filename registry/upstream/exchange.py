@@ -1,7 +1,7 @@
 """Send one request to one upstream; every request to an upstream takes this path.
 
-The steps of a request: ask the circuit breaker for admission, authorize, follow redirects, classify
-the status, update the breaker, write an event.
+A request has these steps: ask the circuit breaker for admission, authorize, follow redirects,
+classify the status, update the breaker, write an event.
 """
 
 from __future__ import annotations
@@ -74,17 +74,16 @@ class UpstreamRequest:
     def accept(self) -> str:
         """The value of the Accept header.
 
-        Some registries respond 406 if the Accept header excludes the object's type.
-
-        So a request for a blob or a list does not accept the manifest types.
+        Some registries respond 406 if the Accept header excludes the object's type. So only a
+        request for a manifest names the types of manifests.
         """
         return _ACCEPT.get(self.operation, "*/*")
 
     @property
     def limit(self) -> str:
-        """Return the kind of requests that a 429 for this request limits.
+        """Return the kind of this request; after a 429, the breaker limits only this kind.
 
-        The two kinds of requests are GETs of manifests, and all other requests.
+        The kind is `manifest` for a GET of a manifest, and empty for all other requests.
         """
         return self.operation if self.operation == "manifest" else ""
 
@@ -114,9 +113,8 @@ class _Inconclusive(NamedTuple):
 class HeadSupport:
     """A `HeadSupport` has the operations (`UpstreamRequest.operation`) for which HEAD is skipped.
 
-    A `HeadSupport` is safe in any thread.
-
-    Some registries reject every HEAD request. *clock* returns s and never goes back.
+    HEAD is skipped because some registries reject every HEAD request. *clock* returns s and never
+    goes back. Any thread may use a `HeadSupport`.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -135,9 +133,9 @@ class HeadSupport:
 class Exchange:
     """An `Exchange` sends requests to the upstream at `config.url`.
 
-    A path in that URL begins every repository name, or precedes `/v2/` (`path_first`). A mirror is
-    sent *namespace* as the query parameter `ns`: the host of the upstream whose images are
-    requested.
+    A path in that URL is the first part of every repository name; with `path_first`, it precedes
+    `/v2/` instead. Requests to a mirror have the query parameter `ns` with *namespace*, the host of
+    the upstream whose images are requested.
     """
 
     def __init__(
@@ -181,7 +179,7 @@ class Exchange:
     ) -> Response:
         """Return the response to *head* if the response *suffices*, else the response to *get*.
 
-        The caller of an exchange closes the response.
+        The caller closes the response.
 
         A rejected HEAD proves nothing: some registries reject every HEAD, and some caches respond
         404 to HEAD until a GET has fetched the object. HEAD and GET share one admission of the
@@ -259,7 +257,8 @@ class Exchange:
         except UpstreamError as error:
             self._write_event(request, _outcome(error), start)
             raise
-        # After an unexpected exception, the breaker must not wait for the probe.
+        # The request may be the breaker's probe. Even after an unexpected exception, the breaker
+        # needs the result of the probe.
         except Exception as error:
             self._record_failure(UpstreamFailure(type(error).__name__), passed)
             self._write_event(request, "unavailable", start)
@@ -283,9 +282,9 @@ class Exchange:
     def nonsense(self, message: str, detail: object = "") -> Unavailable:
         """Return the error for an invalid response.
 
-        *message* is sent to clients and must not contain bytes from the upstream: with a redirect,
-        a client could use such bytes to read from the internal network. *detail* appears in the log
-        only.
+        *message* is sent to clients and must not contain bytes of the response. Otherwise an
+        upstream could redirect a request into the internal network, and a client could read the
+        internal response in the message. *detail* appears in the log only.
         """
         if detail:
             fields = {"upstream": self.host, "problem": message, "detail": str(detail)[:_LONGEST]}
@@ -309,7 +308,7 @@ class Exchange:
             else:
                 self._breaker.answered()
             raise
-        except Unavailable as error:  # The token endpoint is not trusted.
+        except Unavailable as error:  # for example, the token endpoint is not trusted
             self._record_failure(UpstreamFailure(error.why.value), passed)
             raise
         response = answered.response
@@ -431,8 +430,8 @@ class Exchange:
     def _record_broken(self, error: ConnectionBroken, passed: Pass) -> None:
         """Record a request without a complete response in the circuit breaker.
 
-        If no connection to the upstream came up, the failure always counts. Any other failure may
-        concern this request only, and `_record_failure` checks that.
+        If no connection to the upstream could be established, the failure always counts. Any other
+        failure may concern this request only, and `_record_failure` checks that.
         """
         detail = f"{error.why.value}: {error}"[:_LONGEST]
         if error.unconnected and not error.foreign:

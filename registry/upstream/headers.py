@@ -1,4 +1,4 @@
-"""Parse the response headers of upstreams; an invalid or impossible value is None.
+"""Parse the response headers of upstreams; return None for an invalid or impossible value.
 
 Headers are untrusted: the length of a number is checked before the number is converted. The cost of
 each function is linear in the length of its header.
@@ -16,8 +16,7 @@ from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import Digest
 
 LARGEST_SIZE = 2**53
-"""Lengths above this number of bytes (8 PiB) are ignored. Sums of lengths below this limit of 8 PiB
-fit into SQLite.
+"""Lengths above this number of bytes (8 PiB) are ignored, so that sums of lengths fit into SQLite.
 """
 
 _DIGITS = 16
@@ -114,7 +113,7 @@ def next_page(headers: Mapping[str, str], url: str) -> str | None:
             here, there = urlsplit(url), urlsplit(urljoin(url, target.strip()))
             if there.scheme not in {"http", "https"} or not target.isprintable():
                 raise ValueError("the link to the upstream's next page is not an HTTP URL")
-            # The link `http:1/x` has no host, and `1/x` would extend the upstream's host.
+            # The link `http:1/x` has no host. Its path `1/x` would become a part of the host below.
             if not there.path.startswith("/"):
                 raise ValueError("the URL of the upstream's next page has no host")
             return f"{here.scheme}://{here.netloc}{there.path}?{there.query}"

@@ -20,8 +20,9 @@ from entrepot.registry.upstream.wire import deadline
 
 T = TypeVar("T")
 _FIRST_S = 10.0
-"""All mirrors together may take this many s before the upstream is asked. Then the request is sent
-to the upstream, for which the clients still wait.
+"""After all mirrors together have taken this many s, the request is sent to the upstream.
+
+The clients must still be waiting when the upstream responds.
 """
 _REST_S = 3.0
 """After the first failure of a mirror, the other mirrors together may take this many s."""
@@ -30,11 +31,12 @@ _LEAST_S = 0.5
 
 
 class Mirrored:
-    """An upstream with mirrors; a request that a mirror fails or rejects goes to the next mirror.
+    """A `Mirrored` is an upstream with mirrors, which are tried in their order.
 
-    The upstream itself (*origin*) is last, and an error of the upstream is the result. Except for
-    blobs, all mirrors share a time limit, which does not include the time of the origin. A download
-    uses `blob_sources` and changes to the next source when a body is cut off.
+    If a mirror fails or rejects a request, the next mirror gets the request. The upstream itself
+    (*origin*) is last, and its error is raised. Except for blobs, all mirrors share a time limit,
+    which does not include the time of the origin. A download uses `blob_sources` and changes to the
+    next source when a body is cut off.
     """
 
     def __init__(self, mirrors: Sequence[Upstream], origin: Upstream) -> None:
@@ -84,7 +86,7 @@ class Mirrored:
         return self._first_in_time(lambda each: each.referrers(name, digest, artifact_type))
 
     def _first(self, send: Callable[[Upstream], T]) -> T:
-        """Return the result of the first source that responds, without a common time limit."""
+        """Return the result of the first source that responds; there is no common time limit."""
         for mirror in self._mirrors:
             with suppress(UpstreamError):
                 return send(mirror)

@@ -28,10 +28,11 @@ _BUSY = "too many large responses of upstreams are being read; retry later"
 
 
 class LargeDocuments:
-    """Admits one large document at a time, of each upstream in turn, with pauses in between.
+    """A `LargeDocuments` admits one large document at a time, with a pause after each document.
 
-    So large documents take at most a third of the worker's time. `clock` is monotonic, `spent` is
-    the CPU time of the calling thread, and `wait` waits for a duration; all in s.
+    So large documents take at most a third of the worker's time. If documents of several upstreams
+    wait, the upstreams take turns. *clock* is a monotonic clock, *spent* returns the CPU time of
+    the calling thread, and *wait* waits for a duration; all times are in s.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class LargeDocuments:
     def turn(self, host: str, body: bytes) -> Iterator[None]:
         """Wait until *body*, a document of the upstream *host*, may be parsed.
 
-        A small document never waits. The caller's block must only compute, as for parsing, for less
-        than 1 s. Raises: Overloaded if too many large documents wait, or after 30 s.
+        A small document never waits. The block of this context must only parse the document, which
+        takes less than 1 s. Raises: Overloaded if too many large documents wait, or after 30 s.
         """
         if len(body) < _LARGE:
             yield

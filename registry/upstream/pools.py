@@ -110,9 +110,9 @@ def _tls(config: UpstreamConfig) -> ssl.SSLContext:
     If the setting `insecure` is set, the TLS context accepts any certificate.
     """
     context = ssl.create_default_context()
-    # Python 3.13 rejects authorities without keyUsage, which other clients accept, and trusts an
-    # intermediate authority alone. Both flags are set explicitly, so that all versions of Python
-    # agree.
+    # Python 3.13 rejects authorities without keyUsage, which other clients accept. It also trusts
+    # an intermediate authority without its root. Both flags are set explicitly, so that the
+    # registry does the same with all versions of Python.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if config.ca is not None:

@@ -46,7 +46,8 @@ class TokenKey:
 class _Slot:
     """A `_Slot` has one cached token; its lock lets one thread at a time fetch the token.
 
-    `until` is the time of expiry [s] on `runtime.clock.elapsed`, which includes system suspension.
+    `until` is the time of expiry [s] on the clock `runtime.clock.elapsed`, which also counts the
+    time during which the system is suspended.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -1,6 +1,7 @@
 """Remember which credentials an upstream accepted and refused.
 
-A server may lock an account after a few wrong passwords, and every pull would send one.
+A server may lock an account after a few wrong passwords. Without this memory, every pull would send
+a wrong password.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class CredentialTrials:
         self._refused.keep(credential, self._clock() + AGAIN_S)
 
     def skip(self, credential: Credential) -> None:
-        """Record that a check of *credential* gave no result, for example for want of a response.
+        """Record that a check of *credential* gave no result, for example without a response.
 
-        Otherwise each request would wait for such a check.
+        Without this record, each request would wait for another such check.
         """
         self._unproven.keep(credential, self._clock() + UNPROVEN_S)
 

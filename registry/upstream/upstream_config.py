@@ -15,13 +15,14 @@ class UpstreamConfig:
     """The settings of one upstream; times are in s, `min_rate` is in bytes/s.
 
     `host` is the name that clients use, with its port if the name has a port. If `max_stale` is
-    None, stale manifests are served for any time. `realm` is the only token realm that is trusted
-    besides the upstream's own host. `username` and `password` take precedence over the pull secret.
-    `redirects` are networks to which responses may redirect, besides public addresses; `any`
-    permits all networks. `ranges` sets whether a range of an unverified blob is sent to its end
-    (`registry.download.verify.is_early`). A path in `url` begins every repository name (as Harbor's
-    proxy projects require), or precedes `/v2/` if `path_first` is set. `helper` is a program that
-    outputs the login, which is used for `helper_lifetime` s (None: for ever; 0: for one request).
+    None, stale manifests are served however old they are. `realm` is the only token realm that is
+    trusted besides the upstream's own host. `username` and `password` take precedence over the pull
+    secret. `redirects` are networks to which responses may redirect, besides public addresses;
+    `any` permits all networks. `ranges` sets whether a client gets the last bytes of a range before
+    the whole blob is verified (`registry.download.verify.is_early`). A path in `url` begins every
+    repository name (as Harbor's proxy projects require), or precedes `/v2/` if `path_first` is set.
+    `helper` is a program that outputs the login, which is used for `helper_lifetime` s (None: for
+    ever; 0: for one request).
     """
 
     host: str

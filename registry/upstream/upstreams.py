@@ -1,4 +1,4 @@
-"""Keep the table of upstreams of configuration and pull secret, with a client for each."""
+"""Look up the upstreams that the configuration and the pull secret name, and their clients."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class UpstreamTable:
     def find(self, host: str) -> Registered | None:
         """Return the upstream of a host, with `:` or `_` before its port; None if unknown."""
         names: tuple[str, ...] = (host.lower(), unfold(host))
-        if host.startswith("["):  # An IPv6 address has many spellings, which are not looked up.
+        if host.startswith("["):  # An IPv6 address has many spellings; look up the usual one too.
             names = (*names, unfold(fold(host)))
         for name in dict.fromkeys(names):
             config = self._current.config(name) if self._can_be(name) else None
@@ -197,7 +197,7 @@ def _client(
 
 
 def _as_mirror(config: UpstreamConfig, url: str) -> UpstreamConfig:
-    """Return the settings of a mirror: times and TLS trust of its upstream, without credentials."""
+    """Return the settings of a mirror: those of its upstream, but without the credentials."""
     host = urlsplit(url).netloc.rpartition("@")[2].lower()
     return replace(
         config,

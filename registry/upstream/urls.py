@@ -81,9 +81,10 @@ def sending(target: str) -> Iterator[None]:
 
 
 def as_written(url: str) -> str:
-    """Return the target for the current request; *url* is urllib3's target, with an empty path.
+    """Return the target for the current request; *url* is the target that urllib3 would send.
 
-    For a request over a proxy, *url* and the result are absolute.
+    urllib3 was called with a URL that has no path, so the path of *url* is `/`. For a request over
+    a proxy, *url* and the result are absolute.
     """
     target = _target.get()
     return url if target is None else f"{url.removesuffix('/')}{target}"

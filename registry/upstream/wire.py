@@ -61,7 +61,7 @@ def deadline(until: float) -> Iterator[None]:
 
 
 def left() -> float:
-    """Return the s until the deadline of this thread; 0 or less if the deadline has passed."""
+    """Return the seconds until this thread's deadline; 0 or less if the deadline has passed."""
     return _until.get() - time.monotonic()
 
 
@@ -113,7 +113,7 @@ class Request:
 class Response:
     """A `Response` is an open response, which the caller closes.
 
-    `foreign` states that the response came from a different origin.
+    `foreign` states that the response came from another origin than the upstream's own.
     """
 
     def __init__(self, response: urllib3.BaseHTTPResponse, request: Request, wire: Wire) -> None:
@@ -186,7 +186,7 @@ class Response:
             connection.settimeout(seconds)
 
     def close(self) -> None:
-        """Return the connection to its pool if the body is read or small, else close it."""
+        """Return the connection to its pool; close it if much of the body has not been read."""
         if not self._ended and self._is_small():
             with suppress(ConnectionBroken):
                 self.read(_SMALL, _DRAIN_S)
@@ -207,8 +207,8 @@ class Response:
 def _read_on(sent: Iterator[bytes], seen: Callable[[bytes], None], size: int | None) -> None:
     """Pass the rest of a body that cannot be decoded to *seen*.
 
-    The body may be the blob itself, with a wrong Content-Encoding. Whether it is shows only the
-    digest of all its bytes as sent, which *seen* computes.
+    The encoded body may be the blob itself, sent with a wrong Content-Encoding. To find that out,
+    *seen* computes the digest of all bytes as sent.
     """
     left = _SMALL if size is None else size
     for piece in sent:

@@ -2,7 +2,7 @@
 
 It keeps blobs in memory, verifies the signature of each request as Azure does, and needs no other
 program. `make soak` runs the same tests with Azurite (`tests/azurite.py`), which shows that this
-server answers as Microsoft's emulator does. A test uses it so:
+server answers as Microsoft's emulator does. An example of a test:
 
 with AzureFront() as azure: ... assert azure.refused == []
 """

@@ -127,7 +127,7 @@ class Haproxy:
         self._process.wait(timeout=10)
 
     def stop_gracefully(self) -> None:
-        """Stop HAProxy with supervisord's signal, and wait until it has ended."""
+        """Stop HAProxy with supervisord's signal, and wait until it has exited."""
         self._process.send_signal(signal.SIGUSR1)
         self._process.wait(timeout=10)
 
@@ -186,7 +186,7 @@ class Haproxy:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         except OSError:
             return False
-        # HAProxy creates the admin socket after the listener
+        # HAProxy creates the admin socket after the listener, so both exist then
         return (self.run / run_names.ADMIN_SOCKET).exists()
 
 

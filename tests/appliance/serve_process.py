@@ -1,4 +1,4 @@
-"""`entrepot serve` with stand-ins for its programs, which end or fail as a test wants.
+"""`entrepot serve` with stand-ins for its programs, which run or fail as the test requires.
 
 The stand-ins are packages with the names of the real ones, and come first on the import path of the
 started programs.

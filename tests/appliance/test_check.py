@@ -100,7 +100,7 @@ def test_the_command_prints_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_a_key_that_is_set_is_shown_with_its_remedy(config_folder: ConfigFolder) -> None:
-    """The row of a key without effect in `check` names its place, and what to do instead."""
+    """For a key without effect `check` shows the file and line that set it, and a remedy."""
     config_folder.write("proxy: {cachewritetimeout: 1m}")
     lines = report(config_folder.examine()).splitlines()
     (line,) = [each for each in lines if " proxy.cachewritetimeout " in each]

@@ -81,7 +81,7 @@ def test_quiet_prints_nothing(
 def test_content_without_a_recorded_use_counts_as_old(
     tmp_path: Path, untagged: Digest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """`gc -m` removes content that the index has just found, because it counts as old."""
+    """`gc -m` removes content without a recorded use, because such content counts as old."""
     assert main(["gc", "-m", f"--storage.filesystem.rootdirectory={tmp_path}"]) == 0
 
     assert str(untagged) in capfd.readouterr().out
@@ -120,7 +120,7 @@ def test_clean_evicts_while_no_appliance_runs_after_reading_the_access_log(
 
 @pytest.fixture
 def running(tmp_path: Path, pulled: tuple[Digest, Digest]) -> Iterator[Path]:
-    """Put the run directory of a running appliance beside the data, with a TTL of 20,000 days."""
+    """Create the run directory of an appliance with a TTL of 20,000 days, as if it were running."""
     assert pulled
     words = [f"--storage.filesystem.rootdirectory={tmp_path}", "--cleaner.ttl=20000d"]
     settings = config.load(words, {}).settings
@@ -155,7 +155,7 @@ def test_a_flag_without_effect_on_a_running_appliance_is_refused(
 ) -> None:
     """`entrepot clean` refuses a flag that has no effect on the running appliance.
 
-    A flag that does not apply to the command used to be ignored silently.
+    Otherwise the operator would not notice that the flag is ignored.
     """
     root = f"--storage.filesystem.rootdirectory={tmp_path}"
     assert main(["clean", "--dry-run", root, "--http.workers=3"]) == 2

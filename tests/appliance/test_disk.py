@@ -1,4 +1,4 @@
-"""Whether the disk can be written to, as it is examined at the start."""
+"""Tests how a start examines whether the disk can be written to."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_disk_with_space_and_inodes_can_be_written_to(tmp_path: Path) -> None:
 def test_a_disk_with_few_free_inodes_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
-    """A disk with one or two free inodes counts as full.
+    """A disk with at most 16 free inodes counts as full.
 
     The start creates several files, and would fail at a later one.
     """

@@ -38,7 +38,7 @@ def test_the_connection_of_a_request_with_a_body_is_closed(haproxy: Haproxy, met
     """After a request with a body HAProxy closes its connection to the worker.
 
     A worker that refuses a request early leaves bytes of the body unread. On a connection that
-    stayed open, the worker once took the next client's request for the rest of that body, and hung.
+    stayed open, the worker would read the next client's request as the rest of that body, and hang.
     """
     assert _connection(haproxy.request("/echo", "Content-Length: 0", method=method)) == ["close"]
 
@@ -47,7 +47,7 @@ def test_the_connection_of_a_request_with_a_body_is_closed(haproxy: Haproxy, met
 def test_the_connection_of_a_get_with_a_body_is_closed_too(
     haproxy: Haproxy, announced: str
 ) -> None:
-    """HAProxy closes the worker's connection after a GET with a body too, which is allowed."""
+    """HTTP allows a GET with a body; after it HAProxy closes the worker's connection too."""
     body = "ab" if announced.startswith("C") else "2\r\nab\r\n0\r\n\r\n"
     head = f"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{announced}\r\n\r\n"
 

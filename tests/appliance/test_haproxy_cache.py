@@ -64,7 +64,8 @@ def test_a_cacheable_response_is_fetched_once(
 ) -> None:
     """HAProxy fetches a cacheable response once.
 
-    The second response, from the cache, has the same headers and body, and another Cache-Status.
+    The second response, from the cache, has the same headers and body, and a different
+    Cache-Status.
     """
     first, second = haproxy.request(path), haproxy.request(path)
 
@@ -167,7 +168,7 @@ def test_a_response_without_permission_is_not_cached(
 def test_a_response_without_a_cache_epoch_is_not_cached(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """A response that names no cache epoch is not cached, as it may be older than a change."""
+    """A response that names no cache epoch is not cached: it may be older than a change."""
     del worker.headers["X-Entrepot-Generation"]
     haproxy.request(path)
 
@@ -442,7 +443,10 @@ def test_haproxy_starts_with_the_current_cache_epoch() -> None:
 
 
 def test_without_the_content_cache_a_worker_answers_every_request() -> None:
-    """Without the content cache HAProxy still remembers the credentials that workers verified."""
+    """Without the content cache workers serve every request.
+
+    HAProxy still remembers credentials.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
         stub_worker(Path(folder), 1) as worker,

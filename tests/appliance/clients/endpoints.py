@@ -1,4 +1,4 @@
-"""Appliances as clients reach them, for the tests of generated client configurations."""
+"""Example appliances, as clients reach them, for tests of generated client configurations."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_without_a_client_option_all_clients_are_printed(
 def test_missing_parts_of_the_host_come_from_the_settings(
     capsys: pytest.CaptureFixture[str], host: str, url: str
 ) -> None:
-    """The host option may lack scheme and port, which then come from the appliance's settings."""
+    """`--host` can lack scheme and port, which then come from the appliance's settings."""
     own = "--http.addr=:5123"
 
     text = output_of(capsys, "--host", host, "--client", "containerd", QUAY, own)
@@ -90,7 +90,7 @@ def test_a_private_ca_is_read_from_the_appliances_certificate(
 def test_a_login_is_read_from_the_file_of_podman_login(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A password in the file of `podman login` need not be on a command line.
+    """`--authfile` reads the password from the file of `podman login`, not from the command line.
 
     The output files of `entrepot clients` that contain the password are private.
     """
@@ -110,7 +110,7 @@ def test_a_login_is_read_from_the_file_of_podman_login(
 def test_written_files_have_the_layout_of_the_clients_file_system(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`--out` writes one folder for each client, with paths as on its root.
+    """`--out` writes one folder for each client; below it are the paths of the client's root.
 
     A second run changes nothing.
     """

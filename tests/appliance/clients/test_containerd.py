@@ -60,7 +60,7 @@ def test_images_under_the_appliances_name_can_be_pulled_and_pushed() -> None:
 
 
 def test_the_ca_is_at_the_path_that_each_file_names() -> None:
-    """The CA's path in hosts.toml is relative to that file, wherever the folder is copied to."""
+    """In hosts.toml the CA's path is relative to the file, so the folder can be copied anywhere."""
     assert read(TLS, "reg.test:8443")["host"]["https://cache.test:8443"]["ca"]
     assert texts(containerd.configure(TLS))[f"{ROOT}/entrepot-ca.crt"] == CA
 

@@ -20,9 +20,9 @@ def registries(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
-    """The name of a mirror of podman has the upstream's host as its first component.
+    """For podman a mirror's name has the upstream's host as its first component.
 
-    Podman sends the upstream's host to a mirror in no other way.
+    Podman does not send the upstream's host to a mirror in any other way.
     """
     assert registries(TLS) == {
         "docker.io": {
@@ -39,8 +39,7 @@ def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
 def test_plain_http_is_allowed_for_the_mirror_and_for_the_appliances_name() -> None:
     """A drop-in allows plain HTTP for the mirror and for the appliance's own name.
 
-    Plain HTTP is allowed for the appliance's name too, so `podman pull cache.test:5000/quay.io/...`
-    needs no flag.
+    Therefore `podman pull cache.test:5000/quay.io/...` needs no flag.
     """
     read = registries(PLAIN)
 

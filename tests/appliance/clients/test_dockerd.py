@@ -41,7 +41,7 @@ def test_otherwise_no_mirror_is_written_and_the_remedy_is_in_the_steps() -> None
 
 
 def test_plain_http_is_an_insecure_registry() -> None:
-    """For an appliance without TLS, daemon.json has an insecure registry: else dockerd uses TLS."""
+    """For an appliance without TLS, daemon.json lists an insecure registry; dockerd uses HTTP."""
     assert daemon(PLAIN) == {"insecure-registries": ["cache.test:5000"]}
 
 

@@ -25,7 +25,7 @@ from tests.appliance.clients.endpoints import PLAIN, TLS
 def test_only_the_port_of_https_is_omitted(endpoint: Endpoint, url: str) -> None:
     """The address of the appliance in an image reference leaves out port 443 only.
 
-    Clients try TLS first for a reference without a port, so port 80 must be in it.
+    Clients try TLS first for a reference without a port, so port 80 must be written.
     """
     assert url == endpoint.url
 
@@ -39,7 +39,7 @@ def test_the_port_of_an_upstream_is_written_with_an_underscore() -> None:
 
 
 def test_upstreams_on_loopback_are_not_in_a_clusters_mirrors() -> None:
-    """Upstreams on loopback are not in a cluster's mirrors: 127.0.0.1 is another machine there."""
+    """A cluster's mirrors omit upstreams on loopback, where 127.0.0.1 means the cluster's node."""
     endpoint = replace(PLAIN, upstreams=("quay.io", "localhost:5001", "127.0.0.1:5002"))
 
     assert endpoint.elsewhere == ("quay.io",)

@@ -11,7 +11,7 @@ from tests.appliance.clients.endpoints import CA, LOGIN, PLAIN, TLS, secrets, te
 
 
 def test_every_registry_is_mirrored() -> None:
-    """registries.yaml mirrors each registry, by name or by "*"; k3s adds the registry last."""
+    """registries.yaml mirrors each registry, by name or "*"; k3s tries the registry itself last."""
     text = texts(k3s.configure_k3s(PLAIN))["/etc/rancher/k3s/registries.yaml"]
 
     endpoint = {"endpoint": ["http://cache.test:5000"]}
@@ -22,7 +22,7 @@ def test_every_registry_is_mirrored() -> None:
 
 
 def test_rke2_has_its_own_folder() -> None:
-    """RKE2 has its configuration and the CA in another folder than k3s."""
+    """RKE2's configuration and CA are in a different folder from those of k3s."""
     client = k3s.configure_rke2(TLS)
     document = yaml.safe_load(texts(client)["/etc/rancher/rke2/registries.yaml"])
 

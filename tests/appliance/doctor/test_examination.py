@@ -90,7 +90,7 @@ def test_a_socket_needs_the_address_of_the_proxy_in_front(tmp_path: Path) -> Non
 
 
 def test_a_refused_connection_ends_the_checks() -> None:
-    """The finding of `doctor` about a refused connection has the system's error message."""
+    """If its connection is refused, `doctor` stops and reports the system's error message."""
     report = examine(UNREACHABLE, time.time())
 
     assert last(report)[:2] == ("registry", Health.FAILS)
@@ -114,7 +114,7 @@ def test_a_missing_image_is_reported(registry: FakeUpstream) -> None:
 
 
 def test_a_missing_password_ends_the_checks(registry: FakeUpstream) -> None:
-    """If a password is missing, `doctor` pulls no image: each pull would fail for that reason."""
+    """If a password is missing, `doctor` pulls no image, because each pull would fail."""
     registry.misbehave("/v2/$", status=401, headers=HEADERS)
 
     report = examine(at(registry.host), time.time())
@@ -212,7 +212,7 @@ def test_plain_http_instead_of_tls_is_reported(registry: FakeUpstream) -> None:
 
 
 def test_only_a_certificate_near_its_end_has_a_remedy() -> None:
-    """`doctor` suggests a remedy for a certificate from two weeks before its end."""
+    """`doctor` suggests a remedy for a certificate that expires within two weeks."""
     now = dt.datetime(2030, 1, 1, tzinfo=dt.UTC)
 
     assert trust.expiry({"notAfter": "Jan 30 00:00:00 2030 GMT"}, "a", now).remedy == ""
@@ -222,7 +222,7 @@ def test_only_a_certificate_near_its_end_has_a_remedy() -> None:
 def test_a_failed_pull_names_the_cause_of_the_breaker(
     registry: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A finding about a failed pull names the cause in the target's breaker state."""
+    """The finding about a failed pull has the cause that the upstream's circuit breaker has."""
     registry.misbehave("/manifests/", status=502)
     failure = UpstreamFailure("timeout", at_once=True, detail="timeout: no connection within 2 s")
     Breaker("one.test", tmp_path).failed(failure, Pass())

@@ -61,7 +61,7 @@ def test_without_stored_images_a_well_known_one_is_chosen() -> None:
 
 
 def test_the_smallest_complete_image_is_chosen(tmp_path: Path) -> None:
-    """`doctor` chooses the smallest complete image, which costs little and tests the appliance."""
+    """`doctor` chooses the smallest complete image, because its pull costs the least."""
     keep(tmp_path, "quay.io/large", image([b"x" * 1000]))
     keep(tmp_path, "reg.test_5000/small", image([b"x" * 10]))
     torn = image([b"y"])
@@ -87,7 +87,7 @@ def test_an_index_with_one_complete_child_is_enough(tmp_path: Path) -> None:
 
 
 def test_pushed_images_are_not_chosen(tmp_path: Path) -> None:
-    """`doctor` chooses no pushed image, which has only one route, and no upstream."""
+    """`doctor` chooses no pushed image, because such an image has one route and no upstream."""
     keep(tmp_path, "own/app", image([b"x"]), origin=None)
 
     assert images.smallest(disk_storage(tmp_path)) is None

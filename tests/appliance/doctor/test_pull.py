@@ -1,4 +1,4 @@
-"""`entrepot doctor` reports that a pull through an appliance fails or falls back."""
+"""Tests how `entrepot doctor` pulls an image, and reports failures and fallbacks."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUps
 def test_a_failure_of_the_upstream_names_the_cause_of_its_breaker(
     registry: FakeUpstream, tmp_path: Path, status: int, *, is_open: bool
 ) -> None:
-    """The remedy has the cause of the open circuit breaker, cut and without control codes.
+    """The remedy has the cause of the open circuit breaker, shortened and without control codes.
 
     `doctor` reads the cause from a file of the workers, into which a compromised worker could write
     any text.
@@ -199,7 +199,7 @@ def test_a_failure_of_the_upstream_names_the_cause_of_its_breaker(
 def test_other_failures_do_not_name_the_breaker(
     registry: FakeUpstream, tmp_path: Path, status: int, host: str
 ) -> None:
-    """`doctor` ignores the breaker of another upstream, or one irrelevant for the status."""
+    """A failed pull's remedy names no circuit breaker of another upstream, and none for a 404."""
     registry.misbehave("/manifests/", status=status)
     Breaker(host, tmp_path).failed(UpstreamFailure("refused", at_once=True), Pass())
 

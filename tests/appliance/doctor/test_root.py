@@ -47,7 +47,7 @@ def _look(run: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    """Create a run directory that any user may enter; folders of pytest are closed."""
+    """Create a run directory that any user may enter, because pytest's folders are closed."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -80,7 +80,7 @@ def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> N
 
 @as_root
 def test_files_named_on_the_command_line_are_read_as_root(run: Path, secret: Path) -> None:
-    """`doctor` as root reads files of its command line before it changes its user."""
+    """`doctor` as root reads the files that its command line names before it changes its user."""
     config.dump(Settings(), run / run_names.SETTINGS)
     (run / run_names.SETTINGS).chmod(0o644)
 

@@ -117,7 +117,7 @@ def test_a_login_that_the_realm_refuses_ends_the_checks(registry: FakeUpstream) 
 
 
 def test_a_realm_that_does_not_answer_ends_the_checks() -> None:
-    """`doctor` finds a token server that is down before a pull would fail for that reason."""
+    """If the token server is down, `doctor` reports this before it tries a pull."""
     with TokenServer("robot:sesame") as server, challenging(server) as registry:
         response = first(registry)
 
@@ -146,7 +146,7 @@ def test_a_token_of_the_realm_is_verified_as_the_appliance_does(
 def test_a_token_that_the_appliance_would_refuse_is_a_failure(
     issuing: TokenServer, tmp_path: Path, changed: dict[str, Any], reason: str, remedy: str
 ) -> None:
-    """The failure of a token has the appliance's reason to refuse it, and names the setting."""
+    """For a token that the appliance would refuse, `doctor` reports the reason and the setting."""
     with pytest.raises(CannotContinue, match=reason) as caught:
         checked(issuing, settings(tmp_path, issuing, **changed))
 

@@ -1,4 +1,4 @@
-"""When a health check counts as failing, by its threshold and its last results."""
+"""Tests when a health check counts as failing: by its threshold and its latest results."""
 
 from __future__ import annotations
 

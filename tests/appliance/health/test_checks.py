@@ -1,4 +1,4 @@
-"""Each kind of health check has its own test: of a file, a URI, an address, or the storage."""
+"""Tests each kind of health check: of a file, a URI, an address, or the storage."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_an_answer_of_the_cache_is_503_too(run: Path, haproxy: Haproxy) -> None:
 
 
 def test_probes_of_the_programs_and_metrics_stay_available(run: Path, haproxy: Haproxy) -> None:
-    """The programs' probes and /metrics respond while a failing check makes other responses 503.
+    """While a check fails, the programs' probes and /metrics still respond with 200.
 
     A restart of the programs would not repair what the check examines. The metrics show which check
     fails.
@@ -99,7 +99,7 @@ def test_probes_of_the_programs_and_metrics_stay_available(run: Path, haproxy: H
 
 
 def test_a_haproxy_that_starts_while_a_check_fails_is_closed(run: Path) -> None:
-    """HAProxy reads the failing checks from a file at its start, and gets changes while it runs."""
+    """A HAProxy that starts while a check fails responds 503 until the check passes."""
     here = Gate(run)
     assert not here.publish({"a": "down"})
 

@@ -58,7 +58,7 @@ def test_a_failure_and_its_end_are_published() -> None:
 
 
 def test_a_publication_that_failed_is_repeated() -> None:
-    """If HAProxy could not be informed of the failing checks, the next attempt comes by itself."""
+    """If HAProxy could not be informed of the failing checks, the thread tries again."""
     published = _Published(rejected=2)
     with _watching(published, Check("a", _Result("down"), 0.01, 0, 0)):
         assert [published.next() for _ in range(3)] == [{"a": "down"}] * 3

@@ -64,7 +64,7 @@ class Run:
 
 
 class _Watched(Progress):
-    """Interrupts the migration when the test wants it."""
+    """Interrupts the migration when the test requests it."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(io.StringIO())

@@ -1,4 +1,4 @@
-"""Tests of what the migration does when source or target fail for a while."""
+"""Tests how a migration behaves when its source or target fails for a while."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from tests.images import filler
 
 
 class _Impatient(threading.Event):
-    """A stand-in for the event of a stop: its wait takes no time; `waits` has the lengths (s)."""
+    """A stand-in for the event that ends a migration.
+
+    It never waits, and `waits` has the times (s).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,7 +95,7 @@ def test_a_target_that_fails_for_a_while_is_asked_again(tmp_path: Path) -> None:
 
 
 def test_a_target_that_keeps_failing_ends_the_migration(tmp_path: Path) -> None:
-    """If writes to the target go on failing, the migration ends; a next run can continue it."""
+    """If writes to the target go on failing, the migration ends; another run can continue it."""
     source, content = MemoryStorage(), filler(100)
     source.write(layout.blob(Digest.of(content)), content)
 
@@ -101,7 +104,7 @@ def test_a_target_that_keeps_failing_ends_the_migration(tmp_path: Path) -> None:
 
 
 def test_a_temporary_file_that_cannot_be_written_ends_the_migration(tmp_path: Path) -> None:
-    """The message names the disk that is full, which is not that of the target's content."""
+    """If the temporary file cannot be written, the message names the target's state directory."""
     source, content = MemoryStorage(), filler(2 * SMALL)
     source.write(layout.blob(Digest.of(content)), content)
 
@@ -112,8 +115,8 @@ def test_a_temporary_file_that_cannot_be_written_ends_the_migration(tmp_path: Pa
 def test_one_unreadable_blob_is_a_result_and_many_end_the_migration(tmp_path: Path) -> None:
     """One unreadable blob is reported; many in a row end the migration.
 
-    The migration tries each unreadable blob for a minute. If the source does not respond at all,
-    these minutes would add up to years.
+    The migration tries each unreadable blob for a minute. Without the limit these minutes could add
+    up to years while the source does not respond.
     """
     source, stop = _Failing(1_000), _Impatient()
     copier = Copier(source, MemoryStorage(), tmp_path, stop, lambda _: None)

@@ -79,7 +79,7 @@ def _made(folder: Path) -> Path:
 def test_variables_do_not_apply_to_either_side(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No environment variable is read, because it would apply to the source and to the target."""
+    """`entrepot migrate` reads no environment variable, which would apply to both sides."""
     monkeypatch.setenv("REGISTRYDIR", str(tmp_path / "other"))
     monkeypatch.setenv("ENTREPOT_STATEDIR", str(tmp_path / "state"))
 

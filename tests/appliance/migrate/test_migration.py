@@ -1,4 +1,4 @@
-"""Tests of a migration between a disk and a storage without files and times."""
+"""Tests of a migration between a disk and a storage in memory, which has no file times."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def source(made: Path, tmp_path: Path) -> DataDirectory:
 
 @pytest.fixture(params=["disk", "memory"])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> DataDirectory:
-    """Return an empty target, on a disk or without times."""
+    """Return an empty target, on a disk or in memory without file times."""
     return on_disk(tmp_path / "target") if request.param == "disk" else in_memory()
 
 
@@ -178,7 +178,7 @@ def test_a_damaged_blob_is_reported_with_its_repository_and_skipped(
 def test_an_interrupted_migration_continues(
     source: DataDirectory, target: DataDirectory, tmp_path: Path, after: int
 ) -> None:
-    """After an interruption the target has no link without content, and the next run goes on."""
+    """After an interruption the target has no link without content; the next run continues."""
     moved: list[int] = []
 
     def is_enough(count: int) -> bool:
@@ -257,7 +257,7 @@ class _FullAfter(MemoryStorage):
 def test_a_full_target_ends_the_migration_with_a_remedy(
     source: DataDirectory, run: Run, writes: int
 ) -> None:
-    """If the target is full, the migration ends with a remedy, after a blob as after a link."""
+    """If the target is full, the migration ends with a remedy, at a blob or at a link."""
     report = run(source, in_memory(), _FullAfter(writes))
 
     assert not report.is_complete

@@ -70,7 +70,11 @@ def test_an_owner_that_ends_meanwhile_is_accepted() -> None:
 def test_a_source_that_an_appliance_began_to_use_may_have_changed(
     *, is_served: bool, expected: bool
 ) -> None:
-    """The source was used if its owner changed or was renewed during the migration."""
+    """The source counts as used if its owner's claim changed during the migration.
+
+    A source that a read-only appliance serves does not count, because that appliance renews its
+    claim.
+    """
     storage = MemoryStorage()
     source = OpenedSource(Side("s3://images", storage, None), None, is_served)
     assert source.was_used() is False

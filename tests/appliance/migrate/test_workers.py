@@ -29,7 +29,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 def test_only_a_few_items_are_read_ahead() -> None:
-    """Only a few items are taken before a thread is free, so memory does not grow with them."""
+    """Only a few items are read ahead of the threads, so memory does not grow with their number."""
     read: list[int] = []
 
     def items() -> Iterator[int]:
@@ -45,7 +45,7 @@ def test_only_a_few_items_are_read_ahead() -> None:
 
 
 def test_a_failure_aborts_the_running_calls() -> None:
-    """If one call fails, the other threads' calls are asked to end, and the failure is raised."""
+    """If one call fails, the calls of the other threads are aborted, and the failure is raised."""
     aborted = threading.Event()
 
     def act(item: int) -> None:

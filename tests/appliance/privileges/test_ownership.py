@@ -22,7 +22,7 @@ BLOB = "docker/registry/v2/blobs/sha256/aa/aabb/data"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Create a data directory as registry:2 leaves it, with a state directory of ours."""
+    """Create a data directory as registry:2 leaves it, with a state directory of the appliance."""
     folder = tmp_path / "data"
     for name in (BLOB, "docker/registry/v2/repositories/a/_layers/sha256/aabb/link"):
         _write(folder / name)
@@ -91,7 +91,7 @@ def test_later_starts_check_only_entries_near_the_top(data: Path) -> None:
     ["", "entrepot/log/access.log", "docker/registry/v2/blobs/sha256/aa", "entrepot", "new"],
 )
 def test_an_entry_of_root_near_the_top_starts_a_full_walk(data: Path, name: str) -> None:
-    """If root owns an index, a log or a folder near the top, all files change their owner."""
+    """If root owns an index, a log or a folder near the top, all files get the service user."""
     take_over(data, USER)
     _write(data / "new")
     os.chown(data / "new", 12345, 0)

@@ -1,4 +1,4 @@
-"""Copies of files of root for the service user, which follow each kind of change."""
+"""Tests the copies of root's files for the service user, which follow each kind of change."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_failed_copy_is_retried(
 def test_copies_are_removed_at_the_end_and_those_of_a_killed_process_at_the_start(
     secret: Path, temporary: Path
 ) -> None:
-    """Copies of secrets are removed at the end.
+    """Copies of secrets are removed when the appliance stops.
 
     Copies of a killed process are removed at the next start.
     """
@@ -195,7 +195,8 @@ def test_a_copy_is_never_readable_by_other_users(
 ) -> None:
     """A secret's copy is never readable by other users, even while it is written.
 
-    A user who opened the copy's folder before gets no access to the secret either.
+    A user who had opened the folder before the copy was written gets no access to the secret
+    either.
     """
     modes: list[int] = []
     fchmod = os.fchmod
@@ -213,7 +214,7 @@ def test_a_copy_is_never_readable_by_other_users(
 
 
 def test_an_unreadable_original_is_an_error(tmp_path: Path, temporary: Path) -> None:
-    """A secret that cannot be read after it was checked is a ConfigError."""
+    """A secret that can no longer be read after its check raises ConfigError."""
     with (
         pytest.raises(ConfigError, match="gone: no such file"),
         secret_copies.create([tmp_path / "gone"], USER),

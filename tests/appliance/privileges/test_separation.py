@@ -1,4 +1,4 @@
-"""Root's process and the service user's process share signals, exit codes, and their ends."""
+"""Tests the processes of root and of the service user: signals, exit codes, and how both end."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_the_serving_process_has_the_users_id_and_its_own_session() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_stop_is_forwarded(number: signal.Signals) -> None:
-    """Root's process forwards a signal, and ends after the child with the child's exit code."""
+    """Root's process forwards a signal, and exits after the child with the child's exit code."""
     with running(PROGRAM, "waits") as process:
         _next_line(process, "serves")
         process.send_signal(number)
@@ -132,7 +132,7 @@ def test_files_are_checked_while_the_child_serves() -> None:
     ],
 )
 def test_root_exits_with_the_childs_exit_code(what: str, code: int, line: str) -> None:
-    """Root's process exits with the child's exit code; bad input is one line."""
+    """Root's process exits with the child's exit code; for bad input it prints one line."""
     with running(PROGRAM, what) as process:
         output, _ = process.communicate(timeout=10)
 
@@ -142,7 +142,7 @@ def test_root_exits_with_the_childs_exit_code(what: str, code: int, line: str) -
 
 
 def test_the_child_ends_when_root_is_killed() -> None:
-    """The serving process ends when root's process is killed: no other process could stop it."""
+    """The serving process exits when root's process is killed: no other process could stop it."""
     with running(PROGRAM, "waits") as process:
         child = Path("/proc") / _next_line(process, "serves").split()[1]
         assert child.exists()

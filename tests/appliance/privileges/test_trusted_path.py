@@ -1,4 +1,4 @@
-"""A compromised service user may plant links where root works, and root follows none of them."""
+"""A compromised service user can plant links where root works; root follows none of them."""
 
 from __future__ import annotations
 
@@ -273,7 +273,7 @@ def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
         pass
 
 
-# each is a folder to which a command of root writes
+# Each entry makes a different folder to which a command of root would write.
 
 
 OUTPUTS: dict[str, Plant] = {

@@ -56,7 +56,7 @@ def test_without_the_service_user_root_serves(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_without_the_needed_capabilities_root_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `--cap-drop=ALL` and no `--user`, the appliance serves as root without rights."""
+    """With `--cap-drop=ALL` and no `--user`, the appliance serves as root without capabilities."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(users, "missing", lambda _: ("CAP_SETUID",))
     monkeypatch.setattr(users, "NAME", "root")

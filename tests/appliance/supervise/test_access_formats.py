@@ -51,7 +51,7 @@ def test_a_line_has_the_combined_log_format() -> None:
 
 
 def test_each_line_has_its_own_time() -> None:
-    """An access line that differs from the last one in its time only is not rendered again."""
+    """Two access lines that differ only in their time are printed with their own times."""
     later = _line().replace(b"1790000000123", b"1790000001123")
 
     first, second = combined_lines(_line() + later).splitlines()
@@ -86,7 +86,7 @@ def test_a_user_is_one_word() -> None:
 
 
 def test_data_that_is_not_http_has_a_line_without_a_request() -> None:
-    """HAProxy logs data that is not HTTP without a tail."""
+    """For data that is not HTTP, HAProxy logs no protocol and no headers; "-" is printed."""
     line = (_FILE % (_USUAL | {"method": "", "uri": ""}) + "\n").encode()
 
     assert b'] "-" 200 1234 "" ""\n' in combined_lines(line)
@@ -125,7 +125,7 @@ def test_a_json_line_has_all_fields_and_those_of_the_operator() -> None:
 
 
 def test_the_file_has_lines_without_tails() -> None:
-    """The lines of the log file do not depend on `log.accesslog`, which formats stdout."""
+    """The log file has each line without the tail (protocol, referer, agent) for stdout."""
     plain = (_FILE % _USUAL + "\n").encode()
 
     assert without_tails(_line() + plain + _line(agent=r"},\"protocol\":")) == plain * 3

@@ -124,7 +124,7 @@ def test_a_malformed_line_does_not_end_the_printing(tmp_path: Path) -> None:
 
 
 def test_a_stdout_that_accepts_nothing_ends_nothing() -> None:
-    """The appliance also serves when its output cannot be written."""
+    """If stdout cannot be written, the access printer counts the lines and goes on."""
     counts = list[int]()
     read_only = os.open(os.devnull, os.O_RDONLY)
     printer = AccessPrinter(read_only, _unchanged, counts.append)

@@ -122,7 +122,7 @@ def test_the_renewal_is_retried_while_haproxy_does_not_listen(
 def test_a_certificate_that_haproxy_rejects_is_logged_once(
     run: Path, settings: Settings, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """HAProxy presents the old certificate after it rejects a new one, until the next start."""
+    """If HAProxy rejects a new certificate, it keeps the old one, and the log states this once."""
     asked: list[str] = []
 
     def refuse(line: str) -> str:

@@ -70,7 +70,7 @@ def site(made: _Site) -> _Site:
 def _wait_for(message: str, watch: ClientAuthorities, caplog: pytest.LogCaptureFixture) -> None:
     """Look for a change of the CA file until *message* is logged.
 
-    `look` reads the file only now and then.
+    `look` does not read the file at every call.
     """
 
     def is_logged() -> bool:

@@ -46,7 +46,7 @@ def _signed(
 ) -> _Holder:
     """Return a holder whose certificate *issuer* has signed, or the holder itself.
 
-    The certificate is valid from *begin* days on.
+    The certificate is valid from *begin* days from now on.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     start = dt.datetime.now(dt.UTC) + begin * _DAY

@@ -53,7 +53,7 @@ def test_every_variable_in_the_files_has_a_value(name: str) -> None:
 def test_no_variable_is_empty() -> None:
     """No variable of haproxy.cfg is empty.
 
-    HAProxy 3.2 warns of an empty argument, and 3.3.0 ends, even if the argument is optional.
+    HAProxy 3.2 warns of an empty argument, and 3.3.0 exits, even if the argument is optional.
     """
     assert all(variables(Settings(), START).values())
 
@@ -86,7 +86,7 @@ def test_haproxy_has_a_frontend_for_each_thread() -> None:
 def test_haproxy_has_the_configured_grace_and_supervisord_waits_longer(
     span: float, milliseconds: str, seconds: str
 ) -> None:
-    """HAProxy has the configured grace, and supervisord waits longer."""
+    """HAProxy drains connections for `http.draintimeout`, and supervisord waits longer."""
     environment = variables(Settings(http=HttpSettings(draintimeout=span)), START)
 
     assert environment["ENTREPOT_DRAIN_MS"] == milliseconds

@@ -20,7 +20,7 @@ _TAKES_FILES = (3, 3)
 
 @pytest.fixture(scope="module")
 def haproxy() -> Iterator[Haproxy]:
-    """Run HAProxy without a request that reaches a worker."""
+    """Run HAProxy; no request of these tests reaches a worker."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, Haproxy(Path(folder), 1) as running:
         yield running
 
@@ -33,7 +33,7 @@ def _version() -> tuple[int, int]:
 
 
 def test_the_responses_of_the_parser_have_the_headers_of_every_response(tmp_path: Path) -> None:
-    """The responses of HAProxy's parser have the headers of every response."""
+    """The responses of HAProxy's parser have the headers that are configured for all responses."""
     write_error_files(tmp_path, {"X-Own": ["a", "b"], "cache-control": ["max-age=9"]})
     response = Response.parse((tmp_path / "400.http").read_bytes())
 

@@ -33,7 +33,7 @@ def state(number: int, *, started: float = 1.0) -> SimpleNamespace:
 
 
 def test_a_signal_ends_a_wait() -> None:
-    """Supervisord handles an ended program at once, although Python continues a poll."""
+    """A signal ends supervisord's wait at once, although Python resumes an interrupted poll."""
     assert run(SIGNALLED).split("\n")[:2] == ["handled", "([], [])"]
 
 
@@ -63,7 +63,7 @@ def test_the_next_signal_is_handled_without_a_wait() -> None:
     ],
 )
 def test_a_program_that_starts_or_stops_needs_time_outs(number: int, *, is_quiet: bool) -> None:
-    """Supervisord waits with a time-out while a program starts or stops, as no event follows."""
+    """Supervisord waits with a time-out while a program starts or stops: no event follows then."""
     assert is_settled(state(number)) is is_quiet
 
 

@@ -1,4 +1,4 @@
-"""A forked program begins like an executed one."""
+"""Tests that a forked program begins and exits like an executed one."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def run(main: str, before: str = "pass") -> subprocess.CompletedProcess[str]:
 
 
 def test_a_forked_program_has_nothing_of_its_parent() -> None:
-    """A forked program has nothing of its parent.
+    """A forked program inherits nothing from its parent.
 
     Signals, environment, arguments and command line are those of an executed program.
     """
@@ -131,7 +131,7 @@ def test_a_signal_between_fork_and_program_is_not_lost() -> None:
 
 
 def test_a_parent_keeps_its_signals_after_a_fork() -> None:
-    """After a fork only the child's signals stay blocked, and the parent keeps its own."""
+    """After a fork the parent has the same blocked signals as before."""
     source = """
 import signal
 from entrepot.appliance.supervise import forked_program

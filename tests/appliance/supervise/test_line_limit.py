@@ -38,7 +38,7 @@ def limit(by_address: int = 10, in_all: int = MUCH) -> tuple[LineLimit, list[int
 
 
 def marked(line: AccessLine) -> bytes:
-    """Return *line* with the mark with which HAProxy shows that it may be no use of content."""
+    """Return *line* with the mark that HAProxy adds to lines that may show no use of content."""
     return written(line).replace(b'"digest"', b'\t"digest"', 1) + b"\n"
 
 
@@ -111,7 +111,7 @@ def test_each_address_has_its_own_limit() -> None:
 
 
 def test_the_bytes_of_all_addresses_together_are_limited() -> None:
-    """The log lines of all addresses together are limited: an attacker may have many."""
+    """The log lines of all addresses together are limited, because an attacker can have many."""
     bound, _, _ = limit(in_all=10_000)
     flood = [answer(status=404, digest="", source=f"2001:db8::{number}") for number in range(500)]
 

@@ -16,7 +16,7 @@ from tests.ports import free_port
 
 
 def test_a_host_name_is_resolved_to_an_ip_address() -> None:
-    """HAProxy gets the IP address that was checked, because it might resolve the name otherwise."""
+    """HAProxy gets the checked IP address, because it could resolve the name differently."""
     port = free_port()
 
     assert bindable(Address("localhost", port)) == f"127.0.0.1:{port}"

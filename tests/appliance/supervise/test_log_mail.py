@@ -89,7 +89,10 @@ def test_only_lines_of_the_levels_of_a_hook_are_mailed(server: SmtpServer) -> No
 
 
 def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
-    """Line breaks of a logged message or value become spaces in a mail, and long ones are cut."""
+    """Line breaks of a logged message or value become spaces in a mail.
+
+    Long values are truncated.
+    """
     mail = LogMail([_hook(server)])
     entry = replace(
         _entry("bad\r\nBcc: all@example.com " + "é" * 500),
@@ -106,9 +109,9 @@ def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
 
 
 def test_the_number_of_mails_in_a_minute_is_limited(server: SmtpServer) -> None:
-    """At most `MOST_MAILS` log lines are mailed in a minute, and the last one before the end.
+    """At most `MOST_MAILS` log lines are mailed in a minute, and also a line before the exit.
 
-    That last line, after which all programs end, also has the number of lines that were not mailed.
+    That line, after which all programs stop, also has the number of lines that were not mailed.
     """
     now = [0.0]
     mail = LogMail([_hook(server, "error")], clock=lambda: now[0])
@@ -157,7 +160,7 @@ def test_a_server_that_hangs_delays_nothing(
 def test_nonsense_of_a_server_does_not_end_the_thread(
     server: SmtpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a mail that failed for any reason, the next log line is mailed all the same."""
+    """After a mail that failed for any reason, the next log line is still mailed."""
     server.refusal = "nonsense"
     mail = LogMail([_hook(server)])
     mail.offer(_entry())
@@ -246,7 +249,7 @@ def test_no_password_is_sent_to_another_machine_without_tls(
 
 
 def test_records_of_serve_and_lines_of_programs_are_mailed(server: SmtpServer) -> None:
-    """Records of `serve` are mailed, and the lines of other programs in the configured format."""
+    """Log records of `serve` are mailed, and also the log lines that other programs print."""
     log = LogSettings.model_construct(hooks=(_hook(server, "error"),), formatter="text")
     with mailing(log) as read:
         assert read is not None

@@ -1,4 +1,4 @@
-"""The access log on its way from HAProxy's pipe into files: each line once and in order."""
+"""Tests that the log mover moves each line from HAProxy's pipe to the log once, and in order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from tests.appliance.haproxy import eventually
 
 LINE = b'{"start":%08d,"uri":"' + b"a" * 360 + b'"}\n'
 LARGE = 1024 * 1024 * 1024
-# an end of the pipe that does not block, like that of HAProxy: os.write raises if it is full
+# This program writes to the pipe without blocking, as HAProxy does: os.write raises if the pipe is
+# full.
 WRITER = """
 import os, sys
 from pathlib import Path
@@ -103,7 +104,7 @@ def test_a_line_is_moved_at_once(pipe: int, writer: int, disk: Disk, tmp_path: P
 def test_all_lines_are_in_the_log_after_close(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """After `close` all lines are in the log, more of them than the pipe holds."""
+    """After `close` all lines are in the log, even if they were more than the pipe can hold."""
     mover = LogMover([pipe], disk)
     expected = put(writer, range(10_000))
     mover.close()
@@ -114,9 +115,9 @@ def test_all_lines_are_in_the_log_after_close(
 def test_a_small_pipe_is_read_without_a_pause(
     pipe: int, writer: int, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe of 8 KiB, as a user with many pipes has, is read without a pause.
+    """A pipe of 8 KiB, which the kernel gives to a user with many pipes, is read without a pause.
 
-    Such a small pipe overflowed when the log mover paused between two reads.
+    Such a small pipe would overflow if the log mover paused between two reads.
     """
     fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 8192)
     monkeypatch.setattr(log_mover, "_PAUSE_MS", 60_000)
@@ -130,7 +131,7 @@ def test_a_small_pipe_is_read_without_a_pause(
 
 
 def test_a_file_ends_with_a_complete_line(pipe: int, writer: int, tmp_path: Path) -> None:
-    """A log file ends with a complete line, whatever the pieces are in which lines arrive."""
+    """A log file ends with a complete line, in whatever pieces the lines arrive."""
     log = RotatedLog(tmp_path / "access.log", file_bytes=50_000, backups=100)
     mover = LogMover([pipe], log)
     expected = put(writer, range(5_000))
@@ -210,9 +211,9 @@ def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_
 def test_a_disk_that_stays_full_does_not_delay_the_end(
     pipe: int, writer: int, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A disk that stays full does not delay the end: the mover's `close` retries for a moment.
+    """On a disk that stays full, `close` of the log mover retries only for a moment.
 
-    `close` of the log mover logs the number of lost bytes.
+    It logs the number of lost bytes.
     """
     disk.takes = 0
     mover = LogMover([pipe], disk)
@@ -253,7 +254,7 @@ def test_the_pipe_is_large(pipe: int) -> None:
 def test_lines_are_printed_and_the_file_has_them_without_tails(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """A line on its way through the pipe goes to the log file and to stdout."""
+    """A line from the pipe is printed whole, and written to the log file without its tail."""
     line = b'{"start":1790000000123,"duration":0,"method":"GET","status":200,"uri":"%d"}'
     lines = [line % number for number in range(2000)]
     with (tmp_path / "stdout").open("wb") as stdout:
@@ -270,7 +271,10 @@ def test_lines_are_printed_and_the_file_has_them_without_tails(
 
 
 def test_the_lines_of_all_pipes_are_in_one_log(tmp_path: Path, pipe: int, disk: Disk) -> None:
-    """Each thread of HAProxy has a pipe, and an incomplete line of one is not mixed with others."""
+    """Each thread of HAProxy has a pipe.
+
+    An incomplete line of one pipe is not mixed with others.
+    """
     second = log_pipe.create(tmp_path, thread=2)
     writers = [os.open(os.devnull, os.O_WRONLY) for _ in range(2)]
     for thread, writer in enumerate(writers, start=1):

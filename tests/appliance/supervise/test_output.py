@@ -1,4 +1,4 @@
-"""The output of the programs, copied to stdout."""
+"""Tests how the output of the programs is copied to stdout."""
 
 from __future__ import annotations
 

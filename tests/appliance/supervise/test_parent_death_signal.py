@@ -1,4 +1,4 @@
-"""A program ends when its parent ends."""
+"""Tests that the kernel terminates a program whose parent process has died."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ child.wait()
 
 
 def test_a_program_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """The kernel ends a program whose parent was killed: the parent cannot stop it any more."""
+    """The kernel terminates a program whose parent was killed, because no process could stop it."""
     note = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(note)], cwd=ROOT)
     eventually(lambda: note.exists() and note.read_text())

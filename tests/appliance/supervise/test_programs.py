@@ -1,4 +1,4 @@
-"""When a program counts as failed for good, and for which reason."""
+"""Tests when a program counts as failed for good, and which reason is reported."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_reason_of_an_end_is_read_from_supervisords_log(
 
 
 def test_without_supervisord_a_request_raises(tmp_path: Path) -> None:
-    """A request to supervisord raises if supervisord has not started yet, or has ended."""
+    """A request to supervisord raises if supervisord has not started yet, or has exited."""
     with pytest.raises(SupervisorUnreachable):
         read_all(tmp_path)
 
@@ -107,7 +107,7 @@ def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
 def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
     """Supervisord may be unreachable for 30 s, because it may be starting or busy.
 
-    Without supervisord no program would be restarted, so `serve` ends after that time.
+    Without supervisord no program would be restarted, so `serve` exits after that time.
     """
     watch = ProgramWatch(now=0.0)
     assert [watch.silence(now=float(now)) for now in range(3, 30, 3)] == [None] * 9
@@ -120,7 +120,7 @@ def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
 
 
 def test_one_failed_request_after_a_pause_is_no_failure() -> None:
-    """After a suspension of `serve`, one failed request to supervisord ends nothing.
+    """After a suspension of `serve`, one failed request to supervisord stops no program.
 
     The time of the suspension does not count: on a suspended machine, after SIGSTOP or in a frozen
     container `serve` could not send a request.

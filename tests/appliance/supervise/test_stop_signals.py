@@ -1,4 +1,4 @@
-"""Signals that stop the appliance, and signals that must not."""
+"""Tests which signals stop the appliance, and which must not stop it."""
 
 from __future__ import annotations
 

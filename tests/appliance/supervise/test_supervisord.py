@@ -61,5 +61,5 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS))
 def test_supervisord_conf_has_the_command_of_each_program(name: str) -> None:
-    """supervisord.conf has the known command of each program; an unknown one is not forked."""
+    """supervisord.conf has each program's command in the form that is recognised for a fork."""
     assert name in [program_of(each)[2] for each in commands()]

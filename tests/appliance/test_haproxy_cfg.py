@@ -137,7 +137,7 @@ def test_log_lines_of_equal_requests_differ_only_in_their_start(haproxy: Haproxy
     ids=["quotes", "encoded", "long and all escaped", "an escape of JSON"],
 )
 def test_a_hostile_uri_is_logged_unchanged(haproxy: Haproxy, target: str) -> None:
-    """A hostile URI is in its log line, which can be parsed, because client bytes are escaped."""
+    """HAProxy escapes a hostile URI in its log line, so the line can be parsed back to that URI."""
     assert haproxy.request(target).status == 200
 
     assert haproxy.line(target).uri == target
@@ -145,9 +145,9 @@ def test_a_hostile_uri_is_logged_unchanged(haproxy: Haproxy, target: str) -> Non
 
 @pytest.mark.parametrize(("path", "longest"), [("/echo?", 1024), ("/v2/%2f?", 256)])
 def test_a_long_uri_is_cut(haproxy: Haproxy, path: str, longest: int) -> None:
-    """A long URI is cut in the log, so that long URIs do not push other lines out.
+    """A long URI is truncated in the log, so that long URIs do not crowd out other lines.
 
-    The logger needs no URI of a request that used no content: HAProxy cuts such a URI to 256
+    The logger needs no URI of a request that used no content: HAProxy truncates such a URI to 256
     characters.
     """
     target = f"{path}{next(_marks)}" + "/" * 3900
@@ -286,7 +286,7 @@ def test_an_encoded_slash_in_the_query_is_accepted(haproxy: Haproxy) -> None:
 def test_an_invalid_host_is_refused(haproxy: Haproxy, host: str) -> None:
     """HAProxy refuses an invalid Host, which it could not set as the URI's authority.
 
-    HAProxy used to respond with 500 to an invalid Host.
+    Without this rule HAProxy would respond with 500.
     """
     response = haproxy.send_raw(
         f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
@@ -314,8 +314,8 @@ def test_a_host_that_clients_send_is_accepted(haproxy: Haproxy, host: str) -> No
 def test_an_absolute_uri_without_a_host_is_refused(haproxy: Haproxy, target: str) -> None:
     """HAProxy refuses an absolute URI with an empty Host, as RFC 9110, 4.2.1 requires.
 
-    In HTTP/2, `:authority` is empty for a URI without a host. HAProxy used to respond with 500 to a
-    URI without a host.
+    In HTTP/2, `:authority` is empty for a URI without a host. Without this rule HAProxy would
+    respond with 500.
     """
     response = haproxy.send_raw(
         f"GET {target} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".encode()
@@ -519,7 +519,7 @@ def test_a_read_without_any_response_byte_is_retried_once(
 
 
 def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: Haproxy) -> None:
-    """Health checks are not logged, as they would fill the log, except those of the cleaner.
+    """Health checks would fill the log, so HAProxy logs only those of the cleaner.
 
     The cleaner sends `?news=` with its checks, and waits until the logger has read their lines. So
     it knows that the logger has read all earlier lines.
@@ -540,7 +540,7 @@ def test_the_internal_socket_follows_the_same_rules(haproxy: Haproxy) -> None:
 
 
 def test_healthz_reflects_the_state_of_the_workers() -> None:
-    """/healthz is 200 while one worker responds, 503 without any, and 200 afterwards."""
+    """/healthz gets 200 while one worker responds, 503 while none does, and 200 afterwards."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as alive:
         run = Path(folder)
         alive.enter_context(stub_worker(run, 1))

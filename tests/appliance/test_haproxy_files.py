@@ -28,7 +28,7 @@ def info(haproxy: Haproxy, name: str) -> int:
 
 @pytest.mark.parametrize("files", [1024, 4096, 20000])
 def test_haproxy_starts_with_few_open_files(run: Path, files: int) -> None:
-    """HAProxy starts with few open files; it failed with "Cannot raise FD limit" before."""
+    """HAProxy starts with few open files, and does not report "Cannot raise FD limit"."""
     with stub_worker(run, 1), Haproxy(run, workers=16, files=files) as haproxy:
         assert info(haproxy, "Maxsock") <= files
         assert haproxy.request("/echo").status == 200

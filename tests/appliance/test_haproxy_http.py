@@ -127,7 +127,7 @@ def test_large_responses_have_room_for_the_largest_headers(started: _Started) ->
 
 
 def test_a_header_that_a_response_has_already_is_not_replaced(browsed: Haproxy) -> None:
-    """A header that a response has already is not replaced, as in docker distribution."""
+    """A header that a response already has is not replaced, as in docker distribution."""
     assert browsed.request("/echo").headers["x-own"] == "worker"
     assert browsed.request("/v2/%00").headers["x-own"] == "configured"
 
@@ -282,7 +282,7 @@ def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
 def test_location_begins_as_the_request_or_its_proxy_says(
     started: _Started, headers: Sequence[str], base: str
 ) -> None:
-    """A Location begins with the host of the request, or with that of a proxy's headers.
+    """A Location begins with the host of the request, or with the host in a proxy's headers.
 
     If the proxy sends several headers with a host, Forwarded is used.
     """
@@ -346,7 +346,8 @@ def test_a_unix_socket_takes_requests() -> None:
         # failed logins of clients without an address are counted by user
         assert _over(path, "/reg/status/401", "Authorization: Basic eDp5").status == 401
         assert "used:1" in haproxy.admin("show table guesses")
-        # the cleaner sends this request over the appliance's own socket, and ignores others
+        # HAProxy logs the query of this request only on the appliance's own socket, over which the
+        # cleaner sends it.
         for prefix in ("", "/reg"):
             assert _over(path, f"{prefix}/healthz?news=1").status == 200
         assert _over(run / run_names.FRONT_SOCKET, "/healthz?news=2").status == 200

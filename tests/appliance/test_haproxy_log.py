@@ -38,7 +38,7 @@ def _http2(method: str) -> bytes:
 
 
 def test_an_http2_request_that_is_refused_at_once_has_a_json_log_line() -> None:
-    """An HTTP/2 request with an invalid method has a log line in JSON, without bare dashes."""
+    """An HTTP/2 request with an invalid method has a log line in JSON; missing values are ""."""
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
         stub_worker(Path(folder), 1),
@@ -57,7 +57,7 @@ def test_an_http2_request_that_is_refused_at_once_has_a_json_log_line() -> None:
 def test_a_line_has_a_tail_while_the_access_log_is_printed(notify: str) -> None:
     """While the access log is printed, a line has version, Referer and User-Agent at its end.
 
-    Their values are escaped and cut, with and without notifications.
+    Their values are escaped and truncated, with and without notifications.
     """
     variables = {"ENTREPOT_LOG_REQUEST": "on", "ENTREPOT_NOTIFY": notify}
     with (

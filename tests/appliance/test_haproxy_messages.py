@@ -11,7 +11,7 @@ from entrepot.runtime.log_limit import FEW
 
 
 def test_messages_of_haproxy_are_rate_limited(caplog: pytest.LogCaptureFixture) -> None:
-    """HAProxy's messages in the log of `serve` have a rate limit, as clients can cause them."""
+    """HAProxy's messages in the log of `serve` are rate-limited, because clients can cause them."""
     serve = object.__new__(SupervisorProcess)
     serve._stopping = False
     with caplog.at_level(logging.DEBUG, "entrepot.appliance.supervise.supervisor_process"):

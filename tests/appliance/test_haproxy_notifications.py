@@ -1,4 +1,4 @@
-"""The log lines and the header from which events are made, with a stand-in for a worker."""
+"""Tests the log lines and the header from which notifications are made."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 
 @pytest.fixture(scope="module")
 def before(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
-    """Run HAProxy as for a configured endpoint of events."""
+    """Run HAProxy as if an endpoint for notifications were configured."""
     assert worker.seen == []
     with Haproxy(run, 1, variables={"ENTREPOT_NOTIFY": "on"}) as started:
         yield started
@@ -141,7 +141,7 @@ def test_equal_requests_are_one_group_for_the_logger(haproxy: Haproxy, path: str
 
 
 def test_the_line_limit_passes_uses_and_limits_other_lines(haproxy: Haproxy, path: str) -> None:
-    """The limit of log lines knows the extended format too: a line of a use always passes."""
+    """The limit of log lines recognises the extended format too: a line of a use always passes."""
     haproxy.request(path)
     use = raw_line(haproxy, path) + b"\n"
     other = use.replace(b'"status":200', b'"status":404')
@@ -161,7 +161,7 @@ def test_a_hostile_user_agent_is_logged_unchanged(haproxy: Haproxy, path: str, a
 
 
 def test_the_longest_line_is_complete(haproxy: Haproxy) -> None:
-    """The longest possible line, with all fields escaped, is not cut."""
+    """The longest possible line, with all fields escaped, is not truncated."""
     target = f"/v2/longest/{'/' * 1000}"
     haproxy.request(target, f"User-Agent: {'/' * 4000}", f"Accept: {'/' * 1000}")
     access, request, _ = parsed(raw_line(haproxy, target))

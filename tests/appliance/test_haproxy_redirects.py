@@ -26,7 +26,7 @@ def blobs(run: Path) -> Iterator[StubWorker]:
 
 @pytest.fixture(scope="module")
 def started(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
-    """Run HAProxy as for a storage in a bucket."""
+    """Run HAProxy as if the storage were a bucket."""
     assert worker.seen == []  # HAProxy sends health checks to this socket
     with Haproxy(run, 1, variables={"ENTREPOT_REDIRECTING": "on"}) as running:
         yield running

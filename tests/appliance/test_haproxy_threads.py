@@ -53,7 +53,7 @@ def test_threads_share_the_cache_and_each_response_has_a_line() -> None:
 
 @pytest.mark.parametrize("threads", [{}, TWO_THREADS], ids=["one", "two"])
 def test_an_address_with_many_connections_gets_no_further_one(threads: dict[str, str]) -> None:
-    """The limit for an address counts its connections in all threads, and not those of others."""
+    """The limit for an address counts its connections in all threads, and no other connections."""
     limits = {"ENTREPOT_CROWDED": str(CROWDED), "ENTREPOT_FEW": str(FEW)}
     with _running(threads | limits) as (haproxy, _), ExitStack() as stack:
         answered = [_is_answered(haproxy, "127.0.0.1", stack) for _ in range(CONNECTIONS)]

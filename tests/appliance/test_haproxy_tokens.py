@@ -24,7 +24,7 @@ FORM = ("Content-Type: application/x-www-form-urlencoded", "Content-Length: 0")
 
 @pytest.fixture(scope="module")
 def before(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
-    """Run HAProxy as for an appliance with tokens."""
+    """Run HAProxy with the variables of an appliance that accepts tokens."""
     assert worker.seen == []
     with Haproxy(run, 1, credentials="tokens") as started:
         yield started

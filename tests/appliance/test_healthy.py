@@ -133,7 +133,7 @@ def test_the_health_check_imports_next_to_nothing(run: Path) -> None:
 def test_the_health_check_looks_where_serve_creates_its_run_directory(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
-    """The temporary folder is that of Python's module tempfile, which `serve` uses."""
+    """`healthy` searches the temporary folder of Python's module tempfile, which `serve` uses."""
     for each in ("TMPDIR", "TEMP", "TMP"):
         monkeypatch.delenv(each, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -161,7 +161,7 @@ def _line(problem: str) -> str:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has groups to lose")
 def test_root_keeps_none_of_its_groups_for_the_check(run: Path) -> None:
-    """Root keeps none of its groups for the health check, which may meet a link."""
+    """Root keeps none of its groups for the health check, because a link could misuse them."""
     (run / run_names.FRONT_SOCKET).touch()
     for each in (run.parent, run):
         os.chown(each, 12345, 12345)

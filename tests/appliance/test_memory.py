@@ -1,4 +1,4 @@
-"""A memory limit that is too small ends the start with a message."""
+"""If the memory limit is too small, the start fails with a message."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_limit_that_suffices_is_no_problem() -> None:
 
 
 def test_serve_refuses_to_start_with_too_little_memory(tmp_path: Path) -> None:
-    """`serve` ends with the message before any program starts."""
+    """If the memory limit is too small, `serve` exits before any program starts."""
     code = (
         "import os; from entrepot.appliance import __main__, serve;"
         "serve.memory_limit = lambda: 64 * 1024 * 1024; raise SystemExit(__main__.main(['serve']))"

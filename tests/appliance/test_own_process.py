@@ -1,4 +1,4 @@
-"""A function runs in another process, so that its memory and threads end with that process."""
+"""Tests `in_own_process`, which runs a function in a process of its own to free its memory."""
 
 from __future__ import annotations
 

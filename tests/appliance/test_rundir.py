@@ -156,7 +156,7 @@ def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
 def test_a_folder_removed_as_abandoned_is_created_again(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If another start removes a new run directory before it is locked, it is created again."""
+    """If another start removes a new run directory before it is locked, `create` makes another."""
     flock = fcntl.flock
     removed: list[Path] = []
 
@@ -189,7 +189,7 @@ def test_a_second_appliance_is_refused_before_any_file_changes(tmp_path: Path) -
 def test_a_missing_temporary_folder_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing temporary folder is reported: Python finds none if all are full."""
+    """If no temporary folder can be used, because all are missing or full, this is reported."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
 
     with pytest.raises(ConfigError, match="temporary folder: no folder can be created"):

@@ -18,7 +18,7 @@ def _settings(state: Path, **keys: object) -> Settings:
 def test_the_default_is_most_of_the_free_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The spool may use 80 % of the space that is free at the start, or what a setting states."""
+    """The spool may use 80 % of the space that is free at the start, or the size in `spoolsize`."""
     monkeypatch.setattr(bucket, "disk_space", lambda _: DiskSpace(1000, None, is_read_only=False))
 
     assert bucket.with_spool_size(_settings(tmp_path)).storage.spoolsize == 800

@@ -27,7 +27,7 @@ class Gatherer:
         self.error: Exception | None = None
 
     def __call__(self) -> Status:
-        """Return a further state, or raise the error."""
+        """Return the next state, or raise the error."""
         self.calls += 1
         if self.error is not None:
             raise self.error

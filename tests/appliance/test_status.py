@@ -89,7 +89,7 @@ def test_damaged_files_are_listed() -> None:
 
 
 def test_failing_checks_are_listed_with_their_reasons() -> None:
-    """`status` lists failing checks with their reasons, since all requests get 503 then."""
+    """`status` lists failing checks with their reasons, because all requests get 503 then."""
     found = replace(SEEN, checks={"/down": "file exists", "a:1": "connection failed"})
 
     lines = [line for line in screen(found) if "503" in line]

@@ -46,7 +46,7 @@ def test_an_upstream_that_would_hide_a_pushed_repository_is_a_problem(
 def test_public_upstreams_of_a_secret_without_registries_hide_repositories_too(
     tmp_path: Path,
 ) -> None:
-    """A repository under a public upstream's name is reported too, even without a secret."""
+    """If the pull secret names no registry, repositories below public upstreams are reported."""
     Repositories(disk_storage(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
     secret = tmp_path / "secret.json"
     secret.write_text('{"auths": {}, "credsStore": "desktop"}')

@@ -1,10 +1,8 @@
-"""This package reads the configuration of the appliance.
+"""Read the configuration of the appliance: flags, environment variables and the YAML file.
 
-Only this package reads variables, flags and the YAML file.
-
-`load` builds `Settings` from flags, environment and file. `check` verifies that the appliance can
-use the files that the settings name. `dump` and `resolved` pass the settings from `entrepot serve`
-to the programs that it starts.
+No other package reads these sources. `load` builds `Settings` from them. `check` verifies that the
+appliance can use the files that the settings name. `entrepot serve` writes the settings to a file
+with `dump`, and the programs that it starts read this file with `resolved`.
 """
 
 from entrepot.config.address import Address

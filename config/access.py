@@ -19,7 +19,8 @@ EVERY_USER: Final = "*"
 
 _ACTIONS: Final = get_args(Action)
 _KEYS: Final = ("user", "repository", "allow")
-# The module datastore/globs.py matches repository names against the patterns of access rules.
+# A part of a pattern stands between two slashes. The module datastore/globs.py matches repository
+# names against the patterns.
 _PART = r"(?:\*\*|(?:[a-z0-9._-]|\*(?!\*))+)"
 _PATTERN = re.compile(
     rf"(?!.{{240}}){_PART}(?::\d{{1,5}}(?=/))?(?:/{_PART})*", re.ASCII | re.IGNORECASE
@@ -30,7 +31,7 @@ _EXAMPLE: Final = "try [{user: ann, repository: team/**, allow: [pull, push]}]"
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """An `AccessRule` lets each `user` do each action of `allow` in each `repository`."""
+    """An `AccessRule` permits each of `user` the actions `allow` in each of `repository`."""
 
     user: tuple[str, ...]
     repository: tuple[str, ...]
@@ -41,9 +42,9 @@ class AccessRule:
 
 
 def rules(given: object) -> tuple[AccessRule, ...] | None:
-    """Read a list of access rules, or its YAML.
+    """Read a list of access rules, or the YAML text of such a list.
 
-    An empty list of rules forbids everything to all users.
+    Return None if there is no list. An empty list of rules permits nothing to any user.
 
     Raises: Unreadable, with every problem.
     """
@@ -63,7 +64,10 @@ def rules(given: object) -> tuple[AccessRule, ...] | None:
 
 
 def users(given: object) -> dict[str, str] | None:
-    """Read a map of users and their bcrypt hashes, or its YAML. Raises: Unreadable."""
+    """Read a map of user names to bcrypt hashes, or the YAML text of such a map.
+
+    Raises: Unreadable.
+    """
     if given is None:
         return None
     found = from_yaml(given, _EXAMPLE)
@@ -72,7 +76,7 @@ def users(given: object) -> dict[str, str] | None:
     hashes = {text(name): text(hashed) for name, hashed in found.items()}
     for name, hashed in hashes.items():
         if _NO_NAME.search(name) or name in {ANYBODY, EVERY_USER}:
-            raise Unreadable(f"{name!r} can't be a user's name", "take another")
+            raise Unreadable(f"{name!r} can't be a user's name", "choose another name")
         if not is_bcrypt(hashed):
             raise Unreadable(
                 f"the password of {name!r} is not bcrypt", "write it with htpasswd -nB"
@@ -107,7 +111,12 @@ def _problems(given: object) -> Iterator[str]:
 
 
 def _listed(key: str, given: object) -> tuple[str, ...]:
-    """Return the values of *key*; a user's name may contain spaces. Raises: Unreadable."""
+    """Return the values of *key* of an access rule.
+
+    Spaces separate the values of a text, but not in a user's name, which can contain spaces.
+
+    Raises: Unreadable.
+    """
     if isinstance(given, str):
         return (text(given),) if key == "user" else words(given)
     return words(given)

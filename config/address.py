@@ -14,12 +14,13 @@ _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:\[\]/]*)):(\d{1,5})", re.AS
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::([1-9]\d{{0,4}}))?", re.ASCII)
 _HIGHEST_PORT = 65535
-# No segment of a path begins with a dot, so `.` and `..` are no segments.
+# In this pattern no segment of a path begins with a dot, so a path cannot contain `.` or `..`.
 _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)
-# RFC 3986, 3.2, also allows a name with an underscore, as compose gives to services.
+# RFC 3986, 3.2, allows underscores in a host name; the services of Docker Compose may have such
+# names.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
-# Other characters are not accepted in the path of a socket, because some have a meaning in
-# haproxy.cfg: a comma separates two addresses.
+# Some other characters have a meaning in haproxy.cfg, where the path of the socket is inserted: a
+# comma, for example, separates two addresses.
 _SOCKET = re.compile(r"/[A-Za-z0-9._~@+=/-]+", re.ASCII)
 
 
@@ -45,12 +46,12 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class SocketPath:
-    """A `SocketPath` is a unix socket to listen on, at an absolute path.
+    """A `SocketPath` is the absolute path of a unix socket to listen on.
 
     `str()` of a socket path returns the path.
 
-    Clients reach the socket through another proxy on this machine, usually over HTTPS. `host` and
-    `port` are the address of that proxy for a client on this machine.
+    Clients reach the socket through a proxy of the operator on this machine, usually over HTTPS.
+    `host` and `port` are the address at which a client on this machine reaches that proxy.
     """
 
     path: str
@@ -85,9 +86,9 @@ def tcp_address(given: object) -> Address:
 
 
 def registry_host(given: object) -> str:
-    """Read an upstream's name, `host` or `host:port`, in lower case.
+    """Read an upstream's name, `host` or `host:port`, and return it in lower case.
 
-    The name of Docker Hub is `docker.io`.
+    Every name of Docker Hub becomes `docker.io`.
 
     Raises: Unreadable.
     """
@@ -99,7 +100,9 @@ def registry_host(given: object) -> str:
 
 
 def registry_url(given: object) -> str:
-    """Read an upstream's URL, without a slash at its end. A URL without a scheme gets one.
+    """Read an upstream's URL, and return it without a slash at its end.
+
+    A URL without a scheme gets `https`; for a loopback host, it gets `http`.
 
     Raises: Unreadable.
     """
@@ -115,7 +118,7 @@ def registry_url(given: object) -> str:
 
 
 def base_url(given: object) -> str:
-    """Read the URL by which clients reach the appliance, without a slash at its end.
+    """Read the URL by which clients reach the appliance, and return it without a slash at its end.
 
     Raises: Unreadable.
     """
@@ -131,7 +134,7 @@ def base_url(given: object) -> str:
 
 
 def service_url(given: object) -> str:
-    """Read the URL of a service that stores objects, without a slash at its end.
+    """Read the URL of a storage service, and return it without a slash at its end.
 
     Raises: Unreadable.
     """
@@ -143,7 +146,7 @@ def service_url(given: object) -> str:
 
 
 def cloud_domain(given: object) -> str:
-    """Read the domain of a cloud of Azure, in lower case. Raises: Unreadable."""
+    """Read the domain of an Azure cloud, and return it in lower case. Raises: Unreadable."""
     try:
         return registry_host(given)
     except Unreadable as error:
@@ -162,7 +165,7 @@ def prefix(given: object) -> str:
 
 
 def url_path(given: object) -> str:
-    """Read an absolute path in a URL; an empty path is `/metrics`. Raises: Unreadable."""
+    """Read the path of the metrics' URL; an empty text means `/metrics`. Raises: Unreadable."""
     path = str(given).strip() or "/metrics"
     if not _PATH.fullmatch(path):
         raise Unreadable("not an absolute path of plain characters", "try /metrics")
@@ -172,7 +175,8 @@ def url_path(given: object) -> str:
 def realm_url(given: object) -> str:
     """Read a token service's URL and return it unchanged.
 
-    The URL is compared with the `realm` in an upstream's WWW-Authenticate header.
+    The URL must stay unchanged because it is compared, as text, with the `realm` in an upstream's
+    WWW-Authenticate header.
 
     Raises: Unreadable.
     """
@@ -181,7 +185,7 @@ def realm_url(given: object) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return the upstream's name in *url*, which `registry_url` has read."""
+    """Return the name of the upstream (host and port) in *url*, a result of `registry_url`."""
     return registry_host(urlsplit(url).netloc)
 
 

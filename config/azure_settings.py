@@ -13,8 +13,8 @@ class AzureCredentials(Section):
 
     type: value_types.AzureLogin = setting(
         "shared_key",
-        "how requests are authorized: shared_key (by accountkey), client_secret (by the keys below)"
-        " or default_credentials (by the Azure environment of the process)",
+        "how the appliance logs in: shared_key (with accountkey), client_secret (with the three"
+        " keys below) or default_credentials (with the Azure environment of the process)",
     )
     clientid: value_types.MaybeText = setting(None, "the id of an application in Microsoft Entra")
     tenantid: value_types.MaybeText = setting(None, "the id of the application's tenant")
@@ -22,7 +22,10 @@ class AzureCredentials(Section):
 
 
 class AzureSettings(Section):
-    """The settings of `storage.azure:`. If this section is present, content is in a container."""
+    """The settings of `storage.azure:`.
+
+    If this section is present, content is stored in a container of Azure Blob Storage.
+    """
 
     accountname: value_types.MaybeText = setting(
         None, "the name of the storage account", shown="required"
@@ -35,19 +38,23 @@ class AzureSettings(Section):
     )
     credentials: AzureCredentials = Field(default_factory=AzureCredentials)
     container: value_types.MaybeText = setting(None, "the name of the container", shown="required")
-    rootdirectory: value_types.MaybeText = setting(None, "the prefix of all names of blobs")
+    rootdirectory: value_types.MaybeText = setting(
+        None, "the prefix of the names of all objects in the container"
+    )
     realm: value_types.Realm = setting(
         "core.windows.net", "the domain of the cloud, such as core.chinacloudapi.cn"
     )
     serviceurl: value_types.MaybeServiceUrl = setting(
-        None, "the URL of the blob service", shown="none: https://ACCOUNTNAME.blob.REALM"
+        None, "the URL of Azure's blob service", shown="none: https://ACCOUNTNAME.blob.REALM"
     )
-    skipverify: value_types.Switch = setting("false", "whether any certificate is accepted")
+    skipverify: value_types.Switch = setting(
+        "false", "true: the certificate of the service is not verified"
+    )
     ca: value_types.MaybeFile = setting(
-        None, "a file with further certificate authorities of the service, in PEM"
+        None, "a PEM file of further authorities that may issue the service's certificate"
     )
 
     @property
     def place(self) -> str:
-        """Return the account and container, as messages name them."""
+        """Return the account and the container in the form that messages show."""
         return f"{self.accountname}/{self.container}"

@@ -1,4 +1,4 @@
-"""Build Settings from the merged values, and report one problem for each invalid value."""
+"""Build `Settings` from the merged values, and report one problem for each invalid value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DRIVERS = {("storage", name) for name in ("azure", "inmemory", "oss", "s3")}
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A `Built` has the settings, the valid raw values, and the problems of the invalid values."""
+    """A `Built` has the settings, the valid raw values (`used`), and a problem for each other."""
 
     settings: Settings
     used: Mapping[Key, RawValue]
@@ -29,7 +29,10 @@ class Built:
 
 
 def build(given: Mapping[Key, RawValue]) -> Built:
-    """Build the settings. An invalid value becomes a problem and is replaced by its default."""
+    """Build the settings from raw values.
+
+    An invalid value causes a problem, and the setting gets its default.
+    """
     try:
         return Built(Settings.model_validate(_tree(given)), given, [])
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Find faults of the appliance's certificate that HAProxy accepts and clients refuse."""
+"""Find faults of the appliance's TLS certificate that HAProxy ignores but clients do not accept."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _MAKE: Final = "make a certificate with entrepot certs --host NAME"
 _ADD: Final = f"openssl req ... -addext subjectAltName=DNS:NAME, or {_MAKE}"
 
 Fault = tuple[str, str]
-"""A `Fault` has the fault of a certificate and its remedy."""
+"""A pair of texts: the fault of a certificate, and the remedy."""
 
 
 def faults(chain: bytes, now: dt.datetime) -> list[Fault]:
-    """Return the faults of the first certificate in a PEM file; *now* has a time zone.
+    """Return the faults of the first certificate in *chain*, the content of a PEM file.
 
     Clients written in Go (podman, docker, containerd, skopeo) refuse certificates with these
-    faults.
+    faults. *now* is the current time with its time zone.
     """
     try:
         return list(_faults(x509.load_pem_x509_certificates(chain)[0], now))
@@ -56,9 +56,9 @@ def _faults(certificate: x509.Certificate, now: dt.datetime) -> Iterator[Fault]:
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:
-    """Return the names in subjectAltName; return none without that extension.
+    """Return the names in the extension subjectAltName; the list is empty without the extension.
 
-    Raises: ValueError.
+    Raises: ValueError if the extension can't be parsed.
     """
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

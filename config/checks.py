@@ -1,7 +1,7 @@
 """Check at the start whether the files and folders that the settings name are usable.
 
-Each problem of a file or folder is one line. The checks of files and folders create and change no
-file.
+Each problem of a file or folder is reported in one line. The checks leave no file behind and change
+none.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ from entrepot.config.schema import Settings
 
 _IN_MEMORY = {"tmpfs", "ramfs"}
 _MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-_MOUNT_A_FILE = (
-    "mount a file by its path (./NAME): for a bare name or a missing file a folder is created"
-)
+_MOUNT_A_FILE = "mount an existing file by its path (./NAME); otherwise Docker creates a folder"
 
 
 def check(settings: Settings) -> list[Problem]:
@@ -54,7 +52,10 @@ def check(settings: Settings) -> list[Problem]:
 
 
 def remarks(settings: Settings) -> list[Problem]:
-    """Return a warning for each part of a file that has no effect or that clients refuse."""
+    """Return a warning for each part of a configured file that has no effect or breaks clients.
+
+    An example is a certificate that clients refuse.
+    """
     secret, _ = read_secret(settings)
     return [
         *secret.warnings,
@@ -124,7 +125,8 @@ def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:
         with tempfile.TemporaryFile(dir=there):
             return
     except OSError as error:
-        # With these errors the appliance can still serve stored content, so it may start.
+        # These errors (such as a full or read-only disk) leave stored content readable, so the
+        # appliance may start.
         if there == folder and error.errno in _MAY_PASS:
             return
         why = (error.strerror or str(error)).lower()
@@ -186,7 +188,7 @@ def _match(certificate: Path, key: Path, source: str) -> Iterator[Problem]:
 
 
 def _no_passphrase() -> str:
-    # Without this empty password OpenSSL would prompt on the terminal, and the start would hang.
+    # If no password were set, OpenSSL would ask for one on the terminal, and the start would hang.
     return ""
 
 
@@ -241,7 +243,10 @@ def _authority(path: Path, name: str) -> Iterator[Problem]:
 def _unread(
     path: Path, key: str, remedy: str = "name a file that can be read"
 ) -> Iterator[Problem]:
-    """Yield a problem if a file can't be read; Docker makes a folder for a missing mount source."""
+    """Yield a problem if a file can't be read.
+
+    If the source of a mount is missing, Docker creates a folder in its place.
+    """
     try:
         with path.open("rb") as file:
             file.read(1)

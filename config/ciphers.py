@@ -15,13 +15,12 @@ VERSIONS: Final = {
     "tls1.2": "TLSv1.2",
     "tls1.3": "TLSv1.3",
 }
-"""Each key is the name of a TLS version in docker distribution, and its value the name in HAProxy.
-"""
+"""A map from docker distribution's name of a TLS version to HAProxy's name of it."""
 
 TLS13: Final = frozenset(
     {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
 )
-"""TLS 1.3 has these cipher suites; Go and OpenSSL have the same names for them."""
+"""The cipher suites of TLS 1.3. Go and OpenSSL use the same names for them."""
 
 OLDER: Final = {
     "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
@@ -39,9 +38,7 @@ OLDER: Final = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
-"""Each key is a cipher suite of TLS 1.0 to 1.2 by its name in Go, and its value the name in
-OpenSSL.
-"""
+"""A map from Go's name of a cipher suite of TLS 1.0 to 1.2 to OpenSSL's name of it."""
 
 DEFAULT: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -72,6 +69,6 @@ def suites(given: object) -> tuple[str, ...]:
 
 
 def has_only_tls13(given: Iterable[str]) -> bool:
-    """Return whether cipher suites are named, and all of these are for TLS 1.3."""
+    """Return whether *given* is not empty and has only cipher suites of TLS 1.3."""
     named = set(given)
     return bool(named) and named <= TLS13

@@ -7,20 +7,19 @@ from dataclasses import dataclass, field
 
 from entrepot.config.errors import Unreadable
 
-# Docker pads the credential with NUL, and `echo` appends a line end. RFC 7617, 2, allows no control
-# characters in a password.
+# Docker pads the credential with NUL characters, and the shell's `echo` appends a line end. These
+# characters are no part of the password: RFC 7617, 2, allows no control characters in a password.
 _PADDING = "\0\r\n"
 _REMEDY = "write the base64 of user:password"
 
 
 @dataclass(frozen=True, slots=True)
 class SecretCredential:
-    """A `SecretCredential` is the login at a registry.
+    """A `SecretCredential` is the login at an upstream registry. A field without a value is empty.
 
-    A token takes precedence over a password; an unset text is empty.
-
-    An identity token is sent to the token service, which returns an access token for it. A registry
-    token is sent to the registry unchanged.
+    A token takes precedence over the password. The appliance sends an identity token to the token
+    service and gets an access token for it. The appliance sends a registry token to the registry
+    unchanged.
     """
 
     username: str = ""
@@ -49,7 +48,7 @@ def credential(entry: object) -> SecretCredential | None:
         return SecretCredential(username, password, *tokens)
     if bool(username) != bool(password):
         missing = "username" if password else "password"
-        raise Unreadable(f"it has no {missing}", "write both, or neither")
+        raise Unreadable(f"the entry has no {missing}", "write both, or neither")
     return SecretCredential(username, password) if username else None
 
 

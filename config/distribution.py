@@ -1,8 +1,8 @@
-"""List all keys of docker distribution 2.x and 3.x, and the appliance's treatment of each key.
+"""List all keys of docker distribution 2.x and 3.x, and how the appliance treats each key.
 
-A key that protects data or selects the place of stored data is refused if the appliance does not
-implement it. Otherwise the operator would believe that such a key has an effect. Any other key
-without an effect is a warning.
+Some keys that the appliance does not implement protect data or select where data is stored. Such a
+key is refused: the appliance does not start, because the operator would believe that the key has an
+effect. Any other key without an effect causes a warning.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class DistributionKey:
 
     In `key`, `*` matches any name; `**` at the end matches the key itself and all keys below it.
 
-    `harmless` values request the appliance's normal behaviour and cause no message; `""` includes
-    the empty value. A refused key with a `tolerated` value is only a warning. `instead` is the
-    remedy that a message names.
+    A value in `harmless` requests the appliance's normal behaviour, so it causes no message; the
+    text `""` in `harmless` stands for every empty value. A refused key with a value in `tolerated`
+    causes only a warning. `why` is the reason, and `instead` the remedy, in the message.
     """
 
     key: str
@@ -63,37 +63,39 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
 
 
 _NO_DRIVER = "the driver is not implemented"
-_COPY_WAIT = "the appliance waits for no copy by the service; a failed request is sent once more"
-_ONE_COPY = "an object is copied by one request, and only when it turns out to be damaged"
+_COPY_WAIT = "the key is for copies inside Azure, which the appliance does not make"
+_ONE_COPY = "an object is copied with one request, and only if it turns out to be damaged"
 _NO_REDIS = "the appliance looks blobs up on the disk, without redis"
 _LOOKED_UP = "the appliance looks blobs up on the disk"
-_PACKAGE = "the names are those of middleware in an installed Python package, not of Go"
+_PACKAGE = "the names are those of middleware in installed Python packages, not in Go"
 _EXTRA = "the tracker gets the errors of the workers, if its Python library is installed"
 
 ROWS: Final = (
     _honoured("version", "0.1"),
-    _honoured("log.level", "in capitals too"),
+    _honoured("log.level", "capitals are accepted too"),
     _honoured("log.formatter", "text, json and logstash"),
-    _honoured("log.accesslog.disabled", "default false in the image, else true"),
+    _honoured("log.accesslog.disabled", "the default is false in the image, else true"),
     _honoured("log.reportcaller", "log lines have the fields func and file"),
-    _honoured("log.fields", "the lines of all programs have the fields"),
-    _honoured("log.fields.*", "the variable sets one field"),
+    _honoured("log.fields", "the log lines of all programs have the fields"),
+    _honoured("log.fields.*", "a variable can set one field"),
     _honoured("log.hooks", "the type mail is implemented; another type is refused"),
-    _honoured("log.hooks.*.**", "the variable sets one key of one hook"),
-    _honoured("loglevel", "as log.level"),
+    _honoured("log.hooks.*.**", "a variable can set one key of one hook"),
+    _honoured("loglevel", "the same as log.level"),
     _honoured("storage.filesystem.rootdirectory"),
     _ineffective(
         "storage.filesystem.maxthreads",
         "the number of workers limits concurrency",
         instead="set ENTREPOT_WORKERS",
     ),
-    _honoured("storage.inmemory.rootdirectory", "docker distribution has no key here"),
-    _honoured("storage.s3.accesskey", "without it, the AWS environment, as there"),
+    _honoured("storage.inmemory.rootdirectory", "docker distribution has no such key"),
+    _honoured("storage.s3.accesskey", "without the key, the AWS environment is used, as there"),
     _honoured("storage.s3.secretkey"),
     _honoured("storage.s3.sessiontoken"),
     _honoured("storage.s3.region"),
     _honoured("storage.s3.regionendpoint"),
-    _honoured("storage.s3.forcepathstyle", "default true with regionendpoint, as in 2.x"),
+    _honoured(
+        "storage.s3.forcepathstyle", "the default is true if regionendpoint is set, as in 2.x"
+    ),
     _honoured("storage.s3.bucket"),
     _honoured("storage.s3.rootdirectory"),
     _honoured("storage.s3.encrypt"),
@@ -108,7 +110,9 @@ ROWS: Final = (
     _honoured("storage.s3.storageclass"),
     _honoured("storage.s3.useragent"),
     _refused(
-        "storage.s3.objectacl", "S3 refuses such a header unless the bucket has ACLs", "private"
+        "storage.s3.objectacl",
+        "S3 refuses the ACL of an object if ACLs are disabled for the bucket, as by default",
+        "private",
     ),
     _honoured("storage.s3.usedualstack"),
     _honoured("storage.s3.accelerate"),
@@ -117,7 +121,7 @@ ROWS: Final = (
     _honoured("storage.azure.accountname"),
     _honoured("storage.azure.accountkey"),
     _honoured("storage.azure.container", "the container must exist; 2.x creates it"),
-    _honoured("storage.azure.credentials.type", "without it shared_key, as in 2.x"),
+    _honoured("storage.azure.credentials.type", "the default is shared_key, as in 2.x"),
     _honoured("storage.azure.credentials.clientid"),
     _honoured("storage.azure.credentials.tenantid"),
     _honoured("storage.azure.credentials.secret"),
@@ -130,7 +134,7 @@ ROWS: Final = (
     DistributionKey(
         "storage.azure.connectionstring",
         KeySupport.REFUSED,
-        "docker distribution ignores the key",
+        "docker distribution ignores the key, and so would the appliance",
         instead="set accountname, accountkey and serviceurl",
         harmless=("",),
     ),
@@ -151,7 +155,9 @@ ROWS: Final = (
     _honoured("storage.oss.accesskeyid"),
     _honoured("storage.oss.accesskeysecret"),
     _honoured("storage.oss.region"),
-    _honoured("storage.oss.bucket", "reached by OSS's API of S3; not tested against the service"),
+    _honoured(
+        "storage.oss.bucket", "the driver uses OSS's S3-compatible API, untested with the service"
+    ),
     _honoured("storage.oss.endpoint"),
     _honoured("storage.oss.internal"),
     _honoured("storage.oss.rootdirectory"),
@@ -165,11 +171,11 @@ ROWS: Final = (
     _ineffective("storage.cache.layerinfo", _LOOKED_UP),
     _ineffective(
         "storage.tag.concurrencylimit",
-        "tags are read one by one, 10,000 from a disk in half a second",
+        "tags are read one after another; 10,000 tags on a disk take half a second",
     ),
-    _honoured("storage.maintenance.readonly.enabled", "the upstream's content is still stored"),
+    _honoured("storage.maintenance.readonly.enabled", "content of upstreams is still stored"),
     _honoured("storage.maintenance.uploadpurging.enabled"),
-    _honoured("storage.maintenance.uploadpurging.age", "counted from the last byte"),
+    _honoured("storage.maintenance.uploadpurging.age", "the age counts from the last byte"),
     _honoured("storage.maintenance.uploadpurging.interval"),
     _honoured("storage.maintenance.uploadpurging.dryrun"),
     DistributionKey(
@@ -181,7 +187,7 @@ ROWS: Final = (
     DistributionKey(
         "storage.gcs.**",
         KeySupport.REFUSED,
-        "the driver is not implemented, because no server for tests accepts the library's writes",
+        "the driver is not implemented: no test server accepts the writes of the client library",
         instead="use another driver (docs/storage.md)",
     ),
     *(
@@ -197,7 +203,7 @@ ROWS: Final = (
     _honoured("auth.htpasswd.realm"),
     _honoured(
         "auth.htpasswd.path",
-        "bcrypt only; a missing file is an error: a generated password would be in the log",
+        "only bcrypt is accepted; a missing file is an error, and no password is generated",
     ),
     _honoured("auth.none.**", "the registry is open to all, as without the key"),
     _honoured("auth.silly.realm", "the key protects nothing, as in docker distribution"),
@@ -205,41 +211,41 @@ ROWS: Final = (
     _honoured("auth.token.realm"),
     _honoured("auth.token.service"),
     _honoured("auth.token.issuer"),
-    _honoured("auth.token.rootcertbundle", "changes are followed"),
-    _honoured("auth.token.jwks", "changes are followed"),
+    _honoured("auth.token.rootcertbundle", "changes take effect without a restart"),
+    _honoured("auth.token.jwks", "changes take effect without a restart"),
     _honoured("auth.token.signingalgorithms", "HS256, HS384 and HS512 are never accepted"),
-    _honoured("auth.token.signingalgorithms.*", "the variable sets one entry"),
+    _honoured("auth.token.signingalgorithms.*", "a variable can set one entry"),
     _honoured("auth.token.autoredirect"),
     _honoured("auth.token.autoredirectpath"),
     _honoured("middleware.registry", _PACKAGE),
-    _honoured("middleware.registry.**", "the variable sets one key of an entry"),
+    _honoured("middleware.registry.**", "a variable can set one key of an entry"),
     _honoured("middleware.repository", _PACKAGE),
-    _honoured("middleware.repository.**", "the variable sets one key of an entry"),
+    _honoured("middleware.repository.**", "a variable can set one key of an entry"),
     _honoured("middleware.storage", "redirect and cloudfront; another name is refused"),
-    _honoured("middleware.storage.**", "the variable sets one key of an entry"),
+    _honoured("middleware.storage.**", "a variable can set one key of an entry"),
     _honoured("reporting.bugsnag.apikey", _EXTRA),
     _honoured("reporting.bugsnag.releasestage"),
     _honoured("reporting.bugsnag.endpoint"),
     _honoured("reporting.newrelic.licensekey", _EXTRA),
-    _honoured("reporting.newrelic.name", "default entrepot"),
+    _honoured("reporting.newrelic.name", "the default is entrepot"),
     _honoured("reporting.newrelic.verbose"),
     _honoured("http.addr"),
     _honoured("http.net", "tcp and unix"),
     _honoured("http.prefix", "Location, Link and the token's realm have the prefix too"),
     _honoured("http.host", "Location begins with this URL; http.prefix is not added to it"),
-    _honoured("http.secret", "uploads carry no signed state, so every worker continues them"),
+    _honoured("http.secret", "upload URLs have no signed state; every worker continues an upload"),
     _honoured("http.relativeurls", "the default is true; distribution's default is false"),
-    _honoured("http.draintimeout", "default 4s"),
+    _honoured("http.draintimeout", "the default is 4s"),
     _honoured("http.tls.certificate"),
     _honoured("http.tls.key", "the key may be in the certificate's file"),
     _honoured("http.tls.clientcas", "changes take effect without a restart"),
-    _honoured("http.tls.clientcas.*", "the variable sets one entry of the list"),
+    _honoured("http.tls.clientcas.*", "a variable can set one entry of the list"),
     _honoured("http.tls.clientauth", "the four values of distribution 3.x are accepted"),
     _honoured("http.tls.minimumtls", "tls1.0 to tls1.3"),
     _honoured(
         "http.tls.ciphersuites", "the suites have Go's names; the list also restricts TLS 1.3"
     ),
-    _honoured("http.tls.ciphersuites.*", "the variable sets one entry of the list"),
+    _honoured("http.tls.ciphersuites.*", "a variable can set one entry of the list"),
     DistributionKey(
         "http.tls.letsencrypt.**",
         KeySupport.REFUSED,
@@ -250,39 +256,41 @@ ROWS: Final = (
     _honoured(
         "http.debug.addr", "/debug/health and /debug/vars are served; /debug/pprof has no profiles"
     ),
-    _honoured("http.debug.prometheus.enabled", "the metrics are at /metrics of http.addr as well"),
+    _honoured("http.debug.prometheus.enabled", "http.addr serves the metrics at /metrics as well"),
     _honoured("http.debug.prometheus.path"),
-    _honoured("http.headers", "every response gets the headers, also an error response"),
-    _honoured("http.headers.*", "the variable sets one header"),
+    _honoured("http.headers", "every response gets the headers, error responses too"),
+    _honoured("http.headers.*", "a variable can set one header"),
     _honoured("http.http2.disabled"),
-    _honoured("http.h2c.enabled", "HTTP/2 without TLS is always accepted, with prior knowledge"),
+    _honoured(
+        "http.h2c.enabled", "HTTP/2 without TLS is always on, for clients with prior knowledge"
+    ),
     _honoured("notifications.events.includereferences"),
     _honoured("notifications.endpoints", "events are queued on disk, in order for each endpoint"),
-    _honoured("notifications.endpoints.**", "the variable sets one key of an endpoint"),
+    _honoured("notifications.endpoints.**", "a variable can set one key of an endpoint"),
     _ineffective("redis.**", _NO_REDIS),
-    _honoured("health.storagedriver.enabled", "the check fails also if the folder does not answer"),
+    _honoured("health.storagedriver.enabled", "the check also fails if the disk does not respond"),
     _honoured("health.storagedriver.interval"),
     _honoured("health.storagedriver.threshold"),
     _honoured("health.file"),
-    _honoured("health.file.*.**", "the variable sets one key of one check"),
+    _honoured("health.file.*.**", "a variable can set one key of one check"),
     _honoured("health.http", "the default timeout is 10s; distribution has no timeout"),
-    _honoured("health.http.*.**", "the variable sets one key of one check"),
+    _honoured("health.http.*.**", "a variable can set one key of one check"),
     _honoured("health.tcp", "the default timeout is 10s; distribution has no timeout"),
-    _honoured("health.tcp.*.**", "the variable sets one key of one check"),
-    _honoured("catalog.maxentries", "the default is 1000; without n a page has 100 entries"),
-    _honoured("tags.maxtags", "the default is 1000; without n a page has all tags"),
+    _honoured("health.tcp.*.**", "a variable can set one key of one check"),
+    _honoured("catalog.maxentries", "the default is 1000; without ?n= a page has 100 entries"),
+    _honoured("tags.maxtags", "the default is 1000; without ?n= a page has all tags"),
     _honoured("proxy.remoteurl", "the key declares an upstream and makes it the default"),
     _honoured("proxy.username"),
     _honoured("proxy.password"),
     _honoured(
         "proxy.ttl",
-        "as CLEANER_TTL, which has precedence: the span counts from the last use",
+        "the same as CLEANER_TTL, which takes precedence; the span counts from the last use",
     ),
     _honoured("proxy.exec.command"),
     _honoured("proxy.exec.lifetime"),
     _ineffective(
         "proxy.cachewritetimeout",
-        "no write hangs: a download ends when its sources send nothing for a while",
+        "no write hangs: a download ends if its sources send nothing for ENTREPOT_READ_TIMEOUT",
         instead="set ENTREPOT_READ_TIMEOUT",
     ),
     _ineffective(
@@ -300,21 +308,21 @@ ROWS: Final = (
     _honoured(
         "validation.manifests.urls.allow", "any URL is allowed if there is no validation section"
     ),
-    _honoured("validation.manifests.urls.allow.*", "the variable sets one entry"),
+    _honoured("validation.manifests.urls.allow.*", "a variable can set one entry"),
     _honoured("validation.manifests.urls.deny"),
-    _honoured("validation.manifests.urls.deny.*", "the variable sets one entry"),
+    _honoured("validation.manifests.urls.deny.*", "a variable can set one entry"),
     _honoured("validation.manifests.indexes.platforms"),
     _honoured("validation.manifests.indexes.platformlist"),
     _honoured(
-        "validation.manifests.indexes.platformlist.*.*", "the variable sets one key of an entry"
+        "validation.manifests.indexes.platformlist.*.*", "a variable can set one key of an entry"
     ),
     _honoured("policy.repository.classes", "image and plugin"),
-    _honoured("policy.repository.classes.*", "the variable sets one entry"),
+    _honoured("policy.repository.classes.*", "a variable can set one entry"),
 )
 
 DRIVERS: Final = frozenset(
     {"filesystem", "azure", "gcs", "inmemory", "oss", "rados", "s3", "s3aws", "swift"}
 )
 IMPLEMENTED: Final = frozenset({"azure", "filesystem", "inmemory", "oss", "s3"})
-"""The operator may select the storage drivers of this list; other drivers are refused."""
+"""The storage drivers that an operator can select; every other driver is refused."""
 SCHEMES: Final = frozenset({"htpasswd", "none", "silly", "token"})

@@ -1,7 +1,8 @@
 """The exceptions of this package.
 
-ConfigError                 the configuration is invalid; carries every `Problem`
-Unreadable (ValueError)     one value is invalid; becomes a Problem once its source is known
+ConfigError                 the configuration is invalid; the exception has every `Problem`
+Unreadable (ValueError)     a single value is invalid; the caller, which knows the source of the
+                            value, turns the exception into a `Problem`
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class Problem:
 
     `str()` of a problem returns one line: source, message, remedy.
 
-    `source` is the file and line, variable or flag, with its value if the value is no secret.
+    `source` names the file and line, the variable or the flag, and the value unless it is a secret.
     """
 
     source: str
@@ -40,7 +41,7 @@ class ConfigError(Exception):
         super().__init__("\n".join(str(each) for each in self.problems))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[Problem, ...]]]:
-        """Return how pickle makes an equal error, for another process."""
+        """Return the constructor and its arguments, so that pickle can copy the error."""
         return type(self), (self.problems,)
 
 

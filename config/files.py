@@ -1,4 +1,4 @@
-"""List the files that settings name, and replace their paths in the settings."""
+"""List the files that settings name, and replace the paths of such files in the settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def named_files(settings: Settings) -> list[Path]:
 
 
 def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
-    """Return the settings with each path replaced as *places* maps it; keep other paths."""
+    """Return the settings with each path that *places* maps replaced by the mapped path."""
     http, auth = settings.http, settings.auth
     htpasswd = auth.htpasswd and _moved(auth.htpasswd, _HTPASSWD, places)
     token = auth.token and _moved(auth.token, _TOKEN, places)

@@ -1,7 +1,7 @@
-"""Read the parts of the configuration file that take effect without a restart.
+"""Read the parts of the configuration file whose changes take effect without a restart.
 
-These parts are the access rules and the users: an operator who revokes access cannot wait for a
-restart, which would interrupt every pull.
+These parts are the access rules and the users. An operator must be able to revoke access at once,
+and a restart would interrupt every pull.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _USERS: Final = ("auth", "htpasswd", "users")
 
 @dataclass(frozen=True, slots=True)
 class FollowedRights:
-    """A `FollowedRights` has the access rules, and the users with their hashes.
+    """A `FollowedRights` has the access rules, and a map of the users to their bcrypt hashes.
 
-    None means that access rules or users are not set.
+    A field is None if the configuration does not set it.
     """
 
     access: tuple[AccessRule, ...] | None
@@ -36,9 +36,9 @@ class FollowedRights:
 
 
 def followed(settings: Settings, given: Mapping[Key, RawValue], file: Path | None) -> Followed:
-    """Return the parts of *file* that are reread: those that no flag or variable overrides.
+    """Return which parts of *file* are reread: those that no flag or variable overrides.
 
-    No part is reread if passwords were switched off at the start.
+    No part is reread if neither passwords nor tokens were configured at the start.
     """
     if file is None or not settings.auth.protects:
         return Followed()
@@ -74,7 +74,7 @@ def read_rights(content: bytes, file: Path) -> FollowedRights:
 
 
 class _Refused(Exception):  # noqa: N818 - never leaves this module
-    """A value in the configuration file is invalid."""
+    """The access rules or the users in the configuration file are invalid."""
 
     def __init__(self, given: RawValue, error: Unreadable) -> None:
         super().__init__()

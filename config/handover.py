@@ -1,4 +1,4 @@
-"""Pass the resolved settings from `entrepot serve` to the programs that it starts."""
+"""Pass the settings from `entrepot serve` to the programs that it starts, in a file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from entrepot.runtime.small_file import read_small_file
 def dump(settings: Settings, path: Path) -> None:
     """Write the settings to *path* atomically.
 
-    The mode of the settings file is 0600 because the settings contain passwords.
-
-    The settings file omits `log.hooks`: only `serve` sends mail, so no other program needs these
-    passwords.
+    The mode of the file is 0600 because the settings contain passwords. The file omits `log.hooks`,
+    because only `entrepot serve` sends mail, and no other program needs the passwords of the mail
+    servers.
 
     Raises: OSError.
     """
@@ -30,9 +29,9 @@ def dump(settings: Settings, path: Path) -> None:
 
 
 def resolved(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the file that `dump` wrote, from the path in the variable ENTREPOT_SETTINGS.
+    """Read the settings file that `dump` wrote; the variable ENTREPOT_SETTINGS has its path.
 
-    The setting `run` becomes the file's folder.
+    The file is in the run directory, so the setting `run` of the result is the file's folder.
 
     Raises: ConfigError.
     """
@@ -48,8 +47,9 @@ def resolved(environ: Mapping[str, str] | None = None) -> Settings:
 
 @lru_cache(maxsize=1)
 def _parsed(content: bytes) -> Settings:
-    """Parse the content of the file. Raises: ValueError.
+    """Parse the content of the settings file. Raises: ValueError.
 
-    PERF: the parsed settings are cached, so that forked programs share their 2 MB.
+    PERF: the parsed settings take 2 MB. The result is cached, so that processes forked from this
+    one share the memory.
     """
     return Settings.model_validate(json.loads(content))

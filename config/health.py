@@ -1,4 +1,4 @@
-"""Read the lists of `health:`, with the keys and defaults of docker distribution."""
+"""Read the lists of health checks in `health:`, with docker distribution's keys and defaults."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ _LONGEST_SHOWN: Final = 256
 _THRESHOLD = readers.count(0, 1000, such_as=3)
 _STATUS = readers.count(100, 599, such_as=200)
 _PORT = readers.count(1, 65535, such_as=6379)
-# RFC 9110, 5.6.2 and 5.5, define these patterns, here without obs-text.
+# RFC 9110 defines the syntax of a header's name (5.6.2) and value (5.5). The obsolete characters
+# (obs-text) are not accepted in a value here.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]{0,8192}", re.ASCII)
-# `headers` may not name these: the HTTP client sets them itself, because they frame a request or
-# name its target.
+# The headers of a check may not include these. The HTTP client sets them itself, because they
+# delimit the request or name its target.
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "expect"})
 _PASSWORD = re.compile(r"//[^/@\s]*@")
 _FILE_EXAMPLE: Final = "try [{file: /path/to/file}]"
@@ -41,7 +42,7 @@ Check = TypeVar("Check")
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """A `FileCheck` fails while `file` exists; `interval` is in s."""
+    """A `FileCheck` fails while `file` exists; `interval`, the time between checks, is in s."""
 
     file: str
     interval: float = INTERVAL_S
@@ -52,9 +53,10 @@ class FileCheck:
 
 @dataclass(frozen=True, slots=True)
 class HttpCheck:
-    """An `HttpCheck` fails after `threshold` HEAD requests without `statuscode`; spans are in s.
+    """An `HttpCheck` sends HEAD requests to `uri` and expects the status `statuscode`.
 
-    `headers` may contain a password, and so may `uri`.
+    It fails after `threshold` failures in a row. `timeout` and `interval` are in s. `headers` and
+    `uri` may contain a password.
     """
 
     uri: str = field(repr=False)
@@ -66,7 +68,7 @@ class HttpCheck:
 
     @property
     def shown_uri(self) -> str:
-        """The URI without the values of a password and a query, cut to 256 characters."""
+        """Return `uri` with password and query masked, cut to 256 characters."""
         bare, mark, _ = self.uri.partition("#")[0].partition("?")
         return f"{_PASSWORD.sub('//***@', bare)}{mark and '?***'}"[:_LONGEST_SHOWN]
 
@@ -76,7 +78,10 @@ class HttpCheck:
 
 @dataclass(frozen=True, slots=True)
 class TcpCheck:
-    """A `TcpCheck` fails after `threshold` failed connections to `addr`; spans are in s."""
+    """A `TcpCheck` fails after `threshold` failed connections to `addr` in a row.
+
+    `timeout` and `interval` are in s.
+    """
 
     addr: str
     timeout: float = TIMEOUT_S
@@ -92,7 +97,7 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
     "http": ("uri", "headers", "statuscode", "timeout", "interval", "threshold"),
     "tcp": ("addr", "timeout", "interval", "threshold"),
 }
-"""In each list of checks, an entry has these keys with an effect."""
+"""The keys that an entry of each list of checks may have; other keys have no effect."""
 
 
 def file_checks(given: object) -> tuple[FileCheck, ...]:
@@ -111,7 +116,9 @@ def tcp_checks(given: object) -> tuple[TcpCheck, ...]:
 
 
 def interval(given: object) -> float:
-    """Read the time between two checks (s); an empty value and 0 mean the default, 10 s.
+    """Read the time between two checks, and return it in s.
+
+    An empty value and 0 mean the default, 10 s.
 
     Raises: Unreadable.
     """
@@ -122,7 +129,10 @@ def interval(given: object) -> float:
 
 
 def threshold(given: object) -> int:
-    """Read how many times a check must fail in a row; 0 is the same as 1. Raises: Unreadable."""
+    """Read after how many failures in a row a check counts as failed; 0 is the same as 1.
+
+    Raises: Unreadable.
+    """
     return _THRESHOLD(given) if readers.is_set(given) else 0
 
 
@@ -132,7 +142,10 @@ def show(given: Sequence[FileCheck | HttpCheck | TcpCheck]) -> str:
 
 
 def unknown_keys(kind: str, given: object) -> Iterator[str]:
-    """Yield each key without an effect in a value that the reader of *kind* accepts."""
+    """Yield each key without effect in *given*, a valid list of checks.
+
+    *kind* is `file`, `http` or `tcp`.
+    """
     entries = from_yaml(given, _FILE_EXAMPLE)
     for each in entries if isinstance(entries, Sequence) else ():
         if isinstance(each, Mapping):
@@ -162,7 +175,7 @@ def _checks(
 
 
 def _read(given: object, read: Callable[[Mapping[str, Any]], Check]) -> Check:
-    # If the value comes from `Settings`, the health checks are already parsed.
+    # If the list is copied from a `Settings` object, its entries are already parsed.
     if isinstance(given, (FileCheck, HttpCheck, TcpCheck)):
         given = {name: getattr(given, name) for name in given.__dataclass_fields__}
     if not isinstance(given, Mapping):

@@ -15,11 +15,12 @@ class StorageDriverSettings(Section):
 
     enabled: value_types.Switch = setting(
         "false",
-        "whether the data directory is checked; after threshold failures all requests get 503",
+        "whether the data directory is checked; if the check fails repeatedly, all requests get"
+        " 503",
     )
-    interval: value_types.CheckInterval = setting("10s", "time between two checks")
+    interval: value_types.CheckInterval = setting("10s", "the time between two checks")
     threshold: value_types.CheckThreshold = setting(
-        "0", "number of failures in a row after which requests get 503; 0 is the same as 1"
+        "0", "the number of failures in a row after which requests get 503; 0 is the same as 1"
     )
 
 
@@ -28,20 +29,24 @@ class HealthSettings(Section):
 
     storagedriver: StorageDriverSettings = Field(default_factory=StorageDriverSettings)
     file: value_types.FileChecks = setting(
-        (), "a list of files; while one of them exists, all requests get 503"
+        (), "a list of file checks: all requests get 503 while one of the files exists"
     )
     http: value_types.HttpChecks = setting(
-        (), "a list of URIs that must answer a HEAD request with statuscode (200)", secret=True
+        (),
+        "a list of HTTP checks: each uri must answer a HEAD request with the status statuscode",
+        secret=True,
     )
-    tcp: value_types.TcpChecks = setting((), "a list of addresses that must accept a connection")
+    tcp: value_types.TcpChecks = setting(
+        (), "a list of TCP checks: each addr must accept a connection"
+    )
 
     @property
     def has_checks(self) -> bool:
-        """True if any check is configured."""
+        """Return whether any check is configured."""
         return self.storagedriver.enabled or bool(self.file or self.http or self.tcp)
 
     def names(self, driver: str) -> Iterator[str]:
-        """Yield the name of each check, as docker distribution shows the names at /debug/health."""
+        """Yield the name of each check, as docker distribution lists it at /debug/health."""
         if self.storagedriver.enabled:
             yield f"storagedriver_{driver}"
         yield from (each.file for each in self.file)

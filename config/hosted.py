@@ -20,8 +20,8 @@ _EXAMPLE: Final = "try {ci/**: {ttl: 7d, keep: 10}}"
 class HostedRule:
     """A `HostedRule` states how long content that is pushed to matching repositories is kept.
 
-    `ttl` and `untagged` are in s, 0 for ever; `untagged` is None if it is not set. `keep` is a
-    number of tags.
+    `repository` is a pattern. `ttl` and `untagged` are in s; 0 means for ever, and `untagged` is
+    None if it is not set. `keep` is the number of tags that are always kept.
     """
 
     repository: str
@@ -37,12 +37,12 @@ class HostedRule:
 
 
 def rules(given: object) -> tuple[HostedRule, ...]:
-    """Read a map of patterns with retention rules, or the YAML text of such a map.
+    """Read a map from patterns to retention rules, or the YAML text of such a map.
 
     Raises: Unreadable, with every problem.
     """
     found = from_yaml(given, _EXAMPLE)
-    if isinstance(found, tuple):  # The value comes from `Settings` and is already parsed.
+    if isinstance(found, tuple):  # The value is copied from `Settings`: it is already parsed.
         return found
     if found is None or found == "":
         return ()
@@ -85,7 +85,10 @@ def _problems(pattern: object, given: object) -> Iterator[str]:
 
 
 def _can_match_hosted(pattern: str) -> bool:
-    """Return whether *pattern* can match hosted names, which have no capitals and no port."""
+    """Return whether *pattern* can match the name of a hosted repository.
+
+    The names of hosted repositories contain neither capital letters nor a port.
+    """
     return is_pattern(pattern) and pattern == pattern.lower() and ":" not in pattern
 
 

@@ -12,9 +12,9 @@ REMEDY = "write the file with htpasswd -B"
 
 
 def htpasswd_problems(content: bytes, source: str) -> list[Problem]:
-    """Return a problem for each line that is not a user with a bcrypt hash.
+    """Return a problem for each line of a password file that has no user with a bcrypt hash.
 
-    *source* and the line number start each message.
+    Each message begins with *source* and the number of the line.
     """
     return list(_problems(content, source))
 

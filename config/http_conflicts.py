@@ -19,7 +19,9 @@ _ORIGIN: Final = "access-control-allow-origin"
 _METHODS: Final = "access-control-allow-methods"
 _WRITING: Final = ("POST", "PUT", "PATCH", "DELETE")
 _LONGEST_SOCKET: Final = 95
-"""A socket's path has at most this many bytes: 107 by unix(7), less HAProxy's suffix."""
+"""The longest path of a socket in bytes: the 107 bytes of unix(7), less the suffix that HAProxy
+appends to the path while it creates the socket.
+"""
 
 Given = Mapping[Key, RawValue]
 
@@ -45,7 +47,7 @@ def advice(http: HttpSettings, given: Given) -> list[Problem]:
 
 
 def methods_of_every_page(http: HttpSettings) -> list[str]:
-    """Return the methods that change content and that the CORS headers allow to every web page."""
+    """Return the writing methods (such as DELETE) that CORS headers allow to every web page."""
     headers = {name.lower(): values for name, values in http.headers.items()}
     words = ",".join(headers.get(_METHODS, ())).replace(",", " ").upper().split()
     return [each for each in _WRITING if each in words] if headers.get(_ORIGIN) == ("*",) else []
@@ -70,7 +72,11 @@ def _address(http: HttpSettings, given: Given) -> Iterator[Problem]:
 
 
 def _without_certificate(http: HttpSettings, given: Given) -> Iterator[Problem]:
-    """Report client certificates that would be unchecked; other keys only cause a warning."""
+    """Yield a problem if client certificates are required but there is no TLS.
+
+    Without TLS, no client certificate would be checked. Other keys of `http.tls` without a
+    certificate only cause a warning.
+    """
     authorities = given.get((*_TLS, "clientcas"))
     if http.tls.clientcas and http.tls.certificate is None and authorities is not None:
         yield authorities.objection(
@@ -93,14 +99,14 @@ def _debug(http: HttpSettings, given: Given) -> Iterator[Problem]:
     path = http.debug.prometheus.path
     key = given.get(("http", "debug", "prometheus", "path"))
     if key is not None and path.startswith("/debug/"):
-        yield key.problem("/debug/ has other pages", "try /metrics")
+        yield key.problem("/debug/ belongs to other pages", "try /metrics")
     addr = given.get(("http", "debug", "addr"))
     if addr is not None and http.debug.addr is not None and _overlap(http.debug.addr, http.addr):
         yield addr.problem("http.addr has the same port", "choose another port")
 
 
 def _overlap(one: Address, other: Address | SocketPath) -> bool:
-    """Return whether two addresses cannot be listened on at the same time."""
+    """Return whether two addresses have the same port and a host in common."""
     hosts = {one.host, other.host}
     return one.port == other.port and (len(hosts) == 1 or not hosts.isdisjoint(_EVERYWHERE))
 

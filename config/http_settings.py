@@ -31,9 +31,13 @@ class TlsSettings(Section):
     """The settings of `http.tls:`."""
 
     certificate: value_types.MaybeFile = setting(
-        None, "a PEM file, including the chain", shown="/certs/certs.pem, if it exists"
+        None,
+        "a PEM file with the certificate and its chain",
+        shown="/certs/certs.pem, if it exists",
     )
-    key: value_types.MaybeFile = setting(None, "PEM", shown="the certificate's file")
+    key: value_types.MaybeFile = setting(
+        None, "a PEM file with the private key", shown="the certificate's file"
+    )
     clientcas: value_types.Files = setting(
         (),
         "PEM files of the CAs that sign client certificates; changes take effect without a restart",
@@ -44,11 +48,11 @@ class TlsSettings(Section):
         " require-any-client-cert, verify-client-cert-if-given or require-and-verify-client-cert",
     )
     minimumtls: value_types.TlsVersion = setting(
-        "tls1.2", "the oldest accepted version: tls1.0, tls1.1, tls1.2 or tls1.3"
+        "tls1.2", "the oldest accepted version of TLS: tls1.0, tls1.1, tls1.2 or tls1.3"
     )
     ciphersuites: value_types.CipherSuites = setting(
         (),
-        "accepted cipher suites, by their names in Go",
+        "the accepted cipher suites, named as in the programming language Go",
         shown="the suites with forward secrecy and authenticated encryption",
     )
 
@@ -64,7 +68,9 @@ class DebugSettings(Section):
     """The settings of `http.debug:`."""
 
     addr: value_types.MaybeListen = setting(
-        None, "host:port of /debug/health and /debug/vars, without a login", shown="none: off"
+        None,
+        "a second address, host:port, which serves /debug/health and /debug/vars without a login",
+        shown="none: off",
     )
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
 
@@ -72,16 +78,16 @@ class DebugSettings(Section):
 class Http2Settings(Section):
     """The settings of `http.http2:`."""
 
-    disabled: value_types.Switch = setting("false", "whether TLS clients are offered HTTP/1.1 only")
+    disabled: value_types.Switch = setting("false", "true: TLS clients are offered only HTTP/1.1")
 
 
 class HttpSettings(Section):
     """The settings of `http:`."""
 
-    net: value_types.Net = setting("tcp", "the kind of http.addr: tcp or unix")
+    net: value_types.Net = setting("tcp", "the kind of address in http.addr: tcp or unix")
     addr: value_types.Listen = setting(
         "127.0.0.1:5000",
-        "address and port; with http.net: unix the absolute path of a socket",
+        "the address and port to listen on; with http.net: unix the absolute path of a socket",
         shown=":8443 with a certificate; else :5000 in the image, 127.0.0.1:5000 outside",
     )
     prefix: value_types.Prefix = setting(
@@ -90,40 +96,44 @@ class HttpSettings(Section):
     host: value_types.MaybeBaseUrl = setting(
         None,
         "the URL by which clients reach the appliance; it begins every absolute URL in responses",
-        shown="none: URLs are as the request was sent",
+        shown="none: the URL of the request",
     )
     relativeurls: value_types.Switch = setting(
-        "true", "whether Location is a path; without effect if http.host is set"
+        "true", "whether a Location header has only a path; no effect if http.host is set"
     )
     headers: value_types.ResponseHeaders = setting(
-        {}, "a map of headers to lists of values, which every response gets", shown="none"
+        {},
+        "headers that every response gets: a map of header names to lists of values",
+        shown="none",
     )
     tls: TlsSettings = Field(default_factory=TlsSettings)
     http2: Http2Settings = Field(default_factory=Http2Settings)
     debug: DebugSettings = Field(default_factory=DebugSettings)
     draintimeout: value_types.Span = setting(
         "4s",
-        "how long running pulls and pushes may continue at a stop; a container has 10 s in total",
+        "how long running pulls and pushes may continue after the appliance gets a stop signal;"
+        " podman and docker kill a container after 10 s",
     )
     workers: value_types.Workers = setting(
         workers_here,
-        "worker processes, 1 to 16",
+        "the number of worker processes, 1 to 16",
         env="ENTREPOT_WORKERS",
         shown="one for each core, at least 2",
     )
     threads: value_types.Threads = setting(
         threads_here,
-        "threads of HAProxy, 1 to 4; with http.net: unix always 1",
+        "the number of HAProxy's threads, 1 to 4; with http.net: unix always 1",
         env="ENTREPOT_THREADS",
         shown="one for each two cores",
     )
     edgecache: value_types.Switch = setting(
         "on",
-        "whether HAProxy answers small, complete responses from its own memory",
+        "whether HAProxy caches small, complete responses in memory",
         env="ENTREPOT_EDGE_CACHE",
     )
     edgecachesize: value_types.EdgeCacheSize = setting(
         "8M",
-        "the memory for these responses, 1M to 1G, whole MiB; HAProxy uses all of it at once",
+        "the size of HAProxy's cache, 1M to 1G in whole MiB; HAProxy allocates all of it at the"
+        " start",
         env="ENTREPOT_EDGE_CACHE_SIZE",
     )

@@ -1,6 +1,7 @@
-"""List the keys of all settings, look keys up, and suggest a key for a misspelt one.
+"""List the keys of all settings, look keys up, and suggest the right key for a misspelt key.
 
-A key is a tuple of names, `("upstreams", "docker.io", "url")`, because a host contains dots.
+A key is a tuple of names such as `("upstreams", "docker.io", "url")`. A text with dots between the
+names would be ambiguous, because a host contains dots.
 """
 
 from __future__ import annotations
@@ -29,10 +30,9 @@ _INTERNAL = {"adjusted", "followed", "run"}
 class Setting:
     """A `Setting` describes one setting.
 
-    `key` has `*` in place of a host. The first of `variables` is the usual variable.
-
-    `default` is the default as an operator would write it. `empty_counts` means that an empty value
-    differs from no value.
+    `key` has `*` in place of a host. The first of `variables` is the usual variable. `default` is
+    the default as an operator would write it. If `empty_counts` is true, an empty value has a
+    meaning of its own; otherwise an empty variable is ignored.
     """
 
     key: str
@@ -57,7 +57,10 @@ def settings() -> dict[Key, Setting]:
 
 @cache
 def names() -> frozenset[Key]:
-    """Return every known key: of settings, docker distribution and docker-cache-server."""
+    """Return every known key.
+
+    These are the keys of the settings, of docker distribution and of docker-cache-server.
+    """
     return frozenset([*settings(), *map(_name_of, ROWS), *_other_names()])
 
 
@@ -77,7 +80,10 @@ def _name_of(row: DistributionKey) -> Key:
 
 
 def find(key: Key) -> Setting | DistributionKey | None:
-    """Return the setting of *key*, or its row in a table of foreign keys, or None."""
+    """Return the setting with *key*, or the row of *key* in a table of other programs' keys.
+
+    Return None if *key* is unknown.
+    """
     return _find(general(key))
 
 
@@ -88,7 +94,7 @@ def _find(key: Key) -> Setting | DistributionKey | None:
 
 
 def is_section(key: Key) -> bool:
-    """Return whether there are keys below *key*."""
+    """Return whether *key* is a section, that is, whether known keys begin with it."""
     return general(key) in _sections()
 
 

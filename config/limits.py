@@ -1,4 +1,4 @@
-"""Define the settings of `limits:`, which bound the resources that clients use at a time."""
+"""Define the settings of `limits:`, which bound the resources that clients use at the same time."""
 
 from __future__ import annotations
 
@@ -9,25 +9,33 @@ from entrepot.config.section import Section, setting
 class LimitsSettings(Section):
     """The settings of `limits:`. The limits keep one client from locking out the others."""
 
-    blobs: value_types.Many = setting("2048", "blobs that a worker sends at the same time")
+    blobs: value_types.Many = setting("2048", "how many blobs a worker sends at the same time")
     bodies: value_types.Bodies = setting(
-        "176", "large bodies that a worker receives at the same time, 1 to 512"
+        "176", "how many large request bodies a worker receives at the same time, 1 to 512"
     )
     minrate: value_types.Size = setting(
         "10K",
-        "rate in bytes/s; slower transfers are ended first when all slots of a worker are used",
+        "when a worker comes near limits.blobs or limits.bodies, it aborts transfers slower than"
+        " this rate, in bytes/s",
     )
     few: value_types.Many = setting(
-        "32", "an address with at most this many requests gets reserved slots when others use all"
+        "32",
+        "a client address with at most this many requests may use slots that are reserved for such"
+        " addresses",
     )
     logins: value_types.Many = setting(
         "60",
-        "wrong passwords in a minute, by user and address, before further passwords are queued",
+        "after this many wrong passwords in a minute, by user and address, further passwords wait"
+        " in a slower queue",
     )
     lines: value_types.Many = setting(
-        "1000", "access log lines in a second, by address, for requests that use no content"
+        "1000",
+        "how many access log lines a second one address gets for requests that use no content",
     )
-    uploads: value_types.Many = setting("1000", "unfinished uploads in total")
+    uploads: value_types.Many = setting(
+        "1000", "how many unfinished uploads all users may have together"
+    )
     useruploads: value_types.Many = setting(
-        "500", "unfinished uploads of one user, or of one address if there are no users"
+        "500",
+        "how many unfinished uploads one user may have, or one address if there are no users",
     )

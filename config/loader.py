@@ -34,7 +34,7 @@ _SECRET = ("pullsecret", "path")
 
 @dataclass(frozen=True, slots=True)
 class DefaultPaths:
-    """A `DefaultPaths` has the usual places of files that the operator has not named."""
+    """The paths at which the appliance looks for files that the operator has not named."""
 
     file: Path = Path("/etc/docker/registry/config.yml")
     secret: Path = Path("/pull-secret.json")
@@ -53,9 +53,9 @@ class DefaultPaths:
 class Loaded:
     """A `Loaded` has the settings, the source of each setting, and the warnings and problems.
 
-    `given` has the value and source by key; a setting that is not in `given` has its default. If
-    there are `problems`, each invalid value is replaced by its default: settings with such replaced
-    values may be shown, but must not be used to serve.
+    `given` maps each key that is set to its value and source; every other setting has its default.
+    If there are `problems`, `settings` has the default in place of each invalid value. Such
+    settings may be shown to the operator, but the appliance must not serve with them.
     """
 
     settings: Settings
@@ -116,7 +116,7 @@ def examine(
 
 
 class _Sources:
-    """A `_Sources` has the values of each source: places, file, environment and flags."""
+    """A `_Sources` has the values of each source, such as the YAML file and the environment."""
 
     def __init__(
         self, argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths
@@ -132,7 +132,7 @@ class _Sources:
         self._document = read_file(self.file, named[0][0]) if self.file else SourceValues()
 
     def layers(self) -> list[SourceValues]:
-        """Return the values of the sources, the source with the lowest precedence first."""
+        """Return the values of each source; the source with the lowest precedence is first."""
         return [self._found(), self._document, self._environment, self._flags.reading]
 
     def warnings(self) -> list[Problem]:
@@ -142,11 +142,11 @@ class _Sources:
     def certs_without_certificate(
         self, given: Mapping[Key, RawValue], settings: Settings
     ) -> list[Problem]:
-        """Return a problem if the folder of certificates has no certs.pem.
+        """Return a problem if the folder `/certs` exists but has no file certs.pem.
 
-        Otherwise the appliance would serve plain HTTP against the operator's intention. In the
-        image, an empty folder of certificates is also a problem, because the folder exists only if
-        the operator has mounted it.
+        Without this check, the appliance would serve plain HTTP although the operator intended TLS.
+        Outside the image an empty folder is no problem. In the image it is a problem, because the
+        folder exists there only if the operator has mounted it.
         """
         folder = self._places.certs
         if _CERTIFICATE in given or not _is_there(folder):
@@ -173,18 +173,18 @@ class _Sources:
         )
 
     def _unread_files(self) -> list[Problem]:
-        """Return a warning for each file at a usual place that the appliance does not read.
+        """Return a warning for each configuration file at a usual path that is not read.
 
-        If the operator has named a configuration file, no file at a usual place is read.
+        If the operator has named a configuration file, there is no such warning.
         """
         if self.is_image:
             is_found = self.file in self._places.files()
             unread = [each for each in self._places.files() if is_found and each != self.file]
             why = f"the file is not read, because {self.file} exists too"
             return [Problem(str(each), why, "keep one of the two files") for each in unread]
-        # Debian's package docker-registry installs a configuration file at the older place. The
-        # password file that Debian's configuration names is a folder, so the appliance would not
-        # start.
+        # Outside the image these files are not read. Debian's package docker-registry installs one
+        # of them, and the password file that it names is a folder. If the appliance read the file,
+        # it would not start.
         return [
             Problem(
                 str(each),
@@ -212,7 +212,8 @@ def _defaults(given: Mapping[Key, RawValue], *, is_image: bool) -> dict[Key, Raw
 
         values[_MAXSIZE] = str(memory_limit() // 2)
     if (shared := given.get(_SHARED)) is not None and str(shared.value).lower() == "true":
-        # Nothing is evicted from a shared bucket, so a full limit would stop all storing for ever.
+        # The appliance evicts nothing from a shared bucket. With a size limit, it could store
+        # nothing more as soon as the limit is reached.
         values[_MAXSIZE] = "0"
     return {
         key: RawValue(key, value, "default", ".".join(key))

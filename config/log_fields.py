@@ -1,4 +1,4 @@
-"""Read `log.fields`, which are the operator's fields of every log line."""
+"""Read `log.fields`, the fields that the operator adds to every log line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXAMPLE: Final = "try {service: registry, environment: staging}"
 
 
 class _Loader(Loader):
-    """A `_Loader` reads dates as text, as docker distribution does."""
+    """A YAML loader that reads dates as text, as docker distribution does."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as in the base class
         first: [each for each in found if each[0] != "tag:yaml.org,2002:timestamp"]
@@ -49,7 +49,10 @@ def fields(given: object) -> Fields:
 
 
 def merged(below: object, name: str, value: object) -> Fields:
-    """Return the map *below* with the field *name*, whose value is YAML. Raises: Unreadable."""
+    """Return the map *below* with one more field. Raises: Unreadable.
+
+    *name* is the name of the field, and *value* is YAML text.
+    """
     return fields({} if below is None else below) | fields({name: _parsed(str(value))})
 
 

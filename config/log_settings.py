@@ -18,7 +18,7 @@ class AccessLogSettings(Section):
 
     disabled: value_types.Switch = setting(
         "true",
-        "whether stdout gets no line for each response",
+        "true: the access log is not printed on stdout",
         shown="false in the image, else true",
     )
     formatter: Annotated[Literal["combined", "json"], BeforeValidator(_FORMATS)] = setting(
@@ -41,8 +41,8 @@ class LogSettings(Section):
     )
     accesslog: AccessLogSettings = Field(default_factory=AccessLogSettings)
     reportcaller: value_types.Switch = setting(
-        "false", "whether log lines state the place in the code that logged them"
+        "false", "whether each log line names the source file and function that logged it"
     )
     hooks: Annotated[tuple[MailHook, ...], BeforeValidator(mail_hooks.hooks)] = setting(
-        (), "a list of hooks, which mail log lines of some levels", secret=True
+        (), "a list of mail hooks; each sends the log lines of its levels by mail", secret=True
     )

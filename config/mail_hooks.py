@@ -1,7 +1,7 @@
-"""Read `log.hooks`, which select the log lines that are mailed, the server and the recipients.
+"""Read `log.hooks`: which log lines are mailed, over which mail server, and to whom.
 
-docker distribution has one type of hook, `mail`, and ignores others silently. docker distribution
-reads an unknown level as `panic`.
+docker distribution has one type of hook, `mail`. It ignores a hook of another type, and reads an
+unknown level as `panic`. The appliance reports both as errors.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from entrepot.config.errors import Unreadable
 from entrepot.config.yaml_text import from_yaml
 
 LEVELS: Final = ("panic", "fatal", "error", "warn", "info", "debug", "trace")
-"""The levels of logrus, from the most severe level on."""
+"""The levels of logrus (docker distribution's logging library), the most severe level first."""
 
 T = TypeVar("T")
 
@@ -36,9 +36,9 @@ _EXAMPLE: Final = "compare config/example.yml"
 class MailHook:
     """A `MailHook` mails log lines of *levels* from *sender* to *recipients*.
 
-    The mail server is at *host* and *port*. `is_insecure` states that the server's certificate is
-    not verified and that the password is also sent without TLS. Without a user name, the appliance
-    sends no login to the mail server.
+    The mail server is at *host* and *port*. If `is_insecure` is true, the server's certificate is
+    not verified, and the password is also sent over a connection without TLS. If `username` is
+    empty, the appliance does not log in to the mail server.
     """
 
     levels: tuple[str, ...]
@@ -62,7 +62,7 @@ def hooks(given: object) -> tuple[MailHook, ...]:
     found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
-    if isinstance(found, tuple):  # The value comes from `Settings` and is already parsed.
+    if isinstance(found, tuple):  # The value is copied from `Settings`: it is already parsed.
         return found
     if not isinstance(found, list):
         raise Unreadable("not a list of hooks", _EXAMPLE)

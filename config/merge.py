@@ -30,9 +30,10 @@ _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 
 @dataclass(slots=True)
 class Merged:
-    """A `Merged` has the value of each key, and the problems.
+    """A `Merged` is the result of merging all sources.
 
-    `ignored` has a warning for each unknown key.
+    `winners` has, for each key, the value of the source with the highest precedence. `ignored` has
+    a warning for each unknown key.
     """
 
     winners: dict[Key, RawValue] = field(default_factory=dict)
@@ -41,9 +42,10 @@ class Merged:
 
 
 def merge(layers: Sequence[SourceValues]) -> Merged:
-    """Return, for each key, the value of the last of *layers* that has the key.
+    """Return, for each key, the value in the last of *layers* that has the key.
 
-    Unknown keys and a second scheme of auth become problems or warnings.
+    Unknown keys become problems or warnings. A second authentication scheme, a second storage
+    driver and too many upstreams become problems.
     """
     merged = Merged()
     for layer in layers:
@@ -65,10 +67,10 @@ def merge(layers: Sequence[SourceValues]) -> Merged:
 
 
 def unsupported_keys(winners: Iterable[RawValue]) -> tuple[list[Problem], list[Problem]]:
-    """Return problems for refused, and warnings for ineffective, keys of docker distribution.
+    """Return the problems and the warnings for docker distribution's keys that have no effect here.
 
-    Several keys below one section, as variables set them, cause one line, which names the first
-    key.
+    A refused key is a problem, a key without effect a warning. If several variables set keys of one
+    section, they cause one message, which names the first key.
     """
     found: dict[tuple[str, bool], list[RawValue]] = {}
     rows = {}
@@ -96,9 +98,10 @@ def _line(row: DistributionKey, verdict: str, given: Sequence[RawValue]) -> Prob
 
 
 def _rank(given: RawValue) -> tuple[bool, bool]:
-    """Return a sort key: the choice of a driver or scheme first, the appliance's own keys last.
+    """Return a sort key for the values of one source.
 
-    If two values set the same setting, the later one in this order wins.
+    Values that choose a driver or scheme come first, then docker-cache-server's keys, then the
+    appliance's own keys. If two values set the same setting, the later value in this order wins.
     """
     return not given.chooses, given.key not in cache_server.MEANT
 
@@ -108,9 +111,9 @@ def _is_known(key: Key) -> bool:
 
 
 def _report(unknown: Sequence[RawValue], merged: Merged) -> None:
-    """Add a problem or a warning for each of the *unknown* keys.
+    """Add a problem or a warning to *merged* for each of the *unknown* keys.
 
-    Too many unknown keys cause one problem for all of them.
+    More than 100 unknown keys cause one problem for all of them.
     """
     if len(unknown) > _MOST_UNKNOWN:
         message = f"{len(unknown):,} unknown keys, of which this is the first"
@@ -172,14 +175,14 @@ def _second_driver(winners: dict[Key, RawValue]) -> list[Problem]:
 
 
 def _too_many_upstreams(winners: dict[Key, RawValue]) -> list[Problem]:
-    """Return a problem if there are too many upstreams, and remove all upstreams then."""
+    """Remove all upstreams and return a problem if there are too many upstreams."""
     named = [key for key in winners if key[0] == "upstreams" and key[1:]]
     if len({key[1] for key in named}) <= _MOST_UPSTREAMS:
         return []
     first = winners[named[0]]
     for each in named:
         del winners[each]
-    return [first.objection(f"more than {_MOST_UPSTREAMS:,} upstreams", "name fewer")]
+    return [first.objection(f"more than {_MOST_UPSTREAMS:,} upstreams", "remove some")]
 
 
 def _is_harmless(value: object, row: DistributionKey) -> bool:
@@ -189,7 +192,7 @@ def _is_harmless(value: object, row: DistributionKey) -> bool:
 
 
 def _is_disabled(value: object) -> bool:
-    """Return whether all entries of a list are disabled, as `middleware` and hooks may be."""
+    """Return whether *value* is a list in which every entry (a hook, for example) is disabled."""
     return isinstance(value, list) and all(
         isinstance(each, dict) and str(each.get("disabled")).lower() == "true" for each in value
     )

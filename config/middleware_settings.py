@@ -22,9 +22,10 @@ _EXAMPLE: Final = "try [{name: NAME, options: {key: value}}]"
 
 @dataclass(frozen=True, slots=True)
 class Middleware:
-    """A `Middleware` is the name of an entry point, and the operator's options for it.
+    """A `Middleware` is the name of a Python entry point, and the operator's options for it.
 
-    `options` are texts, lists and maps, as the file has them. The options may contain a password.
+    The values of `options` are texts, lists and maps as parsed from YAML. The options may contain a
+    password.
     """
 
     name: str
@@ -99,27 +100,32 @@ class MiddlewareSettings(Section):
     """The settings of `middleware:`."""
 
     registry: Entries = setting(
-        (), "functions of Python packages that wrap the whole registry, in order", secret=True
+        (),
+        "a list of functions of Python packages, each of which wraps the whole registry",
+        secret=True,
     )
     repository: Entries = setting(
-        (), "functions of Python packages that may refuse each request, in order", secret=True
+        (),
+        "a list of functions of Python packages, each of which can refuse requests for a"
+        " repository",
+        secret=True,
     )
 
     storage: StorageEntries = setting(
         (),
-        "where clients fetch blobs above 64 KiB: redirect (baseurl) or cloudfront (baseurl,"
-        " privatekey, keypairid, duration)",
+        "the server from which clients fetch blobs above 64 KiB: redirect (options baseurl) or"
+        " cloudfront (options baseurl, privatekey, keypairid, duration)",
         secret=True,
     )
 
     @property
     def target(self) -> Target | None:
-        """Return where clients are redirected; None: to URLs that the storage driver makes."""
+        """Return where clients are redirected; None means URLs that the storage driver signs."""
         return target_of(*self.storage[-1].as_pair) if self.storage else None
 
     @property
     def is_set(self) -> bool:
-        """Return whether any middleware of a package is configured."""
+        """Return whether any middleware of a Python package is configured."""
         return bool(self.registry or self.repository)
 
 

@@ -1,4 +1,4 @@
-"""Read the endpoints of `notifications:`, with the defaults of docker distribution."""
+"""Read `notifications.endpoints`, with the defaults of docker distribution."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 # RFC 9110, 5.5, allows no control characters but tab in a header's value.
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _NANOSECONDS = re.compile(r"-?[0-9]{1,18}")
-# A header of this list frames a request: a second one would change where its body ends.
+# The HTTP client sets these headers itself. If a request had one of them twice, the two values
+# could state different ends of the body.
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "expect"})
 
 
@@ -46,8 +47,9 @@ _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection"
 class NotificationEndpoint:
     """A `NotificationEndpoint` is a receiver of events; `timeout` and `backoff` are in s.
 
-    `ignoredmediatypes` includes the media types of the key `ignore.mediatypes`, and `actions` are
-    those of `ignore.actions`. `headers` may contain a password, and so may `url`.
+    No event is sent for content of the `ignoredmediatypes`, which include those of the key
+    `ignore.mediatypes`, and none for the `actions`, which are those of the key `ignore.actions`.
+    `headers` and `url` may contain a password.
     """
 
     name: str
@@ -109,9 +111,10 @@ def show(given: tuple[NotificationEndpoint, ...]) -> str:
 
 
 def unknown_keys(given: object) -> Iterator[tuple[str, str]]:
-    """Yield each key and each action that has no effect in a value that `endpoints` can read.
+    """Yield each key and each action without effect in *given*, a valid list of endpoints.
 
-    Each result is a pair: the key or action with the name of its endpoint, and the known names.
+    Each result is a pair of texts: the key or action with the name of its endpoint, and the list of
+    the known keys or actions.
     """
     for number, each in enumerate(from_yaml(given, _EXAMPLE) or ()):  # type: ignore[var-annotated, arg-type]  # a list
         if not isinstance(each, Mapping):
@@ -207,7 +210,7 @@ def _headers(given: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(given, Mapping):
         raise Unreadable("not a map of lists", "try headers: {Authorization: [Bearer TOKEN]}")
     if len(given) > _MOST_HEADERS:
-        raise Unreadable(f"longer than {_MOST_HEADERS} headers", "remove some")
+        raise Unreadable(f"a map of more than {_MOST_HEADERS} headers", "remove some")
     return tuple((name, value) for name, values in given.items() for value in _header(name, values))
 
 
@@ -220,7 +223,7 @@ def _header(name: object, values: object) -> Iterator[str]:
         )
     for value in [values] if isinstance(values, str) else _list_of(values, name):
         if not isinstance(value, str) or len(value) > _LONGEST_VALUE:
-            raise Unreadable(f"no list of short texts for {name}", f"try {name}: [value]")
+            raise Unreadable(f"not a list of short texts for {name}", f"try {name}: [value]")
         if not _VALUE.fullmatch(value):
             raise Unreadable(
                 f"refused for {name}: a line break or another control character in its value",
@@ -236,9 +239,9 @@ def _list_of(values: object, name: str) -> Sequence[object]:
 
 
 def _span(given: object) -> float:
-    """Read a span in s; 0 means the default.
+    """Read a time span, and return it in s; 0 means the default.
 
-    A plain number of a span is in ns, as in docker distribution.
+    A number without a unit is in nanoseconds, as in docker distribution.
     """
     if not readers.is_set(given):
         return 0.0

@@ -7,7 +7,7 @@ from entrepot.config.section import Section, setting
 
 
 class OssSettings(Section):
-    """The settings of `storage.oss:`. OSS is reached by its API of S3."""
+    """The settings of `storage.oss:`. The driver uses the S3-compatible API of Alibaba's OSS."""
 
     accesskeyid: value_types.MaybeText = setting(
         None, "the access key", shown="required", secret=True
@@ -23,14 +23,16 @@ class OssSettings(Section):
         None, "the host of the bucket", shown="none: BUCKET.REGION.aliyuncs.com"
     )
     internal: value_types.Switch = setting(
-        "false", "whether the region's internal host is used, without endpoint"
+        "false", "whether the region's internal host is used; no effect if endpoint is set"
     )
     rootdirectory: value_types.MaybeText = setting(None, "the prefix of all keys in the bucket")
     encrypt: value_types.Switch = setting("false", "whether the service encrypts objects")
     secure: value_types.Switch = setting("true", "whether requests use TLS")
-    chunksize: value_types.PartSize = setting("10M", "bytes of a part of an upload, 5M to 512M")
+    chunksize: value_types.PartSize = setting(
+        "10M", "the size of one part of a multipart upload to the bucket, 5M to 512M"
+    )
 
     @property
     def place(self) -> str:
-        """Return the bucket, as messages name it."""
+        """Return the name of the bucket, which messages show."""
         return str(self.bucket)

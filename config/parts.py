@@ -1,8 +1,9 @@
-"""Join the parts of a map or list that variables and flags set one by one.
+"""Join the parts of a map or list, each of which a variable or a flag of its own sets.
 
-docker distribution reads REGISTRY_HTTP_HEADERS_X-Frame-Options as a key of the map `http.headers`,
-and REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL as a key of the first entry of a list. The appliance also
-accepts REGISTRY_HTTP_TLS_CLIENTCAS_0, which makes docker distribution set an empty text.
+As in docker distribution, the variable REGISTRY_HTTP_HEADERS_X-Frame-Options sets one key of the
+map `http.headers`, and REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL sets one key in the first entry of a
+list. The appliance also accepts REGISTRY_HTTP_TLS_CLIENTCAS_0 for one entry of a list of texts;
+docker distribution does not read the value of such a variable.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ _MERGE: Final[Mapping[Key, Callable[[object, str, object], object]]] = {
     ("log", "fields"): log_fields.merged,
 }
 _MAPS: Final = frozenset(_MERGE)
-# Each setting in this table is a list of texts, and has the reader of the whole list.
+# Each setting in this table is a list of texts. The value in the table is the function that reads
+# the whole list.
 _LISTS: Final[Mapping[Key, Callable[[object], tuple[str, ...]]]] = {
     ("auth", "token", "signingalgorithms"): readers.words,
     ("http", "tls", "clientcas"): readers.words,
@@ -31,7 +33,7 @@ _LISTS: Final[Mapping[Key, Callable[[object], tuple[str, ...]]]] = {
     ("validation", "manifests", "urls", "allow"): push_settings.url_patterns,
     ("validation", "manifests", "urls", "deny"): push_settings.url_patterns,
 }
-# Each setting in this set is a list of maps, which have lists and maps below them.
+# Each setting in this set is a list of maps, which can contain further lists and maps.
 _NESTED: Final = frozenset(
     {
         ("log", "hooks"),
@@ -45,8 +47,8 @@ _NESTED: Final = frozenset(
         ("validation", "manifests", "indexes", "platformlist"),
     }
 )
-# The values in this set are texts and not YAML, because a password such as `%x: [` is not valid
-# YAML.
+# The values of keys with these names are read as text. They are not parsed as YAML, because a
+# password such as `%x: [` is not valid YAML.
 _TEXTS: Final = frozenset(
     {"addr", "file", "from", "name", "password", "type", "uri", "url", "username"}
 )
@@ -55,15 +57,15 @@ _EXAMPLE: Final = "compare config/example.yml"
 
 
 def forget(key: Key, winners: dict[Key, RawValue]) -> None:
-    """Remove the parts of *key* that sources of lower precedence have set."""
+    """Remove the parts of *key* from *winners*, because a later source sets *key* as a whole."""
     for each in [name for name in winners if name != key and _whole(name) == key]:
         del winners[each]
 
 
 def join(winners: dict[Key, RawValue]) -> list[Problem]:
-    """Replace the parts of a map or list by the whole value that contains them.
+    """Replace the parts of each map or list in *winners* by one value that contains all of them.
 
-    Return the problems of the parts.
+    Return a problem for each invalid part.
     """
     problems = []
     for part in [name for name in winners if _whole(name) not in {None, name}]:
@@ -82,7 +84,7 @@ def join(winners: dict[Key, RawValue]) -> list[Problem]:
 
 
 def _whole(part: Key) -> Key | None:
-    """Return the key of the map or list that *part* belongs to, if there is one."""
+    """Return the key of the map or list of which *part* is a part; return None otherwise."""
     if part[:-1] in _MAPS or part[:-1] in _LISTS:
         return part[:-1]
     return next((part[:end] for end in range(2, len(part) + 1) if part[:end] in _NESTED), None)

@@ -1,10 +1,10 @@
 """Read a pull secret: the registries that the secret names, and the credential for each registry.
 
-Two formats are accepted: Docker's `config.json`, also used for `.dockerconfigjson` of a Kubernetes
-secret, and the older `.dockercfg`, which consists of `auths` alone. The whole pull secret, or an
-entry's `auth`, may be in base64. A key of a pull secret is a host, with an optional port, path,
-scheme or glob, as in the kubelet. The host of a key declares an upstream; the path only selects the
-credential.
+Two formats are accepted. One is Docker's `config.json`, which Kubernetes secrets use as
+`.dockerconfigjson`. The other is the older `.dockercfg`, the content of `auths` alone. The whole
+file may be in base64. Each entry has a key and a credential. The key is a host or a glob, as in the
+kubelet, with an optional scheme, port and path. The host of a key declares an upstream. The path
+only selects the credential for a repository.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _API_VERSIONS = frozenset({"v1", "v2"})
 
 @dataclass(frozen=True, slots=True)
 class SecretKey:
-    """A `SecretKey` is one entry of the secret: host or glob, path names, and credential."""
+    """A `SecretKey` is one entry of the pull secret.
+
+    `host` is a host or a glob. `path` has the parts of the key's path, and is empty without a path.
+    """
 
     host: str
     path: tuple[str, ...]
@@ -39,7 +42,7 @@ class SecretKey:
 
     @property
     def is_glob(self) -> bool:
-        """Return whether the host of this entry of the pull secret is a glob."""
+        """Return whether `host` is a glob, a pattern of hosts such as `*.example.com`."""
         return _is_glob(self.host)
 
     def is_about(self, host: str) -> bool:
@@ -47,13 +50,13 @@ class SecretKey:
         return _glob_matches(self.host, host) if self.is_glob else self.host == host
 
     def covers(self, repository: Sequence[str]) -> bool:
-        """Return whether the entry's path is a prefix of *repository*, compared name by name."""
+        """Return whether the entry's path is a prefix of *repository*, the parts of a name."""
         return tuple(repository[: len(self.path)]) == self.path
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedPullSecret:
-    """A `ParsedPullSecret` has the entries of a pull secret.
+    """A `ParsedPullSecret` has the entries of a pull secret, and the hosts that are ignored.
 
     `warnings` are about parts of the secret that have no effect.
     """
@@ -64,12 +67,12 @@ class ParsedPullSecret:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Return the hosts in the secret's order, each once."""
+        """Return each host once, in the order of the pull secret."""
         return tuple(dict.fromkeys(each.host for each in self.entries if not each.is_glob))
 
     @property
     def globs(self) -> tuple[str, ...]:
-        """Return the globs in the secret's order, each once."""
+        """Return each glob once, in the order of the pull secret."""
         return tuple(dict.fromkeys(each.host for each in self.entries if each.is_glob))
 
     def names(self, host: str) -> bool:
@@ -77,10 +80,10 @@ class ParsedPullSecret:
         return any(True for _ in self._about(host))
 
     def lookup(self, host: str, repository: str) -> SecretCredential | None:
-        """Return the credential for *repository* at *host*, None for anonymous access.
+        """Return the credential for *repository* at *host*; None means anonymous access.
 
-        An entry with a host takes precedence over one with a glob. Among several hosts or several
-        globs, the entry with the longest path decides, and then the one with the longest glob.
+        An entry with a host takes precedence over an entry with a glob. Among entries of the same
+        kind, the longest path takes precedence, and then the longest glob.
         """
         parts = repository.split("/")
         fitting = [each for each in self._about(host) if each.covers(parts)]
@@ -94,11 +97,11 @@ class ParsedPullSecret:
 
 
 def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> ParsedPullSecret:
-    """Read a pull secret without the hosts *ignore*.
+    """Read a pull secret, except for the entries of the hosts *ignore*.
 
-    *source* starts each message about the pull secret.
+    Each message about the pull secret begins with *source*.
 
-    Raises: ConfigError with every invalid entry; its messages contain no part of the secret.
+    Raises: ConfigError with a problem for each invalid entry. No message contains a credential.
     """
     document = _document(data, source)
     reading = _Reading(frozenset(_folded(each) for each in ignore), source)
@@ -111,7 +114,7 @@ def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> P
 
 
 class _Reading:
-    """A `_Reading` has the entries, problems and warnings of a secret that is being read."""
+    """A `_Reading` collects the entries, problems and warnings while a pull secret is read."""
 
     def __init__(self, ignored: frozenset[str], source: str) -> None:
         self.ignored = ignored
@@ -121,7 +124,7 @@ class _Reading:
         self.warnings: list[Problem] = []
 
     def read(self, key: str, value: object) -> None:
-        """Read one entry of the pull secret. The value of an ignored host is not validated."""
+        """Read one entry of the pull secret, without validating that of an ignored host."""
         source = f'{self._source}: entry "{_without_login(key)}"'
         try:
             host, path = _key(key)
@@ -136,14 +139,17 @@ class _Reading:
 
 
 def _without_login(key: str) -> str:
-    """Return a key as it may be shown, with a user and password before its host masked."""
+    """Return a key for a message: user and password in front of the host are masked."""
     scheme, marked, rest = key.rpartition("://")
     login, at, host = rest.rpartition("@")
     return f"{scheme}{marked}{'***@' if at and login else at}{host}"
 
 
 def _plain(data: bytes) -> bytes:
-    """Decode a secret in base64, as podman 4.3 mounts it (podman issue 16625)."""
+    """Return the pull secret, decoded if it is in base64.
+
+    Podman 4.3 mounts a secret in base64 (podman issue 16625).
+    """
     if b"{" in data:
         return data
     try:
@@ -216,7 +222,7 @@ def _is_glob(host: str) -> bool:
 
 
 def _glob(text: str) -> str:
-    # A glob is valid if it is a host name after each wildcard is replaced by a letter.
+    # A glob is valid if it is a valid host once a letter replaces each wildcard.
     registry_host("".join("x" if each in "*?[]^!" else each for each in text))
     return text
 
@@ -229,7 +235,7 @@ def _folded(host: str) -> str:
 
 
 def _glob_matches(glob: str, host: str) -> bool:
-    # A star does not match a dot, and the port must be equal, as in the kubelet.
+    # As in the kubelet, the wildcard `*` does not match a dot, and the ports must be equal.
     glob_name, _, glob_port = glob.partition(":")
     name, _, port = host.partition(":")
     patterns, labels = glob_name.replace("[^", "[!").split("."), name.split(".")

@@ -32,7 +32,10 @@ class IndexPlatform:
 
 
 def url_patterns(given: object) -> tuple[str, ...]:
-    """Read a regular expression in Go's syntax, or a list of them. Raises: Unreadable."""
+    """Read one regular expression in Go's syntax, or a list of such expressions.
+
+    Raises: Unreadable.
+    """
     found = _list_of(given)
     listed = [found] if isinstance(found, str) else found
     if listed is None or listed == [""]:
@@ -79,7 +82,7 @@ def _platform(given: object) -> IndexPlatform:
 
 
 def _list_of(given: object) -> object:
-    """Parse the YAML list in the text of a variable or flag; other text is one value."""
+    """Parse text that is a YAML list, such as that of a variable; return other values unchanged."""
     if not isinstance(given, str) or not given.strip().startswith("["):
         return given
     try:
@@ -120,7 +123,8 @@ class IndexSettings(Section):
     )
     platformlist: _Platforms = setting(
         (),
-        "maps of os and architecture: the images of these platforms must be stored for list",
+        "if platforms is list: maps of os and architecture, the platforms whose images must be"
+        " stored",
     )
 
 
@@ -134,27 +138,30 @@ class ManifestSettings(Section):
 class ValidationSettings(Section):
     """The settings of `validation:`.
 
-    If no setting of `validation:` is set, the images of an index must be stored, and layers may
-    name any URL. If one setting of `validation:` is set, all have the defaults of docker
-    distribution: layers may name no URL.
+    If the section is absent, the images of a pushed index must be stored, and layers may name any
+    URL. If the section has any setting, the other settings have the defaults of docker
+    distribution; then layers may name no URL.
     """
 
     enabled: _Switch = setting(
-        None, "the older opposite of validation.disabled, with precedence", shown="true"
+        None,
+        "an older key with the opposite meaning of validation.disabled; if true, it takes"
+        " precedence",
+        shown="true",
     )
     disabled: _Switch = setting(
-        None, "whether the other settings of validation have no effect", shown="false"
+        None, "true: the other settings of validation have no effect", shown="false"
     )
     manifests: ManifestSettings = Field(default_factory=ManifestSettings)
 
     @property
     def is_given(self) -> bool:
-        """True if any setting of `validation:` is configured."""
+        """Return whether any setting of `validation:` is configured."""
         return self != ValidationSettings()
 
     @property
     def is_on(self) -> bool:
-        """True if the rules apply, computed as in distribution from `enabled` and `disabled`."""
+        """Return whether the rules apply; docker distribution combines the two keys like this."""
         return bool(self.enabled) or not self.disabled
 
 

@@ -1,4 +1,4 @@
-"""Define configured values with their sources, before validation."""
+"""Define raw values: configured values that are not yet validated, with their sources."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class RawValue:
 
     The `value` is the text as written, or lists and maps parsed from YAML.
 
-    `origin` is shown beside the setting, and `name` starts a message about the value. For a flag or
-    variable, `origin` and `name` are the flag or variable. For a file, `origin` is file and line,
-    and `name` is file, line and key. `chooses` means that the value selects the only driver or
-    scheme of its section (`auth: htpasswd`).
+    `origin` is shown beside the setting by `entrepot check`, and `name` starts a message about the
+    value. For a flag or variable, both are its name. For a file, `origin` is the file and line, and
+    `name` is the file, line and key. If `chooses` is true, the value is a single name that selects
+    the driver or scheme of its section, as in `auth: htpasswd`.
     """
 
     key: Key
@@ -31,21 +31,21 @@ class RawValue:
     chooses: bool = False
 
     def problem(self, message: str, remedy: str = "", *, is_secret: bool = False) -> Problem:
-        """Return a problem of the value, which is shown if it is no secret."""
+        """Return a problem whose message shows the value, masked if *is_secret* is true."""
         shown = "***" if is_secret else _on_one_line(self.value)
         return Problem(f"{self.name}={shown}", message, remedy)
 
     def objection(self, message: str, remedy: str = "") -> Problem:
-        """Return a problem of the key.
-
-        The problem does not show the value, which may be a secret.
-        """
+        """Return a problem whose message names the key but does not show the value."""
         return Problem(self.name, message, remedy)
 
 
 @dataclass(slots=True)
 class SourceValues:
-    """A `SourceValues` has values, problems and warnings of file, environment or flags."""
+    """A `SourceValues` has the raw values, problems and warnings of one source.
+
+    A source is, for example, the YAML file or the environment.
+    """
 
     given: list[RawValue] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)

@@ -1,6 +1,7 @@
-"""Read single values: text of a flag, a variable or YAML, or a value that is already parsed.
+"""Read single values from the text of a flag, a variable or YAML.
 
-Every reader raises Unreadable with a remedy, so that operators see no messages of libraries.
+A reader also accepts a value that is already parsed. Every reader raises Unreadable with a remedy
+for an invalid value, so that operators see no messages of libraries.
 """
 
 from __future__ import annotations
@@ -41,9 +42,12 @@ def is_set(given: object) -> bool:
 
 
 def suggestion(given: str, known: Sequence[str]) -> str:
-    """Return the end of a message about an unknown word: the most similar known word, or all."""
+    """Return the end of a message about an unknown word.
+
+    The end suggests the most similar known word, or lists all known words if none is similar.
+    """
     near = difflib.get_close_matches(given.lower(), known, 1)
-    return f", did you mean {near[0]}?" if near else f", but {', '.join(known)}"
+    return f", did you mean {near[0]}?" if near else f" (try {', '.join(known)})"
 
 
 def switch(given: object) -> bool:
@@ -87,7 +91,9 @@ _PAGE = count(0, 100_000, such_as=_USUAL_PAGE)
 
 
 def page_size(given: object) -> int:
-    """Read the largest page of a list; empty, 0 and negative values are 1000, as in distribution.
+    """Read the largest number of entries in a page of a list.
+
+    An empty value, 0 and negative numbers mean 1000, as in docker distribution.
 
     Raises: Unreadable.
     """
@@ -98,9 +104,9 @@ def page_size(given: object) -> int:
 
 
 def choice(*known: str) -> Reader[str]:
-    """Return a reader of one of the words *known*.
+    """Return a reader that accepts only the words *known*.
 
-    The remedy is the known word that is most similar, or the first known word.
+    For any other word, the remedy in the error is the most similar known word, or the first one.
     """
 
     def read(given: object) -> str:
@@ -114,7 +120,8 @@ def choice(*known: str) -> Reader[str]:
     return read
 
 
-# The storage classes of S3 whose objects can be read without waiting.
+# Objects in these storage classes of S3 can be read at once. Objects in other classes, such as
+# GLACIER, must be restored first, so the appliance could not serve them.
 _STORAGE_CLASS: Final = choice(
     "STANDARD",
     "NONE",
@@ -134,7 +141,8 @@ def storage_class(given: object) -> str:
 
 
 _LEVEL: Final = choice("info", "error", "warn", "debug")
-# Docker distribution refuses the log levels trace, warning, fatal and panic too.
+# Each value is the level that a message suggests for a word of another logging library. Docker
+# distribution refuses these words too.
 _NEAREST_LEVELS: Final = {"trace": "debug", "warning": "warn", "fatal": "error", "panic": "error"}
 
 
@@ -149,7 +157,10 @@ def log_level(given: object) -> str:
 
 
 def redirects(given: object) -> tuple[str, ...]:
-    """Read the allowed targets of redirects: `public`, `any`, or networks. Raises: Unreadable."""
+    """Read to which addresses an upstream may redirect: `public`, `any`, or a list of networks.
+
+    Raises: Unreadable.
+    """
     found = tuple(each.lower() for each in words(given))
     for each in found:
         if each not in {"public", "any"} and not _is_network(each):
@@ -168,7 +179,7 @@ def _is_network(given: str) -> bool:
 
 
 def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
-    """Return a reader that reads an empty text, and each of the words *nothing*, as None."""
+    """Return a reader that returns None for an empty text and for each of the words *nothing*."""
 
     def read_or_none(given: object) -> T | None:
         empty = given is None or (isinstance(given, str) and given in {"", *nothing})
@@ -178,7 +189,7 @@ def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
 
 
 def or_default(read: Reader[T], default: T) -> Reader[T]:
-    """Return a reader that reads an empty text as *default*, as docker distribution does."""
+    """Return a reader that returns *default* for an empty text, as docker distribution does."""
     return lambda given: default if given is None or given == "" else read(given)
 
 

@@ -1,4 +1,4 @@
-"""Find contradictions of the keys of redirects, and endpoints that clients cannot use."""
+"""Find contradictions between the settings of redirects, and endpoints that clients cannot use."""
 
 from __future__ import annotations
 
@@ -30,14 +30,17 @@ def contradictions(settings: Settings, given: Given) -> Iterator[Problem]:
 
 
 def advice(settings: Settings, given: Given) -> Iterator[Problem]:
-    """Yield a warning for each key of redirects without effect, and for an unusable endpoint."""
+    """Yield a warning for each setting of redirects without effect, and for an unusable endpoint.
+
+    The endpoint is the URL of the storage service to which clients are redirected.
+    """
     yield from _no_effect(settings, given)
     if settings.middleware.target is None and settings.storage.has_redirects:
         yield from _unusable(settings, given)
 
 
 def _unusable(settings: Settings, given: Given) -> Iterator[Problem]:
-    """Yield a warning if clients probably cannot use the endpoint."""
+    """Yield a warning if clients probably cannot use the endpoint of the storage service."""
     s3, azure = settings.storage.s3, settings.storage.azure
     name = "regionendpoint" if s3 else "serviceurl"
     own = (s3.regionendpoint if s3 else None) or (azure.serviceurl if azure else None)
@@ -59,10 +62,10 @@ def _faults(url: SplitResult, settings: Settings) -> Iterator[str]:
     if is_loopback(host) or _is_internal(host):
         yield "a redirect leads clients to a name of the local network"
     if own is not None and f".{host}".endswith(f".{own}"):
-        # After a redirect, Go's http.Client sends the Authorization header again if the new host is
-        # the same or a subdomain.
-        why = "clients send their password there too, because http.host is the same or above it"
-        yield f"the service then refuses a redirect: {why}"
+        # Go's http.Client follows a redirect with the Authorization header if the new host is the
+        # same or a subdomain.
+        why = "clients send their password there too, because its host is http.host or a name"
+        yield f"the service refuses redirected requests: {why} below it"
 
 
 def _has_tls(settings: Settings) -> bool:

@@ -1,4 +1,4 @@
-"""Define the settings of `storage.redirect:`: clients fetch large blobs from the bucket."""
+"""Define the settings of `storage.redirect:`, which let clients fetch blobs from the bucket."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _AUTHORITY = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNO
 
 
 def service_url(given: object) -> str:
-    """Read the URL of a storage service, without a slash at its end. Raises: Unreadable."""
+    """Read the URL of a storage service, and return it without a slash at its end.
+
+    Raises: Unreadable.
+    """
     text = readers.text(given).strip().rstrip("/")
     parts = urlsplit(text)
     is_plain = not (parts.path or parts.query or parts.fragment)
@@ -30,7 +33,7 @@ def service_url(given: object) -> str:
 
 
 def lifetime(given: object) -> float:
-    """Read a span from 10 s to 20 min, in s. Raises: Unreadable."""
+    """Read a time span from 10 s to 20 min, and return it in s. Raises: Unreadable."""
     found = units.span(given)
     if not _SHORTEST_S <= found <= _LONGEST_S:
         raise Unreadable("not from 10s to 20m", "try 10m")
@@ -45,15 +48,15 @@ class RedirectSettings(Section):
     """The settings of `storage.redirect:`; `expiry` is in seconds."""
 
     disable: value_types.Switch = setting(
-        "false", "whether the appliance itself sends every blob, also a large one in a bucket"
+        "false", "true: the appliance itself sends every blob, even a large one in a bucket"
     )
     endpoint: _ServiceUrl = setting(
         None,
-        "the URL of the storage as clients reach it, with which the URLs of redirects begin",
-        shown="that of the driver",
+        "the URL by which clients reach the storage service; the URLs of redirects begin with it",
+        shown="the URL that the driver uses",
     )
     expiry: _Lifetime = setting(
         "10m",
-        "how long the URL of a redirect can be used, 10s to 20m; until then its holder can read the"
-        " blob, also without the right to read it",
+        "how long the URL of a redirect is valid, 10s to 20m; a client with the URL can read the"
+        " blob for this time, even after it loses the right to read it",
     )

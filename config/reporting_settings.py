@@ -1,4 +1,4 @@
-"""Define the settings of `reporting:`, the trackers that get the errors of the workers."""
+"""Define the settings of `reporting:`, the error trackers that get the errors of the workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REQUIRED: Final = {
     "sentry": "dsn",
     "opentelemetry": "endpoint",
 }
-# RFC 9110, 5.6.2 and 5.5, define these patterns.
+# RFC 9110 defines the syntax of a header's name (5.6.2) and of its value (5.5).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
 
@@ -37,7 +37,7 @@ def url(given: object) -> str:
 
 
 def dsn(given: object) -> str:
-    """Read the DSN of a project at Sentry, a URL with the key as its user. Raises: Unreadable."""
+    """Read the DSN of a Sentry project, a URL whose user name is the key. Raises: Unreadable."""
     text = readers.text(given).strip()
     if not _is_url(text) or not urlsplit(text).username or not urlsplit(text).path.strip("/"):
         raise Unreadable(
@@ -47,7 +47,7 @@ def dsn(given: object) -> str:
 
 
 def headers(given: object) -> dict[str, str]:
-    """Read a map of header names to values, or its YAML text. Raises: Unreadable."""
+    """Read a map of header names to values, or the YAML text of such a map. Raises: Unreadable."""
     found = from_yaml(given, _EXAMPLE)
     if not isinstance(found, Mapping) or len(found) > _MOST_HEADERS:
         raise Unreadable(f"not a map of at most {_MOST_HEADERS} headers", _EXAMPLE)
@@ -80,11 +80,11 @@ class BugsnagSettings(Section):
     )
     releasestage: value_types.MaybeText = setting(
         None,
-        "the stage in the reports to Bugsnag, such as production",
+        "the release stage in the reports to Bugsnag, such as production",
         shown="none: the library's default",
     )
     endpoint: MaybeUrl = setting(
-        None, "the URL that gets the reports to Bugsnag", shown="none: the public service"
+        None, "the URL to which reports for Bugsnag are sent", shown="none: the public service"
     )
 
 
@@ -107,7 +107,9 @@ class SentrySettings(Section):
         None, "the DSN of a project at Sentry, which gets the errors of workers", secret=True
     )
     environment: value_types.MaybeText = setting(
-        None, "the environment in the reports to Sentry", shown="none: the library's default"
+        None,
+        "the environment in the reports to Sentry, such as production",
+        shown="none: the library's default",
     )
 
 
@@ -115,12 +117,15 @@ class OpenTelemetrySettings(Section):
     """The settings of `reporting.opentelemetry:`, which docker distribution does not have."""
 
     endpoint: MaybeUrl = setting(
-        None, "the URL of an OTLP/HTTP receiver; a span for each error is sent to its /v1/traces"
+        None,
+        "the URL of an OTLP/HTTP receiver; each error is sent as a span to URL/v1/traces",
     )
     headers: MaybeHeaders = setting(
-        None, "a map of headers that are sent to the receiver, such as its key", secret=True
+        None, "a map of headers of the requests to the receiver, such as an API key", secret=True
     )
-    servicename: value_types.Text = setting("entrepot", "the value of the attribute service.name")
+    servicename: value_types.Text = setting(
+        "entrepot", "the value of the attribute service.name in these spans"
+    )
 
 
 class ReportingSettings(Section):
@@ -157,7 +162,7 @@ def problems(settings: ReportingSettings) -> Iterator[Problem]:
 
 
 def advice(settings: ReportingSettings) -> Iterator[Problem]:
-    """Yield a warning for each tracker that has settings, but not the one that switches it on."""
+    """Yield a warning for each tracker that has settings but lacks its required setting."""
     for name, key in _REQUIRED.items():
         section = getattr(settings, name)
         if name not in settings.active and section != type(section)():

@@ -1,7 +1,7 @@
 """Read `http.headers`, the headers that every response gets.
 
-A header that is part of HTTP's framing or of the registry protocol is refused, because on every
-response it would break clients. docker distribution sends such headers as they are configured.
+A header is refused if HTTP or the registry protocol uses it, because clients would fail if every
+response had the same value. docker distribution accepts such headers and sends them.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from entrepot.config.errors import Unreadable
 from entrepot.config.yaml_text import from_yaml
 
 MOST: Final = 16
-"""The operator may set this many headers, because haproxy.cfg has one rule for each header."""
+"""The largest number of headers. The file haproxy.cfg has this many rules, one for each header."""
 
 _LONGEST_NAME: Final = 128
 _MOST_BYTES: Final = 4096
-"""All headers together have at most this many bytes, for which haproxy.cfg (tune.maxrewrite) has
-room in each response.
+"""The largest size of all these headers together, in bytes. HAProxy reserves room for them in each
+response (tune.maxrewrite in haproxy.cfg).
 """
 
 _WIDTH: Final = 60  # characters of a column in the output of `entrepot check`
-# RFC 9110, 5.1, allows more; these characters have no special meaning in haproxy.cfg.
+# RFC 9110, 5.1, allows more characters. The characters of this pattern have no special meaning in
+# haproxy.cfg.
 _TOKEN = re.compile(r"[0-9A-Za-z._-]+", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]+", re.ASCII)  # RFC 9110, 5.5, without obs-text
 _OF_CONNECTIONS: Final = frozenset(
@@ -91,17 +92,21 @@ def headers(given: object) -> Headers:
 
 
 def show(given: Mapping[str, tuple[str, ...]]) -> str:
-    """Return the headers' names, cut to fit into a table; `none` without any header."""
+    """Return the names of the headers, cut to the width of a table's column.
+
+    Return `none` if there are no headers.
+    """
     names = ", ".join(given) or "none"
     return names if len(names) <= _WIDTH else f"{names[:_WIDTH]}... ({len(given)})"
 
 
 def merged(lower: object, name: str, value: object) -> dict[str, object]:
-    """Return the map or YAML text *lower* with the header *name* set to *value*.
+    """Return the headers of *lower*, a map or its YAML text, with *name* set to *value*.
 
-    The header replaces one in *lower* whose name differs only in case.
+    A header in *lower* whose name differs only in case is replaced.
 
-    A variable can name a single header: REGISTRY_HTTP_HEADERS_Access-Control-Allow-Origin.
+    The single header comes from a variable such as
+    REGISTRY_HTTP_HEADERS_Access-Control-Allow-Origin.
     """
     lower = from_yaml(lower, _EXAMPLE)
     below: Mapping[str, Any] = lower if isinstance(lower, Mapping) else {}
@@ -144,7 +149,10 @@ def _value(name: str, given: object) -> str:
 
 
 def _is_ours(name: str, values: tuple[str, ...]) -> bool:
-    """Return whether the appliance always sends this header itself. Raises: Unreadable."""
+    """Return whether this is the API version header, which the appliance always sends itself.
+
+    Raises: Unreadable if the values differ from the value that the appliance sends.
+    """
     ours, value = _VERSION
     if name.lower() != ours:
         return False

@@ -13,10 +13,12 @@ def _path_style(before: dict[str, Any]) -> bool:
 
 
 class S3Settings(Section):
-    """The settings of `storage.s3:`. If this section is present, content is in a bucket."""
+    """The settings of `storage.s3:`. If this section is present, content is stored in a bucket."""
 
     accesskey: value_types.MaybeText = setting(
-        None, "the access key; without it, the AWS environment of the process is used", secret=True
+        None,
+        "the access key; without an access key, the AWS environment of the process has the login",
+        secret=True,
     )
     secretkey: value_types.MaybeText = setting(None, "the secret key", secret=True)
     sessiontoken: value_types.MaybeText = setting(
@@ -28,7 +30,7 @@ class S3Settings(Section):
     )
     forcepathstyle: value_types.Switch = setting(
         _path_style,
-        "whether the bucket is in the path of a URL and not in its host",
+        "whether URLs name the bucket in their path instead of in their host",
         shown="true with regionendpoint, else false",
     )
     bucket: value_types.MaybeText = setting(None, "the name of the bucket", shown="required")
@@ -38,24 +40,28 @@ class S3Settings(Section):
         None, "the KMS key that encrypts objects", shown="none: the service's own key"
     )
     secure: value_types.Switch = setting("true", "whether requests use TLS")
-    skipverify: value_types.Switch = setting("false", "whether any certificate is accepted")
-    ca: value_types.MaybeFile = setting(
-        None, "a file with further certificate authorities of the service, in PEM"
+    skipverify: value_types.Switch = setting(
+        "false", "true: the certificate of the service is not verified"
     )
-    chunksize: value_types.PartSize = setting("10M", "bytes of a part of an upload, 5M to 512M")
+    ca: value_types.MaybeFile = setting(
+        None, "a PEM file of further authorities that may issue the service's certificate"
+    )
+    chunksize: value_types.PartSize = setting(
+        "10M", "the size of one part of a multipart upload to the bucket, 5M to 512M"
+    )
     storageclass: value_types.StorageClass = setting(
-        "STANDARD", "the storage class of objects; NONE for services without classes"
+        "STANDARD", "the storage class of objects; NONE for services without storage classes"
     )
     useragent: value_types.MaybeText = setting(None, "the User-Agent header of requests")
-    usedualstack: value_types.Switch = setting("false", "whether AWS is reached over IPv6 too")
+    usedualstack: value_types.Switch = setting(
+        "false", "whether AWS's dual-stack endpoints (IPv4 and IPv6) are used"
+    )
     accelerate: value_types.Switch = setting(
-        "false", "whether AWS is reached by its transfer acceleration"
+        "false", "whether AWS's endpoints for transfer acceleration are used"
     )
-    usefipsendpoint: value_types.Switch = setting(
-        "false", "whether AWS is reached by its FIPS endpoints"
-    )
+    usefipsendpoint: value_types.Switch = setting("false", "whether AWS's FIPS endpoints are used")
 
     @property
     def place(self) -> str:
-        """Return the bucket, as messages name it."""
+        """Return the name of the bucket, which messages show."""
         return str(self.bucket)

@@ -1,8 +1,8 @@
-"""Define the schema of the settings: type, default, unit, names and meaning of each.
+"""Define every setting: its key, type, default, unit, variable and meaning.
 
-This module is the source of the keys of the file, the variables, the flags, the output of `entrepot
-check` and the tables of the documentation. Values of settings are immutable; spans are in s, sizes
-in bytes, paths absolute.
+The keys of the configuration file, the environment variables, the command-line flags, the output of
+`entrepot check` and the tables in docs/configuration.md are derived from this module. Values of
+settings are immutable. Time spans are in seconds, sizes in bytes, and paths are absolute.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ class HtpasswdSettings(Section):
     )
     users: value_types.Users = setting(
         None,
-        "users and bcrypt hashes beside those in the file; changes take effect without a restart",
+        "a map of user names to bcrypt hashes, in addition to the password file; changes take"
+        " effect without a restart",
         secret=True,
     )
     realm: value_types.Text = setting("Entrepot", "the name that clients show in a password prompt")
     token: value_types.Switch = setting(
         "false",
-        "whether clients log in at a token endpoint of the appliance, /v2/token, so that docker and"
-        " podman both log in and pull anonymously",
+        "whether clients exchange their password for a token at /v2/token of the appliance; docker"
+        " and podman can then pull with and without a login",
     )
 
 
@@ -58,33 +59,40 @@ class TokenSettings(Section):
         None, "the name of this registry, which is the audience of its tokens", shown="required"
     )
     issuer: value_types.MaybeText = setting(
-        None, "the issuer that the tokens name", shown="required"
+        None, "the issuer (the claim iss) of accepted tokens", shown="required"
     )
     rootcertbundle: value_types.MaybeFile = setting(
         None,
-        "PEM file of certificates that sign tokens, or that issue such certificates; changes take"
-        " effect without a restart",
+        "a PEM file of certificates whose keys sign tokens, or of the authorities that issue such"
+        " certificates; changes take effect without a restart",
     )
     jwks: value_types.MaybeFile = setting(
         None,
-        "JSON Web Key Set of keys that sign tokens; changes take effect without a restart",
+        "a JSON Web Key Set with the public keys of the token server; changes take effect without a"
+        " restart",
     )
     signingalgorithms: value_types.SigningAlgorithms = setting(
-        (), "the accepted algorithms of signatures", shown="EdDSA, RS, PS and ES with 256 to 512"
+        (),
+        "the signature algorithms that tokens may use",
+        shown="EdDSA, and RS, PS and ES with 256, 384 and 512",
     )
     autoredirect: value_types.Switch = setting(
-        "false", "whether the realm is at the host that the client used"
+        "false", "whether the token server is at the host that the client used, instead of at realm"
     )
     autoredirectpath: value_types.Text = setting(
-        "/auth/token", "the path of the realm if autoredirect is true"
+        "/auth/token", "the path of the token server if autoredirect is true"
     )
 
 
 class SillySettings(Section):
     """The settings of `auth.silly:`, which accepts every Authorization header."""
 
-    realm: value_types.MaybeText = setting(None, "the realm of the challenge", shown="required")
-    service: value_types.MaybeText = setting(None, "the service of the challenge", shown="required")
+    realm: value_types.MaybeText = setting(
+        None, "the realm in the challenge of a 401 response", shown="required"
+    )
+    service: value_types.MaybeText = setting(
+        None, "the service in the challenge of a 401 response", shown="required"
+    )
 
 
 class AuthSettings(Section):
@@ -99,7 +107,7 @@ class AuthSettings(Section):
 
     @property
     def protects(self) -> bool:
-        """Return whether each client needs a credential that the operator has issued."""
+        """Return whether passwords or tokens are checked; `auth.silly` accepts any credential."""
         return self.htpasswd is not None or self.token is not None
 
 
@@ -107,7 +115,9 @@ class CatalogSettings(Section):
     """The settings of `catalog:`."""
 
     maxentries: value_types.PageSize = setting(
-        "1000", "the most repositories in a page of /v2/_catalog; 100 if the client sets no n"
+        "1000",
+        "the largest number of repositories in a page of /v2/_catalog; a page has 100 if the"
+        " request has no parameter n",
     )
 
 
@@ -115,7 +125,9 @@ class TagsSettings(Section):
     """The settings of `tags:`."""
 
     maxtags: value_types.PageSize = setting(
-        "1000", "the most tags in a page of tags/list; all if the client sets no n"
+        "1000",
+        "the largest number of tags in a page of tags/list; a page has all tags if the request has"
+        " no parameter n",
     )
 
 
@@ -123,27 +135,27 @@ class ExecSettings(Section):
     """The settings of `proxy.exec:`."""
 
     command: value_types.MaybeText = setting(
-        None, "a credential helper of Docker that has the login for proxy.remoteurl"
+        None, "the command of a Docker credential helper that returns the login for proxy.remoteurl"
     )
     lifetime: value_types.MaybeSpan = setting(
         None,
-        "how long the helper's login is used, 0 for one request",
+        "how long a login from the helper is used; 0: for one request",
         shown="none: until a restart",
     )
 
 
 class ProxySettings(Section):
-    """The settings of `proxy:`, the defaults for upstreams that do not override them."""
+    """The settings of `proxy:`. Most of them can be overridden in a section `upstreams.HOST:`."""
 
     remoteurl: value_types.MaybeUrl = setting(
-        None, "the URL of an upstream, which this key declares and makes the default"
+        None, "the URL of an upstream, which becomes the default upstream"
     )
-    username: value_types.MaybeText = setting(None, "of proxy.remoteurl")
-    password: value_types.MaybeText = setting(None, "of proxy.remoteurl", secret=True)
+    username: value_types.MaybeText = setting(None, "the user name for proxy.remoteurl")
+    password: value_types.MaybeText = setting(None, "the password for proxy.remoteurl", secret=True)
     exec: ExecSettings = Field(default_factory=ExecSettings)
     default: value_types.MaybeHost = setting(
         None,
-        "the upstream for repository names without a host (as dockerd sends them to a mirror)",
+        "the upstream of repository names without a host; dockerd sends such names to a mirror",
         env="ENTREPOT_DEFAULT_UPSTREAM",
     )
     public: value_types.Switch = setting(
@@ -172,82 +184,94 @@ class ProxySettings(Section):
         "2s", "timeout for connecting to an upstream", env="ENTREPOT_CONNECT_TIMEOUT"
     )
     readtimeout: value_types.LongerSpan = setting(
-        "30s", "the longest wait for the next bytes of an upstream", env="ENTREPOT_READ_TIMEOUT"
+        "30s", "the longest wait for the next bytes from an upstream", env="ENTREPOT_READ_TIMEOUT"
     )
     minrate: value_types.Size = setting(
         "10K",
-        "rate in bytes/s below which a download is retried over another connection, 0 for never",
+        "a download slower than this rate, in bytes/s, is retried over another connection; 0:"
+        " never",
         env="ENTREPOT_MIN_RATE",
     )
     redirects: value_types.Redirects = setting(
         "public",
-        "targets of redirects that are allowed beside the upstream's own network: public, any, or"
-        " networks",
+        "the addresses to which an upstream may redirect requests, in addition to its own network:"
+        " public, any, or a list of networks",
         env="ENTREPOT_REDIRECTS",
     )
     ranges: value_types.Ranges = setting(
         "auto",
-        "whether range requests for a layer in download wait for its digest: verified, early, or"
-        " auto",
+        "whether a range of a layer that is being downloaded is sent after the layer's digest is"
+        " verified (verified) or earlier (early); auto: early only for layers above 64 MiB",
         env="ENTREPOT_RANGES",
     )
     prefetch: value_types.Layers = setting(
-        "3", "layers prefetched in parallel, 0 for no prefetch", env="ENTREPOT_PREFETCH"
+        "3", "how many layers are prefetched in parallel; 0: none", env="ENTREPOT_PREFETCH"
     )
     lanes: value_types.Lanes = setting(
-        "4", "parallel connections for a layer of 16 MiB or more, 1 to 16", env="ENTREPOT_LANES"
+        "4",
+        "how many parallel connections download a layer of 16 MiB or more, 1 to 16",
+        env="ENTREPOT_LANES",
     )
 
 
 class UpstreamSettings(Section):
     """The settings of `upstreams.HOST:`.
 
-    `proxy:` and the pull secret complete the settings of an upstream.
+    A key that is not set here has the value of the same key in `proxy:`. A login that is not set
+    here comes from the pull secret.
     """
 
     enabled: value_types.Switch = setting(
         "true", "false removes the upstream, even if the pull secret names it"
     )
     url: value_types.MaybeUrl = setting(
-        None, "its base URL", shown="https://HOST, loopback: http://HOST"
+        None, "the base URL of the upstream", shown="https://HOST, loopback: http://HOST"
     )
     mirrors: value_types.Urls = setting(
-        (), "URLs of mirrors that are tried before the upstream, in order"
+        (), "URLs of mirrors, which are tried in this order before the upstream"
     )
     ca: value_types.MaybeFile = setting(
-        None, "PEM file of the upstream's private certificate authority"
+        None, "a PEM file of the private authority that issued the upstream's certificate"
     )
     insecure: value_types.Switch = setting(
-        "false", "whether the upstream's certificate is not verified"
+        "false", "true: the upstream's certificate is not verified"
     )
     realm: value_types.MaybeRealm = setting(
         None,
-        "the token service that is trusted beside the upstream's own host",
+        "the URL of a token service on another host, to which the upstream's password may be sent",
         shown="its own host",
     )
     username: value_types.MaybeText = setting(
-        None, "the user's name, which takes precedence over the pull secret"
+        None, "the user name at the upstream; it takes precedence over the pull secret"
     )
-    password: value_types.MaybeText = setting(None, "its password", secret=True)
+    password: value_types.MaybeText = setting(None, "the password of this user", secret=True)
     passwordfile: value_types.MaybeFile = setting(
         None, "a file that contains only the upstream's password"
     )
-    freshness: value_types.MaybeSpan = setting(None, "as proxy.freshness", shown="proxy.freshness")
-    maxstale: value_types.MaybeSpan = setting(None, "as proxy.maxstale", shown="proxy.maxstale")
-    ongone: value_types.MaybeOnGone = setting(None, "as proxy.ongone", shown="proxy.ongone")
+    freshness: value_types.MaybeSpan = setting(
+        None, "as proxy.freshness, for this upstream alone", shown="proxy.freshness"
+    )
+    maxstale: value_types.MaybeSpan = setting(
+        None, "as proxy.maxstale, for this upstream alone", shown="proxy.maxstale"
+    )
+    ongone: value_types.MaybeOnGone = setting(
+        None, "as proxy.ongone, for this upstream alone", shown="proxy.ongone"
+    )
     negativettl: value_types.MaybeSpan = setting(
-        None, "as proxy.negativettl", shown="proxy.negativettl"
+        None, "as proxy.negativettl, for this upstream alone", shown="proxy.negativettl"
     )
     connecttimeout: value_types.MaybeLongerSpan = setting(
-        None, "as proxy.connecttimeout", shown="proxy.connecttimeout"
+        None, "as proxy.connecttimeout, for this upstream alone", shown="proxy.connecttimeout"
     )
     readtimeout: value_types.MaybeLongerSpan = setting(
-        None, "as proxy.readtimeout", shown="proxy.readtimeout"
+        None, "as proxy.readtimeout, for this upstream alone", shown="proxy.readtimeout"
     )
     redirects: value_types.MaybeRedirects = setting(
-        None, "as proxy.redirects", shown="proxy.redirects"
+        None, "as proxy.redirects, for this upstream alone", shown="proxy.redirects"
     )
-    ranges: value_types.MaybeRanges = setting(None, "as proxy.ranges", shown="proxy.ranges")
+    ranges: value_types.MaybeRanges = setting(
+        None, "as proxy.ranges, for this upstream alone", shown="proxy.ranges"
+    )
     default: value_types.Switch = setting(
         "false", "whether repository names without a host belong to this upstream"
     )
@@ -258,7 +282,8 @@ class PullSecretSettings(Section):
 
     path: value_types.MaybeFile = setting(
         None,
-        "the pull secret; changes take effect without a restart",
+        "the pull secret, a file with the passwords for upstreams; changes take effect without a"
+        " restart",
         env="PULLSECRETPATH",
         shown="/pull-secret.json, if it exists",
     )
@@ -271,17 +296,21 @@ class CleanerSettings(Section):
     """The settings of `cleaner:`."""
 
     maxsize: value_types.Size = setting(
-        "10G", "size that eviction reduces the store to, 0 for no limit", env="CLEANER_MAXSIZE"
+        "10G",
+        "the size to which eviction reduces the stored content; 0: no limit",
+        env="CLEANER_MAXSIZE",
     )
     ttl: value_types.Span = setting(
-        "30d", "content that is unused for this long is evicted, 0 for never", env="CLEANER_TTL"
+        "30d", "content that is unused for this long is evicted; 0: never", env="CLEANER_TTL"
     )
     threshold: value_types.Percentage = setting(
-        "20", "how far the store may exceed maxsize", env="CLEANER_THRESHOLD_PERCENTAGE"
+        "20",
+        "how far the stored content may exceed cleaner.maxsize, in percent of it",
+        env="CLEANER_THRESHOLD_PERCENTAGE",
     )
     runevery: value_types.LongerSpan = setting(
         "30m",
-        "interval of eviction; low disk space also starts an eviction",
+        "the time between two evictions; low disk space starts an eviction at once",
         env="CLEANER_RUNEVERY_TIME",
     )
     hosted: value_types.Switch = setting(
@@ -299,7 +328,7 @@ class CleanerSettings(Section):
         env="CLEANER_GARBAGE",
     )
     scrub: value_types.Size = setting(
-        "50G", "how much stored content is verified each day, 0 for none", env="CLEANER_SCRUB"
+        "50G", "how much stored content is verified each day; 0: none", env="CLEANER_SCRUB"
     )
 
 
@@ -307,7 +336,7 @@ class EventsSettings(Section):
     """The settings of `notifications.events:`."""
 
     includereferences: value_types.Switch = setting(
-        "false", "whether an event of a manifest lists the manifest's parts"
+        "false", "whether an event for a manifest lists the descriptors of the manifest's parts"
     )
 
 
@@ -316,22 +345,23 @@ class NotificationsSettings(Section):
 
     events: EventsSettings = Field(default_factory=EventsSettings)
     endpoints: value_types.Endpoints = setting(
-        (), "receivers of the events of pulls, pushes, mounts and deletions", secret=True
+        (),
+        "servers that get an event for each pull, push, mount and deletion",
+        secret=True,
     )
 
     @property
     def active(self) -> tuple[NotificationEndpoint, ...]:
-        """The endpoints that are not disabled."""
+        """Return the endpoints that are not disabled."""
         return tuple(each for each in self.endpoints if not each.disabled)
 
 
 class Followed(Section):
-    """A `Followed` has the configuration file, and the parts of it that are reread at run time.
+    """A `Followed` states which parts of the configuration file are reread at run time.
 
-    Operators can't set a `Followed`.
-
-    `access` and `users` state whether the rules and the users come from the file, and not from a
-    flag or variable.
+    Operators cannot set these fields. `file` is the path of the configuration file. `access` and
+    `users` are true if the access rules and the users come from the file, and no flag or variable
+    overrides them.
     """
 
     file: Path | None = None
@@ -340,12 +370,11 @@ class Followed(Section):
 
 
 class Settings(Section):
-    """A `Settings` has all settings.
+    """A `Settings` has the values of all settings.
 
-    `run` is the run directory; only the children of `entrepot serve` know the run directory.
-
-    `adjusted` lists the public registries whose single settings flags or variables change, and that
-    have no section in the file.
+    `run` is the path of the run directory; it is set only in the processes that `entrepot serve`
+    starts. `adjusted` lists the public registries that have no section in the configuration file,
+    and of which flags or variables change single settings.
     """
 
     version: value_types.Version = setting("0.1", "the version of the file's format")
@@ -354,8 +383,8 @@ class Settings(Section):
     auth: AuthSettings = Field(default_factory=AuthSettings)
     access: value_types.AccessRules = setting(
         None,
-        "rules: which users may pull, push or delete in which repositories; changes take effect"
-        " without a restart",
+        "rules that state which users may pull, push or delete in which repositories; changes take"
+        " effect without a restart",
         shown="none: every user may do everything",
     )
     middleware: MiddlewareSettings = Field(default_factory=MiddlewareSettings)
@@ -372,7 +401,7 @@ class Settings(Section):
     cleaner: CleanerSettings = Field(default_factory=CleanerSettings)
     limits: LimitsSettings = Field(default_factory=LimitsSettings)
     hosted: value_types.HostedRules = setting(
-        (), "rules: how long pushed content is retained, by repository"
+        (), "rules that state how long pushed content is retained, by repository"
     )
     notifications: NotificationsSettings = Field(default_factory=NotificationsSettings)
     followed: Followed = Field(default_factory=Followed)

@@ -12,9 +12,9 @@ def setting(
 ) -> Any:  # noqa: ANN401 - as pydantic's Field: the annotation of the field has the type
     """Declare a setting. *default* is the default as an operator would write it.
 
-    *env* is a variable that takes precedence over the variable derived from the key, REGISTRY_A_B_C
-    for a.b.c. *shown* describes a default that depends on the environment. *secret* hides the value
-    in messages.
+    *env* is the name of a variable that takes precedence over the variable derived from the key
+    (REGISTRY_A_B_C for a.b.c). *shown* describes a default that depends on the environment. If
+    *secret* is true, messages do not show the value.
     """
     extra: dict[str, Any] = {"env": env, "shown": shown, "secret": secret}
     if callable(default):
@@ -28,7 +28,7 @@ def setting(
 
 
 class Section(BaseModel):
-    """A `Section` is the base class of the sections of the configuration."""
+    """The base class of the sections of the configuration."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True

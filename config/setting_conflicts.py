@@ -1,6 +1,6 @@
 """Find settings that contradict each other, and valid settings that are probably mistakes.
 
-The functions only look at the settings; they read no files.
+These functions compare settings only. The module checks.py reads the files that settings name.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from entrepot.config.schema import Settings, UpstreamSettings
 from entrepot.config.upstreams import default_hosts
 
 _LEAST_SIZE: Final = 4 * 2**20
-"""Below this size in bytes, logs and index leave no space for content (datastore/budget.py)."""
+"""If `cleaner.maxsize` is below this number of bytes, logs and index leave no space for content.
+
+The module datastore/budget.py computes their share.
+"""
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> list[Problem]:
@@ -84,7 +87,7 @@ def _no_validation(settings: Settings, given: Mapping[Key, RawValue]) -> Iterato
     each_list = given.get(("validation", "manifests", "indexes", "platformlist"))
     if each_list is not None and validation.manifests.indexes.platforms != "list":
         remedy = "set validation.manifests.indexes.platforms: list"
-        yield each_list.objection("the key has no effect: the platforms are not a list", remedy)
+        yield each_list.objection("the key has no effect: indexes.platforms is not list", remedy)
 
 
 def _unknown_keys_of_checks(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
@@ -99,7 +102,10 @@ def _unknown_keys_of_checks(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
 
 
 def _unknown_in_endpoints(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a warning for each key and action that docker distribution would ignore too."""
+    """Yield a warning for each unknown key and action of an endpoint.
+
+    These are no errors, because docker distribution ignores them.
+    """
     value = given.get(("notifications", "endpoints"))
     if value is not None:
         for name, known in notifications.unknown_keys(value.value):
@@ -107,9 +113,9 @@ def _unknown_in_endpoints(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
 
 
 def _no_passwords(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a problem if passwords are configured but no users are.
+    """Yield a problem if `auth.htpasswd` or access rules are set, but no users.
 
-    Otherwise a configuration that forgets the users could open the appliance to all clients.
+    If such a configuration were accepted, the appliance could be open to all clients.
     """
     htpasswd = settings.auth.htpasswd
     section = [each for key, each in given.items() if key[:2] == ("auth", "htpasswd")]
@@ -128,7 +134,7 @@ def _rules_for_anonymous(settings: Settings, given: Mapping[Key, RawValue]) -> I
 
 
 def _may_be_anonymous(settings: Settings) -> bool:
-    """Return whether a client may have rights by a token that names no user."""
+    """Return whether a client without a user name may have rights, with a token or without."""
     return settings.auth.anonymous != "none" or settings.auth.token is not None
 
 
@@ -175,7 +181,7 @@ def _incomplete_login(settings: Settings, given: Mapping[Key, RawValue]) -> Iter
     if (proxy.username is None) != (proxy.password is None):
         present, missing = ("username", "password") if proxy.username else ("password", "username")
         yield given["proxy", present].objection(
-            f"without proxy.{missing}", f"set proxy.{missing} too"
+            f"proxy.{missing} is not set", f"set proxy.{missing} too"
         )
 
 
@@ -236,7 +242,7 @@ def _unused_login(settings: Settings) -> Iterator[Problem]:
     if settings.proxy.exec.command and settings.proxy.username is not None:
         yield Problem(
             "proxy.username",
-            "the key has no effect: proxy.exec has the login",
+            "the key has no effect: the helper in proxy.exec returns the login",
             "take one of the two keys out",
         )
     if settings.proxy.remoteurl is None and settings.proxy.username is not None:

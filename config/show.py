@@ -1,4 +1,4 @@
-"""Write settings in the form in which an operator writes them, with secrets masked."""
+"""Show the values of settings as an operator would write them, with secrets masked."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def usage() -> str:
 def _value(settings: Settings, key: Key) -> object:
     if key[0] == "upstreams" and key[2] == "enabled":
         return settings.upstreams[key[1]].enabled
-    if key[0] == "upstreams":  # The values include those that the upstream inherits from `proxy:`.
+    if key[0] == "upstreams":  # An upstream without its own value has that of `proxy:`.
         field = _FIELD_OF_KEY.get(key[2], key[2])
         return getattr(upstream_defaults(settings, key[1]), field)
 

@@ -10,17 +10,18 @@ from entrepot.config.readers import words
 
 _SIZES: Final = (256, 384, 512)
 ASYMMETRIC: Final = ("EdDSA", *(f"{kind}{size}" for kind in ("RS", "PS", "ES") for size in _SIZES))
-"""The appliance accepts these algorithms of signatures, whose private keys only the token server
-has.
+"""The signature algorithms that the appliance accepts.
+
+Only the token server has the private key, so no other program can issue tokens.
 """
 SYMMETRIC: Final = tuple(f"HS{size}" for size in _SIZES)
-"""Docker distribution knows the algorithms HS256, HS384 and HS512, which the appliance never
-accepts, because a verifier could issue tokens.
+"""Algorithms of docker distribution that the appliance never accepts. With them, the key that
+verifies a token also signs tokens, so every program that verifies tokens could issue some.
 """
 
 
 def algorithms(given: object) -> tuple[str, ...]:
-    """Read a list of algorithms; an empty list means all accepted algorithms.
+    """Read a list of signature algorithms; an empty list means all accepted algorithms.
 
     Raises: Unreadable.
     """
@@ -38,5 +39,5 @@ def algorithms(given: object) -> tuple[str, ...]:
 
 
 def accepted(named: tuple[str, ...]) -> frozenset[str]:
-    """Return those of *named*, or of all if none is named, that use no shared secret."""
+    """Return the algorithms in *named* that use no shared secret; all such algorithms if empty."""
     return frozenset(named or ASYMMETRIC) - frozenset(SYMMETRIC)

@@ -26,14 +26,15 @@ _UNUSED_IF_SHARED = (
 )
 _AZURE = ("storage", "azure")
 _OSS = ("storage", "oss")
+_REMOVE_ONE = "take one of the two keys out"
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a problem for each setting that the storage driver excludes, or needs and lacks."""
+    """Yield a problem for each setting that the storage driver excludes, and each that it lacks."""
     if settings.storage.inmemory:
         yield from _in_memory(settings, given)
     if not settings.storage.bucket and settings.storage.spoolsize is not None:
-        why = "without a bucket, CLEANER_MAXSIZE bounds unfinished downloads and uploads too"
+        why = "without a bucket, CLEANER_MAXSIZE limits unfinished downloads and uploads too"
         yield given[("storage", "spoolsize")].problem(why, "take it out")
     if settings.storage.s3:
         yield from _s3(settings.storage.s3, given)
@@ -51,19 +52,17 @@ def advice(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Proble
     if settings.storage.shared:
         for key in _UNUSED_IF_SHARED:
             if (each := given.get(key)) is not None and each.origin != "default":
-                yield each.objection(
-                    "the key has no effect: storage.shared is true", "take one of the two keys out"
-                )
+                yield each.objection("the key has no effect: storage.shared is true", _REMOVE_ONE)
     if settings.storage.azure:
         yield from _unused_login(settings.storage.azure, given)
     if settings.storage.oss:
-        why = "the driver uses OSS's API of S3, and was not tested against the service"
+        why = "the driver uses OSS's S3-compatible API, and was not tested with the service"
         yield _section(_OSS, given).objection(why, "try a push and a pull first")
 
 
 def _in_memory(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     if (state := given.get(("storage", "statedir"))) is not None:
-        why = "with storage.inmemory, index and logs are in memory too"
+        why = "with storage.inmemory, the index and the logs are in memory too"
         yield state.problem(why, "take it out")
     maxsize = given.get(("cleaner", "maxsize"))
     if maxsize is not None and not settings.cleaner.maxsize:
@@ -77,17 +76,19 @@ def _s3(s3: S3Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
         lacking = "accesskey" if s3.accesskey is None else "secretkey"
         yield chosen.objection(f"storage.s3.{lacking} is missing", "set both keys, or neither")
     if s3.sessiontoken is not None and s3.accesskey is None:
-        yield chosen.objection("storage.s3.sessiontoken is of no key", "set the keys too")
+        why = "storage.s3.sessiontoken is set without accesskey"
+        yield chosen.objection(why, "set accesskey and secretkey")
     if s3.keyid is not None and not s3.encrypt:
-        yield given[*_S3, "keyid"].objection("without effect", "set storage.s3.encrypt: true")
+        why = "objects are not encrypted"
+        yield given[*_S3, "keyid"].objection(why, "set storage.s3.encrypt: true")
     if s3.regionendpoint is not None:
         for name in ("accelerate", "usedualstack", "usefipsendpoint"):
             if getattr(s3, name):
-                why = "it selects a host of AWS, and storage.s3.regionendpoint selects another"
-                yield given[*_S3, name].objection(why, "take one of them out")
+                why = "the key selects a host of AWS, but storage.s3.regionendpoint names a host"
+                yield given[*_S3, name].objection(why, _REMOVE_ONE)
     if s3.accelerate and s3.usefipsendpoint:
-        why = "AWS has no such host together with storage.s3.usefipsendpoint"
-        yield given[*_S3, "accelerate"].objection(why, "take one of them out")
+        why = "AWS has no endpoint that also satisfies storage.s3.usefipsendpoint"
+        yield given[*_S3, "accelerate"].objection(why, _REMOVE_ONE)
 
 
 def _azure(azure: AzureSettings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
@@ -101,8 +102,8 @@ def _azure(azure: AzureSettings, given: Mapping[Key, RawValue]) -> Iterator[Prob
         above = (*_AZURE, "credentials")
         yield from _missing(above, azure.credentials, ("clientid", "tenantid", "secret"), given)
     if azure.serviceurl is not None and (realm := given.get((*_AZURE, "realm"))) is not None:
-        why = "it selects a host, and storage.azure.serviceurl selects another"
-        yield realm.objection(why, "take one of them out")
+        why = "the key selects a host, but storage.azure.serviceurl names a host"
+        yield realm.objection(why, _REMOVE_ONE)
 
 
 def _is_base64(text: str) -> bool:
@@ -114,7 +115,7 @@ def _is_base64(text: str) -> bool:
 
 
 def _unused_login(azure: AzureSettings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a warning for each key of another login than `credentials.type` selects."""
+    """Yield a warning for each credential of a login that `credentials.type` does not select."""
     chosen = azure.credentials.type
     of_other = {
         (*_AZURE, "accountkey"): "shared_key",
@@ -124,20 +125,20 @@ def _unused_login(azure: AzureSettings, given: Mapping[Key, RawValue]) -> Iterat
     }
     for key, login in of_other.items():
         if login != chosen and key in given and given[key].value not in {"", None}:
-            why = f"without effect with storage.azure.credentials.type {chosen}"
-            yield given[key].objection(why, f"set that key to {login}, or take this one out")
+            why = f"the key has no effect: storage.azure.credentials.type is {chosen}"
+            yield given[key].objection(why, f"set the type to {login}, or take this key out")
 
 
 def _oss(oss: OssSettings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     needed = ("accesskeyid", "accesskeysecret", "region", "bucket")
     yield from _missing(_OSS, oss, needed, given)
     if (internal := given.get((*_OSS, "internal"))) is not None and oss.internal and oss.endpoint:
-        why = "it selects a host, and storage.oss.endpoint selects another"
-        yield internal.objection(why, "take one of them out")
+        why = "the key selects a host, but storage.oss.endpoint names a host"
+        yield internal.objection(why, _REMOVE_ONE)
 
 
 def _section(above: Key, given: Mapping[Key, RawValue]) -> RawValue:
-    """Return the first value of a section; messages about the section name its source."""
+    """Return the first value of a section; its source starts a message about the section."""
     return next(each for key, each in given.items() if key[: len(above)] == above)
 
 

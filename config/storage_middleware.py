@@ -1,7 +1,7 @@
-"""Read the middleware of `middleware.storage:` that docker distribution has built in.
+"""Read `middleware.storage:`, which accepts two of docker distribution's storage middlewares.
 
-`redirect` and `cloudfront` change to which URL a client is redirected for a blob. Of several
-entries the last one decides, as in docker distribution.
+With `redirect` and `cloudfront`, clients that request a large blob are redirected to a URL of
+another server. Of several entries the last one has an effect, as in docker distribution.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _EXAMPLE: Final = "try {baseurl: https://cdn.example}"
 _SHORTEST_S, _LONGEST_S = 10.0, 24 * 3600.0
 _USUAL_S: Final = "20m"
 _UNUSED: Final = frozenset({"awsregion", "iprangesurl", "updatefrequency", "updatefrenquency"})
-"""These options of `cloudfront` have a meaning only if `ipfilteredby` is not none."""
+"""Options of `cloudfront` that have no effect as long as `ipfilteredby` is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class RedirectTarget:
-    """A `RedirectTarget` is the URL, without a slash at its end, below which a server has blobs."""
+    """A `RedirectTarget` is a server with blobs: its base URL, without a slash at the end."""
 
     base_url: str
 
 
 @dataclass(frozen=True, slots=True)
 class CloudFrontTarget:
-    """A `CloudFrontTarget` is a CloudFront distribution whose origin is the bucket.
+    """A `CloudFrontTarget` is a distribution of Amazon's CloudFront, whose origin is the bucket.
 
-    `private_key` is a PEM file; `duration` is the lifetime of a URL in s.
+    `private_key` is a PEM file. `duration` is the lifetime of a signed URL in s.
     """
 
     base_url: str
@@ -47,7 +47,7 @@ Target = RedirectTarget | CloudFrontTarget
 
 
 def target_of(name: str, options: Mapping[str, object]) -> Target:
-    """Return to which URLs an entry of `middleware.storage` redirects. Raises: Unreadable."""
+    """Return the redirect target of one entry of `middleware.storage`. Raises: Unreadable."""
     if name not in _KINDS:
         raise Unreadable(f"no storage middleware {name[:32]}", "try redirect or cloudfront")
     read, known = _KINDS[name]

@@ -30,7 +30,8 @@ class FilesystemSettings(Section):
 class InMemorySettings(Section):
     """The settings of `storage.inmemory:`.
 
-    If the section `inmemory` is present, content is not on a disk.
+    If the section `inmemory` is present, content is stored in memory and lost when the appliance
+    exits.
     """
 
     rootdirectory: value_types.File = setting(
@@ -51,12 +52,14 @@ class UploadPurgingSettings(Section):
 
     enabled: value_types.Switch = setting("true", "whether the cleaner deletes abandoned uploads")
     age: value_types.LongerSpan = setting(
-        "168h", "an upload without a new byte for this long is abandoned"
+        "168h", "an upload that receives no byte for this long counts as abandoned"
     )
     interval: value_types.LongerSpan = setting(
-        "24h", "time between two searches for abandoned uploads"
+        "24h", "the time between two searches for abandoned uploads"
     )
-    dryrun: value_types.Switch = setting("false", "whether abandoned uploads are only logged")
+    dryrun: value_types.Switch = setting(
+        "false", "true: abandoned uploads are only logged and not deleted"
+    )
 
 
 class ReadOnlySettings(Section):
@@ -89,36 +92,38 @@ class StorageSettings(Section):
     redirect: RedirectSettings = Field(default_factory=RedirectSettings)
     shared: value_types.Switch = setting(
         "false",
-        "whether docker distribution writes to the same bucket at the same time; nothing is evicted"
-        " or collected then",
+        "whether docker distribution also writes to the bucket; if true, the appliance evicts"
+        " nothing and deletes no garbage",
     )
     maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
     statedir: value_types.File = setting(
         _state_beside_data,
-        "index, logs and unfinished downloads; use a local disk if the data is on a network disk",
+        "the folder of the index, logs and unfinished downloads; use a local disk if the data"
+        " directory is on a network disk",
         env="ENTREPOT_STATEDIR",
-        shown="entrepot in the data directory",
+        shown="the folder entrepot in the data directory",
     )
     spoolsize: value_types.Size | None = setting(
         None,
-        "with a bucket: size limit of unfinished downloads, uploads and logs in storage.statedir",
+        "with a bucket: the largest total size of unfinished downloads, uploads and logs in"
+        " storage.statedir",
         env="ENTREPOT_SPOOLSIZE",
-        shown="80 % of what is free at the start",
+        shown="80 % of the space that is free at the start",
     )
 
     @property
     def bucket(self) -> S3Settings | AzureSettings | OssSettings | None:
-        """The section of the driver if content is in a bucket, else None."""
+        """Return the section of the storage driver if content is in a bucket, else None."""
         return self.s3 or self.azure or self.oss
 
     @property
     def rootdirectory(self) -> Path:
-        """The path of the data directory; with a bucket, that of the state directory."""
+        """Return the path of the data directory; with a bucket, that of the state directory."""
         return self.statedir if self.bucket else (self.inmemory or self.filesystem).rootdirectory
 
     @property
     def driver(self) -> str:
-        """Return the name of the storage driver, as in docker distribution."""
+        """Return the name of the storage driver; docker distribution uses the same names."""
         chosen = (name for name in ("s3", "azure", "oss", "inmemory") if getattr(self, name))
         return next(chosen, "filesystem")
 
@@ -138,7 +143,7 @@ class StorageSettings(Section):
 
     @property
     def place(self) -> str:
-        """Return where content is stored, as messages name it."""
+        """Return the URL or path of the stored content, which messages show."""
         if self.bucket:
             prefix = (self.bucket.rootdirectory or "").strip("/")
             return f"{self.driver}://{self.bucket.place}/{prefix}"

@@ -1,4 +1,4 @@
-"""Check the settings of `auth.token` and `auth.silly`, and the files of keys that they name."""
+"""Check the settings of `auth.token` and `auth.silly`, and the key files that they name."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ def advice(settings: Settings) -> Iterator[Problem]:
 
 
 def key_problems(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem for each file of keys that cannot be used."""
+    """Yield a problem for each key file of `auth.token` that cannot be used."""
     for path, name, parse in _files(settings.auth.token):
         yield from _read(path, name, parse)[1]
 
 
 def key_remarks(settings: Settings) -> Iterator[Problem]:
-    """Yield a warning for each key in the files that is never used."""
+    """Yield a warning for each key in the key files that is never used."""
     for path, name, parse in _files(settings.auth.token):
         found = _read(path, name, parse)[0]
         for line in found.skipped if found else ():
@@ -93,7 +93,7 @@ def _read(path: Path, name: str, parse: _Parse) -> tuple[TrustedKeys | None, lis
     source = f"{name}={path}"
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            remedy = "name the file itself; for a missing mount source a folder is created"
+            remedy = "name an existing file; Docker creates a folder for a missing mount source"
             return None, [Problem(source, "is not a regular file", remedy)]
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -116,5 +116,5 @@ def _missing(
 
 
 def _section(section: Key, given: Mapping[Key, RawValue]) -> RawValue:
-    """Return the first value of a section; messages about a missing key name its source."""
+    """Return the first value of a section; its source starts a message about a missing key."""
     return next(each for key, each in given.items() if key[:2] == section)

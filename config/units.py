@@ -1,7 +1,7 @@
-"""Read and write sizes, spans and percentages: `10G`, `1h2m3s`, `20%`.
+"""Read and write sizes, time spans and percentages: `10G`, `1h2m3s`, `20%`.
 
-The library humanfriendly can't parse `1h2m3s`, and can't distinguish a binary `10G` from a decimal
-`10GB`. The module `units` splits values into parts, and humanfriendly parses the parts.
+The library humanfriendly can't parse `1h2m3s`, and does not distinguish a binary `10G` from a
+decimal `10GB`. So this module splits such a value into parts that humanfriendly can parse.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SPAN = re.compile(rf"(?:{_PIECE.pattern})+", re.ASCII)
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _PERCENTAGE = re.compile(r"(\d{1,3})\s*%?", re.ASCII)
 
-# No disk is as large as this limit, and a thousand such sizes fit into the 63 bits of a number in
-# the index.
+# The largest size in bytes. No disk is as large, and the sum of a thousand such sizes still fits
+# into the 63 bits of an SQLite integer.
 _LARGEST: Final = 2**53
 _MIB: Final = 2**20
 _LONGEST: Final = 100 * 365 * 86400.0
@@ -32,7 +32,9 @@ _MILLISECONDS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)
 
 
 def size(given: object) -> int:
-    """Read a size in bytes. K, M, G, T, P alone are binary; `10GB` is decimal, `10GiB` binary.
+    """Read a size, and return it in bytes.
+
+    `10G` and `10GiB` are binary (powers of 1024), and `10GB` is decimal (powers of 1000).
 
     Raises: Unreadable.
     """
@@ -61,7 +63,10 @@ def size_between(low: int, high: int) -> Callable[[object], int]:
 
 
 def edge_cache_size(given: object) -> int:
-    """Read the size of HAProxy's cache in bytes, whole MiB from 1M to 1G. Raises: Unreadable."""
+    """Read the size of HAProxy's cache, whole MiB from 1M to 1G, and return it in bytes.
+
+    Raises: Unreadable.
+    """
     found = size(given)
     if not _MIB <= found <= 1024 * _MIB or found % _MIB:
         raise Unreadable("not a whole number of MiB from 1M to 1G", "try 8M")
@@ -77,7 +82,7 @@ def show_size(value: int) -> str:
 
 
 def span(given: object) -> float:
-    """Read a span in s: `1h2m3s`, `30d`, `500ms`, or a plain number of seconds.
+    """Read a time span (`1h2m3s`, `30d`, `500ms`, or a number of seconds), and return it in s.
 
     Raises: Unreadable.
     """
@@ -95,7 +100,7 @@ def span(given: object) -> float:
 
 
 def longer_span(given: object) -> float:
-    """Read a span longer than 0. Raises: Unreadable."""
+    """Read a time span that must be longer than 0, and return it in s. Raises: Unreadable."""
     found = span(given)
     if not found:
         raise Unreadable("a span of 0 is too short here", "try 30s")
@@ -103,7 +108,7 @@ def longer_span(given: object) -> float:
 
 
 def show_span(seconds: float) -> str:
-    """Return a span, rounded to milliseconds, as text that `span` parses to the same value."""
+    """Return a time span, rounded to milliseconds, as text that `span` can read."""
     left, pieces = round(seconds * 1000), []
     for unit, length in _MILLISECONDS:
         count, left = divmod(left, length)

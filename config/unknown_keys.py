@@ -1,9 +1,10 @@
 """Decide which unknown keys are errors and which are only warnings.
 
-docker distribution ignores unknown keys, so configurations written for it contain some. An unknown
-key is an error if it resembles a key that protects data, selects where data is stored, or exists
-only in this appliance. Such a key is probably a typing error. If it were ignored, the appliance
-could be open to all clients, or could write to another folder, and the operator would not notice.
+docker distribution ignores unknown keys, so configurations written for it can contain some. An
+unknown key is an error if it resembles a key that protects data, a key that selects where data is
+stored, or a key that only this appliance has. Such a key is probably a typing error. If it were
+ignored, the appliance could be open to all clients, or could write to another folder, and the
+operator would not notice.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from entrepot.config.distribution import ROWS, KeySupport
 from entrepot.config.keys import Key
 from entrepot.config.sources import cache_server
 
-# Every unknown key below a section of this list is an error, even if the key resembles no known
-# key.
+# In these sections every unknown key is an error, even if it resembles no known key.
 _STRICT_SECTIONS: Final[tuple[Key, ...]] = (
     ("auth",),
     ("access",),
@@ -33,7 +33,7 @@ _STRICT_SECTIONS: Final[tuple[Key, ...]] = (
     ("server",),
     ("cache",),
 )
-# The appliance implements these keys of docker distribution, which protect data or select where
+# These keys of docker distribution, which the appliance implements, protect data or select where
 # data is stored.
 _PROTECTING: Final[frozenset[Key]] = frozenset(
     {
@@ -75,7 +75,10 @@ _SHORTEST_START: Final = 3
 
 
 def stops(key: Key) -> bool:
-    """Return whether an unknown *key*, cut after its first unknown part, is an error."""
+    """Return whether an unknown key is an error.
+
+    *key* ends with its first unknown part.
+    """
     above, last = key[:-1], key[-1]
     if any(above[: len(each)] == each for each in _STRICT_SECTIONS):
         return True
@@ -90,20 +93,23 @@ def stops(key: Key) -> bool:
 
 
 def _is_known_elsewhere(last: str) -> bool:
-    """Return whether *last* names known keys in only one top section, and all are strict."""
+    """Return whether the name *last* occurs in one top section only, and only as a strict key."""
     elsewhere = {each for each in _parts(keys.names()) if each[-1] == last}
     return len({each[0] for each in elsewhere}) == 1 and elsewhere <= _parts(_strict_keys())
 
 
 @cache
 def _parts(names: frozenset[Key]) -> frozenset[Key]:
-    """Return *names* and the sections that contain these names."""
+    """Return the keys *names* and all sections that contain them."""
     return frozenset(name[:end] for name in names for end in range(1, len(name) + 1))
 
 
 @cache
 def _strict_keys() -> frozenset[Key]:
-    """Return the keys whose misspellings are errors: protecting, refused, or not distribution's."""
+    """Return the strict keys, that is, the keys whose misspellings are errors.
+
+    These keys protect or place data, are refused, or do not exist in docker distribution.
+    """
     honoured = {_name(row.key) for row in ROWS if row.verdict is KeySupport.HONOURED}
     refused = {_name(row.key) for row in ROWS if row.verdict is KeySupport.REFUSED}
     theirs = {_name(row.key) for row in cache_server.ROWS}

@@ -1,7 +1,7 @@
-"""Check the values of `redis:`, which docker distribution uses and the appliance does not.
+"""Check the values of `redis:`, which docker distribution uses and the appliance ignores.
 
-The appliance must not hide a misspelt name or value from an operator who goes back to docker
-distribution.
+A warning names each misspelt key and each invalid value, because the operator may later use the
+same file with docker distribution.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from entrepot.config.keys import Key
 from entrepot.config.raw_value import RawValue
 from entrepot.config.readers import Reader
 
-# The pattern of a duration is that of Go's time.ParseDuration, or a whole number of nanoseconds.
+# A duration has the syntax of Go's time.ParseDuration, or is a whole number of nanoseconds.
 _DURATION = re.compile(
     r"[-+]?(0|\d{1,19}|((\d{1,19}(\.\d{0,19})?|\.\d{1,19})(ns|us|µs|ms|s|m|h)){1,8})"
 )

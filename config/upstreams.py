@@ -1,4 +1,7 @@
-"""Compute the active upstreams, and the settings of each: its own, completed from `proxy:`."""
+"""Compute the active upstreams and their settings.
+
+A setting that an upstream does not have itself comes from `proxy:`.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,9 @@ from entrepot.runtime.docker_hub import default_url
 Key = tuple[str, ...]
 T = TypeVar("T")
 
-_SECTION: Final = 2  # the key of an upstream's section has this many parts
+_SECTION: Final = 2  # The key of an upstream's section, `upstreams.HOST`, has this many parts.
 
-# The public registries of this list are upstreams as long as the operator configures no upstream.
+# These public registries are the upstreams as long as the operator configures no upstream.
 PUBLIC: Final = (
     "docker.io",
     "quay.io",
@@ -37,11 +40,12 @@ class UpstreamValues:
 
     `host` is the name that clients use, with a port if the upstream has one.
 
-    Spans are in s; if `max_stale` is None, there is no limit. `username`, `password` and
-    `password_file` take precedence over the pull secret. If `default` is set, repository names
-    without a host belong to this upstream. If `path_first` is set, a path in `url` comes before
-    `/v2/` in requests; otherwise the path is the beginning of repository names. `helper` is a
-    program that returns the login, which is valid for `helper_lifetime` s; None: for ever.
+    Time spans are in s; if `max_stale` is None, there is no limit. `username`, `password` and
+    `password_file` take precedence over the pull secret. If `default` is true, repository names
+    without a host belong to this upstream. If `path_first` is true, a path in `url` comes before
+    `/v2/` in requests; otherwise repository names begin with that path. `helper` is the command of
+    a Docker credential helper. The login that the helper returns is used for `helper_lifetime` s,
+    or until a restart if `helper_lifetime` is None.
     """
 
     host: str
@@ -72,9 +76,8 @@ class UpstreamValues:
 class UpstreamSet:
     """An `UpstreamSet` has the active upstreams.
 
-    `hosts` are full names, the names in the configuration first.
-
-    `globs` are patterns of the pull secret: each host that matches a glob is also an upstream.
+    `hosts` are names without wildcards: first those of the configuration, then those of the pull
+    secret. `globs` are patterns in the pull secret: each host that matches one is also an upstream.
     """
 
     hosts: tuple[str, ...]
@@ -90,18 +93,17 @@ class UpstreamSet:
         return self._secret.names(host) and not _is_disabled(self._settings, host)
 
     def values(self, host: str) -> UpstreamValues:
-        """Return the settings of an upstream that this set names."""
+        """Return the settings of *host*, which must be an upstream."""
         return upstream_defaults(self._settings, host)
 
 
 def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> UpstreamSet:
     """Return the active upstreams of a configuration and a pull secret.
 
-    Only this function computes the upstreams: serving, checking, listing, the doctor and the check
-    for name conflicts use it. If neither the configuration nor the secret names a registry, the
-    public registries are active. A credential helper in the secret names no registry, and neither
-    does a flag that changes a single setting of a public registry. An upstream that is not enabled
-    is never active.
+    Every program of the appliance uses this function, so all of them have the same upstreams. If
+    neither the configuration nor the pull secret names a registry, the public registries are
+    active. A flag that changes a single setting of a public registry does not count as naming it;
+    neither does a credential helper in the pull secret. A disabled upstream is never active.
     """
     secret = secret or ParsedPullSecret()
     elsewhere = [*_remote_host(settings), *secret.hosts]
@@ -124,18 +126,19 @@ def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> U
 def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
     """Return the public registries of which *given* has single settings but no section.
 
-    `--upstreams.quay.io.freshness=5m` adjusts quay.io; the flag does not make quay.io the only
-    upstream. An upstream is defined by a section of the file, or by an entry of a map in a variable
-    or flag.
+    For example, the flag `--upstreams.quay.io.freshness=5m` changes a setting of quay.io, but does
+    not make quay.io the only upstream. Only a section in the file, or an entry of the map that a
+    variable or flag contains, declares an upstream.
     """
     sections = {key[1] for key in given if key[:1] == ("upstreams",) and len(key) == _SECTION}
     return tuple(each for each in settings.upstreams if each in PUBLIC and each not in sections)
 
 
 def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
-    """Return the settings of *host*, completed from `proxy:`.
+    """Return the settings of the upstream *host*.
 
-    The default upstream needs no section of its own.
+    A setting that the section of the upstream lacks comes from `proxy:`, and so do all settings of
+    an upstream without a section.
     """
     host, proxy = registry_host(host), settings.proxy
     own = settings.upstreams.get(host, UpstreamSettings())
@@ -170,9 +173,9 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
 
 
 def default_hosts(settings: Settings) -> list[str]:
-    """Return the hosts that are configured as the default.
+    """Return the hosts that are configured as the default upstream.
 
-    More than one default host is a contradiction.
+    If there is more than one, the configuration is refused.
     """
     marked = (host for host, each in settings.upstreams.items() if each.default)
     chosen = (settings.proxy.default,) if settings.proxy.default else ()
@@ -180,7 +183,10 @@ def default_hosts(settings: Settings) -> list[str]:
 
 
 def _is_disabled(settings: Settings, host: str) -> bool:
-    """Return whether the configuration disables an upstream, under any name of its host."""
+    """Return whether the configuration disables the upstream *host*.
+
+    All names of Docker Hub count as one host.
+    """
     try:
         own = settings.upstreams.get(registry_host(host))
     except Unreadable:

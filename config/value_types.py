@@ -38,15 +38,15 @@ from entrepot.config.hosted import HostedRule
 from entrepot.config.notifications import NotificationEndpoint
 from entrepot.config.readers import optional
 
-# haproxy.cfg lists this number of worker sockets.
+# The file haproxy.cfg lists the sockets of this many workers.
 MOST_WORKERS: Final = 16
-# haproxy.cfg has this number of frontends.
+# The file haproxy.cfg has this many frontends, one for each thread of HAProxy.
 MOST_THREADS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class ValueUnit:
-    """A `ValueUnit` is the unit in which the value of a setting is stored."""
+    """A `ValueUnit` is the unit of a setting's value in `Settings`, which messages show."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""Read the YAML text of one value, and set one part of it, for the readers of lists and maps."""
+"""Parse the YAML text of a setting that is a list or a map, and set one part of such a value."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LONGEST_LIST = 64
 
 
 def from_yaml(given: object, example: str, message: str = "not YAML") -> object:
-    """Parse the YAML text of a variable or flag; return any other value, which is already parsed.
+    """Parse the YAML text of a variable or flag; return a value that is no text unchanged.
 
-    All scalars of the YAML text stay texts. Raises: Unreadable with *message* and the remedy
-    *example*.
+    Numbers and Booleans in the YAML text stay texts. Raises: Unreadable with *message* and the
+    remedy *example*.
     """
     if not isinstance(given, str):
         return given
@@ -30,10 +30,10 @@ def from_yaml(given: object, example: str, message: str = "not YAML") -> object:
 
 
 def with_part(whole: object, path: tuple[str, ...], value: object) -> object:
-    """Return the lists and maps *whole* with *value* at *path*, as docker distribution sets it.
+    """Return a copy of *whole*, which consists of lists and maps, with *value* at *path*.
 
-    The path `("0", "options", "to")` is `options.to` of the first entry; the index after the last
-    entry adds an entry. Raises: Unreadable.
+    The path `("0", "options", "to")` is the key `options.to` of the first entry of a list. The
+    index after the last entry adds an entry, as in docker distribution. Raises: Unreadable.
     """
     if not path:
         return value

@@ -1,1 +1,4 @@
-"""Settings come from the YAML file, the environment, flags, and other programs' names."""
+"""Read the sources of settings: the YAML file, the environment and flags.
+
+Names of settings that other programs use are translated here.
+"""

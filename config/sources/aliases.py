@@ -1,7 +1,7 @@
-"""Translate docker-cache-server's keys, so that its configurations work without rewriting.
+"""Translate the keys of docker-cache-server, so that the appliance accepts its configurations.
 
-Each docker-cache-server key is accepted as a flag, as the variable DCS_A_B for a.b, and in the
-file; each causes one warning. docs/migration.md lists the differences.
+A key of docker-cache-server may be a flag, a variable (DCS_A_B for a.b), or a key of the file. Each
+key causes one warning. docs/migration.md lists the differences.
 """
 
 from __future__ import annotations
@@ -40,18 +40,21 @@ _RENAMED: Final[Mapping[Key, Key]] = {
     TTL: ("cleaner", "ttl"),
     INTERVAL: ("cleaner", "runevery"),
 }
-# docker-cache-server releases with `http.addr` store images in this subfolder of
-# `storage.directory`.
+# Newer releases of docker-cache-server, which have the key `http.addr`, store images in this
+# subfolder of `storage.directory`.
 _DATA: Final = "data"
 _LAYOUT: Final = "docker/registry/v2"
-# The limit of a password is in bytes; htpasswd(1) truncates longer passwords silently, and the
-# bcrypt library raises an error.
+# The longest password in bytes. The program htpasswd silently truncates a longer password; the
+# library bcrypt would raise an error.
 _LONGEST_PASSWORD: Final = 72
 _NAME: Final = "docker-cache-server's name"
 
 
 def ours(given: RawValue) -> RawValue | None:
-    """Return the value under the appliance's key, or None if the key has no single equivalent."""
+    """Return *given* with the appliance's key in place of docker-cache-server's key.
+
+    Return None if no single key of the appliance has the same meaning.
+    """
     if given.key not in _RENAMED:
         return None
     value = _with_images(str(given.value)) if given.key == DIRECTORY else given.value
@@ -59,10 +62,9 @@ def ours(given: RawValue) -> RawValue | None:
 
 
 def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
-    """Return one warning with the replacement for each docker-cache-server key of any source.
+    """Return a warning for each key of docker-cache-server in any source; it names the new key.
 
-    The key of the users is excluded, because `fold` warns of that key with a replacement that names
-    the users.
+    The key of the users is left out, because `fold` returns a warning for it that names the users.
     """
     every = [each for layer in layers for each in layer.given]
     used = {each.key: each for each in every if each.key in MEANT and each.key != USERS}
@@ -71,10 +73,7 @@ def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class AliasedValues:
-    """An `AliasedValues` has the values under the appliance's keys.
-
-    An `AliasedValues` also has the problems and warnings of the translation.
-    """
+    """The result of the translation: values with the appliance's keys, problems and warnings."""
 
     given: dict[Key, RawValue]
     problems: list[Problem]
@@ -82,7 +81,7 @@ class AliasedValues:
 
 
 def fold(given: Mapping[Key, RawValue], listen: str) -> AliasedValues:
-    """Translate the keys that correspond to no single setting of the appliance.
+    """Translate the keys of docker-cache-server that have no single equivalent in the appliance.
 
     *listen* is the default of `http.addr`.
     """
@@ -94,7 +93,7 @@ def fold(given: Mapping[Key, RawValue], listen: str) -> AliasedValues:
 
 
 def _fold_address(folded: AliasedValues, listen: str) -> None:
-    """Combine `server.address` and `server.port` to `http.addr`; either key may be missing."""
+    """Combine `server.address` and `server.port` into `http.addr`; either key may be missing."""
     halves = [folded.given[key] for key in (ADDRESS, PORT) if key in folded.given]
     if not halves:
         return
@@ -109,14 +108,17 @@ def _fold_address(folded: AliasedValues, listen: str) -> None:
 
 
 def _fold_retention(folded: AliasedValues) -> None:
-    """Let pushed content expire by age only, because docker-cache-server has no maximum size."""
+    """Set `cleaner.hosted` and `cleaner.maxsize` so that `cache.ttl` has its original meaning.
+
+    In docker-cache-server pushed content expires too, and there is no maximum size.
+    """
     if TTL in folded.given:
         for key, value in ((("cleaner", "hosted"), "true"), (("cleaner", "maxsize"), "0")):
             folded.given.setdefault(key, replace(folded.given[TTL], key=key, value=value))
 
 
 def _fold_users(folded: AliasedValues) -> None:
-    """Translate the users, except if `auth.enabled` is false."""
+    """Translate the users, unless `auth.enabled` is false."""
     enabled, users = folded.given.get(ENABLED), folded.given.get(USERS)
     try:
         is_enabled = switch(enabled.value) if enabled else True
@@ -152,8 +154,8 @@ def _take_users(folded: AliasedValues, users: RawValue) -> None:
 def read_users(given: object) -> tuple[dict[str, str], str]:
     """Read docker-cache-server's list of users, or a map like that of `auth.htpasswd.users`.
 
-    Return the users with bcrypt hashes and the text of the warning; plain passwords are hashed.
-    Raises: Unreadable.
+    Return a map of the users to bcrypt hashes, and the text of the warning. Plain passwords are
+    hashed. Raises: Unreadable.
     """
     found = from_yaml(given, "try [{username: ann, password: secret}]")
     if not isinstance(found, list):
@@ -176,7 +178,7 @@ def _hashed(password: str) -> str:
 
 
 def _with_images(folder: str) -> str:
-    """Return the folder with docker-cache-server's images, which depends on the release."""
+    """Return the folder with the images, which depends on the release of docker-cache-server."""
     newer = Path(folder) / _DATA
     return str(newer) if (newer / _LAYOUT).is_dir() else folder
 

@@ -1,7 +1,7 @@
 """Parse YAML into nodes, with bounds on size, depth and the expansion of aliases.
 
-A file of 1 kB can otherwise expand to terabytes: each alias, and each merge key, of a list of
-aliases multiplies the number of values.
+Without these bounds, a file of 1 kB could expand to terabytes: an alias repeats a whole list, and a
+list of aliases to lists of aliases multiplies the number of values at each level.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Final
 
 import yaml
 
-# A configuration file may have this many bytes; 5,000 users with their hashes are 0.5 MB.
+# The largest configuration file in bytes. 5,000 users with their hashes need 0.5 MB.
 LARGEST: Final = 2**20
 _MOST_VALUES: Final = 50_000
 _NO_ALIASES: Final = "write each value once, without aliases"
-_DEEPEST: Final = 64  # A configuration file may have this many levels; the deepest setting has 8.
+_DEEPEST: Final = 64  # The largest number of nested levels; the deepest setting has 8.
 
 
 class TooLarge(yaml.MarkedYAMLError):
     """The YAML document exceeds a bound.
 
-    `problem` states the exceeded bound, and `remedy` how to stay below it.
+    `problem` names the exceeded bound, and `remedy` states how to stay below it.
     """
 
     def __init__(self, problem: str, remedy: str, mark: yaml.Mark | None = None) -> None:
@@ -31,17 +31,14 @@ class TooLarge(yaml.MarkedYAMLError):
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """An `_Extent` is the number of a node's levels, and of its values with aliases expanded."""
+    """The size of a YAML node: its levels, and its values after the expansion of aliases."""
 
     values: int
     levels: int
 
 
 class Loader(yaml.SafeLoader):
-    """A `Loader` stops at the first node that exceeds a bound.
-
-    A `Loader` builds nodes, not objects.
-    """
+    """A YAML loader that raises an error at the first node that exceeds a bound."""
 
     def __init__(self, content: str | bytes) -> None:
         if len(content) > LARGEST:
@@ -51,7 +48,7 @@ class Loader(yaml.SafeLoader):
         self._level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose one YAML node, and the nodes in it. Raises: TooLarge, MarkedYAMLError."""
+        """Compose one YAML node and the nodes below it. Raises: TooLarge, MarkedYAMLError."""
         event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs have no types here
         is_alias = isinstance(event, yaml.AliasEvent)
         self._level += 1

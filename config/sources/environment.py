@@ -1,6 +1,7 @@
-"""Read the environment: the variables of the settings, and REGISTRY_A_B_C for any key a.b.c.
+"""Read the settings from environment variables.
 
-The form REGISTRY_A_B_C is docker distribution's rule.
+A setting can have a variable of its own, such as CLEANER_TTL. As in docker distribution, the
+variable REGISTRY_A_B_C sets the key a.b.c.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ IMAGE: Final = "ENTREPOT_IMAGE"
 SETTINGS: Final = "ENTREPOT_SETTINGS"
 
 _PREFIXES: Final = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "DCS_")
-# The variable of a key a.b.c has one of these prefixes. `DCS_HTTP_` is here because the keys below
-# `http:` are the same in docker-cache-server and in docker distribution.
+# The variable of a key of docker distribution begins with one of these prefixes. `DCS_HTTP_` is one
+# of them because the keys below `http:` are the same in docker-cache-server.
 _OF_KEYS: Final = ("REGISTRY_", "DCS_HTTP_")
-# The appliance accepts these variables of other releases, which have no effect.
+# The appliance accepts these variables of other programs, but they have no effect.
 WITHOUT_EFFECT: Final = {
-    "CLEANER_BTWDELETES_TIME": "the appliance needs no pause between deletes",
+    "CLEANER_BTWDELETES_TIME": "the appliance makes no pause between deletions",
 }
 _PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_", "DCS_AUTH_")
 _PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
-_LIKE_OURS: Final = 0.85  # The ratio is difflib's: 1 means equal texts.
+_LIKE_OURS: Final = 0.85  # The least similarity as a ratio of difflib, in which 1 means equal.
 _LIKE_ANY: Final = 0.9
-# The appliance sets variables with these names for its own programs and files; only its tests set
-# `ENTREPOT_TEST_...`.
+# `entrepot serve` sets these variables for the programs that it starts, and for haproxy.cfg and
+# supervisord.conf. Only the tests set `ENTREPOT_TEST_...`.
 _INTERNAL = re.compile(
     r"ENTREPOT_(IMAGE|SETTINGS|RUN|PYTHON|HAPROXY|ADDRESS|CERTIFICATE|WORKER\d+|WORKER_MAXCONN"
     r"|DRAIN_MS|STOP_S|LOG|LOG_BYTES|LOG_BACKUPS|TEST_\w+)"
@@ -50,8 +51,8 @@ _OF_CLIENTS = "REGISTRY_AUTH_FILE"
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
-# docker distribution derives variables from the names in its source; these names differ from the
-# keys.
+# docker distribution derives the names of its variables from the names in its Go source. These are
+# the names that differ from the keys in the configuration file.
 _GO_NAMES: Final[Mapping[Key, str]] = {
     ("compatibility", "schema1", "trustkey"): "signingkeyfile",
     ("health", "filecheckers"): "file",
@@ -62,14 +63,14 @@ _GO_NAMES: Final[Mapping[Key, str]] = {
 
 
 def is_image(environ: Mapping[str, str]) -> bool:
-    """Return whether the process runs in the container image, which has other default paths."""
+    """Return whether the process runs in the container image, where some defaults differ."""
     return environ.get(IMAGE) == "1"
 
 
 def read(environ: Mapping[str, str]) -> SourceValues:
     """Read all settings from *environ*.
 
-    An unknown variable with a known prefix causes a warning.
+    An unknown variable with one of the appliance's prefixes causes a warning.
     """
     reading = SourceValues()
     own = {
@@ -91,16 +92,16 @@ def read(environ: Mapping[str, str]) -> SourceValues:
 
 
 def _by_index(name: str) -> list[tuple[int, str]]:
-    """Return a key for sorting by which the entry 2 of a list precedes the entry 10."""
+    """Return a sort key that orders the numbers in names by value, so that 2 precedes 10."""
     return [(len(word) if word.isdecimal() else 0, word) for word in name.split("_")]
 
 
 def unquoted(text: str) -> str:
     """Return the value of a variable without surrounding YAML quotes and white space.
 
-    docker distribution reads values as YAML. The list form of compose and `--env-file` pass quotes
-    on. A value without quotes stays unchanged: YAML would turn `0x10` into a number and `~` into
-    null, and would end the value at ` #`.
+    docker distribution reads values as YAML, and the list form of compose and `--env-file` pass
+    quotes to the program. A value without quotes stays unchanged. If it were parsed as YAML, `0x10`
+    would become a number, `~` would become null, and ` #` would end the value.
     """
     bare = text.strip(" \t")
     if not bare.startswith(("'", '"')):
@@ -160,9 +161,9 @@ def _key(name: str) -> Key:
 def _is_misspelt_protection(name: str) -> bool:
     """Return whether an unknown variable resembles a variable that restricts access.
 
-    Such a variable is an error: the operator has probably misspelt a protecting setting, without
-    which the appliance would be open. If the name of an unknown variable has a known prefix, one
-    similar word is enough; any other name must be similar as a whole.
+    Such a variable is an error: the operator has probably misspelt a setting without which the
+    appliance is open to all clients. If the name begins with one of the appliance's prefixes, one
+    similar word in it is enough. Any other name must be similar as a whole.
     """
     if name in _all_names() or _is_of_others(name) or _means_something(name):
         return False
@@ -198,7 +199,7 @@ def _unknown(name: str) -> Problem:
 def _port(name: str, number: str) -> Problem:
     """Return a warning about a variable whose name ends with `_PORT` and whose value is a number.
 
-    A service link of Kubernetes is no such variable: its value has `tcp://` before the port.
+    Kubernetes also sets variables named `..._PORT`, but their values begin with `tcp://`.
     """
     return Problem(name, "no such setting", f"write REGISTRY_HTTP_ADDR=:{number}")
 
@@ -229,5 +230,5 @@ def _variable(key: str) -> str:
 
 @cache
 def _with_underscores() -> Mapping[str, Key]:
-    """Return the variable of each key of docker distribution that has an underscore in its name."""
+    """Return, by variable, each key of docker distribution whose name has an underscore."""
     return {_variable(row.key): tuple(row.key.split(".")) for row in ROWS if "_" in row.key}

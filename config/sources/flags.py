@@ -1,4 +1,4 @@
-"""Read the arguments of `serve` or `check`: a configuration file, and a flag for any key."""
+"""Read the arguments of `serve` or `check`: a configuration file, and flags, one for each key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from entrepot.config.sources.yaml_file import read_value
 class CommandLine:
     """A `CommandLine` has the values of the flags, and the configuration files.
 
-    `files` has a pair for each file: the argument as messages show it, and the path.
+    `files` has a pair for each named file: the argument, which messages show, and the path.
     """
 
     reading: SourceValues = field(default_factory=SourceValues)

@@ -1,7 +1,7 @@
-"""Read YAML: the configuration file, and the maps that a variable or a flag may contain.
+"""Read YAML: the configuration file, and the maps that a variable or a flag can contain.
 
-The reader walks PyYAML's node tree and does not convert values to Python's types. So a password
-`0123` stays text, and every value keeps its line number.
+This module walks PyYAML's tree of nodes instead of letting PyYAML build Python objects. So a
+password `0123` stays text, and the line number of every value is available for messages.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ from entrepot.config.keys import Key, Setting
 from entrepot.config.raw_value import RawValue, SourceValues
 from entrepot.config.sources.bounded_yaml import LARGEST, Loader, TooLarge
 
-# The value of the sections `auth` and `storage` may also be a single name, which selects the driver
-# or scheme.
+# The sections `auth` and `storage` can also be a single name, which selects the scheme or driver.
 _CHOICES = {("auth",), ("storage",)}
-# The types of the values of `log.fields` matter, so the reader of the setting gets YAML, as from a
-# variable.
+# The values of `log.fields` can be numbers or Booleans. So the function that reads the setting gets
+# YAML text from the file, as it does from a variable.
 _TYPED = {("log", "fields")}
 _NULL = "tag:yaml.org,2002:null"
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A `_Place` is a value's source as messages name it: variable, flag, or file, line and key."""
+    """A `_Place` names the source of values in messages.
+
+    `name` is a variable, a flag, or the path of a file; only for a file a line is added.
+    """
 
     name: str
     is_file: bool
@@ -46,7 +48,7 @@ class _Place:
 def read_file(path: Path, named: str) -> SourceValues:
     """Read the configuration file.
 
-    If the configuration file can't be read, *named* starts the line of the problem.
+    If the file can't be read, the message of the problem begins with *named*.
     """
     try:
         with path.open("rb") as file:
@@ -64,11 +66,10 @@ def read_content(content: bytes, path: str) -> SourceValues:
 
 
 def read_value(text: str, key: Key, name: str) -> SourceValues:
-    """Read the text of the variable or flag *name* for *key*.
+    """Read the text of the variable or flag *name*, which sets *key*.
 
-    The value of *key* is YAML if *key* is a section.
-
-    If *key* is a setting, the text is not parsed: `[::1]:5000` and the password `%x: [` are valid.
+    If *key* is a section, the text is parsed as YAML. If *key* is a setting, the text is not parsed
+    here, so that `[::1]:5000` and the password `%x: [` are valid values.
     """
     if keys.find(key) is not None:
         return SourceValues([RawValue(key, text, name, name)])
@@ -101,7 +102,7 @@ def _not_yaml(place: _Place, line: int, why: str) -> SourceValues:
 
 
 class _Walk:
-    """A `_Walk` visits a document's nodes down to the settings, and collects their values."""
+    """A `_Walk` visits the nodes of a YAML document and collects the values of settings."""
 
     def __init__(self, place: _Place, flatten: Callable[[yaml.MappingNode], None]) -> None:
         self._place = place
@@ -122,7 +123,7 @@ class _Walk:
             self._object(key, node, "one value instead of a map")
 
     def _section(self, key: Key, node: yaml.MappingNode) -> None:
-        self._note(key, {}, node)  # An empty section may have an effect, as `auth.htpasswd` has.
+        self._note(key, {}, node)  # Even an empty section, such as `auth.htpasswd`, has an effect.
         self._refuse_duplicates(key, node)
         self._flatten(node)
         for name, child in node.value:
@@ -156,7 +157,7 @@ class _Walk:
 
 
 def _yaml(node: yaml.Node) -> str | None:
-    """Return a node as YAML on one line; None if the node has no value."""
+    """Return a node as YAML text on one line; return None for a null node."""
     if node.tag == _NULL:
         return None
     if isinstance(node, yaml.CollectionNode):
@@ -168,7 +169,7 @@ def _yaml(node: yaml.Node) -> str | None:
 def _plain(node: yaml.Node, seen: dict[int, object]) -> object:
     if isinstance(node, yaml.ScalarNode):
         return None if node.tag == _NULL else str(node.value)
-    if id(node) not in seen:  # An alias refers to a node that was read before.
+    if id(node) not in seen:  # An alias refers to an earlier node, which is read only once.
         seen[id(node)] = _children(node, seen)
     return seen[id(node)]
 

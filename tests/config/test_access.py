@@ -78,7 +78,7 @@ def test_rules_and_users_may_be_set_in_the_environment(config_folder: ConfigFold
             "[{user: ann, repository: a, alow: pull}]",
             "rule 1: no such key: alow, did you mean allow?, rule 1: allow: none",
         ),
-        ("[{user: ann, repository: a, allow: read}]", "rule 1: allow: no 'read', but pull, push"),
+        ("[{user: ann, repository: a, allow: read}]", "rule 1: allow: no 'read' (try pull, push"),
         ("[{user: ann, repository: a, allow: pul}]", "no 'pul', did you mean pull?"),
         ("[{user: ann, repository: a**, allow: pull}]", "'a**' can't be a name or a pattern"),
         ("[{user: ann, repository: /a, allow: pull}]", "'/a' can't be a name or a pattern"),

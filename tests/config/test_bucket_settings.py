@@ -80,8 +80,8 @@ def test_the_driver_gets_the_keys_and_the_state_directory(config_folder: ConfigF
         (
             f"{_AZURE}, serviceurl: 'https://b.test', realm: core.windows.net",
             (
-                f"{_AT}.realm: it selects a host, and storage.azure.serviceurl selects another;"
-                " take one of them out"
+                f"{_AT}.realm: the key selects a host, but storage.azure.serviceurl names a host;"
+                " take one of the two keys out"
             ),
         ),
         (
@@ -115,8 +115,8 @@ def test_each_mistake_is_one_line_with_a_remedy(
             f"{_AZURE}, credentials: {{type: default_credentials}}",
             [
                 (
-                    f"{_AT}.accountkey: without effect with storage.azure.credentials.type"
-                    " default_credentials; set that key to shared_key, or take this one out"
+                    f"{_AT}.accountkey: the key has no effect: storage.azure.credentials.type is"
+                    " default_credentials; set the type to shared_key, or take this key out"
                 )
             ],
         ),
@@ -124,8 +124,8 @@ def test_each_mistake_is_one_line_with_a_remedy(
             f"{_AZURE}, credentials: {{clientid: a}}",
             [
                 (
-                    f"{_LOGIN}.clientid: without effect with storage.azure.credentials.type"
-                    " shared_key; set that key to client_secret, or take this one out"
+                    f"{_LOGIN}.clientid: the key has no effect: storage.azure.credentials.type is"
+                    " shared_key; set the type to client_secret, or take this key out"
                 )
             ],
         ),
@@ -188,7 +188,7 @@ def test_oss_is_marked_as_not_tested(config_folder: ConfigFolder) -> None:
 
     assert config_folder.problems() == []
     (warning,) = [each for each in config_folder.warnings() if "storage" in each]
-    assert "was not tested against the service" in warning
+    assert "was not tested with the service" in warning
 
 
 @pytest.mark.parametrize(("driver", "system"), [("swift", "Swift"), ("rados", "Ceph")])

@@ -246,9 +246,7 @@ def test_a_folder_in_place_of_a_secret_is_a_problem(
     config_folder: ConfigFolder, data: str, tmp_path: Path
 ) -> None:
     """A folder in place of a pull secret is a problem; Docker creates such a folder."""
-    remedy = (
-        "mount a file by its path (./NAME): for a bare name or a missing file a folder is created"
-    )
+    remedy = "mount an existing file by its path (./NAME); otherwise Docker creates a folder"
 
     found = _lines(config_folder.settings(data, PULLSECRETPATH=str(tmp_path)))
     assert [f"pullsecret.path={tmp_path}: is a directory; {remedy}"] == found

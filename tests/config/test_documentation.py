@@ -137,7 +137,7 @@ def test_the_usage_lists_every_setting() -> None:
     text = show.usage()
 
     assert (
-        "  --cleaner.maxsize=10G\n      size that eviction reduces the store to, 0 for no limit"
-        " (CLEANER_MAXSIZE)" in text
+        "  --cleaner.maxsize=10G\n      the size to which eviction reduces the stored content; 0:"
+        " no limit (CLEANER_MAXSIZE)" in text
     )
     assert len(keys.settings()) == text.count("\n  --") + 1

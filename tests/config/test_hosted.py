@@ -64,7 +64,7 @@ def test_a_variable_and_a_flag_contain_rules_as_yaml(config_folder: ConfigFolder
         ("{a/***: {}}", "'a/***' can't be a name or a pattern"),
         ("{a: 7d}", "a: not a map"),
         ("{a: {tll: 7d}}", "a: no such key: tll, did you mean ttl?"),
-        ("{a: {size: 7}}", "a: no such key: size, but ttl, keep, untagged"),
+        ("{a: {size: 7}}", "a: no such key: size (try ttl, keep, untagged)"),
         ("{a: {ttl: soon}}", "a: not a span"),
         ("{a: {keep: -1}}", "a: not a whole number from 0 to 1000000"),
         ("{a: {untagged: x}}", "a: not a span"),

@@ -338,7 +338,7 @@ def test_a_debug_address_that_others_can_reach_is_a_warning(config_folder: Confi
     [
         ("addr: /run/x.sock", "not host:port"),
         ("addr: ':5001', prometheus: {path: metrics}", "not an absolute path"),
-        ("addr: ':5001', prometheus: {path: /debug/vars}", "/debug/ has other pages"),
+        ("addr: ':5001', prometheus: {path: /debug/vars}", "/debug/ belongs to other pages"),
         ("addr: '127.0.0.1:5000'", "http.addr has the same port"),
         ("addr: ':5000'", "http.addr has the same port"),
     ],

@@ -11,7 +11,8 @@ from entrepot.runtime.memory_limit import memory_limit
 from tests.config.config_folder import ConfigFolder
 
 _STATE = (
-    "ENTREPOT_STATEDIR=/state: with storage.inmemory, index and logs are in memory too; take it out"
+    "ENTREPOT_STATEDIR=/state: with storage.inmemory, the index and the logs are in memory too;"
+    " take it out"
 )
 
 

@@ -115,7 +115,7 @@ def test_rules_without_an_effect_are_warnings(config_folder: ConfigFolder) -> No
         f"urls.deny: {off}",
         f"indexes.platformlist: {off}",
         (
-            "indexes.platformlist: the key has no effect: the platforms are not a list;"
+            "indexes.platformlist: the key has no effect: indexes.platforms is not list;"
             " set validation.manifests.indexes.platforms: list"
         ),
     ]

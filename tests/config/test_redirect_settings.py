@@ -11,8 +11,8 @@ _AT = "config.yml:1: storage"
 _REMEDY = "set storage.redirect.endpoint to a URL that clients can use, or storage.redirect.disable"
 _LOCAL = "a redirect leads clients to a name of the local network"
 _OWN = (
-    "the service then refuses a redirect: clients send their password there too, because http.host"
-    " is the same or above it"
+    "the service refuses redirected requests: clients send their password there too, because its"
+    " host is http.host or a name below it"
 )
 
 

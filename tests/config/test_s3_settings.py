@@ -43,8 +43,8 @@ def test_the_style_of_urls_follows_the_endpoint(
 
 _AT = "config.yml:1: storage.s3"
 _TWO_HOSTS = (
-    f"{_AT}.accelerate: AWS has no such host together with storage.s3.usefipsendpoint;"
-    " take one of them out"
+    f"{_AT}.accelerate: AWS has no endpoint that also satisfies storage.s3.usefipsendpoint;"
+    " take one of the two keys out"
 )
 
 
@@ -59,9 +59,12 @@ _TWO_HOSTS = (
         ),
         (
             f"{_GIVEN}, sessiontoken: t",
-            f"{_AT}: storage.s3.sessiontoken is of no key; set the keys too",
+            f"{_AT}: storage.s3.sessiontoken is set without accesskey; set accesskey and secretkey",
         ),
-        (f"{_GIVEN}, keyid: k", f"{_AT}.keyid: without effect; set storage.s3.encrypt: true"),
+        (
+            f"{_GIVEN}, keyid: k",
+            f"{_AT}.keyid: objects are not encrypted; set storage.s3.encrypt: true",
+        ),
         (f"{_GIVEN}, accelerate: true, usefipsendpoint: true", _TWO_HOSTS),
         (f"{_GIVEN}, chunksize: 1M", f"{_AT}.chunksize=1M: not from 5M to 512M; try 10M"),
         (f"{_GIVEN}, buket: c", f"{_AT}.buket: no such key; did you mean storage.s3.bucket?"),
@@ -83,7 +86,7 @@ def test_hosts_of_aws_contradict_another_endpoint(config_folder: ConfigFolder, n
 
     (problem,) = config_folder.problems()
 
-    assert problem.startswith(f"{_AT}.{name}: it selects a host of AWS")
+    assert problem.startswith(f"{_AT}.{name}: the key selects a host of AWS")
 
 
 def test_the_spool_is_limited_only_with_a_bucket(config_folder: ConfigFolder) -> None:
@@ -92,7 +95,7 @@ def test_the_spool_is_limited_only_with_a_bucket(config_folder: ConfigFolder) ->
     On a disk, CLEANER_MAXSIZE also limits unfinished downloads and uploads.
     """
     (line,) = config_folder.problems(ENTREPOT_SPOOLSIZE="1G")
-    assert "CLEANER_MAXSIZE bounds unfinished downloads and uploads too" in line
+    assert "CLEANER_MAXSIZE limits unfinished downloads and uploads too" in line
 
     config_folder.write("storage: {s3: {region: eu, bucket: images}}")
     assert config_folder.settings(ENTREPOT_SPOOLSIZE="1G").storage.spoolsize == 1024**3

@@ -16,11 +16,11 @@ from tests.config.config_folder import ConfigFolder
         ),
         (
             "--proxy.remoteurl=a.io --proxy.username=me",
-            "--proxy.username: without proxy.password; set proxy.password too",
+            "--proxy.username: proxy.password is not set; set proxy.password too",
         ),
         (
             "--proxy.remoteurl=a.io --proxy.password=me",
-            "--proxy.password: without proxy.username; set proxy.username too",
+            "--proxy.password: proxy.username is not set; set proxy.username too",
         ),
         (
             "--proxy.default=a.io --proxy.remoteurl=b.io",

@@ -37,7 +37,7 @@ _MANY_ALIASES = "".join(
         ),
         (
             "upstreams:\n" + "".join(f"  h{each}.io: {{}}\n" for each in range(1001)),
-            "config.yml:2: upstreams.h0.io: more than 1,000 upstreams; name fewer",
+            "config.yml:2: upstreams.h0.io: more than 1,000 upstreams; remove some",
         ),
     ],
     ids=(

@@ -1,4 +1,4 @@
-"""The requests that pulls and pushes send to a bucket, counted at the S3 server, and their room.
+"""Count the requests that pulls and pushes send to a bucket, at the S3 server.
 
 The table "Requests" of docs/storage.md has the same numbers.
 """
@@ -38,7 +38,7 @@ MADE = image([SHORT, LONG])
 
 @dataclass
 class Registry:
-    """A registry over an empty bucket, with an upstream that has the image `app:v1`."""
+    """A registry with an empty bucket as its storage, and an upstream with the image `app:v1`."""
 
     s3: S3Front
     upstream: FakeUpstream
@@ -63,13 +63,13 @@ class Registry:
         self.client = TestClient(assemble(parts))
 
     def ask(self, method: str, path: str, **others: Any) -> Result:
-        """Send a request below /v2/, which must succeed."""
+        """Send a request for a path below /v2/; assert that it succeeds."""
         answer: Result = self.client.simulate_request(method, f"/v2/{path}", **others)
         assert answer.status_code < 300, answer
         return answer
 
     def pull(self, name: str, content: bytes, *, is_cold: bool = False) -> None:
-        """Pull a blob, and wait for its commit if the blob is cold."""
+        """Pull a blob; if it *is_cold*, wait for its commit."""
         digest = str(Digest.of(content))
         assert self.ask("GET", f"{name}/blobs/{digest}").content == content
         if is_cold:
@@ -85,7 +85,10 @@ class Registry:
         self.ask("PUT", f"{name}/manifests/v1", body=made.manifest, headers=headers)
 
     def counted(self) -> dict[str, int]:
-        """Return the requests since the last call by method, without the parts of blobs."""
+        """Return the number of requests since the last call, by method.
+
+        Requests that send a part of a blob do not count.
+        """
         found = Counter(each.method for each in self.s3.requests if "partNumber" not in each.query)
         self.s3.forget()
         return dict(found)
@@ -100,7 +103,7 @@ def s3() -> Iterator[S3Front]:
 
 @pytest.fixture
 def registry(s3: S3Front, tmp_path: Path) -> Iterator[Registry]:
-    """Return a registry over an empty bucket."""
+    """Yield a registry with an empty bucket."""
     with FakeUpstream() as fake:
         fake.put_image("app", "v1", MADE)
         s3.forget()
@@ -108,7 +111,10 @@ def registry(s3: S3Front, tmp_path: Path) -> Iterator[Registry]:
 
 
 def test_a_pull_sends_few_requests(registry: Registry) -> None:
-    """The requests of a pull are counted: cold, warm, and by a tag whose freshness has ended."""
+    """A cold pull, a warm pull and a confirmation of a tag each send few requests to the bucket.
+
+    A confirmation of a tag sends none.
+    """
     name = f"{HOST}/app"
 
     registry.ask("GET", f"{name}/manifests/v1")
@@ -116,37 +122,40 @@ def test_a_pull_sends_few_requests(registry: Registry) -> None:
     assert manifest.pop("PUT") <= 6
     assert manifest == {"GET": 4}
     registry.pull(name, SHORT, is_cold=True)
-    assert registry.counted() == {"PUT": 2, "HEAD": 1}, "the budget beside the blob is four"
+    assert registry.counted() == {"PUT": 2, "HEAD": 1}, "at most four besides the blob"
     registry.pull(name, MADE.blobs[0], is_cold=True)
     assert registry.counted() == {"PUT": 2, "HEAD": 1}
     registry.pull(name, LONG, is_cold=True)
-    assert registry.counted() == {"POST": 2, "HEAD": 1, "PUT": 1}, "beside the parts, four"
+    assert registry.counted() == {"POST": 2, "HEAD": 1, "PUT": 1}, "four besides the parts"
 
     registry.ask("GET", f"{name}/manifests/v1")
     registry.ask("GET", f"{name}/manifests/{MADE.digest}")
     registry.pull(name, SHORT)
-    assert registry.counted() == {}, "short content is remembered"
+    assert registry.counted() == {}, "workers keep short content in memory"
     registry.pull(name, LONG)
     assert registry.counted() == {"GET": 1}
     registry.clock.now += 100.0
     registry.upstream.forget()
     registry.ask("GET", f"{name}/manifests/v1")
-    assert registry.counted() == {}, "the upstream has confirmed the tag, which is not written"
+    assert registry.counted() == {}, "the confirmation of a tag is not written to the bucket"
     assert registry.upstream.requests != []
 
 
 def test_the_first_blob_of_a_repository_costs_two_requests_more(registry: Registry) -> None:
-    """The first blob in a repository, pulled without a manifest, costs two requests more.
+    """A blob that is pulled before any manifest of its repository costs two further requests.
 
-    The repository's origin is written then.
+    With them the worker writes the repository's origin.
     """
     registry.pull(f"{HOST}/app", LONG, is_cold=True)
 
-    assert registry.counted() == {"POST": 2, "HEAD": 1, "PUT": 2, "GET": 1}, "six"
+    assert registry.counted() == {"POST": 2, "HEAD": 1, "PUT": 2, "GET": 1}, "six besides the parts"
 
 
 def test_a_push_sends_few_requests(registry: Registry) -> None:
-    """The requests of a push are counted: an image with three blobs, one of them sent in parts."""
+    """A push of an image with three blobs sends few requests to the bucket.
+
+    One of the blobs is sent in parts, which do not count.
+    """
     registry.push("team/app", MADE)
 
     assert registry.counted() == {"PUT": 9, "POST": 2, "GET": 5, "HEAD": 3}
@@ -155,7 +164,10 @@ def test_a_push_sends_few_requests(registry: Registry) -> None:
 def test_a_blob_without_room_in_the_state_directory_is_not_stored(
     s3: S3Front, tmp_path: Path
 ) -> None:
-    """A download is passed through, and an upload is refused as on a full disk."""
+    """If the state directory has no space for a blob, a pull passes the blob through.
+
+    A push of the blob gets 507.
+    """
     with FakeUpstream() as fake:
         fake.put_image("app", "v1", MADE)
         registry = Registry(s3, fake, tmp_path, limits=SpaceLimits(spool=len(LONG) - 1))

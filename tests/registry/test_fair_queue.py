@@ -1,4 +1,4 @@
-"""`FairQueue` lets callers in by turns of their keys, where a key is a user or an upstream."""
+"""`FairQueue` serves its keys in turn; a key is a user or an upstream."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def start_waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thre
 
 
 def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
-    """A key with many callers does not delay other keys in the queue.
+    """If one key has many waiting callers, the queue still serves other keys soon.
 
     The queue serves each key once before it serves any key a second time.
     """
@@ -45,7 +45,7 @@ def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
 
 
 def test_one_key_cannot_fill_the_queue() -> None:
-    """If a key has two callers in the queue, a third fails at once; another key's caller waits."""
+    """If two callers of a key wait, a third fails at once; a caller of another key may wait."""
     line, order = FairQueue(1, waiting=3, each=2, busy="busy"), list[str]()
     with ExitStack() as stack:
         stack.enter_context(line.turn("flood", PATIENCE))
@@ -62,7 +62,7 @@ def test_one_key_cannot_fill_the_queue() -> None:
 
 
 def test_a_caller_that_times_out_leaves_the_queue() -> None:
-    """A caller that times out leaves the queue, so its place is free for the next caller."""
+    """A caller that has waited too long fails, and its place is free for the next caller."""
     line = FairQueue(1, waiting=1, each=1, busy="busy")
     with line.turn("a", PATIENCE), pytest.raises(Overloaded), line.turn("b", 0.01):
         pass

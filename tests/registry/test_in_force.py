@@ -1,4 +1,4 @@
-"""The upstreams that a worker serves follow from the settings and the current pull secret."""
+"""The settings and the current pull secret decide which upstreams a worker serves."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from entrepot.runtime.run_names import PULL_SECRET
 
 
 def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
-    """A pull secret that changes adds and removes upstreams without a restart of the worker.
+    """If the pull secret changes, a worker adds and removes upstreams without a restart.
 
-    Its hosts become upstreams by the same rule as at the start.
+    The hosts in the new secret become upstreams by the same rule as at the start.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     now: list[ParsedPullSecret] = [parse(b'{"auths": {}, "credsStore": "desktop"}')]
@@ -33,9 +33,9 @@ def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
 
 
 def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
-    """The settings of an upstream are built once for each version of the pull secret.
+    """A worker builds the settings of an upstream once for each version of the pull secret.
 
-    Each request reads them.
+    Each request reads these settings.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"a.example": {}, "*.example": {}}}')
@@ -46,7 +46,7 @@ def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
 
 
 def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
-    """For a pattern in the pull secret, such as `*.example`, the settings of few hosts are kept.
+    """If the pull secret has a pattern such as `*.example`, a worker keeps few hosts in memory.
 
     Clients choose the host names that match the pattern, so they could fill the memory.
     """
@@ -64,9 +64,9 @@ def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
 def test_a_restart_with_an_unusable_pull_secret_uses_the_last_good_one(
     tmp_path: Path, became: bytes | None
 ) -> None:
-    """The registry starts although the pull secret became unusable while the appliance ran.
+    """If the pull secret becomes unusable while the appliance runs, a worker still starts.
 
-    A running registry keeps the last good pull secret, so its restart must not end the appliance.
+    It uses the last good pull secret, as running workers do.
     """
     path = tmp_path / "secret.json"
     path.write_bytes(b'{"auths": {"a.example": {}}}')

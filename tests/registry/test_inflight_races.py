@@ -1,4 +1,4 @@
-"""Races between the writer of a download and its readers, and errors between two steps."""
+"""Races between the writer of a download and its readers, and errors between two of its steps."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def locked(worker: SingleFlight) -> LockedFile:
 
 
 def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Bench) -> None:
-    """A resumed download for which no space is left is sent to the client from the first byte.
+    """If a resumed download finds no space, the client still gets the blob from its first byte.
 
-    The upstream's open response starts at the end of the spool file, so it is not the whole blob.
+    The open response of the upstream begins in the middle of the blob, so it is not enough.
     """
     bench.reservations = len(CONTENT) - 1
     worker = bench.worker()
@@ -58,9 +58,9 @@ def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Ben
 
 @pytest.mark.parametrize("front", [b"", CONTENT[:4000]], ids=["from the start", "resumed"])
 def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
-    """A download that cannot be stored closes the upstream's connection when no client reads it.
+    """If a prefetch cannot be stored, its connection to the upstream is closed at once.
 
-    A prefetch without disk space once kept its connections until a garbage collection of Python.
+    An earlier version left the connection open until Python's garbage collection.
     """
     bench.reservations = len(CONTENT) - 1
     worker, remote = bench.worker(), FakeRemote(CONTENT)
@@ -79,7 +79,10 @@ def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
 
 
 class _Watched(Filesystem):
-    """A disk that calls `on_absence` when a thread finds no file; commits wait for `lands`."""
+    """A disk that calls `on_absence` when the thread `whom` finds no file.
+
+    A commit waits until the test sets the event `lands`.
+    """
 
     on_absence: Callable[[], object] = staticmethod(lambda: None)
     whom: threading.Thread | None = None
@@ -111,10 +114,10 @@ class _Watched(Filesystem):
 
 
 def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> None:
-    """A blob that is committed while a reader looks for it is not fetched a second time.
+    """If a blob is committed while a reader looks for it, the reader does not download it again.
 
-    The reader finds no blob, and then no writer. In between the writer may have committed the blob,
-    so the reader must look for the blob once more.
+    The reader finds no blob, and a moment later no writer. The writer may have committed the blob
+    in that moment, so the reader must look for the blob once more.
     """
     bench.disk = disk = _Watched(bench.root)
     remote = FakeRemote(CONTENT)
@@ -134,7 +137,7 @@ def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> N
 
 
 def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
-    """A reader ignores an empty spool file that a worker creates after the blob was stored.
+    """If a worker creates an empty spool file after the blob was stored, readers ignore the file.
 
     The worker creates the file when it takes the lock of a download that has just ended.
     """
@@ -151,7 +154,10 @@ def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
 
 
 def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
-    """While the size file of a download is empty, its readers wait for the upstream's response."""
+    """While the file with the size of a download is empty, the upstream has not responded yet.
+
+    Readers then wait, as if the file did not exist.
+    """
     size_path(tmp_path / "spooled").touch()
 
     with pytest.raises(FileNotFoundError):
@@ -171,7 +177,7 @@ class _Flaky(Filesystem):
 
 
 def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
-    """A download that fails before its first request releases the lock of its spool file.
+    """If a download fails before its first request, it releases the lock of its spool file.
 
     The next client's download can then begin.
     """
@@ -186,7 +192,10 @@ def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
 def test_a_download_without_a_thread_releases_its_lock(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A download releases the lock of its spool file if Python cannot start the writer thread."""
+    """If Python cannot start the writer thread, the lock of the spool file is released.
+
+    The next download can then begin.
+    """
 
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -201,7 +210,10 @@ def test_a_download_without_a_thread_releases_its_lock(
 
 
 def test_a_refusal_that_is_being_reported_does_not_block_another_repository(bench: Bench) -> None:
-    """While a download ends with a refusal, clients of another repository do not wait."""
+    """A pull begins although another repository's download of the blob is still being ended.
+
+    The upstream has denied the blob to that other repository.
+    """
     go_on, remote = threading.Event(), FakeRemote(CONTENT, until=1)
     writers: list[threading.Thread] = []
 
@@ -241,10 +253,10 @@ class _Releasing(MemoryReservations):
 
 
 def test_a_reservation_is_released_before_another_download_begins(bench: Bench) -> None:
-    """A failed download releases its reserved space before it releases the lock of the blob.
+    """A failed download releases its reserved space before it releases the lock of the spool file.
 
-    In the other order another worker could begin the same download. Both reservations would count
-    for a moment, and exceed the cap.
+    In the other order another worker could begin the same download, and for a moment both
+    reservations would count and could exceed the cap.
     """
     released = _Releasing(bench.worker().path(DIGEST))
     bench.index.reservations = released
@@ -255,10 +267,9 @@ def test_a_reservation_is_released_before_another_download_begins(bench: Bench) 
 
 
 def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
-    """After a writer was killed, a refusal for one repository ends no reader of another.
+    """If a killed writer's download passes to a repository that is denied, other readers go on.
 
-    A repository that has no access to the blob may take over the download, and its upstream then
-    refuses.
+    Their own repository has access to the blob.
     """
     bench.disk = disk = _Watched(bench.root)
     disk.lands.set()
@@ -284,7 +295,7 @@ def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
 
 
 def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
-    """A disk error that a waiting reader meets is raised to it at once, not after a time-out."""
+    """If a disk error occurs while a reader waits for its writer, the reader fails at once."""
     worker = bench.worker()
     with locked(worker):
         reader = worker.join(task(FakeRemote(CONTENT)))
@@ -296,10 +307,10 @@ def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
 
 
 def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: Bench) -> None:
-    """A spool file that is complete, though its size was unknown, is committed without a request.
+    """If a spool file already has all bytes of the blob, the next writer commits it.
 
-    Its writer died before the commit. A range request for the bytes after the last one would fail
-    each time with 416.
+    Its first writer died before the commit, and the upstream states no size. A range request for
+    bytes after the last one would get 416 each time.
     """
     worker = bench.worker()
     with locked(worker):
@@ -311,7 +322,7 @@ def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: B
 
 
 def test_an_empty_response_is_only_valid_for_the_empty_blob(bench: Bench) -> None:
-    """An empty body is accepted for the blob without bytes only, and rejected for other digests."""
+    """If the upstream sends an empty body for a blob that is not empty, the download fails."""
     with pytest.raises(Unavailable):
         bench.worker().join(task(FakeRemote(b"")))
     eventually(lambda: bench.spooled == [])

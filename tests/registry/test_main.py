@@ -59,7 +59,10 @@ def test_a_failure_that_opens_no_breaker_does_not_raise_the_cache_epoch(tmp_path
 
 
 def test_opening_and_closing_are_events(tmp_path: Path) -> None:
-    """A circuit breaker reports an event when it opens and when it closes, which metrics count."""
+    """A circuit breaker reports an event when it opens and when it closes.
+
+    The logger counts these events in metrics.
+    """
     breaker, _ = _breaker(tmp_path)
     breaker.failed(DEAD, Pass())
     breaker.answered()
@@ -73,7 +76,7 @@ def _state(event: Event) -> object:
 
 
 def test_the_workers_load_no_extension_unless_it_is_configured() -> None:
-    """Workers import the modules of error trackers and middleware only if these are configured."""
+    """Without configured error trackers and middleware, workers import none of their modules."""
     extensions = {
         "entrepot.runtime.reporting",
         "entrepot.runtime.entry_points",
@@ -85,7 +88,7 @@ def test_the_workers_load_no_extension_unless_it_is_configured() -> None:
 
 
 def test_the_workers_load_no_library_of_tokens_unless_tokens_are_configured() -> None:
-    """Workers import no library for tokens unless token authentication is configured.
+    """Without configured tokens, workers import no library for tokens.
 
     PyJWT and cryptography take 80 ms and 10 MB in the process from which the workers are forked.
     """

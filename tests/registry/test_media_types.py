@@ -28,7 +28,7 @@ OTHERS = "others/app"
 
 
 def _bare(made: Image) -> bytes:
-    """Return the manifest of an image without its media type, which OCI made optional."""
+    """Return the manifest of an image without `mediaType`, which is optional in the OCI spec."""
     fields = json.loads(made.manifest)
     del fields["mediaType"]
     return json.dumps(fields).encode()
@@ -49,7 +49,7 @@ def _type(p: Pushing, name: str) -> str:
 
 
 def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> None:
-    """A manifest without a `mediaType` can have two types, one in each repository."""
+    """If two repositories push a manifest without `mediaType` as two types, each keeps its own."""
     p = pushing(tmp_path)
     assert _push(p, MINE, BARE, OCI_MANIFEST).status_code == 201
     assert _push(p, OTHERS, BARE, DOCKER_MANIFEST).status_code == 201
@@ -59,7 +59,7 @@ def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> N
 
 
 def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
-    """A client repairs a wrong stored media type of a manifest by pushing the manifest again.
+    """If a wrong media type is stored for a manifest, a client repairs it with another push.
 
     Version 0.1.0 stored one media type for all repositories, which could be wrong.
     """
@@ -82,7 +82,7 @@ def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
 def test_a_media_type_stored_by_0_1_0_is_used_if_plausible(
     tmp_path: Path, kept: str, shown: str
 ) -> None:
-    """The media type that 0.1.0 stored is used only if the fields of the manifest agree with it."""
+    """A media type that version 0.1.0 stored is used if it agrees with the manifest's fields."""
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
     storage = disk_storage(tmp_path)
@@ -98,7 +98,7 @@ def test_a_media_type_stored_by_0_1_0_is_used_if_plausible(
 def test_an_upstream_changes_no_media_type_of_other_repositories(
     tmp_path: Path, body: bytes, own: str | None
 ) -> None:
-    """The media type in an upstream's header is valid for that upstream's repository only."""
+    """The media type in an upstream's response is valid only for repositories of that upstream."""
     with FakeUpstream() as honest, FakeUpstream() as hostile:
         for upstream, media_type in ((honest, OCI_MANIFEST), (hostile, DOCKER_MANIFEST)):
             upstream.put_image(NAME, "other", STATED)
@@ -115,9 +115,9 @@ def test_an_upstream_changes_no_media_type_of_other_repositories(
 
 
 def test_a_document_that_is_both_image_and_index_is_refused(tmp_path: Path) -> None:
-    """A manifest with the fields of both an image and an index is refused (CVE-2021-41190).
+    """If an upstream's manifest has the fields of an image and of an index, the pull gets 502.
 
-    Different clients would read one digest as two different images.
+    Different clients would read one digest as two different images (CVE-2021-41190).
     """
     fields = json.loads(STATED.manifest) | {"manifests": []}
     with FakeUpstream() as upstream:

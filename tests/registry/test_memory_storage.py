@@ -1,6 +1,7 @@
-"""The registry and the cleaner over `MemoryStorage`, a storage driver that has no files.
+"""The registry and the cleaner work with `MemoryStorage`, a storage driver without files.
 
-Each test runs with each driver of the index, which then keeps the times that files have on a disk.
+Each test runs with each driver of the index. The index then keeps the times that would be file
+times on a disk.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ NAME = f"{HOST}/app"
 
 
 class Recorded:
-    """A stand-in for the cleaner's log barrier, which reports that no access is unrecorded."""
+    """A log barrier for the cleaner, which reports that every access is recorded."""
 
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string, which means that no access record is missing."""
+        """Return an empty string, which means that no access is unrecorded."""
         return ""
 
 
 @dataclass
 class InMemory:
-    """A registry whose content is in memory; only its spool files and locks are files."""
+    """A registry whose content is in memory; its spool files and locks are the only files."""
 
     storage: MemoryStorage
     index: Index
@@ -73,7 +74,7 @@ class InMemory:
         return {each.key for each in stored}
 
     def evict(self, limit: int) -> None:
-        """Run a round of the cleaner 60 s later, which evicts until *limit* bytes are left."""
+        """Move the clock forward by 60 s and evict content until *limit* bytes are left."""
         clock = self.clock
         clock.now += 60.0
         data = DataDirectory(self.storage, self.index, self.state / layout.SPOOL)
@@ -112,7 +113,7 @@ def index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
 
 @pytest.fixture
 def memory(upstream: FakeUpstream, index: Index, tmp_path: Path, clock: Clock) -> InMemory:
-    """Assemble a registry over memory in front of the test's upstream."""
+    """Return a registry with its content in memory, in front of the test's upstream."""
     return _assembled(upstream, MemoryStorage(), index, tmp_path / "state", clock)
 
 
@@ -132,7 +133,7 @@ def _assembled(
     clock: Clock,
     **fields: Any,
 ) -> InMemory:
-    """Return a registry before *upstream*; *fields* are further settings of the upstream."""
+    """Return a registry in front of *upstream*; *fields* are further settings of the upstream."""
     config = replace(UpstreamConfig(HOST, upstream.url, read_timeout=20.0), **fields)
     parts = Parts(
         storage,
@@ -182,7 +183,7 @@ def test_a_cold_and_a_warm_pull(memory: InMemory, upstream: FakeUpstream) -> Non
 
 
 def test_ranges_of_a_stored_blob(memory: InMemory) -> None:
-    """Requests for one range, several ranges and an unsatisfiable range of a blob work."""
+    """A client can request one range or several ranges of a blob; a range past its end gets 416."""
     _pull(memory)
     path, content = f"{NAME}/blobs/{Digest.of(LAYERS[0])}", LAYERS[0]
 
@@ -196,7 +197,7 @@ def test_ranges_of_a_stored_blob(memory: InMemory) -> None:
 
 
 def test_a_push_in_two_chunks(memory: InMemory) -> None:
-    """A client pushes a blob in two chunks, and a manifest that references the blob."""
+    """A client can push a blob in two chunks, and then a manifest that refers to the blob."""
     made = image([filler(5_000, 3)])
     for content in made.blobs:
         begun = memory.client.simulate_post("/v2/team/app/blobs/uploads/")
@@ -216,7 +217,7 @@ def test_a_push_in_two_chunks(memory: InMemory) -> None:
 
 
 def test_an_eviction(memory: InMemory, upstream: FakeUpstream) -> None:
-    """A blob that the cleaner evicted is fetched from the upstream again at the next pull."""
+    """If the cleaner has evicted a blob, the next pull fetches it from the upstream again."""
     _pull(memory)
     stored = memory.blobs()
     memory.evict(1)
@@ -233,7 +234,7 @@ def test_an_eviction(memory: InMemory, upstream: FakeUpstream) -> None:
 def test_a_tag_is_confirmed_by_one_head_when_it_is_no_longer_fresh(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """One HEAD confirms a tag that is no longer fresh, and the next pull sends no request."""
+    """If a tag is no longer fresh, one HEAD to the upstream confirms it for the next pulls."""
     _pull(memory)
     upstream.forget()
     memory.clock.now += 61.0
@@ -247,7 +248,7 @@ def test_a_tag_is_confirmed_by_one_head_when_it_is_no_longer_fresh(
 
 
 def test_a_moved_tag_serves_the_new_manifest(memory: InMemory, upstream: FakeUpstream) -> None:
-    """After a tag moved at the upstream, the registry fetches and serves the new manifest.
+    """If a tag has moved at the upstream, the registry fetches and serves the new manifest.
 
     The confirmation of the old manifest must not make the new one look stored and fresh.
     """
@@ -263,7 +264,7 @@ def test_a_moved_tag_serves_the_new_manifest(memory: InMemory, upstream: FakeUps
 
 
 def test_another_worker_sees_a_confirmation(memory: InMemory, upstream: FakeUpstream) -> None:
-    """A confirmation that one worker got from the upstream is valid in another worker.
+    """If one worker has confirmed a tag at the upstream, another worker sends no request for it.
 
     The two workers share only the storage and the index.
     """
@@ -279,7 +280,7 @@ def test_another_worker_sees_a_confirmation(memory: InMemory, upstream: FakeUpst
 
 
 def _with_new_index(memory: InMemory, upstream: FakeUpstream, **fields: Any) -> InMemory:
-    """Return the registry after its index was lost and rebuilt."""
+    """Return the registry with a new index, which was rebuilt from the storage."""
     index = MemoryIndex(clock=memory.clock)
     rebuild(memory.storage, index, memory.clock())
     return _assembled(upstream, memory.storage, index, memory.state, memory.clock, **fields)
@@ -306,7 +307,7 @@ def test_after_the_loss_of_the_index_a_tag_must_be_confirmed(
 def test_an_unconfirmed_tag_is_served_stale_without_an_age(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """A tag without a known confirmation is served stale without an Age header.
+    """If the upstream is down, a tag without a known confirmation is served stale, without an Age.
 
     If `maxstale` is set, such a tag is not served stale, because its age may exceed the limit.
     """
@@ -326,7 +327,10 @@ def test_an_unconfirmed_tag_is_served_stale_without_an_age(
 def test_after_the_loss_of_the_index_content_counts_as_used_now(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """In a rebuilt index all content counts as used now, so that none expires at once."""
+    """In a rebuilt index, the last use of all content is the time of the rebuild.
+
+    So no content expires at once.
+    """
     _pull(memory)
     memory.clock.now += 1000.0
     rebuilt = _with_new_index(memory, upstream)

@@ -1,4 +1,4 @@
-"""Middleware from another Python package, here a stand-in module, is called for requests."""
+"""Workers call middleware from another Python package for requests; the package is a fake one."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ gate = acme:Gate
 
 @pytest.fixture(autouse=True)
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Install the stand-in package `acme`, whose entry points offer middleware."""
+    """Install the fake package `acme`, whose entry points offer middleware."""
     folder = tmp_path / "site"
     metadata = folder / "acme-1.0.dist-info"
     metadata.mkdir(parents=True)
@@ -81,7 +81,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def client(tmp_path: Path) -> Callable[[str], TestClient]:
-    """Return a function that starts the registry with the given section `middleware:`."""
+    """Return a function that creates the registry with the given section `middleware:`."""
 
     def make(text: str) -> TestClient:
         config_folder = ConfigFolder(tmp_path)
@@ -120,7 +120,7 @@ def _push(client: TestClient, name: str) -> Any:
 def test_middleware_of_the_registry_wraps_every_response(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of kind `registry` wraps every response; the last in the list is outermost."""
+    """Middleware of kind `registry` wraps every response; the last one in the list is outermost."""
     entries = "{name: stamp, options: {text: one}}, {name: stamp, options: {text: two}}"
     answer = client(f"registry: [{entries}]").simulate_get("/v2/")
 
@@ -132,7 +132,10 @@ def test_middleware_of_the_registry_wraps_every_response(
 def test_middleware_of_the_registry_that_raises_is_a_500(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If middleware of kind `registry` raises, the client gets 500 and the log has its name."""
+    """If middleware of kind `registry` raises an error, the client gets 500.
+
+    The log has the middleware's name and the traceback.
+    """
     answer = client("registry: [{name: breaking}]").simulate_get("/v2/")
 
     assert answer.status_code == 500
@@ -145,7 +148,7 @@ def test_middleware_of_the_registry_that_raises_is_a_500(
 def test_middleware_that_cannot_start_ends_the_program(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Middleware that rejects its options ends the start, with its name in the log."""
+    """If middleware rejects its options, the worker exits and logs the middleware's name."""
     with pytest.raises(SystemExit):
         client("registry: [{name: unusable}]")
 
@@ -157,7 +160,10 @@ def test_middleware_that_cannot_start_ends_the_program(
 def test_middleware_of_repositories_sees_the_facts_and_the_status(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of kind `repository` sees repository and action, then the status."""
+    """Middleware of kind `repository` gets a request's repository and action, then its status.
+
+    The first call comes before the request is handled, the second one afterwards.
+    """
     app = client(_GATE)
     assert _push(app, "team/app").status_code == 201
     assert app.simulate_get("/v2/team/app/manifests/v1").status_code == 404
@@ -172,7 +178,7 @@ def test_middleware_of_repositories_sees_the_facts_and_the_status(
 def test_middleware_of_repositories_may_refuse_a_request(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of kind `repository` may refuse a request with a status, a code and a message."""
+    """Middleware of kind `repository` may reject a request with a status, a code and a message."""
     app = client(_GATE)
     answer = _push(app, "team/closed")
 
@@ -186,7 +192,10 @@ def test_middleware_of_repositories_may_refuse_a_request(
 def test_a_blob_of_a_refused_repository_is_not_mounted(
     client: Callable[[str], TestClient], source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A blob of a refused repository is not mounted, because a mount reads that repository."""
+    """If middleware rejects pulls from a repository, no blob is mounted from there.
+
+    A mount reads that repository.
+    """
     app = client(_GATE)
     with monkeypatch.context() as patch:
         patch.setattr("acme.Gate.before", lambda *_: None, raising=True)
@@ -201,7 +210,7 @@ def test_a_blob_of_a_refused_repository_is_not_mounted(
 def test_middleware_of_repositories_that_raises_is_a_500(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If middleware of kind `repository` raises an unknown exception, the client gets 500."""
+    """If middleware of kind `repository` raises an unexpected error, the client gets 500."""
     answer = client(_GATE).simulate_get("/v2/team/odd/manifests/v1")
 
     assert (answer.status_code, "hunter2" in answer.text) == (500, False)
@@ -211,13 +220,16 @@ def test_middleware_of_repositories_that_raises_is_a_500(
 def test_a_failure_after_the_request_changes_nothing(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An exception of middleware after the request does not change the response, and is logged."""
+    """If middleware raises an error after the request, the response stays the same.
+
+    The error is logged.
+    """
     assert client(_GATE).simulate_get("/v2/team/late/manifests/v1").status_code == 404
     assert "middleware failed" in [each.message for each in caplog.records]
 
 
 def test_without_middleware_no_package_is_imported(client: Callable[[str], TestClient]) -> None:
-    """A package of middleware is not imported if its entry in the settings is disabled."""
+    """If the entry of a middleware is disabled in the settings, its package is not imported."""
     answer = client("registry: [{name: stamp, disabled: true}]").simulate_get("/v2/")
 
     assert answer.status_code == 200
@@ -227,7 +239,7 @@ def test_without_middleware_no_package_is_imported(client: Callable[[str], TestC
 def test_middleware_gets_every_request_of_the_appliance(
     client: Callable[[str], TestClient], tmp_path: Path
 ) -> None:
-    """With middleware HAProxy's cache is off, as cached responses would bypass it."""
+    """With middleware, HAProxy's cache is off: cached responses would bypass the middleware."""
     client(_GATE)
     config_folder = ConfigFolder(tmp_path)
 
@@ -238,18 +250,18 @@ def test_middleware_gets_every_request_of_the_appliance(
 
 @pytest.mark.parametrize(("status", "code"), [(200, "DENIED"), (401, "DENIED"), (403, "no")])
 def test_a_refusal_has_a_status_and_a_code_of_errors(status: int, code: str) -> None:
-    """`Refused` accepts only a status and a code that the distribution API has for errors."""
+    """`Refused` raises ValueError for a status or a code that the OCI spec has not for errors."""
     with pytest.raises(ValueError, match="not a status and code"):
         Refused("no", status, code)
 
 
 def test_a_long_message_of_a_refusal_is_cut() -> None:
-    """The message with which middleware refuses a request is cut to 1,024 characters."""
+    """A message of middleware is cut to 1,024 characters."""
     assert len(str(Refused("x" * 5000))) == 1024
 
 
 def test_the_example_of_the_page_is_valid() -> None:
-    """The example class in docs/extensions.md refuses pushes only between its two hours."""
+    """The example class of docs/extensions.md rejects pushes only in its configured hours."""
     page = (Path(__file__).parents[2] / "docs/extensions.md").read_text(encoding="utf-8")
     (code,) = [each for each in page.split("```python\n") if each.startswith("import time")]
     names: dict[str, Any] = {}

@@ -1,10 +1,10 @@
-"""Random sequences of requests are compared with a small model of the permissions.
+"""Send random sequences of requests, and compare the responses with a small model of permissions.
 
-Alice reads a private upstream, a second upstream and her hosted repository. Mallory controls the
-second upstream, and reads it and another hosted repository. Whatever the second upstream claims,
-answers or withholds, Mallory never reads content that neither that upstream nor Mallory had, and
-Alice's content is served as before. Alice may read all that the second upstream's repository shows:
-her requests there must not open her other content to Mallory.
+Alice can read a private upstream, a second upstream, and her hosted repository. Mallory controls
+the second upstream, and can read that upstream and another hosted repository. Whatever the second
+upstream claims, sends or withholds, Mallory never reads content that neither that upstream nor
+Mallory had, and Alice can still read her content. Alice can read everything in the second
+upstream's repository, but her requests there must not give Mallory access to her other content.
 """
 
 from __future__ import annotations
@@ -46,15 +46,16 @@ _OPERATIONS = 16
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TYPES: Final = {"alice": OCI_MANIFEST, "mallory": DOCKER_MANIFEST}
-"""A manifest without a media type gets this type from its pusher or its upstream."""
+"""The client that pushes a manifest without a media type, or its upstream, sends this type."""
 
 Who = Literal["alice", "mallory"]
 _EVERYONE: Final[tuple[Who, Who]] = ("alice", "mallory")
 
 Mode = Literal["absent", "has", "claims", "lies"]
-"""An upstream with `claims` answers HEAD with 200 and GET with 404.
+"""How an upstream responds to requests for a content.
 
-An upstream with `lies` answers HEAD with 200, and GET with other bytes.
+With `claims` it responds 200 to a HEAD and 404 to a GET. With `lies` it responds 200 to a HEAD and
+sends other bytes to a GET.
 """
 
 _MODES: Final[tuple[Mode, ...]] = ("absent", "has", "claims", "claims", "lies", "lies")
@@ -62,7 +63,7 @@ _MODES: Final[tuple[Mode, ...]] = ("absent", "has", "claims", "claims", "lies", 
 
 @dataclass(frozen=True)
 class Content:
-    """One of the four contents of the test; `part` is the blob that a manifest references."""
+    """One of the four contents of the test; a manifest refers to the blob `part`."""
 
     name: str
     body: bytes
@@ -74,7 +75,10 @@ class Content:
         return Digest.of(self.body)
 
     def media_type(self, source: Who) -> str:
-        """Return the media type that clients of *source* get; one in the manifest comes first."""
+        """Return the media type that clients of *source* get.
+
+        The media type in the manifest has precedence over that of *source*.
+        """
         return str(json.loads(self.body).get("mediaType") or _TYPES[source])
 
 
@@ -94,9 +98,9 @@ _BY_DIGEST = {str(each.digest): each for each in _ALL}
 
 @dataclass
 class Claimant:
-    """An upstream that has a content, or only claims to have it, as the test decides.
+    """An upstream that has each content, or only claims to have it, as the test decides.
 
-    `ever` names each content that the upstream ever had.
+    `ever` has the name of each content that the upstream ever had.
     """
 
     owner: Who
@@ -137,7 +141,10 @@ class Claimant:
 
 
 class World:
-    """One appliance, its two upstreams, and a model of permissions; `trace` has all operations."""
+    """One appliance, its two upstreams, and a model of permissions.
+
+    `trace` lists all operations so far.
+    """
 
     def __init__(self, root: Path, servers: dict[Who, HttpServer]) -> None:
         self.root = root
@@ -186,12 +193,12 @@ class World:
     # ---- the model of the test: these methods compute the expected permissions
 
     def owned(self, repository: str) -> set[str]:
-        """Return the names of the content that the repository's upstream or pusher ever had."""
+        """Return the names of the content that the repository's upstream or client ever had."""
         claimant = self.upstreams.get(repository)
         return claimant.ever if claimant else self.pushed.get(repository, set())
 
     def is_entitled(self, who: Who, content: Content) -> bool:
-        """Return True if *who* may read a repository that ever had the content."""
+        """Return True if *who* can read a repository that ever had the content."""
         return any(content.name in self.owned(each) for each in self.readable[who])
 
     # ---- operations of the test: these methods send requests
@@ -226,7 +233,7 @@ class World:
             assert not self._must_be_stored(repository, kind, content), "content was taken away"
 
     def read_tag(self, who: Who, method: str, repository: str) -> None:
-        """Request the tag of an upstream, and check the response by the model."""
+        """Request the tag of an upstream's repository; the model must permit the response."""
         got = self.ask(who, method, f"/v2/{repository}/manifests/v1")
         if got.status_code != 200:
             return
@@ -235,7 +242,7 @@ class World:
         self._check(who, method, repository, content, got)
 
     def push(self, who: Who, manifest: Content) -> None:
-        """Push *manifest* and the blob that it references to the repository of *who*."""
+        """Push *manifest* and the blob to which it refers to the repository of *who*."""
         repository, part = self.own[who], manifest.part
         assert part is not None
         self._push_blob(who, part)
@@ -252,7 +259,7 @@ class World:
         self._has_pushed(repository, content)
 
     def mount(self, who: Who, source: str, content: Content) -> None:
-        """Mount a blob into the repository of *who*, from the repository *source* or from any."""
+        """Mount a blob into the repository of *who*, from *source* or, if it is empty, from any."""
         query = f"mount={content.digest}" + (f"&from={source}" if source else "")
         done = self.ask(who, "POST", f"/v2/{self.own[who]}/blobs/uploads/?{query}")
         assert done.status_code in (201, 202)
@@ -261,7 +268,7 @@ class World:
             self._has_pushed(self.own[who], content)
 
     def evict(self, content: Content) -> None:
-        """Remove the file of *content* as an eviction does; the links of its repositories stay."""
+        """Delete the file of *content* but not its links, as an eviction does."""
         self.trace.append(f"evict {content.name}")
         (self.root / layout.blob(content.digest)).unlink(missing_ok=True)
         self.stored_by_push = {each for each in self.stored_by_push if each[1] != content.name}
@@ -333,7 +340,7 @@ def run(world: World, chance: random.Random) -> None:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[Who, HttpServer]]:
-    """Run one server for each of the two upstreams; all sequences of the test share them."""
+    """Run one server for each of the two upstreams; all sequences of requests share them."""
     with ExitStack() as stack:
         found: dict[Who, HttpServer] = {}
         for who in _EVERYONE:
@@ -344,7 +351,7 @@ def servers() -> Iterator[dict[Who, HttpServer]]:
 
 
 def _sequences(servers: dict[Who, HttpServer], seeds: range) -> None:
-    """Run the sequences of operations; a failure states the seed and all operations."""
+    """Run a sequence of operations for each seed; a failure states the seed and all operations."""
     for seed in seeds:
         root = Path(tempfile.mkdtemp(prefix="permissions-", dir=_FOLDER))
         world = World(root, servers)
@@ -361,7 +368,7 @@ def _sequences(servers: dict[Who, HttpServer], seeds: range) -> None:
 def test_clients_cannot_read_content_of_other_users(
     servers: dict[Who, HttpServer], part: int
 ) -> None:
-    """In short random sequences no client reads content of a repository without a link to it."""
+    """In 200 short random sequences, no client reads content to which it has no right."""
     each = _SEQUENCES // 4
     _sequences(servers, range(part * each, (part + 1) * each))
 
@@ -372,6 +379,6 @@ def test_clients_cannot_read_content_of_other_users(
 def test_clients_cannot_read_content_of_other_users_in_long_runs(
     servers: dict[Who, HttpServer], part: int
 ) -> None:
-    """In many more random sequences no client reads content that its repository does not link."""
+    """In 10,000 short random sequences, no client reads content to which it has no right."""
     each = _LONG // 4
     _sequences(servers, range(1000 + part * each, 1000 + (part + 1) * each))

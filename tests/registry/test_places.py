@@ -1,4 +1,4 @@
-"""The name in a request is resolved by its first component, by `ns`, or as a hosted repository."""
+"""The path and `ns` of a request decide from which upstream or hosted repository it is served."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def two() -> Iterator[tuple[FakeUpstream, FakeUpstream]]:
-    """Run two upstreams that have different images under one repository name."""
+    """Run two upstreams with different images in repositories of the same name."""
     with FakeUpstream() as one, FakeUpstream() as other:
         one.add_image(NAME, "v1", [b"one"])
         other.add_image(NAME, "v1", [b"other"])
@@ -31,7 +31,10 @@ Two = tuple[FakeUpstream, FakeUpstream]
 
 
 def test_equal_names_at_two_upstreams_do_not_mix(two: Two, tmp_path: Path) -> None:
-    """Repositories of one name at two upstreams stay apart, by first component and by `ns`."""
+    """If two upstreams have a repository of the same name, a client gets each upstream's own image.
+
+    The first component of the path or `ns` names the upstream.
+    """
     p = pulling(two[0], tmp_path, two[1])
     for each in two:
         meant = each._repository(NAME).tags["v1"]
@@ -47,7 +50,7 @@ def test_equal_names_at_two_upstreams_do_not_mix(two: Two, tmp_path: Path) -> No
 
 
 def test_a_prefix_that_differs_from_ns_is_404(two: Two, tmp_path: Path) -> None:
-    """A request whose first component and `ns` name different upstreams gets 404.
+    """If the path and `ns` of a request name different upstreams, the client gets 404.
 
     The client then tries its next host.
     """
@@ -59,7 +62,7 @@ def test_a_prefix_that_differs_from_ns_is_404(two: Two, tmp_path: Path) -> None:
 
 
 def test_no_request_is_sent_to_an_unconfigured_host(two: Two, tmp_path: Path) -> None:
-    """The appliance sends no request to an unconfigured host, whatever `ns` a client sends."""
+    """If a client names a host that is not configured, the appliance sends that host no request."""
     p = pulling(two[0], tmp_path)
     got = [
         p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={two[1].host}"),
@@ -71,7 +74,7 @@ def test_no_request_is_sent_to_an_unconfigured_host(two: Two, tmp_path: Path) ->
 
 
 def test_the_default_upstream_serves_names_without_a_host(two: Two, tmp_path: Path) -> None:
-    """A name without a host is fetched from the default upstream, as dockerd's mirrors need it."""
+    """A name without a host is fetched from the default upstream, as mirrors of dockerd need it."""
     p = pulling(two[0], tmp_path, two[1], default=two[1].host)
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1")
 
@@ -100,7 +103,10 @@ def _store(root: Path, content: bytes) -> None:
 
 
 def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path) -> None:
-    """Repositories that docker distribution wrote have no origin file, and are served as hosted."""
+    """Repositories that docker distribution wrote are served as hosted.
+
+    They have no file with an origin.
+    """
     digest = host(tmp_path, "team/app")
     p = pulling(two[0], tmp_path)
     got = p.ask("GET", "/v2/team/app/manifests/v1")
@@ -113,7 +119,7 @@ def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path
 def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
     two: Two, tmp_path: Path
 ) -> None:
-    """A hosted repository takes precedence over the default upstream."""
+    """If the default upstream has a repository of a hosted name, the hosted one is served."""
     digest = host(tmp_path, NAME)
     p = pulling(two[0], tmp_path, default=two[0].host)
 
@@ -121,9 +127,9 @@ def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
 
 
 def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -> None:
-    """Stored content of an upstream that was removed from the settings is not served.
+    """If an upstream is removed from the settings, its stored content is not served any more.
 
-    The credentials for that upstream may have been revoked.
+    The operator may have revoked the credentials for that upstream.
     """
     before = pulling(two[0], tmp_path)
     before.pull()
@@ -134,7 +140,7 @@ def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -
 
 
 def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
-    """A name of one component at Docker Hub is in `library/`: docker.io/library/alpine."""
+    """For Docker Hub, `docker.io/alpine` means the repository `docker.io/library/alpine`."""
     with FakeUpstream() as hub:
         hub.add_image("library/alpine", "3", [b"alpine"])
         p = pulling(hub, tmp_path, host="docker.io")
@@ -145,9 +151,9 @@ def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
 
 
 def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_path: Path) -> None:
-    """The list of tags comes from the upstream, or during an outage from the stored tags.
+    """The list of tags comes from the upstream; during an outage it has the stored tags.
 
-    `n`, `last` and a Link header work for both lists of tags.
+    Pages by `n` and `last` work for both lists.
     """
     u = two[0]
     for tag in ("v2", "v3"):
@@ -165,7 +171,7 @@ def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_pa
 
 
 def test_referrers_are_requested_and_stored(two: Two, tmp_path: Path) -> None:
-    """A list of referrers from the upstream is filtered by the appliance, and kept for outages."""
+    """The upstream's list of referrers is filtered by the appliance and stored for outages."""
     u = two[0]
     subject = u.add_image(NAME, "v2", [b"subject"])
     u.put_image(NAME, "sig", images.artifact(subject, b"signature", "application/x-sig"))
@@ -187,7 +193,7 @@ def test_referrers_are_requested_and_stored(two: Two, tmp_path: Path) -> None:
 
 
 def test_referrers_of_unknown_subjects_are_not_stored(two: Two, tmp_path: Path) -> None:
-    """An empty list of referrers is not stored.
+    """If an upstream sends an empty list of referrers, the list is not stored.
 
     Clients could otherwise fill the disk with lists for invented digests.
     """
@@ -201,7 +207,7 @@ def test_referrers_of_unknown_subjects_are_not_stored(two: Two, tmp_path: Path) 
 def test_a_large_list_of_referrers_is_not_stored(
     two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large list of referrers is not stored, because no space is reserved for a list."""
+    """A large list of referrers is not stored, because no space is reserved for such lists."""
     monkeypatch.setattr(lists, "_LARGEST_STORED", 100)
     u = two[0]
     subject = u.add_image(NAME, "v2", [b"subject"])
@@ -222,7 +228,10 @@ def test_a_large_list_of_referrers_is_not_stored(
     ],
 )
 def test_an_upstream_can_be_an_ipv6_address(host: str, spelled: str, tmp_path: Path) -> None:
-    """An upstream may be an IPv6 address: in `ns` with brackets, in a path without colons."""
+    """An upstream may be an IPv6 address, in any spelling: in brackets in `ns` and in the path.
+
+    The name on the disk has no colons.
+    """
     with FakeUpstream() as upstream:
         image = upstream.add_image(NAME, "v1", [b"layer"])
         p = pulling(upstream, tmp_path, host=host)

@@ -1,4 +1,4 @@
-"""When an upstream confirms content, a client gets only content that this upstream has sent."""
+"""With access rules, a client gets content of an upstream only if that upstream has sent it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def honest() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def hostile() -> Iterator[FakeUpstream]:
-    """Run an upstream that responds 200 to every HEAD and has no content."""
+    """Run an upstream that responds 200 to every HEAD but has no content."""
     with FakeUpstream() as running:
         running.add_blob(NAME, b"something")
         for path in ("/blobs/", "/manifests/"):
@@ -57,7 +57,7 @@ def hostile() -> Iterator[FakeUpstream]:
 
 
 class Ruled:
-    """An appliance with access rules and two upstreams, which a client may both read."""
+    """An appliance with access rules and two upstreams; a client can read both."""
 
     def __init__(self, root: Path, one: FakeUpstream, two: FakeUpstream) -> None:
         everything = AccessRules([AccessGrant(("*",), ("**",), PULL)])
@@ -94,7 +94,7 @@ def a(tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream) -> Ruled:
 
 @pytest.mark.parametrize("path", [BLOB, MANIFEST])
 def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream, path: str) -> None:
-    """A HEAD that the hostile upstream answers with 200 gives clients no access to a stored layer.
+    """If a hostile upstream only confirms private content with a HEAD, its clients do not get it.
 
     The digest of a private layer is not secret, so any upstream can confirm it.
     """
@@ -106,7 +106,7 @@ def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream,
 
 
 def test_a_head_reveals_nothing_of_the_store(a: Ruled, hostile: FakeUpstream) -> None:
-    """A HEAD is answered with the upstream's headers, and reveals nothing about stored content."""
+    """A HEAD gets the upstream's headers, so it reveals nothing about stored content."""
     hostile.misbehave("/blobs/", method="HEAD", status=200, headers={"Content-Length": "7"})
     got = a.ask(hostile, BLOB, "HEAD")
 
@@ -115,9 +115,9 @@ def test_a_head_reveals_nothing_of_the_store(a: Ruled, hostile: FakeUpstream) ->
 
 
 def test_wrong_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: FakeUpstream) -> None:
-    """Wrong bytes of an upstream leave no link.
+    """If an upstream sends wrong bytes for a blob, its repository gets no link to the blob.
 
-    Otherwise the repository would serve content that another upstream sends later.
+    Otherwise the repository would serve the right bytes as soon as another upstream sends them.
     """
     hostile.add_blob(NAME, LAYER)
     hostile.misbehave("/blobs/", method="GET", corrupt=True)
@@ -134,7 +134,7 @@ def test_wrong_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: Fake
 def test_wrong_bytes_leave_no_link_without_access_rules(
     tmp_path: Path, honest: FakeUpstream
 ) -> None:
-    """A body with wrong bytes leaves no link, even if all clients may read all content.
+    """Without access rules too, a repository whose upstream sent wrong bytes gets no link.
 
     Otherwise the repository would serve content that another upstream sends later.
     """
@@ -151,7 +151,7 @@ def test_wrong_bytes_leave_no_link_without_access_rules(
 
 
 def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream) -> None:
-    """Content that a second upstream sends too is linked in its repository, and stored once.
+    """If a second upstream sends the same blob, its repository gets a link to the stored blob.
 
     The next request in that repository is a hit.
     """
@@ -166,7 +166,7 @@ def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream
 
 
 def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUpstream) -> None:
-    """Repositories of one upstream share its stored content: a HEAD confirms the blob for each."""
+    """Repositories of one upstream share its stored blobs: for each, a HEAD confirms the blob."""
     sent = honest.count("GET", "/blobs/")
 
     assert a.ask(honest, BLOB, name="other/app").content == LAYER
@@ -177,9 +177,9 @@ def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUp
 def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
     tmp_path: Path, a: Ruled, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """A proof that an upstream sent a blob is a file, so it survives the loss of the index.
+    """The proof that an upstream sent a blob is a file, so it survives the loss of the index.
 
-    The proof is deleted with the blob.
+    The proof is deleted together with the blob.
     """
     again = Ruled(tmp_path, honest, hostile)
     sent = honest.count("GET", "/blobs/")
@@ -196,7 +196,7 @@ def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
 def test_pushed_content_is_not_a_proof_for_an_upstream(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """Pushed content does not prove that an upstream has it: the upstream must send it once."""
+    """A pushed blob is served for an upstream only after that upstream has sent it once."""
     found = Ruled(tmp_path, honest, hostile)
     storage = disk_storage(tmp_path)
     storage.write(layout.blob(Digest.of(LAYER)), LAYER)
@@ -210,9 +210,9 @@ def test_pushed_content_is_not_a_proof_for_an_upstream(
 def test_a_download_is_joined_within_its_upstream_only(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """Requests join a running download only if they are for the same upstream.
+    """A request joins a running download only if the download is from the same upstream.
 
-    A request for another upstream begins a download of its own.
+    A request for another upstream begins its own download.
     """
     found = Ruled(tmp_path, honest, hostile)
     gate = threading.Event()
@@ -235,7 +235,7 @@ def test_a_download_is_joined_within_its_upstream_only(
 
 
 def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: FakeUpstream) -> None:
-    """Without access rules upstreams share stored content; the second one confirms it by a HEAD."""
+    """Without access rules, a second upstream only confirms stored content with a HEAD."""
     with FakeUpstream() as second:
         second.put_image(NAME, "v1", IMAGE)
         p = pulling(honest, tmp_path, second)
@@ -251,10 +251,10 @@ def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: Fa
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """A complete spool file of a dead writer is served only after the upstream confirmed the blob.
+    """If a writer died after it had received a whole blob, the upstream must confirm that blob.
 
-    The dead writer may have begun the file for another repository, whose permission proves nothing
-    for this one.
+    The dead writer may have begun the spool file for another repository, whose permission proves
+    nothing for this one.
     """
     found = Ruled(tmp_path, honest, hostile)
     key = layout.spool_key(Digest.of(LAYER), honest.host)

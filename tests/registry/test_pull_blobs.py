@@ -1,4 +1,4 @@
-"""Test blobs through the application: hits, ranges, permissions, failures."""
+"""Clients pull blobs through the registry: hits, ranges, permissions and failures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BLOB = f"blobs/{DIGEST}"
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Run a registry with one blob in two repositories."""
+    """Run an upstream with one blob in two repositories."""
     with FakeUpstream() as upstream:
         upstream.add_blob(NAME, CONTENT)
         upstream.add_blob("other/name", CONTENT)
@@ -42,12 +42,12 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return the application in front of the registry."""
+    """Return the registry in front of the upstream."""
     return pulling(u, tmp_path)
 
 
 def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pulling) -> None:
-    """A blob is fetched once and then served from disk, with the same bytes."""
+    """The first pull of a blob fetches it from the upstream; the second one is a hit."""
     first, second = p.get(BLOB), p.get(BLOB)
 
     assert [first.content, second.content] == [CONTENT, CONTENT]
@@ -57,9 +57,10 @@ def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pu
 
 
 def test_a_stored_blob_leaves_no_mark_of_a_confirmation(p: Pulling) -> None:
-    """The file that marks a confirmed blob in the spool folder is removed when the blob is linked.
+    """A file in the spool folder marks a blob that the upstream has confirmed.
 
-    Otherwise the spool folder would get one file for each blob and repository.
+    It is deleted when the blob is linked; otherwise the folder would get a file for each blob and
+    repository.
     """
     p.get(BLOB)
 
@@ -67,7 +68,7 @@ def test_a_stored_blob_leaves_no_mark_of_a_confirmation(p: Pulling) -> None:
 
 
 def test_a_head_fetches_no_blob(u: FakeUpstream, p: Pulling) -> None:
-    """A HEAD returns the size of a blob and fetches no blob, stored or not."""
+    """A HEAD gets the size of a blob, whether it is stored or not, and downloads no blob."""
     cold = p.head(BLOB)
     assert u.count("GET") == 0
     p.get(BLOB)
@@ -90,7 +91,7 @@ def test_a_head_fetches_no_blob(u: FakeUpstream, p: Pulling) -> None:
 def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: int) -> None:  # noqa: FBT001
     """A request for a range of a blob gets 206, whether the blob is stored or not.
 
-    Lazy snapshotters and resumed pulls depend on ranges of blobs.
+    Lazy snapshotters and resumed pulls need ranges.
     """
     if warm:
         p.get(BLOB)
@@ -103,7 +104,10 @@ def test_a_range_is_206(p: Pulling, warm: bool, header: str, start: int, stop: i
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
 def test_several_ranges_are_a_multipart_body(p: Pulling, warm: bool) -> None:  # noqa: FBT001
-    """A request for several ranges of a blob gets a multipart body, as stargz-snapshotter needs."""
+    """A request for several ranges of a blob gets a multipart body.
+
+    The stargz-snapshotter sends such requests.
+    """
     if warm:
         p.get(BLOB)
     got = p.get(BLOB, Range="bytes=0-9,100-109")
@@ -116,7 +120,7 @@ def test_several_ranges_are_a_multipart_body(p: Pulling, warm: bool) -> None:  #
 
 
 def test_a_range_past_the_end_is_416(p: Pulling) -> None:
-    """A request for a range past the end of a blob gets 416, with the size of the blob."""
+    """If a range begins past the end of a blob, the client gets 416 with the size of the blob."""
     got = p.get(BLOB, Range="bytes=300000-")
 
     assert got.status_code == 416
@@ -124,7 +128,10 @@ def test_a_range_past_the_end_is_416(p: Pulling) -> None:
 
 
 def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: Pulling) -> None:
-    """For another repository the upstream confirms a stored blob by a HEAD, and sends no bytes."""
+    """For another repository, a HEAD to the upstream confirms a stored blob.
+
+    The upstream sends no bytes.
+    """
     p.get(BLOB)
     u.forget()
     got = p.ask("GET", f"/v2/{p.prefix}/other/name/{BLOB}")
@@ -136,9 +143,9 @@ def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: P
 def test_a_blob_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """A stored blob is not served in a repository that the upstream says does not have it.
+    """If the upstream sends 404 for a blob in a repository, the stored blob is not served there.
 
-    Clients may know the digest of a blob that they may not read.
+    A client may know the digest of a blob that it has no right to read.
     """
     p.get(BLOB)
 
@@ -149,9 +156,9 @@ def test_a_blob_is_not_served_to_a_repository_without_permission(
 def test_readers_of_the_same_repository_need_no_confirmation(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Readers of the same repository join a download without a request of their own.
+    """Eight readers of one repository share a download, without further requests to the upstream.
 
-    The upstream has confirmed the blob to the first reader, which holds for all readers of that
+    The upstream has confirmed the blob to the first reader, which is valid for the whole
     repository.
     """
     release = threading.Event()
@@ -177,9 +184,9 @@ def test_readers_of_the_same_repository_need_no_confirmation(
 def test_readers_of_another_repository_need_a_confirmation(
     u: FakeUpstream, p: Pulling, name: str, status: int
 ) -> None:
-    """Readers of another repository join a download after the upstream confirmed the blob.
+    """A reader of another repository joins a download after the upstream has confirmed the blob.
 
-    Permission in one repository proves nothing for another repository.
+    The permission of one repository proves nothing for another one.
     """
     release = threading.Event()
     u.misbehave(f"{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
@@ -193,12 +200,12 @@ def test_readers_of_another_repository_need_a_confirmation(
     assert first.result().content == CONTENT
     assert second.result().status_code == status
     assert (second.result().content == CONTENT) == (status == 200)
-    # The upstream refuses the HEAD, so only a GET of its own gives the repository the blob.
+    # If the upstream denies the HEAD, the registry sends a GET for this repository too.
     assert u.count("GET") == (1 if status == 200 else 2)
 
 
 def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling) -> None:
-    """A request does not join a download whose length differs from the one the upstream confirms.
+    """If the upstream confirms another length for a blob, a reader does not join the download.
 
     One of the two lengths is wrong, so the bytes of that download may be wrong too.
     """
@@ -213,13 +220,13 @@ def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling)
         release.set()
 
     assert u.count("GET") == 2
-    assert second.exception() is not None  # the digest of its bytes is wrong
+    assert second.exception() is not None  # the blob has further bytes and so a wrong digest
 
 
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, p: Pulling) -> None:
-    """A complete spool file of a dead writer is served after the upstream confirmed the blob.
+    """If a writer died after it had received a whole blob, the upstream must confirm that blob.
 
-    Without a running download nothing shows which repository may read that file.
+    Without a running download, the spool file does not show which repository may read it.
     """
     spool = p.root / "entrepot" / layout.SPOOL / layout.spool(layout.spool_key(DIGEST, u.host))
     spool.parent.mkdir(parents=True)
@@ -232,7 +239,7 @@ def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, 
 
 
 def test_an_evicted_blob_is_fetched_again(u: FakeUpstream, p: Pulling) -> None:
-    """A blob whose file was evicted while its link stayed is fetched from the upstream again."""
+    """If the file of a blob was evicted and its link stayed, the blob is fetched again."""
     p.get(BLOB)
     p.forget_blob(DIGEST)
 
@@ -256,9 +263,9 @@ def test_an_evicted_blob_is_fetched_again(u: FakeUpstream, p: Pulling) -> None:
 def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any], expected: int
 ) -> None:
-    """A request that an upstream fails for a moment is repeated; a refusal goes to the client.
+    """If an upstream fails once, the registry repeats its request; a refusal goes to the client.
 
-    No failure of an upstream is cached except a 404, for a few seconds.
+    Only a 404 is cached, for a few seconds.
     """
     patience = 2.0 if expected == 429 else 20.0  # s; after a 429 the next request waits 5 s
     p = pulling(u, tmp_path, negative_ttl=0.0, read_timeout=patience)
@@ -276,7 +283,7 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 def test_a_lasting_failure_ends_the_pull(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """A pull fails when no byte came during the read time-out, or at once if no retry can help."""
+    """If an upstream always fails, a pull fails after `readtimeout` without a byte."""
     p = pulling(u, tmp_path, read_timeout=0.6)
     u.misbehave("/blobs/", **knobs)
 
@@ -288,14 +295,17 @@ def test_a_lasting_failure_ends_the_pull(
 def test_a_body_that_breaks_off_is_completed(
     u: FakeUpstream, p: Pulling, knobs: dict[str, Any]
 ) -> None:
-    """If the upstream's connection breaks, the rest is requested again; the client sees no gap."""
+    """If the upstream's connection breaks, the registry requests the rest.
+
+    The client sees no gap.
+    """
     u.misbehave("/blobs/", times=1, **knobs)
 
     assert p.get(BLOB).content == CONTENT
 
 
 def test_a_response_with_wrong_bytes_is_never_complete(u: FakeUpstream, p: Pulling) -> None:
-    """A response with wrong bytes breaks off before its last byte; the next pull succeeds."""
+    """If the upstream sends wrong bytes, the response breaks off, and the next pull succeeds."""
     u.misbehave("/blobs/", corrupt=True)
     with pytest.raises(ConnectionResetError):
         p.get(BLOB)
@@ -305,7 +315,7 @@ def test_a_response_with_wrong_bytes_is_never_complete(u: FakeUpstream, p: Pulli
 
 
 def test_a_blob_above_the_cap_is_passed_through(u: FakeUpstream, tmp_path: Path) -> None:
-    """A blob larger than the cap of the data directory goes to the client without being stored."""
+    """A blob that is larger than the cap is passed through."""
     p = pulling(u, tmp_path, limits=SpaceLimits(max_used_bytes=1000, largest=1000))
 
     assert p.get(BLOB).content == CONTENT
@@ -316,7 +326,7 @@ def test_a_blob_above_the_cap_is_passed_through(u: FakeUpstream, tmp_path: Path)
 def test_a_download_that_fails_on_the_disk_between_two_checks_fails_no_pull(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pull succeeds although its download fails on the disk just after the reader joined it."""
+    """If a download fails on the disk just after a reader has joined it, the pull succeeds."""
     p = pulling(u, tmp_path, limits=SpaceLimits(max_used_bytes=1000, largest=1000))
     seen: list[object] = []
 
@@ -332,7 +342,7 @@ def test_a_download_that_fails_on_the_disk_between_two_checks_fails_no_pull(
 
 
 def _is_a_download_joined() -> bool:
-    """Return True if some thread is inside the module that lets requests join a download."""
+    """Return True if a thread is inside the module in which requests join a download."""
     for frame in sys._current_frames().values():
         calls = [each.filename for each in traceback.extract_stack(frame)]
         if any(each.endswith("download/singleflight.py") for each in calls):
@@ -341,9 +351,9 @@ def _is_a_download_joined() -> bool:
 
 
 def test_a_disk_error_during_a_joined_download_fails_no_pull(p: Pulling) -> None:
-    """A disk error during a download does not fail the pulls that have joined the download.
+    """If a disk error ends a download, each pull that has joined it succeeds.
 
-    Each fetches the blob again from its first byte and passes it through.
+    The worker then fetches the blob again from its first byte and passes it through.
     """
     spool = p.root / "entrepot" / layout.SPOOL
     held = try_lock(spool / layout.spool(layout.spool_key(DIGEST, p.u.host)))
@@ -359,7 +369,7 @@ def test_a_disk_error_during_a_joined_download_fails_no_pull(p: Pulling) -> None
 
 
 def test_without_a_password_every_request_is_401(u: FakeUpstream, tmp_path: Path) -> None:
-    """A request without a password gets 401, whether its content exists or not."""
+    """A request without a password gets 401, whether the requested content exists or not."""
     gate = authenticator(lambda user, password: (user, password) == ("u", "p"))
     p = pulling(u, tmp_path, authenticator=gate)
     urls = [f"/v2/{p.prefix}/{NAME}/{BLOB}", "/v2/no/such/manifests/x", "/v2/"]
@@ -381,7 +391,7 @@ def test_without_a_password_every_request_is_401(u: FakeUpstream, tmp_path: Path
 def test_a_malformed_request_is_a_client_error(
     p: Pulling, path: str, status: int, code: str
 ) -> None:
-    """A malformed request is a client error, never a 500."""
+    """A malformed request gets a 4xx with an error code of the OCI spec, never a 500."""
     got = p.get(path)
 
     assert got.status_code == status
@@ -389,7 +399,7 @@ def test_a_malformed_request_is_a_client_error(
 
 
 def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
-    """A 405 to a HEAD does not confirm a blob: a GET must show that the repository has it."""
+    """If the upstream responds 405 to a HEAD, a GET must show that the repository has the blob."""
     p.get(BLOB)
     u.misbehave("/blobs/", method="HEAD", status=405)
 
@@ -398,7 +408,7 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 
 
 def test_a_blob_is_linked_before_its_last_byte_leaves(p: Pulling) -> None:
-    """The repository gets its link to a blob before the client gets the last byte.
+    """When a client gets the last byte of a blob, the repository already has its link to the blob.
 
     A client that has all parts of an image may request its manifest while the upstream is down.
     """

@@ -1,4 +1,4 @@
-"""Manifests from the registry: fresh, stale, deleted at the upstream, and refused."""
+"""Clients pull manifests through the registry: fresh, stale, deleted at the upstream, or denied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Run a registry that holds one image."""
+    """Run an upstream that has one image."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", [b"one layer", b"another"])
         yield upstream
@@ -25,17 +25,17 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return the application in front of the registry."""
+    """Return the registry in front of the upstream."""
     return pulling(u, tmp_path)
 
 
 def digest_of(u: FakeUpstream, tag: str = "v1") -> str:
-    """Return the digest of a tag at the upstream."""
+    """Return the digest to which a tag points at the upstream."""
     return u._repository(NAME).tags[tag]
 
 
 def test_a_manifest_is_byte_identical_to_the_upstreams(u: FakeUpstream, p: Pulling) -> None:
-    """A manifest is byte-identical to the upstream's, with its media type and digest."""
+    """A client gets the upstream's manifest byte for byte, with its media type and digest."""
     got = p.get("manifests/v1")
 
     body, media_type = u._repository(NAME).manifests[digest_of(u)]
@@ -46,7 +46,10 @@ def test_a_manifest_is_byte_identical_to_the_upstreams(u: FakeUpstream, p: Pulli
 
 
 def test_the_accept_header_of_a_client_is_not_forwarded(u: FakeUpstream, p: Pulling) -> None:
-    """The appliance does not forward a client's Accept, so a tag has one digest."""
+    """The registry sends the upstream its own Accept instead of the client's.
+
+    So a tag has one digest, whatever the client accepts.
+    """
     first = p.get("manifests/v1", Accept=DOCKER_MANIFEST)
     second = p.get("manifests/v1")
 
@@ -56,7 +59,7 @@ def test_the_accept_header_of_a_client_is_not_forwarded(u: FakeUpstream, p: Pull
 
 
 def test_a_fresh_tag_needs_no_request(u: FakeUpstream, p: Pulling) -> None:
-    """A fresh tag needs neither a GET nor a HEAD to the upstream."""
+    """If a tag is fresh, a pull sends no request to the upstream."""
     p.pull()
     u.forget()
     p.pull()
@@ -67,7 +70,7 @@ def test_a_fresh_tag_needs_no_request(u: FakeUpstream, p: Pulling) -> None:
 
 
 def test_an_unchanged_stale_tag_is_revalidated_by_one_head(u: FakeUpstream, p: Pulling) -> None:
-    """An unchanged stale tag is revalidated by one HEAD, after which it is fresh."""
+    """If a tag is no longer fresh, one HEAD to the upstream makes it fresh again."""
     p.pull()
     u.forget()
     p.age(100)
@@ -80,9 +83,10 @@ def test_an_unchanged_stale_tag_is_revalidated_by_one_head(u: FakeUpstream, p: P
 
 
 def test_a_moved_tag_is_seen_after_its_freshness(u: FakeUpstream, p: Pulling) -> None:
-    """A moved tag is seen after its freshness, with one HEAD and one GET.
+    """After a tag has moved at the upstream, the registry serves the new manifest.
 
-    Both manifests stay stored.
+    It notices the move when the tag is no longer fresh. The old manifest can still be pulled by
+    digest.
     """
     p.pull()
     old = digest_of(u)
@@ -94,7 +98,7 @@ def test_a_moved_tag_is_seen_after_its_freshness(u: FakeUpstream, p: Pulling) ->
 
 
 def test_a_head_of_an_unknown_tag_stores_its_manifest(u: FakeUpstream, p: Pulling) -> None:
-    """A HEAD of a tag stores the manifest, as containerd then requests it by digest."""
+    """A HEAD of a tag also stores the manifest: containerd requests it by digest next."""
     digest = p.head("manifests/v1").headers["docker-content-digest"]
     p.pull(digest)
     u.stop()
@@ -104,7 +108,7 @@ def test_a_head_of_an_unknown_tag_stores_its_manifest(u: FakeUpstream, p: Pullin
 
 
 def test_a_stale_manifest_has_warning_and_age(u: FakeUpstream, p: Pulling) -> None:
-    """A stale manifest in an outage has the headers Warning and Age."""
+    """If the upstream is down, a stale manifest is served with the headers Warning and Age."""
     p.pull()
     u.stop()
     p.age(100)
@@ -117,7 +121,7 @@ def test_a_stale_manifest_has_warning_and_age(u: FakeUpstream, p: Pulling) -> No
 
 
 def test_beyond_maxstale_an_outage_is_502(u: FakeUpstream, tmp_path: Path) -> None:
-    """Past the age `maxstale`, a manifest whose upstream is down gets 502, never 404."""
+    """If the upstream is down and the manifest is older than `maxstale`, the client gets 502."""
     p = pulling(u, tmp_path, max_stale=60.0)
     p.pull()
     u.stop()
@@ -127,9 +131,9 @@ def test_beyond_maxstale_an_outage_is_502(u: FakeUpstream, tmp_path: Path) -> No
 
 
 def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling) -> None:
-    """A manifest whose parts are not all stored gets 503 while its upstream is down.
+    """If the upstream is down and a part of a manifest is not stored, the client gets 503.
 
-    podman would not try another mirror for the missing layers after a 200.
+    After a 200 for the manifest, podman would try no other mirror for the missing layers.
     """
     p.get("manifests/v1")
     u.stop()
@@ -142,9 +146,9 @@ def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling)
 
 
 def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) -> None:
-    """A manifest whose last confirmation lies in the future is not fresh.
+    """If a manifest's last confirmation is in the future, the manifest is not fresh.
 
-    The clock of the machine was set back after the confirmation.
+    The clock of the machine was then set back after the confirmation.
     """
     p.get("manifests/v1")
     p.age(-3600)
@@ -154,9 +158,10 @@ def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) 
 
 
 def test_a_tag_confirmed_in_the_future_is_revalidated(u: FakeUpstream, p: Pulling) -> None:
-    """A tag whose confirmation lies in the future is not fresh: the clock was set back.
+    """If a tag's last confirmation is in the future, the registry confirms the tag again.
 
-    Otherwise the appliance would serve the old manifest until the clock reaches that time again.
+    The clock was set back. Otherwise the old manifest would be served until the clock reaches that
+    time.
     """
     p.pull()
     p.age(-3600)
@@ -168,7 +173,7 @@ def test_a_tag_confirmed_in_the_future_is_revalidated(u: FakeUpstream, p: Pullin
 def test_an_incomplete_manifest_is_confirmed_again_if_the_upstream_has_just_failed(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """After a failure of the upstream, a recent confirmation of a manifest does not suffice.
+    """If the upstream has just failed, a fresh but incomplete manifest gets 503.
 
     A client that got the manifest could not get its layers, and podman would use no other mirror.
     """
@@ -185,7 +190,7 @@ def test_an_incomplete_manifest_is_confirmed_again_if_the_upstream_has_just_fail
 
 
 def test_a_complete_manifest_by_digest_needs_no_upstream(u: FakeUpstream, p: Pulling) -> None:
-    """A complete manifest by digest is read from the store first, without an upstream."""
+    """A complete manifest that is requested by digest is served without the upstream."""
     p.pull()
     u.stop()
     p.age(10_000)
@@ -194,7 +199,10 @@ def test_a_complete_manifest_by_digest_needs_no_upstream(u: FakeUpstream, p: Pul
 
 
 def test_an_index_with_one_complete_child_is_served(u: FakeUpstream, p: Pulling) -> None:
-    """An index with one complete child is served in an outage: only that platform is needed."""
+    """During an outage an OCI index is served if at least one of its images is complete.
+
+    A client needs only the image of its platform.
+    """
     children = [images.image([bytes([n]) * 9], architecture=a) for n, a in enumerate("ab")]
     u.add_index(NAME, "multi", children)
     p.get("manifests/multi")
@@ -211,7 +219,10 @@ def test_an_index_with_one_complete_child_is_served(u: FakeUpstream, p: Pulling)
 def test_a_deleted_manifest_follows_the_ongone_policy(
     u: FakeUpstream, tmp_path: Path, status: int, policy: str, expected: int | None
 ) -> None:
-    """With `ongone: refuse` a deleted manifest gets the upstream's error, with `serve` the copy."""
+    """If the upstream has deleted a manifest, `ongone: refuse` returns its error to the client.
+
+    With `ongone: serve` the client gets the stored manifest.
+    """
     p = pulling(u, tmp_path, on_gone=policy)
     p.pull()
     u.misbehave("/manifests/", status=status)
@@ -240,10 +251,7 @@ def test_a_deleted_manifest_follows_the_ongone_policy(
 def test_a_failure_without_a_stored_copy_is_returned(
     u: FakeUpstream, p: Pulling, knobs: dict[str, Any], expected: int
 ) -> None:
-    """An upstream's failure is returned for HEAD and GET if no copy is stored.
-
-    The next request succeeds.
-    """
+    """If the upstream fails and no copy is stored, the client gets an error for HEAD and GET."""
     u.misbehave("/manifests/", **knobs)
     got = p.get("manifests/v1")
 
@@ -254,7 +262,10 @@ def test_a_failure_without_a_stored_copy_is_returned(
 
 
 def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) -> None:
-    """A client of a mirror gets 503 instead of 429: containerd would repeat the request at once."""
+    """If the upstream limits the rate, a client that uses the registry as a mirror gets 503.
+
+    After a 429, containerd would repeat the request at once.
+    """
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "7"})
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={u.host}")
 
@@ -264,7 +275,7 @@ def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) ->
 
 
 def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
-    """A 404 of the upstream is cached for a few seconds, so two requests cost the upstream one."""
+    """A 404 of the upstream is cached, so two equal requests cause one to the upstream."""
     first = p.get("manifests/none")
     second = p.get("manifests/none")
 
@@ -276,7 +287,7 @@ def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
 def test_a_manifest_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """A stored manifest is served elsewhere only if the upstream confirms it by HEAD."""
+    """For another repository, a stored manifest is served only if the upstream confirms it."""
     p.pull()
     digest = digest_of(u)
     u.forget()
@@ -287,7 +298,7 @@ def test_a_manifest_is_not_served_to_a_repository_without_permission(
 
 
 def test_a_matching_etag_is_304(p: Pulling) -> None:
-    """A client whose If-None-Match has the digest of the manifest gets 304 without a body."""
+    """If the If-None-Match of a client has the digest of the manifest, the client gets 304."""
     etag = p.get("manifests/v1").headers["etag"]
 
     assert p.get("manifests/v1", If_None_Match=etag).status_code == 304
@@ -295,7 +306,7 @@ def test_a_matching_etag_is_304(p: Pulling) -> None:
 
 
 def test_a_write_is_405(p: Pulling) -> None:
-    """A write to a repository of an upstream is 405."""
+    """A PUT or DELETE in a repository of an upstream gets 405."""
     for method, path in [("PUT", "manifests/v1"), ("DELETE", "manifests/v1")]:
         got = p.ask(method, f"/v2/{p.prefix}/{NAME}/{path}")
 
@@ -304,7 +315,7 @@ def test_a_write_is_405(p: Pulling) -> None:
 
 
 def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
-    """After a 405 to the HEAD that would confirm a manifest, the manifest is fetched by a GET.
+    """If the upstream responds 405 to a HEAD, the registry requests the manifest with a GET.
 
     The status of that GET shows whether the repository has the manifest.
     """
@@ -316,7 +327,7 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 
 
 def test_a_rate_limit_on_manifests_does_not_affect_layers(u: FakeUpstream, p: Pulling) -> None:
-    """Docker Hub's rate limit on manifests does not affect layers.
+    """If Docker Hub limits the rate of manifest requests, the registry still requests layers.
 
     A client that has a manifest must get its layers in spite of the limit.
     """

@@ -1,4 +1,4 @@
-"""A pull succeeds as long as one of its sources can deliver the blob."""
+"""A pull succeeds as long as one of its sources can send the blob."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def mirror() -> Iterator[FakeUpstream]:
 def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """If a mirror breaks off a body, the upstream is asked only for the bytes that are missing."""
+    """If a mirror breaks off a blob, the upstream sends only the missing bytes."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", **knobs)
 
@@ -60,7 +60,7 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream(
 def test_a_stalled_mirror_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A mirror that sends too slowly is left for the upstream long before the read time-out."""
+    """If a mirror sends too slowly, the upstream replaces it long before the read timeout."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.5)
     mirror.misbehave("/blobs/", rate=1.0)
 
@@ -70,7 +70,7 @@ def test_a_stalled_mirror_is_replaced_by_the_upstream(
 def test_a_mirror_that_never_answers_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A mirror that does not respond is left for the upstream when the mirror's time has passed."""
+    """If a mirror does not respond in time, the upstream sends the blob."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.0)
     ended = threading.Event()
     mirror.misbehave("/blobs/", method="GET", hold=ended)
@@ -83,7 +83,7 @@ def test_a_mirror_that_never_answers_is_replaced_by_the_upstream(
 def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """After a mirror's wrong bytes failed one pull, the next pull uses the upstream."""
+    """If a mirror sends wrong bytes, at most one pull fails; the next pull uses the upstream."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", body=CONTENT[::-1])
 
@@ -95,7 +95,7 @@ def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
 def test_a_distrusted_upstream_without_a_mirror_is_used_again(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """An upstream that sent wrong bytes is used again if it is the only source of the blob."""
+    """If the only source of a blob has sent wrong bytes, the next pull uses it all the same."""
     p = pulling(u, tmp_path)
     u.misbehave("/blobs/", times=1, body=CONTENT[::-1])
 
@@ -107,7 +107,7 @@ def test_a_distrusted_upstream_without_a_mirror_is_used_again(
 def test_a_pull_is_independent_of_another_upstreams_failing_download(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """A pull does not wait for the failing download of the same layer from another upstream."""
+    """If one upstream fails to send a layer, a pull of it from another upstream does not wait."""
     broken, healthy = u, mirror
     p = pulling(broken, tmp_path, healthy, read_timeout=4.0)
     broken.misbehave("/blobs/", method="GET", **knobs)
@@ -145,7 +145,7 @@ def test_a_download_from_another_upstream_is_not_joined(
 
 
 def _received(p: Pulling, path: str) -> bytes | None:
-    """Return the bytes of a response; None if the connection broke off."""
+    """Return the bytes of a response, or None if the connection broke off."""
     try:
         return bytes(p.get(path).content)
     except ConnectionResetError:

@@ -1,7 +1,7 @@
-"""Deviations of real registries from the specification do not break a pull.
+"""Real registries deviate from the specification, and pulls through them still work.
 
-The test is a table. A new deviation is a row of this table; `tests.quirks` or `tests.wire` make the
-fake upstream show it.
+The test is a table. To add a deviation, add a row; `tests.quirks` or `tests.wire` make the fake
+upstream show it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _OTHER = "other/app"
 
 @dataclass(frozen=True, slots=True)
 class Quirk:
-    """One deviation of a registry; `source` is where it was reported.
+    """One deviation of a registry; `source` is the report of the deviation.
 
-    `given` makes the fake upstream deviate, after it got the image `v1`. `check` asserts the
-    expected behaviour. `settings` are fields of `UpstreamConfig`.
+    `given` makes the fake upstream deviate, after the upstream got the image `v1`. `check` asserts
+    the expected behaviour. `settings` are fields of `UpstreamConfig`.
     """
 
     what: str
@@ -57,7 +57,7 @@ def _pulls(p: Pulling, image: Image) -> None:
 
 
 def _heads(p: Pulling, image: Image) -> None:
-    """Request the length of a layer that is not stored, after its manifest was pulled."""
+    """Request the length of a layer that is not stored yet, then pull the image."""
     p.get("manifests/v1")
     got = p.head(f"blobs/{Digest.of(_LAYER)}")
     assert (200, str(len(_LAYER))) == (got.status_code, got.headers["content-length"])
@@ -65,7 +65,7 @@ def _heads(p: Pulling, image: Image) -> None:
 
 
 def _pulls_after_the_tag_moved(p: Pulling, image: Image) -> None:
-    """Pull the image, move the tag, and pull again."""
+    """Pull the image, move the tag at the upstream, and pull again."""
     _pulls(p, image)
     moved = p.u.add_image(NAME, "v1", [filler(100, 2)])
 
@@ -74,7 +74,7 @@ def _pulls_after_the_tag_moved(p: Pulling, image: Image) -> None:
 
 
 def _pulls_a_compressed_layer(p: Pulling, _image: Image) -> None:
-    """Pull a layer that is a gzip file; only the second attempt must succeed."""
+    """Pull a layer that is a gzip file; the first attempt may fail, the second must succeed."""
     layer = gzip.compress(filler(50_000, 7))
     made = p.u.add_image(NAME, "gz", [layer])
     assert made.manifest == p.get("manifests/gz").content
@@ -97,7 +97,7 @@ def _lists(*tags: str) -> Callable[[Pulling, Image], None]:
 
 
 def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
-    """List all tags at once, and in pages of *n*; no page may be empty."""
+    """Return a check that lists all tags, at once and in pages of *n* tags; no page is empty."""
 
     def check(p: Pulling, image: Image) -> None:
         _lists(*tags)(p, image)
@@ -117,7 +117,7 @@ def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
 
 
 def _pulls_under_two_names(p: Pulling, image: Image) -> None:
-    """Pull a layer that is already stored for another repository, with HEAD and GET."""
+    """Pull a layer in a second repository, after another repository has stored it."""
     _heads(p, image)
     _pulls(p, image)
     other = f"/v2/{p.prefix}/{_OTHER}"
@@ -129,21 +129,21 @@ def _pulls_under_two_names(p: Pulling, image: Image) -> None:
 
 
 def _resumes(p: Pulling, image: Image) -> None:
-    """Pull a layer whose body is cut off in the middle."""
+    """Pull a layer whose body the upstream cuts off in the middle."""
     p.u.misbehave("/blobs/", method="GET", times=1, cut=30_000)
     assert p.get(f"blobs/{Digest.of(_LAYER)}").content == _LAYER
     _pulls(p, image)
 
 
 def _lists_the_referrer(p: Pulling, image: Image) -> None:
-    """List the artifact that refers to the image, and check the list."""
+    """Assert that the list of referrers has the artifact that refers to the image."""
     got = p.get(f"referrers/{image.digest}")
     assert (got.status_code, got.headers["content-type"]) == (200, OCI_INDEX)
     assert [each["artifactType"] for each in got.json["manifests"]] == [_SIGNATURE_TYPE]
 
 
 def _has_no_referrers(p: Pulling, image: Image) -> None:
-    """Expect a 404 whose code does not mean a missing repository to clients."""
+    """Assert a 404 with MANIFEST_UNKNOWN; a client takes NAME_UNKNOWN for a missing repository."""
     got = p.get(f"referrers/{image.digest}")
     assert (got.status_code, got.json["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
 
@@ -177,7 +177,10 @@ def _all(*givens: Callable[[FakeUpstream, Image], None]) -> Callable[[FakeUpstre
 
 
 def _tags(*tags: str, page: int | None = None, **knobs: Any) -> Callable[..., None]:
-    """Return a function that adds *tags* beside `v1`, listed by the upstream in pages of *page*."""
+    """Return a function that adds *tags* to `v1`.
+
+    The upstream lists them in pages of *page* tags.
+    """
 
     def given(u: FakeUpstream, image: Image) -> None:
         for tag in tags:
@@ -189,7 +192,10 @@ def _tags(*tags: str, page: int | None = None, **knobs: Any) -> Callable[..., No
 
 
 def _signed(u: FakeUpstream, image: Image) -> None:
-    """Add an artifact that refers to the image, listed by the referrers tag."""
+    """Add an artifact that refers to the image.
+
+    An index under the referrers tag lists the artifact.
+    """
     signature = artifact(image, b"signature", _SIGNATURE_TYPE)
     u.put_image(NAME, str(signature.digest), signature)
     described = descriptor(signature.manifest, signature.media_type)
@@ -209,7 +215,7 @@ def _subject_under_its_tag(u: FakeUpstream, image: Image) -> None:
 def _under_two_names(
     *givens: Callable[[FakeUpstream, Image], None],
 ) -> Callable[[FakeUpstream, Image], None]:
-    """Return a function that adds the image to a second repository of the upstream as well."""
+    """Return a function that also adds the image to a second repository of the upstream."""
 
     def given(u: FakeUpstream, image: Image) -> None:
         u.put_image(_OTHER, "v1", image)
@@ -526,7 +532,7 @@ def upstream() -> FakeUpstream:
 def test_a_quirk_of_a_registry_does_not_break_pulls(
     quirk: Quirk, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A pull works although the upstream deviates as the row of the table describes."""
+    """If an upstream deviates from the specification as a row describes, pulls still work."""
     with upstream:
         image = upstream.add_image(NAME, "v1", [_LAYER])
         quirk.given(upstream, image)

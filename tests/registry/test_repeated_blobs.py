@@ -1,6 +1,6 @@
-"""For which blobs the server may repeat the response of the registry, and for how long.
+"""The application permits its server to repeat the response with a blob, for a limited time.
 
-The server answers an equal request on a connection with the same response, without calling the
+The server then sends the same response to an equal request on a connection, without a call of the
 application.
 """
 
@@ -31,7 +31,7 @@ LOGIN = f"Basic {base64.b64encode(b'ann:right').decode()}"
 
 
 class Worker:
-    """A registry that gets requests over a connection, and whose cache epoch a test may change."""
+    """A registry that gets requests over a connection; the test can change its cache epoch."""
 
     def __init__(
         self, u: FakeUpstream, root: Path, authenticator: Authenticator, *, has_haproxy: bool = True
@@ -44,7 +44,7 @@ class Worker:
     def permission(
         self, path: str = BLOB, *, method: str = "GET", **headers: str
     ) -> Repeatable | None:
-        """Return the permission to repeat its response that the application gave, or None."""
+        """Send a request; return the permission to repeat its response, or None."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             lent = LentConnection(ours)
@@ -70,14 +70,14 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def worker(u: FakeUpstream, tmp_path: Path) -> Worker:
-    """Return a registry without passwords that has stored the blob."""
+    """Return a registry without passwords, which has the blob."""
     made = Worker(u, tmp_path, OpenAuthenticator())
     made.pulling.get(BLOB)
     return made
 
 
 def closed(file: BinaryIO | None) -> bytes | None:
-    """Return the content of a file and close it; None if there is none."""
+    """Return the content of a file and close the file; return None for None."""
     if file is None:
         return None
     with file:
@@ -85,7 +85,7 @@ def closed(file: BinaryIO | None) -> bytes | None:
 
 
 def test_the_response_with_a_stored_blob_may_be_repeated(worker: Worker) -> None:
-    """For a stored blob the server gets a permission to repeat the response.
+    """For a stored blob, the server gets a permission to repeat the response.
 
     The permission has the size of the blob, and opens its file.
     """
@@ -112,26 +112,35 @@ def test_the_response_with_a_stored_blob_may_be_repeated(worker: Worker) -> None
 def test_other_responses_are_not_repeated(
     worker: Worker, path: str, method: str, headers: dict[str, str]
 ) -> None:
-    """A response is not repeated if it is partial, or HAProxy did not verify its credential."""
+    """A partial response may not be repeated.
+
+    Neither may a response to a credential that HAProxy has not verified.
+    """
     assert worker.permission(path, method=method, **headers) is None
 
 
 def test_the_first_response_with_a_blob_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """The first response with a blob is not repeated: its Cache-Status states a miss."""
+    """The first response with a blob may not be repeated: its Cache-Status states a miss."""
     assert Worker(u, tmp_path, OpenAuthenticator()).permission() is None
 
 
 def test_the_response_with_a_large_blob_is_not_repeated(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The response with a large blob is not repeated, as the kernel sends it meanwhile."""
+    """The response with a large blob may not be repeated.
+
+    The kernel sends a large blob for so long that a call of the application costs little.
+    """
     monkeypatch.setattr(blobs, "LARGEST_REPEATED", len(CONTENT) - 1)
 
     assert worker.permission() is None
 
 
 def test_nothing_is_repeated_without_haproxy(u: FakeUpstream, tmp_path: Path) -> None:
-    """Without HAProxy, whose cache epoch could end the permission, no response is repeated."""
+    """Without HAProxy there is no cache epoch that could end a permission.
+
+    So no response may be repeated.
+    """
     worker = Worker(u, tmp_path, OpenAuthenticator(), has_haproxy=False)
     worker.pulling.get(BLOB)
 
@@ -141,7 +150,10 @@ def test_nothing_is_repeated_without_haproxy(u: FakeUpstream, tmp_path: Path) ->
 def test_a_response_to_a_verified_credential_may_be_repeated(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A response to a credential may be repeated, as HAProxy verifies each request's credential."""
+    """If HAProxy has verified the credential, the response may be repeated.
+
+    HAProxy verifies the credential of each request.
+    """
     check = BasicAuthenticator(
         lambda user, password: (user, password) == ("ann", "right"), realm="r"
     )
@@ -177,9 +189,9 @@ def _truncate(worker: Worker) -> None:
     ids=["a new epoch", "an unlinked blob", "an evicted blob", "a truncated file"],
 )
 def test_a_change_ends_the_permission(worker: Worker, change: Callable[[Worker], None]) -> None:
-    """After a change of rights or content the server calls the application again.
+    """If rights or content change, a permission to repeat a response ends.
 
-    The permission to repeat a response then opens no file.
+    It then opens no file, so the server calls the application.
     """
     permitted = worker.permission()
     assert permitted is not None
@@ -202,7 +214,7 @@ def _pushed(worker: Worker) -> Repeatable:
 
 
 def test_a_hosted_blob_is_repeated_until_it_is_deleted(u: FakeUpstream, tmp_path: Path) -> None:
-    """A pushed blob is repeated until a DELETE removes its link, although its file stays."""
+    """A pushed blob may be repeated until a DELETE removes its link, although its file stays."""
     worker = Worker(u, tmp_path, OpenAuthenticator())
     permitted = _pushed(worker)
 
@@ -214,7 +226,7 @@ def test_a_hosted_blob_is_repeated_until_it_is_deleted(u: FakeUpstream, tmp_path
 def test_a_hosted_blob_is_repeated_while_its_repository_has_no_origin(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A pushed blob is not repeated after its repository got an origin.
+    """A pushed blob may not be repeated after its repository got an origin.
 
     A repository with an origin belongs to an upstream, which may not be configured any more.
     """

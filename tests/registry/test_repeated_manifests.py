@@ -1,4 +1,4 @@
-"""For which manifests the registry lets its server repeat a response, and for how long."""
+"""The application permits its server to repeat the response with a manifest for a second."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STOPPED = 1000.0
 
 
 class Worker:
-    """A registry without HAProxy's content cache; a test may change its cache epoch."""
+    """A registry without HAProxy's content cache; the test can change its cache epoch."""
 
     def __init__(self, u: FakeUpstream, root: Path, *, has_cache: bool = False) -> None:
         self.now = "0000000001"
@@ -28,7 +28,7 @@ class Worker:
     def permission(
         self, name: str = "", *, method: str = "GET", is_frequent: bool = True
     ) -> RepeatableBytes | None:
-        """Return the permission to repeat the response with tag v1, or None."""
+        """Request the tag v1; return the permission to repeat the response, or None."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             lent = LentConnection(ours, is_frequent=lambda: is_frequent)
@@ -49,7 +49,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def worker(u: FakeUpstream, tmp_path: Path) -> Worker:
-    """Return a registry that has stored the whole image."""
+    """Return a registry that has the whole image."""
     made = Worker(u, tmp_path)
     made.pulling.pull()
     return made
@@ -70,20 +70,20 @@ def test_the_response_to_a_frequent_request_may_be_repeated(
 def _is_permitted_after(
     seconds: float, permitted: RepeatableBytes, monkeypatch: pytest.MonkeyPatch
 ) -> bool:
-    """Return True if the permission is still valid this many seconds after it was given."""
+    """Return True if the permission is still valid *seconds* after it was given."""
     monkeypatch.setattr(_CLOCK, lambda: _STOPPED + seconds)
     return permitted.is_permitted()
 
 
 @pytest.fixture(autouse=True)
 def stopped_clock(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the clock that ends a permission, after the image was pulled."""
+    """Stop the clock by which a permission ends, after the image was pulled."""
     del worker
     monkeypatch.setattr(_CLOCK, lambda: _STOPPED)
 
 
 def test_a_new_epoch_ends_the_permission(worker: Worker) -> None:
-    """A change of rights or of stored content ends the permission to repeat a response at once."""
+    """If the cache epoch rises, the permission to repeat a response ends at once."""
     permitted = worker.permission()
     assert permitted is not None
     worker.now = "0000000002"
@@ -92,13 +92,13 @@ def test_a_new_epoch_ends_the_permission(worker: Worker) -> None:
 
 
 def test_other_responses_with_manifests_are_not_repeated(worker: Worker) -> None:
-    """The response to a HEAD, or to a request that is not frequent, is not repeated."""
+    """The response to a HEAD, or to a request that is not frequent, may not be repeated."""
     assert worker.permission(method="HEAD") is None
     assert worker.permission(is_frequent=False) is None
 
 
 def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
-    """The response with a pushed manifest is not repeated, as a client may delete the manifest."""
+    """The response with a pushed manifest may not be repeated, since a client may delete it."""
     client, pushed = worker.pulling.client, images.image([])
     blob = f"/v2/team/app/blobs/uploads/?digest={Digest.of(pushed.config)}"
     client.simulate_post(blob, body=pushed.config)
@@ -109,9 +109,9 @@ def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
 
 
 def test_an_incomplete_manifest_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """The response with a manifest is not repeated if a part is missing.
+    """If a part of a manifest is missing, its response may not be repeated.
 
-    Whether such a manifest is served depends on the upstream.
+    Such a manifest is served only while its upstream is up.
     """
     worker = Worker(u, tmp_path / "other")
     worker.pulling.get("manifests/v1")
@@ -120,7 +120,7 @@ def test_an_incomplete_manifest_is_not_repeated(u: FakeUpstream, tmp_path: Path)
 
 
 def test_nothing_is_repeated_where_haproxy_caches(u: FakeUpstream, tmp_path: Path) -> None:
-    """With HAProxy's content cache a worker repeats no manifest, as HAProxy answers."""
+    """If HAProxy caches responses, a worker repeats no manifest, because HAProxy serves it."""
     worker = Worker(u, tmp_path / "other", has_cache=True)
     worker.pulling.pull()
 

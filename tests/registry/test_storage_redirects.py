@@ -1,4 +1,4 @@
-"""`storage.redirect:` and `middleware.storage:` decide to which URL a client is redirected."""
+"""`storage.redirect:` and `middleware.storage:` decide to which URL a worker redirects clients."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def config_folder(tmp_path: Path) -> ConfigFolder:
 
 @pytest.fixture(scope="module")
 def key() -> RSAPrivateKey:
-    """Make a private key with which CloudFront's URLs are signed."""
+    """Return a private key with which URLs of CloudFront are signed."""
     return rsa.generate_private_key(65537, 2048)
 
 
 @pytest.fixture
 def key_file(key: RSAPrivateKey, tmp_path: Path) -> Path:
-    """Write the private key as PEM, in the form of Amazon's own files."""
+    """Write the private key as PEM in the form of Amazon's own files; return its path."""
     path = tmp_path / "cloudfront.pem"
     path.write_bytes(
         key.private_bytes(
@@ -55,7 +55,7 @@ def key_file(key: RSAPrivateKey, tmp_path: Path) -> Path:
 
 
 def _redirects(folder: ConfigFolder, text: str) -> Redirects | None:
-    """Return the redirects of a configuration; the blob is stored in the data directory."""
+    """Return the redirects for the configuration *text*, with the blob in the data directory."""
     folder.write(text)
     place = "ENTREPOT_STATEDIR" if "s3:" in text else "REGISTRYDIR"
     settings = folder.settings(**{place: str(folder.file.parent / "data")})
@@ -68,9 +68,9 @@ def _redirects(folder: ConfigFolder, text: str) -> Redirects | None:
 
 
 def test_middleware_decides_where_clients_fetch_a_blob(config_folder: ConfigFolder) -> None:
-    """The middleware `redirect` sends clients to its base URL, followed by the path of the blob.
+    """With the middleware `redirect`, clients are redirected to its base URL plus the blob's path.
 
-    Of two entries of middleware the last one counts; a disabled one does not.
+    If the list has two entries of middleware, the last one counts; a disabled entry does not count.
     """
     other = "{name: redirect, options: {baseurl: 'https://first.test'}}"
     off = "{name: redirect, disabled: true, options: {baseurl: 'https://off.test'}}"
@@ -87,7 +87,10 @@ def test_middleware_decides_where_clients_fetch_a_blob(config_folder: ConfigFold
 
 
 def test_without_middleware_only_a_bucket_redirects(config_folder: ConfigFolder) -> None:
-    """Without middleware only a bucket redirects, unless `storage.redirect.disable` is set."""
+    """Without middleware, only a bucket redirects clients.
+
+    `storage.redirect.disable` disables all redirects.
+    """
     target = "middleware: {storage: [{name: redirect, options: {baseurl: 'https://cdn.test'}}]}"
 
     assert _redirects(config_folder, "version: 0.1") is None
@@ -99,7 +102,7 @@ def test_without_middleware_only_a_bucket_redirects(config_folder: ConfigFolder)
 def test_cloudfront_gets_a_canned_policy_for_the_key_of_the_object(
     key: RSAPrivateKey, key_file: Path
 ) -> None:
-    """A CloudFront URL has the object's key, and a signature of the URL and its time of expiry."""
+    """A URL of CloudFront has the object's key, and a signature of the URL and its expiry time."""
     sign = cloudfront_signer("https://d1.test", key_file, "APKA1", "/images/", lambda: 1000.5)
 
     url = sign(PATH, 60)
@@ -118,7 +121,10 @@ def test_cloudfront_gets_a_canned_policy_for_the_key_of_the_object(
 
 
 def test_cloudfront_is_used_as_configured(config_folder: ConfigFolder, key_file: Path) -> None:
-    """The lifetime of a URL is `duration`, and the base URL may lack its scheme."""
+    """A URL of CloudFront is valid for `duration`.
+
+    Without a scheme in the base URL, the URL begins with https.
+    """
     options = f"baseurl: d1.test, privatekey: {key_file}, keypairid: APKA1, duration: 3000s"
     entry = f"{{name: cloudfront, options: {{{options}}}}}"
     made = _redirects(config_folder, f"storage: {{{S3}}}\nmiddleware: {{storage: [{entry}]}}")

@@ -1,4 +1,4 @@
-"""Repositories that another caching proxy stored can be served, fetched anew, or pushed to."""
+"""The registry takes over repositories that another caching proxy has stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _taken_over(root: Path, name: str = NAME) -> Pushing:
 
 
 def test_it_is_served_and_listed_without_an_upstream_of_its_name(tmp_path: Path) -> None:
-    """A repository from another proxy's volume is served, though no upstream has its name."""
+    """A repository of another caching proxy is served, although its name belongs to no upstream."""
     p = _taken_over(tmp_path)
 
     assert p.ask("GET", "manifests/v1").content == _MADE.manifest
@@ -32,9 +32,9 @@ def test_it_is_served_and_listed_without_an_upstream_of_its_name(tmp_path: Path)
 
 
 def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None:
-    """Content that another proxy fetched is confirmed or fetched again by the default upstream.
+    """The default upstream must confirm content that another caching proxy has fetched.
 
-    The upstream's tag moves in this test, and the registry serves the new manifest.
+    In this test, the tag has moved at the upstream, and the registry serves the new manifest.
     """
     _taken_over(tmp_path)
     p = pushing(tmp_path)
@@ -49,10 +49,10 @@ def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None
 
 
 def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
-    """A push into a repository that another proxy filled makes the whole repository hosted.
+    """A push into a repository of another caching proxy makes the whole repository hosted.
 
-    The repository becomes hosted before the first link is written. Hosted content is never evicted
-    as a copy of an upstream.
+    The repository becomes hosted before the first link is written: hosted content is never evicted
+    as a copy of an upstream's.
     """
     p = _taken_over(tmp_path)
     begun = p.send("POST", f"/v2/{NAME}/blobs/uploads/")
@@ -62,10 +62,9 @@ def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
 
 
 def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
-    """A push of a manifest alone makes a repository hosted that another proxy filled.
+    """A push of only a manifest also makes a repository of another caching proxy hosted.
 
-    A client may push only a manifest if the layers are those of the fetched image, because they are
-    stored.
+    A client pushes only a manifest if all layers are already stored.
     """
     p = _taken_over(tmp_path)
 
@@ -76,7 +75,10 @@ def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
 
 
 def test_pulls_and_deletes_do_not_make_it_hosted(tmp_path: Path) -> None:
-    """Pulls and deletions do not make a fetched repository hosted, as neither adds content."""
+    """A pull or DELETE does not make a repository of another caching proxy hosted.
+
+    Neither of them adds content.
+    """
     p = _taken_over(tmp_path)
     p.ask("GET", "manifests/v1")
     p.ask("DELETE", "manifests/v1")

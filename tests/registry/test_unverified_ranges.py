@@ -1,4 +1,4 @@
-"""A range of an unverified blob is sent at once; its last byte may have to wait for the digest."""
+"""A client gets a range of a blob before the blob is verified; the last byte may have to wait."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
 def test_a_range_is_sent_at_once_up_to_its_last_byte(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """All but the last byte of a range is sent before the digest of the blob is verified."""
+    """A client gets all bytes of a range but the last one before the blob is verified."""
     remote = FakeRemote(CONTENT, until=5000)
     worker = bench.worker()
     worker.join(task(remote))
@@ -50,7 +50,7 @@ def test_a_range_is_sent_at_once_up_to_its_last_byte(bench: Bench, same: bool) -
 
 
 def test_a_range_of_a_wrong_blob_breaks_off_before_its_last_byte(bench: Bench) -> None:
-    """A range of a blob with a wrong digest lacks its last byte, wherever the error is."""
+    """If a blob has a wrong digest, a range of it breaks off before its last byte."""
     remote = FakeRemote(WRONG, until=5000)
     reader = bench.worker().join(task(remote))
     body = read(reader, 1000, 3000)
@@ -64,7 +64,7 @@ def test_a_range_of_a_wrong_blob_breaks_off_before_its_last_byte(bench: Bench) -
 
 
 def test_an_early_range_completes_before_verification(bench: Bench) -> None:
-    """A range read with `early=True` is complete before the upstream has sent the whole blob."""
+    """With `early=True` a reader gets a whole range before the upstream has sent the whole blob."""
     remote = FakeRemote(WRONG, until=5000)
     reader = bench.worker().join(task(remote))
 
@@ -82,7 +82,10 @@ def test_an_early_range_completes_before_verification(bench: Bench) -> None:
     [(5000, len(CONTENT)), (5000, 7000), (0, 10), (len(CONTENT) - 1, len(CONTENT))],
 )
 def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int) -> None:
-    """Without disk space the whole blob is hashed for a range, and breaks off if it is wrong."""
+    """Without disk space, a worker hashes the whole blob for a range of it.
+
+    If the digest is wrong, the range breaks off.
+    """
     bench = Bench(tmp_path, reservations=1000)
     right, wrong = FakeRemote(CONTENT), FakeRemote(WRONG)
 
@@ -92,7 +95,7 @@ def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int
 
 
 def test_a_separate_range_response_is_compared_with_the_verified_blob() -> None:
-    """Bytes of a separate range response are compared with those of the verified blob.
+    """A range that comes in a separate response is compared with the bytes of the verified blob.
 
     A server may send a wrong range although its whole blob is right.
     """
@@ -120,7 +123,7 @@ def test_the_size_decides_unless_the_setting_does(
     size: int | None,
     early: bool,  # noqa: FBT001
 ) -> None:
-    """With `ranges: auto` only ranges of large blobs are sent whole before a verification."""
+    """With `ranges: auto`, only a range of a large blob is complete before the verification."""
     assert verify.is_early(ranges, size) is early
 
 
@@ -151,12 +154,15 @@ def _range(
 def test_a_waiting_range_breaks_off_and_an_early_one_warns(
     u: FakeUpstream, tmp_path: Path, header: str, reservations: int | None
 ) -> None:
-    """A range of a wrong blob either breaks off, or was sent early with a Warning header."""
+    """With `ranges: verified`, a range of a wrong blob breaks off.
+
+    With `ranges: early` it is complete, and its Cache-Status has `detail=unverified`.
+    """
     u.misbehave("blobs", corrupt=True)
     with pytest.raises(ConnectionResetError):
         _range(u, tmp_path / "waits", header, "verified", reservations)
 
-    # the range with the last byte of a blob always waits for verification
+    # a range with the last byte of a blob always waits for the verification
     if header != "bytes=70000-":
         early = _range(u, tmp_path / "early", header, "early", reservations)
         assert early.status_code == 206
@@ -164,7 +170,7 @@ def test_a_waiting_range_breaks_off_and_an_early_one_warns(
 
 
 def test_a_range_of_a_stored_blob_has_no_warning(u: FakeUpstream, tmp_path: Path) -> None:
-    """A range of a stored blob has no warning, because the blob was verified."""
+    """A range of a stored blob has no `detail=unverified`, because the blob was verified."""
     p = pulling(u, tmp_path, ranges="early")
     p.get(f"blobs/{BLOB_DIGEST}")
 
@@ -178,7 +184,10 @@ def test_a_range_of_a_stored_blob_has_no_warning(u: FakeUpstream, tmp_path: Path
 def test_a_resumed_pull_gets_the_rest(
     u: FakeUpstream, tmp_path: Path, reservations: int | None
 ) -> None:
-    """A client that resumes a pull gets the rest of the blob, with or without disk space for it."""
+    """A client that resumes a pull with a range gets the rest of the blob.
+
+    That holds even without disk space for the blob.
+    """
     got = _range(u, tmp_path, "bytes=70000-", "auto", reservations)
 
     assert (got.status_code, got.content) == (206, BLOB[70_000:])

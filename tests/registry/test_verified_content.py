@@ -1,4 +1,4 @@
-"""A stored file that was damaged on the disk is never served, and is fetched again."""
+"""A stored file that was damaged on the disk is never served; the content is fetched again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LENGTHS = [_cut, _emptied, _extended]
 
 @pytest.fixture
 def u() -> Iterator[FakeUpstream]:
-    """Run a registry that holds one image."""
+    """Run an upstream that has one image."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", [LAYER])
         yield upstream
@@ -65,7 +65,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return the registry, which has pulled the image once."""
+    """Return a registry that has pulled the image once."""
     p = pulling(u, tmp_path)
     p.pull()
     u.forget()
@@ -94,9 +94,9 @@ def test_a_blob_of_a_wrong_length_is_fetched_again_in_the_same_request(
     again: bool,  # noqa: FBT001
     header: str | None,
 ) -> None:
-    """A blob file of a wrong length is fetched again in the same request.
+    """If the file of a blob has a wrong length, the same request fetches the blob again.
 
-    None of the damaged file's bytes is sent, neither in a full response nor in a range.
+    The client gets no byte of the damaged file, even if it requests a range.
     """
     right = p.get(BLOB, **({"Range": header} if header else {})).content
     damage(_stored(p.root))
@@ -111,7 +111,7 @@ def test_a_blob_of_a_wrong_length_is_fetched_again_in_the_same_request(
 
 
 def _rows() -> MemoryIndex:
-    """Return an index that has a row with the length of the layer."""
+    """Return an index that has the right length of the layer."""
     index = MemoryIndex()
     index.record(LAYER_DIGEST, len(LAYER), ContentKind.BLOB, 0)
     return index
@@ -121,7 +121,7 @@ def _rows() -> MemoryIndex:
 def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
     u: FakeUpstream, p: Pulling, damage: Damage
 ) -> None:
-    """A HEAD of a damaged blob is answered by the upstream, never with the damaged length."""
+    """If the file of a blob is damaged, a HEAD gets the length that the upstream states."""
     damage(_stored(p.root))
 
     got = p.head(BLOB)
@@ -131,7 +131,7 @@ def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
 
 
 def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling) -> None:
-    """If the rebuilt index has a wrong length, the length in a stored manifest is compared too."""
+    """If the index has a wrong length of a blob, the length in a stored manifest is used too."""
     _cut(_stored(p.root))
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 1000, ContentKind.BLOB, 0)
@@ -142,7 +142,7 @@ def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling)
 
 
 def test_without_a_known_length_the_bytes_are_verified(u: FakeUpstream, p: Pulling) -> None:
-    """If neither the index nor a manifest has the length of a blob, all its bytes are verified."""
+    """If neither the index nor a manifest has a blob's length, a worker verifies all its bytes."""
     right = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
     _cut(_stored(p.root))
     wrong = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
@@ -153,7 +153,7 @@ def test_without_a_known_length_the_bytes_are_verified(u: FakeUpstream, p: Pulli
 
 
 def test_a_wrong_row_or_manifest_does_not_remove_a_valid_file(u: FakeUpstream, p: Pulling) -> None:
-    """A wrong length in the index does not remove a stored file whose digest is right."""
+    """If the index has a wrong length but the file's digest is right, the file is served."""
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 17, ContentKind.BLOB, 0)
 
@@ -171,7 +171,7 @@ def test_a_wrong_row_or_manifest_does_not_remove_a_valid_file(u: FakeUpstream, p
 def test_a_manifest_is_verified_when_it_is_read(
     u: FakeUpstream, p: Pulling, damage: Damage, by: str
 ) -> None:
-    """A stored manifest is verified when it is read; a damaged one is fetched again."""
+    """A worker verifies a stored manifest when it reads it, and fetches a damaged one again."""
     right = p.get("manifests/v1")
     digest = Digest.parse(right.headers["docker-content-digest"])
     damage(_stored(p.root, digest))
@@ -198,7 +198,7 @@ def pushed(tmp_path: Path) -> Pushing:
 
 @pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
 def test_a_push_replaces_a_damaged_layer(pushed: Pushing, damage: Damage) -> None:
-    """A push replaces a damaged layer by the bytes that it has just verified."""
+    """If a stored layer is damaged, a push of the layer replaces it."""
     damage(_stored(pushed.root))
 
     pushed.blob(LAYER)
@@ -208,7 +208,7 @@ def test_a_push_replaces_a_damaged_layer(pushed: Pushing, damage: Damage) -> Non
 
 @pytest.mark.parametrize("damage", [*LENGTHS, _flipped])
 def test_a_push_replaces_a_damaged_manifest(pushed: Pushing, damage: Damage) -> None:
-    """A push that returns 201 replaces a damaged stored manifest."""
+    """If a stored manifest is damaged, a push of the manifest replaces it."""
     made = images.image([LAYER])
     digest = pushed.image(made)
     damage(_stored(pushed.root, digest))
@@ -220,9 +220,9 @@ def test_a_push_replaces_a_damaged_manifest(pushed: Pushing, damage: Damage) -> 
 
 @pytest.mark.parametrize("damage", LENGTHS)
 def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Damage) -> None:
-    """A damaged stored layer counts as missing in a push.
+    """If a stored layer is damaged, pushes treat it as missing.
 
-    It is not mounted, a HEAD gets 404, and a manifest that names it is refused.
+    It is not mounted, a HEAD gets 404, and a manifest that refers to it is rejected.
     """
     made = images.image([LAYER])
     for blob in made.blobs:
@@ -240,7 +240,7 @@ def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Da
 
 
 def test_a_damaged_pushed_layer_is_quarantined_and_counted(pushed: Pushing) -> None:
-    """A damaged pushed layer is moved to the quarantine, where the operator may recover it.
+    """A damaged pushed layer is moved to the quarantine, from which the operator may recover it.
 
     Its bytes still count as used.
     """
@@ -269,7 +269,7 @@ def test_a_damaged_spool_file_is_never_committed(
     at: int,
     same: bool,  # noqa: FBT001
 ) -> None:
-    """A spool file that was damaged during the download is never committed.
+    """If a spool file is damaged during its download, it is never committed.
 
     If its length is wrong, no client gets a complete response either.
     """
@@ -300,7 +300,7 @@ def _bench(root: Path) -> Bench:
 
 
 def test_an_append_to_a_file_of_another_length_fails(tmp_path: Path) -> None:
-    """A write to a spool file of another length fails at once, not at the download's end."""
+    """If a spool file has another length than expected, the next write to it fails."""
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     with path.open("ab", buffering=0) as file:
@@ -314,7 +314,10 @@ def test_an_append_to_a_file_of_another_length_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", LENGTHS)
 def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damage: Damage) -> None:
-    """If the file of an upload has another length than the upload, the client must start again."""
+    """If the file of an upload has a wrong length, its request gets 503.
+
+    The upload is deleted.
+    """
     where = pushed.begin()
 
     def pieces() -> Iterator[bytes]:
@@ -332,7 +335,7 @@ def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damag
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> BlobStore:
-    """Return a blob store that remembers which content it has verified."""
+    """Return a blob store that marks unverified content."""
     storage, index = disk_storage(tmp_path), MemoryIndex()
     unproven = UnverifiedMarks(tmp_path / "unproven")
     return BlobStore(storage, Integrity(storage, index, Quarantine(storage, index), unproven))
@@ -342,9 +345,9 @@ def blobs(tmp_path: Path) -> BlobStore:
 def test_a_short_file_is_read_before_the_commit(
     blobs: BlobStore, tmp_path: Path, damage: Damage
 ) -> None:
-    """A finished file of a wrong length is read again and rejected, though its digest was right.
+    """If a finished file was damaged, the commit rejects it, even if the received bytes were right.
 
-    The digest was computed from the received bytes, not from the file.
+    The digest was computed from the received bytes, so the commit reads the file again.
     """
     path = tmp_path / "finished"
     path.write_bytes(LAYER)
@@ -359,7 +362,10 @@ def test_a_short_file_is_read_before_the_commit(
 def test_a_large_file_is_marked_for_verification(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file is marked as unverified before its commit, so that a kill loses no mark."""
+    """A large file is marked as unverified before its commit.
+
+    So the mark exists even if the process is killed.
+    """
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     path = tmp_path / "finished"
     path.write_bytes(LAYER)
@@ -372,7 +378,7 @@ def test_a_large_file_is_marked_for_verification(
 def test_a_large_file_that_cannot_be_marked_is_read_at_once(
     blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file for which no mark can be written is read and verified before its commit."""
+    """If a large file cannot be marked as unverified, the commit reads and verifies it at once."""
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     (tmp_path / "unproven").write_text("no folder")
     path = tmp_path / "finished"
@@ -384,9 +390,9 @@ def test_a_large_file_that_cannot_be_marked_is_read_at_once(
 
 
 def test_replaced_content_is_not_quarantined(tmp_path: Path) -> None:
-    """A file that has replaced damaged content is not quarantined.
+    """A file that has already replaced a damaged file is not quarantined.
 
-    Two processes may find the same damage, and the second one comes after the replacement.
+    Two processes may find the same damage, and the second one may come after the replacement.
     """
     storage, index = disk_storage(tmp_path), MemoryIndex()
     quarantine = Quarantine(storage, index)

@@ -1,4 +1,4 @@
-"""A request for stored content makes few system calls; this test fails when one is added."""
+"""A request for stored content makes few system calls; these tests fail if one is added."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NO_CALL = {"fspath"}  # these functions of the module `posix` make no system ca
 
 @pytest.fixture
 def p(tmp_path: Path) -> Iterator[Pulling]:
-    """Return the registry, after one pull by tag and one by digest."""
+    """Yield a registry that has pulled an image by tag and by digest."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         pulled = pulling(upstream, tmp_path)
@@ -42,7 +42,7 @@ def p(tmp_path: Path) -> Iterator[Pulling]:
 
 
 def digest_of(p: Pulling) -> str:
-    """Return the digest that the tag `v1` has."""
+    """Return the digest to which the tag `v1` points."""
     return str(p.head("manifests/v1").headers["docker-content-digest"])
 
 
@@ -52,7 +52,7 @@ def layer_of(p: Pulling) -> str:
 
 
 def calls(act: Callable[[], object]) -> tuple[Counter[str], list[str]]:
-    """Return the system calls that *act* makes in this thread, and its calls of the index."""
+    """Call *act*; return its system calls in this thread, and its calls of the index."""
     made: Counter[str] = Counter()
     asked: list[str] = []
 
@@ -77,9 +77,9 @@ SMALL_FILE = Counter(open=1, read=2, close=1)
 def test_a_blob_costs_its_link_its_file_and_one_fstat(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A warm GET of a blob opens its link and its file, and calls fstat once.
+    """A GET of a stored blob makes one stat of its link, one open and one fstat of its file.
 
-    The length of the blob's file is compared with a known one, without an index access.
+    A worker knows the length of the file without a call of the index.
     """
     path = f"blobs/{layer_of(p)}"
 
@@ -87,7 +87,7 @@ def test_a_blob_costs_its_link_its_file_and_one_fstat(
 
 
 def test_a_repeated_blob_costs_its_link_its_file_and_one_fstat(tmp_path: Path) -> None:
-    """The server that repeats a response checks the same link and file as the application does."""
+    """When the server repeats a response with a blob, it makes the same system calls."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         p = pulling(upstream, tmp_path, epoch=lambda: "0000000001")
@@ -113,10 +113,10 @@ def test_a_repeated_blob_costs_its_link_its_file_and_one_fstat(tmp_path: Path) -
 def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A warm GET of a manifest by tag reads the file of the tag, the link and the manifest.
+    """A GET of a stored manifest by tag reads the tag's file and the manifest.
 
-    The worker compares the bytes of the manifest with those that it verified before, and does not
-    parse them again.
+    It also makes a stat of the tag and of the link. The worker compares the manifest's bytes with
+    those that it verified earlier, and does not parse them again.
     """
     expected = Counter(stat=2) + SMALL_FILE + SMALL_FILE
 
@@ -127,9 +127,9 @@ def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
 def test_a_manifest_by_digest_costs_a_check_of_each_part(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A GET of a manifest by digest checks the link and file of each part.
+    """A GET of a manifest by digest makes a stat of the link and the file of each part.
 
-    A client must not get a manifest whose layers it cannot get during an outage.
+    A client must not get a manifest whose layers it could not get during an outage.
     """
     path = f"manifests/{digest_of(p)}"
     parts = len(LAYERS) + 1
@@ -139,9 +139,9 @@ def test_a_manifest_by_digest_costs_a_check_of_each_part(
 
 
 def test_without_file_times_only_a_pull_by_tag_reads_the_index(tmp_path: Path) -> None:
-    """Over a storage without file times, only a pull by tag reads the index.
+    """In a storage without file times, a pull by tag reads the index; other pulls do not.
 
-    The index then has the time at which the upstream last confirmed the tag.
+    The index has the time at which the upstream last confirmed the tag.
     """
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)

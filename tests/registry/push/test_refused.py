@@ -159,7 +159,7 @@ def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
 
 
 def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
-    """All parts of an image, and those of an index's manifests, are pinned during a push."""
+    """While a client pushes an OCI index, its manifests and all their parts are pinned."""
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))
     child = _image()

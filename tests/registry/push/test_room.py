@@ -1,4 +1,4 @@
-"""Pushes without disk space are refused at the first chunk, and leave nothing behind."""
+"""A push without disk space is rejected at its first chunk, and no part of it stays."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ _ROOM = 100 * _KB
 
 @pytest.fixture
 def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
-    """Return a worker with a cap of 100 kB, half of it used, and no cleaner that frees space."""
+    """Return a worker with a cap of 100 KiB, of which 50 KiB are used.
+
+    No cleaner runs that could free space.
+    """
     monkeypatch.setattr(datastore_reservations, "_WAIT_S", 0.02)
     p = pushing(tmp_path, limits=SpaceLimits(max_used_bytes=_ROOM, largest=_ROOM))
     p.index.record(Digest.of(b"taken"), 50 * _KB, ContentKind.BLOB, 1.0)
@@ -38,7 +41,10 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
 
 
 def _is_refused(p: Pushing, answer: Result, size: int) -> bool:
-    """Return True if the push was refused with the needed and the free size, and left nothing."""
+    """Return True if the push was rejected and no file of its upload is left.
+
+    Assert that the response has the needed and the free size.
+    """
     detail = answer.json["errors"][0]["detail"]
     assert (answer.status_code, code(answer)) == (507, "DENIED")
     assert detail["size"] >= size
@@ -50,7 +56,7 @@ def _is_refused(p: Pushing, answer: Result, size: int) -> bool:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
 def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
-    """A body that cannot fit by its Content-Length is refused without reading it."""
+    """If the Content-Length of a body exceeds the free space, the body is rejected unread."""
     content = filler(60 * _KB, 1)
     query = f"?digest={Digest.of(content)}"
     url = f"/v2/team/app/blobs/uploads/{query}" if method == "POST" else p.begin() + query
@@ -67,7 +73,10 @@ def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
 
 
 def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
-    """A client that is still sending gets the response: the worker reads the rest of the body."""
+    """If a push is rejected while the client is still sending, the client gets the response.
+
+    The server reads the rest of the body for at most 10 s, so that the connection is not reset.
+    """
     content = filler(60 * _KB, 1)
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -83,7 +92,10 @@ def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
 
 
 def test_a_stream_is_refused_when_space_runs_out(p: Pushing) -> None:
-    """A stream without a Content-Length is refused when space runs out."""
+    """A body without a Content-Length is rejected as soon as no space is left for its next bytes.
+
+    Its upload is deleted.
+    """
     where = p.begin()
 
     answer = p.stream("PATCH", where, pieces(filler(60 * _KB, 1), 10 * _KB))
@@ -93,9 +105,9 @@ def test_a_stream_is_refused_when_space_runs_out(p: Pushing) -> None:
 
 
 def test_a_stream_that_fits_is_accepted_near_the_limit(p: Pushing) -> None:
-    """A stream that fits is accepted near the limit.
+    """A body without a Content-Length is accepted if it just fits.
 
-    For a body without a length, space is reserved in large steps, but near the limit in small ones.
+    Space for such a body is reserved in large steps, and in small steps near the limit.
     """
     where, content = p.begin(), filler(40 * _KB, 1)
 
@@ -107,7 +119,7 @@ def test_a_stream_that_fits_is_accepted_near_the_limit(p: Pushing) -> None:
 
 
 def test_a_chunk_that_does_not_fit_ends_the_upload(p: Pushing) -> None:
-    """A chunk that does not fit ends the upload and removes its earlier chunks."""
+    """If a chunk does not fit, the whole upload is deleted with its earlier chunks."""
     where, content = p.begin(), filler(60 * _KB, 1)
     first = p.send("PATCH", where, content[: 30 * _KB])
 
@@ -118,7 +130,7 @@ def test_a_chunk_that_does_not_fit_ends_the_upload(p: Pushing) -> None:
 
 
 def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
-    """A blob above the cap is refused, even if the store is empty."""
+    """A blob that is larger than the cap is rejected, even if no content is stored."""
     p = pushing(tmp_path, limits=SpaceLimits(max_used_bytes=200 * _KB, largest=_ROOM))
 
     answer = p.send("PUT", f"{p.begin()}?digest={Digest.of(b'')}", filler(101 * _KB, 1))
@@ -128,7 +140,10 @@ def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
-    """A push is 503 while the index is being rebuilt, because the used bytes are not known yet."""
+    """While the index is being rebuilt, the used bytes are not known, so a push gets 503.
+
+    The upload stays, and the client can repeat the request.
+    """
     p.index.notes._values.clear()  # type: ignore[attr-defined]  # the total of a lost index
     where = p.begin()
 
@@ -140,7 +155,10 @@ def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
 
 
 def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
-    """A manifest that does not fit is refused, and neither it nor its link is stored."""
+    """A manifest that does not fit gets 507.
+
+    Neither the manifest nor a link to it is stored.
+    """
     made = image([filler(_KB, 1)])
     for blob in made.blobs:
         p.blob(blob)
@@ -155,7 +173,7 @@ def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
 
 
 def test_stored_content_needs_no_space(p: Pushing) -> None:
-    """On a full store a client can give another tag to a stored manifest."""
+    """If no space is left, a client can still give a stored manifest another tag."""
     made = image([filler(_KB, 1)])
     p.image(made)
     p.index.record(
@@ -167,9 +185,9 @@ def test_stored_content_needs_no_space(p: Pushing) -> None:
 
 
 def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
-    """Between two chunks an upload keeps its reservation, which other uploads cannot use.
+    """Between two chunks, the received bytes of an upload stay reserved.
 
-    The reservation is no larger than the received bytes.
+    The reservation has exactly the size of these bytes.
     """
     where = p.begin()
     p.stream("PATCH", where, pieces(filler(30 * _KB, 1), _KB))
@@ -180,7 +198,7 @@ def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
 
 
 def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A push on a full disk is 503, and its reservation is released."""
+    """A push to a full disk gets 503 with the reason, and its upload is deleted."""
 
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, "no space")
@@ -197,7 +215,7 @@ def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A push is 503 while the index is unavailable, because no digest can be pinned.
+    """If the index is unavailable, no digest can be pinned, so a push gets 503.
 
     The worker reads no byte of the body, so that the client can repeat the request.
     """
@@ -215,10 +233,10 @@ def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
-    """A push of content that the cleaner is just removing waits until the removal is complete.
+    """A push of content that the cleaner is just deleting waits until the deletion has ended.
 
-    Otherwise the push would be accepted because the content is stored, and the content would be
-    gone a moment later.
+    Otherwise the worker would accept the push because the content is stored, and the content would
+    be gone a moment later.
     """
     content = filler(_KB, 1)
     digest = p.blob(content)
@@ -249,9 +267,9 @@ def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
 def test_a_push_undoes_the_mark_of_a_dead_cleaner(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a cleaner died after it marked content for removal, a push undoes the mark.
+    """If a cleaner died after it had marked content for deletion, a push of it removes the mark.
 
-    Otherwise the next cleaner would remove the pushed content.
+    Otherwise the next cleaner would delete the pushed content.
     """
     monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
@@ -269,7 +287,7 @@ def test_a_push_undoes_the_mark_of_a_dead_cleaner(
 def test_a_push_is_refused_during_a_slow_removal(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A push is 503 if the cleaner takes too long to remove the old copy of the content."""
+    """If the cleaner takes too long to delete the old copy of the content, a push gets 503."""
     monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)
@@ -296,7 +314,7 @@ def test_a_push_is_refused_during_a_slow_removal(
 def test_the_cleaner_is_woken_when_no_upload_can_begin(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If no upload can begin, as on a disk without free inodes, the worker wakes the cleaner."""
+    """If the disk has no free inodes, an upload cannot begin, and the worker wakes the cleaner."""
     woken: list[int] = []
 
     real = os.open

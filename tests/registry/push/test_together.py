@@ -1,4 +1,4 @@
-"""Pushes during deletions, mounts and evictions: responses follow the spec, no content is lost."""
+"""Pushes run at the same time as deletions, mounts and evictions, and no content is lost."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def _concurrently(act: Callable[[], object]) -> Iterator[None]:
 
 
 def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
-    """A mount while the blob is being deleted links it (201) or begins an upload (202)."""
+    """If a blob is deleted while a client mounts it, the client gets a linked blob or an upload.
+
+    The first has status 201, the second 202.
+    """
 
     def come_and_go() -> None:
         p.blob(_CONTENT, _OTHER)
@@ -86,13 +89,13 @@ def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
 
 
 def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, index: Index) -> None:
-    """An eviction during a push removes no blob whose push was answered with 201."""
+    """If a push got 201, an eviction that runs at the same time does not delete its blob."""
     blobs = BlobStore(p.storage)
-    # stands for the lock of the index: no commit may fall between the check and the removal
+    # stands for the lock of the index: no commit may come between the check and the deletion
     commit_lock = threading.Lock()
 
     def evict() -> None:
-        # the order of these calls is that of the cleaner
+        # the cleaner makes these calls in the same order
         began, awaited = time.time(), index.pins.all()
         staying = awaited | set(p.repositories.blobs(Repository(NAME)))
         for entry in index.oldest(None, 100):
@@ -118,7 +121,7 @@ def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, inde
 
 
 def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -> None:
-    """A tag that is set while its manifest is deleted never points to a missing manifest."""
+    """If a manifest is deleted while a client sets a tag to it, the tag never points to nothing."""
     made = image([filler(1000, 2)])
     p.image(made, made.digest)
     other = pushing(p.root, index=p.index)
@@ -135,9 +138,9 @@ def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -
 
 
 def test_simultaneous_referrers_are_all_listed(p: Pushing) -> None:
-    """Referrers that are pushed at the same time are all listed.
+    """If eight clients push referrers at the same time, all eight are listed.
 
-    If clients kept the list under a tag, one client would overwrite the entry of another.
+    If the clients kept the list under a tag, one client would overwrite the entry of another.
     """
     subject = image([filler(1000, 3)])
     p.image(subject)

@@ -1,4 +1,4 @@
-"""Limits on the number of unfinished uploads."""
+"""The number of unfinished uploads is limited in total and for each owner."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ NAME = Repository.parse("team/app")
 
 
 class Uploads:
-    """The uploads of a worker whose limits are three in total and two for each user or address."""
+    """The uploads of a worker; at most three in total, and two for each owner.
+
+    An owner is a user or an address.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.reached = 0
@@ -38,7 +41,7 @@ class Uploads:
         return self.sessions.begin(NAME, owner=owner)
 
     def age(self, number: str, seconds: float, content: bytes = b"") -> None:
-        """Set the age (s) and the content of an upload's file."""
+        """Set an upload's *content*, and make its file look unused for *seconds*."""
         (path,) = self.folder.glob(f"{number}*")
         path.write_bytes(content)
         then = time.time() - seconds
@@ -47,14 +50,14 @@ class Uploads:
 
 @pytest.fixture
 def uploads(tmp_path: Path) -> Uploads:
-    """Return a worker's uploads, of which there are none yet."""
+    """Return the uploads of a worker, of which there are none yet."""
     return Uploads(tmp_path / "uploads")
 
 
 def test_an_owner_cannot_exceed_its_limit(uploads: Uploads) -> None:
-    """An owner cannot exceed its limit of uploads; other owners can still begin uploads.
+    """If an owner has two uploads, a third one is rejected; another owner can still begin one.
 
-    The refused upload is counted in a metric.
+    The rejected upload is counted in a metric.
     """
     uploads.begin("ann")
     uploads.begin("ann")
@@ -66,7 +69,7 @@ def test_an_owner_cannot_exceed_its_limit(uploads: Uploads) -> None:
 
 
 def test_the_total_limit_covers_all_workers(uploads: Uploads) -> None:
-    """The limit counts the files of uploads on the disk, so it holds for all workers together."""
+    """The limit counts the upload files on the disk, so it holds for all workers together."""
     for owner in ("ann", "bob", "cid"):
         uploads.begin(owner)
 
@@ -82,9 +85,10 @@ def test_the_total_limit_covers_all_workers(uploads: Uploads) -> None:
 def test_idle_uploads_are_removed_at_the_limit(
     uploads: Uploads, age: float, content: bytes, *, makes_way: bool
 ) -> None:
-    """At the limit the oldest idle uploads are removed: empty ones after a minute, else an hour.
+    """If the limit is reached, the oldest idle upload is deleted for a new one.
 
-    Abandoned uploads therefore block no client for long.
+    An empty upload is idle after a minute without requests, another one after an hour. So abandoned
+    uploads block no client for long.
     """
     number = uploads.begin("ann")
     uploads.begin("ann")
@@ -99,7 +103,7 @@ def test_idle_uploads_are_removed_at_the_limit(
 
 
 def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
-    """The file of an upload that a request is using is locked and is never removed."""
+    """An upload that a request is using has a locked file, so it is not deleted at the limit."""
     number = uploads.begin("ann")
     uploads.begin("ann")
     uploads.age(number, 10_000)
@@ -109,9 +113,9 @@ def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
 
 
 def test_a_note_about_an_upload_is_no_upload(uploads: Uploads) -> None:
-    """A file with the length or the digest of an upload does not count as an upload.
+    """The files with the length and the running hash of an upload do not count as uploads.
 
-    It is removed together with the upload, and not before.
+    They are deleted together with the upload, not earlier.
     """
     uploads.begin("ann")
     (upload,) = uploads.folder.iterdir()

@@ -1,4 +1,4 @@
-"""Uploads of blobs: in one request, in chunks, as a stream, and resumed (end-4 to 6, end-13)."""
+"""A blob is uploaded in one request, in chunks, or as a stream (end-4 to end-6, end-13)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _span(start: int, chunk: bytes) -> str:
 
 
 def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
-    """A POST returns 202, a relative Location with a UUID, and a Range of no bytes (end-4a)."""
+    """POST begins an upload: 202, a relative Location with a UUID, and a Range of 0-0 (end-4a)."""
     begun = p.ask("POST", "blobs/uploads/")
 
     assert begun.status_code == 202
@@ -42,7 +42,7 @@ def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
 
 @_ALGORITHMS
 def test_post_and_put_store_a_blob(p: Pushing, algorithm: str) -> None:
-    """POST and PUT store a blob with 201, a Location that can be pulled, and the digest (end-6)."""
+    """POST and PUT store a blob: 201, its digest, and a Location that can be pulled (end-6)."""
     digest = Digest.of(_CONTENT, algorithm)
 
     done = p.send("PUT", f"{p.begin()}?digest={digest}", _CONTENT, Content_Type=OCTETS)
@@ -56,7 +56,7 @@ def test_post_and_put_store_a_blob(p: Pushing, algorithm: str) -> None:
 
 @_ALGORITHMS
 def test_a_single_post_stores_a_blob(p: Pushing, algorithm: str) -> None:
-    """A single POST, with the digest in the request, stores a blob (end-4b)."""
+    """A single POST with the digest in its query stores a blob (end-4b)."""
     digest = Digest.of(_CONTENT, algorithm)
 
     done = p.ask("POST", f"blobs/uploads/?digest={digest}", _CONTENT)
@@ -71,7 +71,10 @@ def test_a_single_post_stores_a_blob(p: Pushing, algorithm: str) -> None:
 def test_an_empty_blob_and_an_empty_object_can_be_pushed(
     p: Pushing, content: bytes, algorithm: str
 ) -> None:
-    """An empty blob and an empty object `{}` can be pushed, as artifact clients do."""
+    """A client can push a blob of zero bytes and the empty object `{}`.
+
+    Clients of artifacts push both.
+    """
     digest = p.blob(content, algorithm=algorithm)
 
     assert is_served(p, content, algorithm)
@@ -79,7 +82,7 @@ def test_an_empty_blob_and_an_empty_object_can_be_pushed(
 
 
 def test_a_pushed_blob_can_be_read_in_ranges(p: Pushing) -> None:
-    """A pushed blob can be read in ranges, like every blob (end-2)."""
+    """A client can pull a range of a pushed blob (end-2)."""
     p.blob(_CONTENT)
 
     got = p.ask("GET", f"blobs/{_DIGEST}", Range="bytes=500-1499")
@@ -95,7 +98,7 @@ def test_a_pushed_blob_can_be_read_in_ranges(p: Pushing) -> None:
 @_ALGORITHMS
 @pytest.mark.parametrize("with_put", [True, False], ids=["the last in PUT", "all in PATCH"])
 def test_chunks_store_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> None:
-    """Each chunk is 202 with the range so far and the location of the next chunk (end-5)."""
+    """Each chunk gets 202, with the received range and the URL for the next chunk (end-5)."""
     digest = Digest.of(_CONTENT, algorithm)
     where, start = p.begin(f"?digest-algorithm={algorithm}"), 0
     chunks = list(pieces(_CONTENT, 4000))
@@ -116,9 +119,9 @@ def test_chunks_store_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> N
 
 @pytest.mark.parametrize("start", [0, 3999, 4001, 9000])
 def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
-    """A chunk that does not start at the offset of the upload is 416 and is not stored.
+    """A chunk that does not begin where the received bytes end gets 416 and is not stored.
 
-    The response and a GET of the upload have the offset.
+    The 416 and a GET of the upload state the received range.
     """
     where = p.begin()
     p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")
@@ -136,7 +139,10 @@ def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
 
 
 def test_a_last_chunk_out_of_order_is_416_and_keeps_the_upload(p: Pushing) -> None:
-    """A last chunk out of order is 416, and the upload continues at its offset."""
+    """If the last chunk begins at a wrong offset, it gets 416, and the client can send it again.
+
+    The upload stays.
+    """
     where = p.begin()
     p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")
 
@@ -147,7 +153,7 @@ def test_a_last_chunk_out_of_order_is_416_and_keeps_the_upload(p: Pushing) -> No
 
 
 def test_a_first_chunk_must_start_at_0(p: Pushing) -> None:
-    """A first chunk that does not start at 0 is 416, and GET reports 0-0."""
+    """A first chunk that does not begin at 0 gets 416, and a GET of the upload reports 0-0."""
     where = p.begin()
 
     refused = p.send("PATCH", where, _CONTENT[1000:2000], Content_Range="1000-1999")
@@ -157,7 +163,10 @@ def test_a_first_chunk_must_start_at_0(p: Pushing) -> None:
 
 
 def test_a_repeated_chunk_is_416_with_the_offset(p: Pushing) -> None:
-    """A repeated chunk is 416, so a client that missed the response learns the offset."""
+    """A chunk that a client sends a second time gets 416.
+
+    A client that missed the first response can then ask for the received range.
+    """
     where = p.begin()
     first = {"Content_Range": "0-3999"}
     p.send("PATCH", where, _CONTENT[:4000], **first)
@@ -166,7 +175,7 @@ def test_a_repeated_chunk_is_416_with_the_offset(p: Pushing) -> None:
 
 
 def test_a_chunk_of_a_wrong_length_is_400(p: Pushing) -> None:
-    """A chunk of a wrong length is 400 SIZE_INVALID, and no byte of the chunk is stored."""
+    """If a chunk is shorter than its Content-Range, it gets 400 and none of its bytes is stored."""
     where = p.begin()
 
     refused = p.send("PATCH", where, _CONTENT[:100], Content_Range="0-199")
@@ -177,7 +186,7 @@ def test_a_chunk_of_a_wrong_length_is_400(p: Pushing) -> None:
 
 
 def test_an_invalid_content_range_is_400(p: Pushing) -> None:
-    """An upload's Content-Range that states no offset is 400."""
+    """A chunk whose Content-Range has no numbers gets 400."""
     assert p.send("PATCH", p.begin(), b"x", Content_Range="first").status_code == 400
 
 
@@ -186,7 +195,7 @@ def test_an_invalid_content_range_is_400(p: Pushing) -> None:
 
 @_ALGORITHMS
 def test_a_stream_stores_a_blob(p: Pushing, algorithm: str) -> None:
-    """A blob can be pushed in one PATCH of unknown length, as Docker and podman do."""
+    """Docker and podman push a blob in one PATCH of unknown length, and then send an empty PUT."""
     digest = Digest.of(_CONTENT, algorithm)
     where = p.begin()
 
@@ -200,7 +209,7 @@ def test_a_stream_stores_a_blob(p: Pushing, algorithm: str) -> None:
 
 
 def test_streams_are_appended(p: Pushing) -> None:
-    """A PATCH without Content-Range is appended at the offset of the upload."""
+    """A PATCH without Content-Range appends its body to the received bytes."""
     where = p.begin()
     for part in pieces(_CONTENT, 3000):
         assert p.stream("PATCH", where, [part]).status_code == 202

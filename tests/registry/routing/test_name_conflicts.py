@@ -1,4 +1,4 @@
-"""The check for upstreams whose name would hide repositories that clients have pushed."""
+"""A start detects upstreams whose name would hide repositories that clients have pushed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ DIGEST = Digest.of(b"")
 
 
 class RemoteStorage(MemoryStorage):
-    """A storage in which each reading of a value costs a request."""
+    """A storage that simulates a bucket, in which no value may be read."""
 
     is_remote = True
 
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
-        """Refuse to read a value."""
+        """Raise AssertionError, because each read would be a request to a bucket."""
         raise AssertionError(f"{key} was read up to {max_bytes}")
 
 
@@ -27,9 +27,9 @@ class RemoteStorage(MemoryStorage):
 def test_only_pushed_repositories_under_an_upstreams_name_conflict(
     driver: type[MemoryStorage],
 ) -> None:
-    """A pushed repository under an upstream's name conflicts; one pulled from there does not.
+    """A pushed repository under an upstream's name is a conflict, a pulled one is not.
 
-    In a bucket no origin is read, because the start of an appliance would send a request for each.
+    In a bucket, no origin is read: the start of an appliance would send a request for each.
     """
     storage = driver()
     repositories = Repositories(storage)

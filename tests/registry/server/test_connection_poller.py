@@ -1,4 +1,4 @@
-"""The thread that polls connections: slow readers, slow senders, and lingering closes."""
+"""The thread that polls connections serves slow readers, slow senders and lingering closes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTENT = os.urandom(1_000_000)
 
 
 class Threads:
-    """A stand-in for a worker's threads and clock; it records connections closed by a limit."""
+    """The threads and the clock of a worker; `limited` has each limit that closed a connection."""
 
     def __init__(self) -> None:
         self.limited: list[str] = []
@@ -37,7 +37,7 @@ class Threads:
         return self.now
 
     def poller(self, **limits: float) -> ConnectionPoller:
-        """Return a poller with these limits, which uses the stand-in's threads and clock."""
+        """Return a poller with these limits, on the threads and the clock of this object."""
         return ConnectionPoller(
             self.run,
             ConnectionLimits(**limits),  # type: ignore[arg-type]  # by name
@@ -49,13 +49,13 @@ class Threads:
 
 @pytest.fixture
 def threads() -> Threads:
-    """Return the stand-in for a worker's threads."""
+    """Return the threads and the clock of a worker."""
     return Threads()
 
 
 @pytest.fixture
 def descriptor(tmp_path: Path) -> Iterator[int]:
-    """Return the descriptor of an open file with `CONTENT`."""
+    """Yield the descriptor of an open file with `CONTENT`."""
     (tmp_path / "file").write_bytes(CONTENT)
     opened = os.open(tmp_path / "file", os.O_RDONLY)
     yield opened
@@ -63,14 +63,14 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def all_of(connection: socket.socket) -> bytes:
-    """Return all bytes that arrive on the client's connection, until it is closed."""
+    """Return all bytes that arrive at the client until the server closes the connection."""
     connection.settimeout(20)
     with connection, connection.makefile("rb") as file:
         return file.read()
 
 
 def handed_over(poller: ConnectionPoller, pieces: Iterator[Piece], length: int) -> socket.socket:
-    """Return the client's end of a connection whose rest of the response the poller sends."""
+    """Return the client's end of a connection on which the poller sends *pieces*."""
     ours, theirs = socket.socketpair()
     with ours:
         connection = LentConnection(ours, poller, patience=0)
@@ -80,7 +80,10 @@ def handed_over(poller: ConnectionPoller, pieces: Iterator[Piece], length: int) 
 
 
 def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descriptor: int) -> None:
-    """The poller sends the rest of a file as the client reads, then closes the connection."""
+    """If a client reads slowly, the poller sends it the rest of the file.
+
+    Then the poller closes the connection.
+    """
     poller = threads.poller()
     client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
 
@@ -90,7 +93,7 @@ def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descript
 def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descriptor: int) -> None:
     """If a body continues with bytes that are still being downloaded, a thread waits for them.
 
-    The connection poller must not wait, because it sends bytes to other connections.
+    The connection poller does not wait, because it sends bytes to other connections.
     """
     more = threading.Event()
 
@@ -113,7 +116,7 @@ def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descr
 def test_a_response_that_fails_after_the_handover_is_cut_off(
     threads: Threads, descriptor: int
 ) -> None:
-    """If reading the body raises while the poller sends it, the connection is closed."""
+    """If the source of a body raises an error while the poller sends it, the poller cuts it off."""
     closed = threading.Event()
 
     def broken() -> Iterator[Piece]:
@@ -130,7 +133,7 @@ def test_a_response_that_fails_after_the_handover_is_cut_off(
 
 
 def test_the_pieces_are_closed_when_the_client_leaves(threads: Threads, descriptor: int) -> None:
-    """When a client disconnects, the poller closes the body, so that no file stays open."""
+    """If a client disconnects, the poller closes the source of the body, so no file stays open."""
     closed = threading.Event()
 
     def pieces() -> Iterator[Piece]:
@@ -147,7 +150,7 @@ def test_the_pieces_are_closed_when_the_client_leaves(threads: Threads, descript
 def test_the_slowest_reader_is_closed_only_above_the_limit(
     threads: Threads, descriptor: int
 ) -> None:
-    """If more clients read slowly than the limit permits, the poller closes the slowest one."""
+    """If too many clients read slowly, the poller disconnects the slowest one."""
     poller = threads.poller(readers=2, rate=10_000)
     with ExitStack() as stack:
         taking = [_slow(poller, descriptor, stack) for _ in range(2)]
@@ -165,7 +168,10 @@ def test_the_slowest_reader_is_closed_only_above_the_limit(
 
 
 def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> None:
-    """A reader above the lowest rate is never closed, however many readers there are."""
+    """The poller never disconnects a client that reads faster than the lowest rate.
+
+    That holds for any number of clients.
+    """
     poller = threads.poller(readers=0, rate=10_000)
     client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
     assert len(client.recv(700_000, socket.MSG_WAITALL)) == 700_000
@@ -176,7 +182,7 @@ def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> Non
 
 
 def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
-    """If more bodies arrive at once than the limit permits, the poller cuts off a slow one.
+    """If more request bodies arrive than the limit permits, the poller cuts off a slow one.
 
     The thread that waits for that body then wakes up, and `is_cut` is true.
     """
@@ -197,7 +203,7 @@ def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
 
 
 def test_a_client_that_is_still_sending_can_read_its_response(threads: Threads) -> None:
-    """A client that gets its response before it has sent its whole request can read it.
+    """A client can read its response even if the response comes before it has sent its request.
 
     The poller reads the rest of the request, so that the connection is not reset.
     """
@@ -218,7 +224,7 @@ def test_a_client_that_is_still_sending_can_read_its_response(threads: Threads) 
 def test_a_connection_that_the_client_does_not_close_is_closed_later(
     threads: Threads, drain: float
 ) -> None:
-    """If a client leaves the connection open after its response, the poller closes it in time."""
+    """If a client does not close its connection after the last response, the poller closes it."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
     with ours, theirs:
@@ -257,7 +263,11 @@ REPEATED = b"GET /v2/a/blobs/sha256:1 HTTP/1.1\r\n\r\n"
 
 
 class Kept:
-    """An idle connection in a poller: its requests for a thread, and whether it was closed."""
+    """An idle connection that a poller watches.
+
+    `requests` has the bytes that the poller gave to a thread; `closed` is set when the poller has
+    closed the connection.
+    """
 
     def __init__(self, poller: ConnectionPoller) -> None:
         self.requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -268,11 +278,11 @@ class Kept:
         self.keep()
 
     def keep(self) -> None:
-        """Give the connection back to the poller, as a thread does after a response."""
+        """Give the connection to the poller, as a thread does after a response."""
         self._poller.keep(KeptConnection(self.server, self.requests.put, self.closed.set))
 
     def ask(self, size: int) -> bytes:
-        """Send the request whose response is remembered; return its body of *size* bytes."""
+        """Send the request to which the poller has a response; return *size* bytes of its body."""
         self.client.sendall(REPEATED)
         answer = self.client.makefile("rb")
         while answer.readline() != b"\r\n":
@@ -284,11 +294,11 @@ class Kept:
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
-        assert self.closed.wait(20)  # closed by the poller's thread
+        assert self.closed.wait(20)  # the poller's thread closes the connection
 
 
 def remembering(poller: ConnectionPoller, descriptor: int, size: int) -> ConnectionPoller:
-    """Return *poller* after it has remembered a response with the first *size* bytes of a file."""
+    """Return *poller* after it has stored a response with the first *size* bytes of a file."""
     parsed = {"RAW_URI": "/v2/a/blobs/sha256:1"}
     opened = Repeatable(size, lambda: os.fdopen(os.dup(descriptor), "rb", buffering=0))
     poller.repeats.keep(REPEATED, parsed, [("Content-Length", str(size))], opened)
@@ -299,7 +309,10 @@ def remembering(poller: ConnectionPoller, descriptor: int, size: int) -> Connect
 def test_an_idle_connection_gets_remembered_responses(
     threads: Threads, descriptor: int, size: int
 ) -> None:
-    """One idle connection gets a remembered response several times, even if it reads slowly."""
+    """The poller answers three equal requests on an idle connection with the stored response.
+
+    No thread gets a request.
+    """
     poller = remembering(threads.poller(), descriptor, size)
     with Kept(poller) as kept:
         bodies = [kept.ask(size) for _ in range(3)]
@@ -311,9 +324,9 @@ def test_an_idle_connection_gets_remembered_responses(
 def test_a_thread_gets_any_other_request_with_its_connection(
     threads: Threads, descriptor: int
 ) -> None:
-    """A request to which no remembered response belongs goes with its connection to a thread.
+    """If no stored response belongs to a request, the poller gives its connection to a thread.
 
-    The poller hands over the bytes that it has read, and reads no more from the connection.
+    The thread gets the bytes that the poller has read. The poller reads no further bytes.
     """
     poller = remembering(threads.poller(), descriptor, 1)
     with Kept(poller) as kept:
@@ -329,7 +342,7 @@ def test_a_thread_gets_any_other_request_with_its_connection(
 
 
 def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None:
-    """When a client closes an idle connection, the poller closes it and reports that.
+    """If a client closes an idle connection, the poller closes its end and reports that.
 
     The worker needs the report, because it counts its connections.
     """
@@ -341,20 +354,23 @@ def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None
 
 
 def test_a_connection_is_not_idle_for_more_than_75_seconds(threads: Threads) -> None:
-    """A connection is idle for 75 s at most.
+    """The poller closes a connection that was idle for more than 75 s.
 
-    HAProxy closes an idle connection to a worker earlier, so the limit is for other clients.
+    HAProxy closes its idle connections earlier, so the limit applies to other clients.
     """
     poller = threads.poller()
     with Kept(poller) as kept:
         threads.now = 76.0
-        with Kept(poller):  # wakes the poller's thread, so that it checks the ages
+        with Kept(poller):  # wakes the poller, which then checks all idle times
             assert kept.closed.wait(20)
         assert kept.client.recv(1) == b""
 
 
 def test_an_error_of_one_connection_does_not_end_the_polling_thread(threads: Threads) -> None:
-    """If a request cannot be given to a thread, only its connection is closed."""
+    """If the poller cannot give a request to a thread, it closes only that connection.
+
+    Other connections still work.
+    """
     poller, handled, counted = threads.poller(), queue.Queue[bytes](), queue.Queue[str]()
 
     def fail(request: bytes) -> None:

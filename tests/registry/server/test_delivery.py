@@ -1,4 +1,4 @@
-"""Response bodies that are sent to a connection without blocking the thread."""
+"""Response bodies are sent to a connection without blocking the worker's thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTENT = os.urandom(3_000_000)
 
 @pytest.fixture
 def descriptor(tmp_path: Path) -> Iterator[int]:
-    """Return an open file."""
+    """Yield the descriptor of an open file with `CONTENT`."""
     (tmp_path / "file").write_bytes(CONTENT)
     opened = os.open(tmp_path / "file", os.O_RDONLY)
     yield opened
@@ -43,24 +43,21 @@ def delivered(pieces: list[Piece], length: int) -> bytes:
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 3_000_000), (5, 2_500_000), (7, 7)])
 def test_a_file_slice_arrives_unchanged(descriptor: int, start: int, stop: int) -> None:
-    """A file slice arrives unchanged, also if it is larger than a socket buffer."""
+    """A client receives a file slice unchanged, even one that is larger than a socket buffer."""
     sent = delivered([FileSlice(descriptor, start, stop)], stop - start)
 
     assert sent == CONTENT[start:stop]
 
 
 def test_bytes_and_file_slices_arrive_in_order(descriptor: int) -> None:
-    """A body may have bytes, file slices and empty pieces, which arrive in order."""
+    """A body may mix bytes, file slices and empty pieces; the client receives them in order."""
     pieces: list[Piece] = [b"ab", b"", FileSlice(descriptor, 0, 1_000_000), CONTENT[:900_000]]
 
     assert delivered(pieces, 1_900_002) == b"ab" + CONTENT[:1_000_000] + CONTENT[:900_000]
 
 
 def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: int) -> None:
-    """Sending stops if the client reads nothing, and another thread may continue later.
-
-    `send` returns False while a part of the body is left.
-    """
+    """If a client reads nothing, `send` returns False, and a later call continues."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         delivery = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours)
@@ -77,7 +74,7 @@ def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: 
 def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file for a client that reads is one call of `sendfile`.
+    """A large file for a client that reads is sent with one call of `sendfile`.
 
     The kernel waits during that call until the client has read. Otherwise the thread would wake up
     for each small part of the file.
@@ -112,7 +109,10 @@ def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
 
 
 def test_a_large_slice_stops_after_the_patience_and_can_continue(descriptor: int) -> None:
-    """If a client reads nothing for a while, the thread stops sending; the rest is sent later."""
+    """If a client reads nothing for longer than the given time, the thread stops sending.
+
+    A later call sends the rest.
+    """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         delivery = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours)
@@ -132,9 +132,9 @@ def test_a_large_slice_stops_after_the_patience_and_can_continue(descriptor: int
 def test_a_failed_delivery_is_a_connection_error_and_closes_its_pieces(
     descriptor: int, *, is_short: bool
 ) -> None:
-    """A body that breaks off raises ConnectionError and is closed, so no file stays open.
+    """If a body is too short or the client disconnects, `send` raises ConnectionError.
 
-    The client sees an incomplete response.
+    The source of the body is closed, so no file stays open.
     """
     closed = []
 

@@ -1,4 +1,4 @@
-"""Ranges of open files, as `sendfile` sends them."""
+"""A `FileSlice` is a range of an open file, for `sendfile`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTENT = os.urandom(3_000_000)
 
 @pytest.fixture
 def descriptor(tmp_path: Path) -> Iterator[int]:
-    """Return an open file."""
+    """Yield the descriptor of an open file with `CONTENT`."""
     (tmp_path / "file").write_bytes(CONTENT)
     opened = os.open(tmp_path / "file", os.O_RDONLY)
     yield opened
@@ -24,17 +24,20 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 3_000_000), (5, 2_500_000), (7, 7)])
 def test_a_slice_has_the_bytes_of_its_file(descriptor: int, start: int, stop: int) -> None:
-    """A `FileSlice` has the bytes of its file, also if it is larger than a chunk."""
+    """The chunks of a `FileSlice` together have exactly the bytes of its range."""
     assert b"".join(FileSlice(descriptor, start, stop).chunks()) == CONTENT[start:stop]
 
 
 def test_a_slice_ends_at_the_end_of_its_file(descriptor: int) -> None:
-    """A `FileSlice` ends at the end of its file, so its caller sees that bytes are missing."""
+    """If a file is shorter than its `FileSlice`, the chunks end at the end of the file.
+
+    The caller then sees that bytes are missing.
+    """
     assert b"".join(FileSlice(descriptor, 2_999_990, 3_000_010).chunks()) == CONTENT[-10:]
 
 
 def test_pieces_can_be_read_as_bytes(descriptor: int) -> None:
-    """Bytes and file slices can be read as bytes, in order."""
+    """`in_bytes` turns bytes and file slices into bytes, in order."""
     pieces: list[Piece] = [b"a", FileSlice(descriptor, 0, 3), b"b"]
 
     assert b"".join(in_bytes(pieces)) == b"a" + CONTENT[:3] + b"b"

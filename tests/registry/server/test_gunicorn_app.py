@@ -1,4 +1,4 @@
-"""The workers and their arbiter: they serve, are replaced, and are killed when they hang."""
+"""Gunicorn's arbiter starts and replaces the workers, and kills a worker that hangs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def _response(path: Path) -> bytes:
 
 
 def test_sighup_replaces_the_workers_and_each_has_a_socket(tmp_path: Path) -> None:
-    """At SIGHUP new workers start before the old ones stop; each worker has its own socket."""
+    """After SIGHUP the arbiter starts new workers before the old ones end.
+
+    Each worker has its own socket.
+    """
     with running(_SERVE, tmp_path) as master:
         assert [next_line(master) for _ in range(2)] == ["started"] * 2
         master.send_signal(signal.SIGHUP)
@@ -79,10 +82,9 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=re
 
 
 def test_a_body_may_be_written_to_the_lent_connection(tmp_path: Path) -> None:
-    """The application may write the body to the connection of the request itself.
+    """The application may write a body directly to the connection, after gunicorn sent the headers.
 
-    Gunicorn has sent the headers before. After the body the client can send further requests on the
-    connection.
+    The client can then send further requests on the same connection.
     """
     content = b"0123456789between" + bytes(range(250)) * 8000
     (tmp_path / "content").write_bytes(content[:2_000_000])
@@ -105,9 +107,9 @@ def _body(client: socket.socket) -> bytes:
 
 
 def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
-    """The send buffer of a connection is larger than the default.
+    """The send buffer of a connection is larger than the kernel's default.
 
-    With the default a thread is woken for every 50 KB, which cost much CPU time.
+    With the default a thread would wake up for every 50 KB, which costs much CPU time.
     """
     with socket.socket(socket.AF_UNIX) as usual, running(_SERVE, tmp_path) as master:
         assert next_line(master) == "started"
@@ -117,7 +119,7 @@ def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
 
 
 class _SilentWorker:
-    """A worker whose last report to the arbiter was at *reported* (s)."""
+    """A worker that reported to the arbiter for the last time at *reported* (s)."""
 
     def __init__(self, reported: float) -> None:
         self.tmp = self
@@ -129,7 +131,7 @@ class _SilentWorker:
 
 
 class _RecordingArbiter(SuspendTolerantArbiter):
-    """An arbiter that records which workers it would kill."""
+    """An arbiter that records the workers that it would kill."""
 
     def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(time, "monotonic", clock)
@@ -144,10 +146,10 @@ class _RecordingArbiter(SuspendTolerantArbiter):
 def test_workers_are_not_killed_after_a_pause_of_the_whole_appliance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After all processes of the appliance were suspended, gunicorn's arbiter kills no worker.
+    """If all processes of the appliance were suspended, gunicorn's arbiter kills no worker.
 
-    The arbiter may resume first, when no worker has reported for longer than the time-out. So it
-    gives each worker the full time-out again.
+    The arbiter may be the first to run again. No worker has reported for longer than the timeout
+    then, so the arbiter gives each worker the full timeout again.
     """
     clock = Clock(1000.0)
     arbiter = _RecordingArbiter(clock, monkeypatch)
@@ -158,7 +160,7 @@ def test_workers_are_not_killed_after_a_pause_of_the_whole_appliance(
 
 
 def test_a_worker_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that hangs while the arbiter runs is killed."""
+    """If a worker does not report for 60 s while the arbiter runs, the arbiter kills it."""
     clock = Clock(1000.0)
     arbiter = _RecordingArbiter(clock, monkeypatch)
     for clock.now in map(float, range(1001, 1063)):

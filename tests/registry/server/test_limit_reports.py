@@ -1,4 +1,4 @@
-"""Workers report a limit that was reached as an event, at most one in a while."""
+"""A worker that reaches a limit reports it with an event, at most one event in a while."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from entrepot.registry.server.limit_reports import LimitReports
 
 
 def test_repeated_hits_of_a_limit_are_one_event() -> None:
-    """If a limit refuses many requests, one event reports them: a flood must not fill the log."""
+    """If a limit rejects 1,000 requests in a short time, one event reports all of them.
+
+    So a flood of requests does not fill the log.
+    """
     events: queue.Queue[dict[str, object]] = queue.Queue()
     limited = LimitReports(lambda name, **fields: events.put({"name": name, **fields}), pause=0.2)
     for _ in range(1000):

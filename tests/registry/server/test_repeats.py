@@ -1,4 +1,4 @@
-"""Which requests get a remembered response again, and which bytes are sent then."""
+"""A worker stores responses and sends them again to equal requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ HEADERS = [("Content-Length", "1000"), ("ETag", '"x"')]
 
 
 class Body:
-    """The application's permission for a response: it opens the file until the test forbids it."""
+    """The application's permission to repeat a response, which the test can withdraw.
+
+    `open` opens the file with the body.
+    """
 
     def __init__(self, path: Path, content: bytes) -> None:
         path.write_bytes(content)
@@ -30,7 +33,7 @@ class Body:
         self.opened: list[BinaryIO] = []
 
     def open(self) -> BinaryIO | None:
-        """Open the file, or return None if the test has forbidden the response."""
+        """Open the file, or return None if the test has withdrawn the permission."""
         if not self.is_permitted:
             return None
         self.opened.append(self._path.open("rb", buffering=0))
@@ -38,7 +41,7 @@ class Body:
 
     @property
     def repeatable(self) -> Repeatable:
-        """Return the permission as the application gives it to the server."""
+        """Return the permission in the form that the application gives to the server."""
         return Repeatable(self.size, self.open)
 
 
@@ -50,7 +53,7 @@ def body(tmp_path: Path) -> Body:
 
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Return the client's end and the worker's end of a connection."""
+    """Yield the client's end and the worker's end of a connection."""
     client, server = socket.socketpair()
     server.setblocking(False)
     client.settimeout(20)
@@ -59,7 +62,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def kept(body: Body) -> Repeats:
-    """Return the memory of a worker, which has one response: that to the request ASK."""
+    """Return the stored responses of a worker: one, to the request ASK."""
     repeats = Repeats()
     repeats.keep(ASK, PARSED, HEADERS, body.repeatable)
     return repeats
@@ -68,7 +71,7 @@ def kept(body: Body) -> Repeats:
 def test_an_equal_request_gets_the_same_headers_and_the_body(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """A repeated response has the headers of the first one, the current date and the whole file."""
+    """An equal request gets the stored headers, the current date and the whole file."""
     client, server = ends
     repeats = kept(body)
 
@@ -102,7 +105,7 @@ def test_an_equal_request_gets_the_same_headers_and_the_body(
 def test_a_request_with_other_bytes_is_not_answered(
     ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes
 ) -> None:
-    """A request with one other byte is not answered from memory, and nothing is sent for it."""
+    """If a request differs in any byte from the stored one, no stored response is sent."""
     client, server = ends
 
     assert kept(body).answer(request_, server) is False
@@ -146,10 +149,10 @@ def test_a_request_with_other_bytes_is_not_answered(
 def test_a_request_that_is_not_one_whole_get_is_not_remembered(
     ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes, parsed: dict[str, str]
 ) -> None:
-    """Only a GET without a body, which arrived whole and alone, is remembered.
+    """A worker stores a response only for a GET without a body, which arrived whole and alone.
 
-    The server compares later bytes with those of the remembered request, and would find the end of
-    any other request at a wrong place.
+    The worker compares later bytes with those of the stored request, and would find the end of any
+    other request at a wrong place.
     """
     repeats = Repeats()
     repeats.keep(request_, PARSED | parsed, HEADERS, body.repeatable)
@@ -160,7 +163,7 @@ def test_a_request_that_is_not_one_whole_get_is_not_remembered(
 def test_a_response_that_is_no_longer_permitted_is_not_repeated(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """When the permission to repeat a response ends, the response is forgotten and not sent."""
+    """If the application withdraws its permission, the stored response is deleted."""
     repeats = kept(body)
     body.is_permitted = False
 
@@ -177,7 +180,10 @@ def _failing() -> BinaryIO:
 def test_an_error_of_the_application_does_not_end_the_polling_thread(
     ends: tuple[socket.socket, socket.socket], open_: Callable[[], BinaryIO | None]
 ) -> None:
-    """If opening the file raises, the request goes to a thread, which answers it with an error."""
+    """If the file of a stored response cannot be opened, `answer` returns False without an error.
+
+    The request then goes to a thread.
+    """
     repeats = Repeats()
     repeats.keep(ASK, PARSED, HEADERS, Repeatable(1000, open_))
 
@@ -187,7 +193,10 @@ def test_an_error_of_the_application_does_not_end_the_polling_thread(
 def test_a_large_body_is_continued_when_the_client_reads(
     ends: tuple[socket.socket, socket.socket], tmp_path: Path
 ) -> None:
-    """The part of a large body that the connection does not accept at once is left for later."""
+    """If a connection does not accept a large body at once, `answer` returns the rest.
+
+    The caller sends the rest when the client has read.
+    """
     client, server = ends
     content = os.urandom(4_000_000)
     body = Body(tmp_path / "large", content)
@@ -208,7 +217,10 @@ def test_a_large_body_is_continued_when_the_client_reads(
 def test_a_body_that_became_shorter_breaks_the_connection(
     ends: tuple[socket.socket, socket.socket], tmp_path: Path
 ) -> None:
-    """If the file became shorter than the announced length, the connection is closed."""
+    """If a file has become shorter than its Content-Length, `answer` raises ConnectionError.
+
+    The caller then closes the connection.
+    """
     body = Body(tmp_path / "short", CONTENT[:10])
     repeats = Repeats()
     repeats.keep(ASK, PARSED, HEADERS, Repeatable(1000, body.open))
@@ -221,7 +233,7 @@ def test_a_body_that_became_shorter_breaks_the_connection(
 def test_a_lost_connection_closes_the_file(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """If the client has disconnected, the file of the response is closed."""
+    """If the client has disconnected, `answer` raises an error and closes the file."""
     client, server = ends
     client.close()
 
@@ -233,7 +245,7 @@ def test_a_lost_connection_closes_the_file(
 def test_the_responses_kept_first_are_dropped(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """A worker remembers 1,024 responses; a further one displaces the one remembered first."""
+    """A worker stores 1,024 responses; the next one displaces the oldest."""
     repeats = kept(body)
     for number in range(1024):
         other = f"/v2/b/blobs/{number}"
@@ -247,7 +259,7 @@ def test_the_responses_kept_first_are_dropped(
 def test_a_body_in_memory_is_repeated_while_that_is_permitted(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
-    """A response with a body in memory is sent again until its permission ends."""
+    """A stored response with its body in memory is sent until the application withdraws it."""
     client, server = ends
     is_permitted = [True, False]
     repeats = Repeats()
@@ -262,12 +274,12 @@ def test_a_body_in_memory_is_repeated_while_that_is_permitted(
 def test_a_body_in_a_file_is_not_answered_from_memory(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """A thread that repeats responses sends no files, for which the poller may be needed."""
+    """`answer_from_memory` sends no file, because only the poller can continue a slow one."""
     assert not kept(body).answer_from_memory(ASK, ends[1])
 
 
 def test_a_long_body_is_not_remembered(ends: tuple[socket.socket, socket.socket]) -> None:
-    """A body of more than 16 KiB is not kept in memory."""
+    """A worker does not store a body of more than 16 KiB in memory."""
     repeats = Repeats()
     repeats.keep(ASK, PARSED, HEADERS, RepeatableBytes(bytes(16 * 1024 + 1), lambda: True))
 
@@ -275,7 +287,10 @@ def test_a_long_body_is_not_remembered(ends: tuple[socket.socket, socket.socket]
 
 
 def test_a_get_is_frequent_if_an_equal_one_came_within_a_second() -> None:
-    """The second of two equal GETs within a second is frequent; other methods never are."""
+    """A GET is frequent if an equal GET came within the last second.
+
+    Requests with other methods are never frequent.
+    """
     times = [0.0, 0.5, 1.5, 2.0]
     repeats = Repeats(clock=lambda: times.pop(0))
     other = ASK.replace(b"host: x", b"host: y")

@@ -1,4 +1,4 @@
-"""A worker limits for how long one thread may keep Python's interpreter lock."""
+"""A worker limits how long one thread can hold Python's interpreter lock."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from entrepot.registry.server.worker import KeepAliveWorker
 def test_a_worker_shortens_the_time_that_one_thread_may_compute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker shortens the 5 ms after which Python lets another thread run.
+    """A worker shortens the time after which Python lets another thread run from 5 ms to 1 ms.
 
     While one thread parses a large document, a small request would wait about ten times for these 5
     ms.

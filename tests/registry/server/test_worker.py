@@ -1,4 +1,4 @@
-"""The worker class: its threads wait a moment for the next request of a connection."""
+"""A worker's threads handle requests, wait a moment for the next one, and repeat responses."""
 
 from __future__ import annotations
 
@@ -60,7 +60,10 @@ def _worker(kind: type[KeepAliveWorker]) -> Iterator[Any]:
 
 @contextmanager
 def _connection(worker: Any) -> Iterator[tuple[socket.socket, Any]]:
-    """Yield the client's end and the worker's end of a connection; the latter has bytes."""
+    """Yield the client's end and the worker's end of a connection, at which bytes have arrived.
+
+    Gunicorn marks such a connection by `data_ready`.
+    """
     client, server = socket.socketpair(socket.AF_UNIX)
     with client, server:
         client.settimeout(20)
@@ -81,7 +84,7 @@ def _pieces(file: BinaryIO) -> Iterator[Piece]:
 
 
 def _chunks(client: socket.socket) -> bytes:
-    """Read a response to the end of its connection; return its chunked body."""
+    """Read a response to the end of its connection; return its body without chunk headers."""
     with client.makefile("rb") as answer:
         head, body = answer.read().split(b"\r\n\r\n", 1)
     assert b"transfer-encoding: chunked" in head.lower()
@@ -97,7 +100,7 @@ def _chunks(client: socket.socket) -> bytes:
 
 
 def test_a_request_that_follows_soon_is_handled_by_the_same_thread() -> None:
-    """The next request that comes soon is handled by the thread that handled the one before."""
+    """If a client sends its next request soon, the same thread handles it."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         answers = []
 
@@ -115,7 +118,7 @@ def test_a_request_that_follows_soon_is_handled_by_the_same_thread() -> None:
 
 
 def test_a_closed_connection_ends_the_wait() -> None:
-    """If the client closes the connection, the thread stops waiting for a next request at once."""
+    """If a client closes its connection, no thread waits for its next request any more."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK)
         client.shutdown(socket.SHUT_WR)
@@ -124,10 +127,9 @@ def test_a_closed_connection_ends_the_wait() -> None:
 
 
 def test_an_idle_connection_returns_to_the_polling_thread() -> None:
-    """After a moment without a request the connection goes back to gunicorn's polling thread.
+    """If no request comes for a moment, a thread gives its connection to gunicorn's polling thread.
 
-    The thread of the worker that had waited for a request on this connection can then handle
-    others.
+    The thread can then handle requests of other connections.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
@@ -142,7 +144,7 @@ def test_an_idle_connection_returns_to_the_polling_thread() -> None:
 def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker whose connections are all idle wakes up no more often than one without connections.
+    """A worker with idle connections wakes up as rarely as a worker without connections.
 
     Only a new connection that has sent nothing wakes the worker each second, because the worker
     must close it in time.
@@ -165,9 +167,9 @@ def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
 
 @pytest.mark.timeout(15)
 def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
-    """Only a limited number of threads wait for a next request on their connection.
+    """If enough threads wait for a next request, a further thread does not wait.
 
-    Otherwise idle connections would keep all threads of the worker from other requests.
+    Otherwise idle connections would occupy all threads of the worker.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker._waiting_slots.clear()
@@ -178,9 +180,9 @@ def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
-    """A thread that has already read a part of the next request does not wait for the socket.
+    """If a thread has already read a part of the next request, it does not wait for the socket.
 
-    The socket may never become readable, because the bytes were read before. Gunicorn parses these
+    The socket might never become readable, since the bytes are in memory. Gunicorn parses these
     bytes after each request.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
@@ -192,7 +194,7 @@ def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_stopping_worker_does_not_wait() -> None:
-    """After SIGTERM a worker does not wait for a next request, and closes its connections."""
+    """After SIGTERM, a thread does not wait for a next request and closes its connection."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker.alive = False
         client.sendall(_ASK)
@@ -202,9 +204,9 @@ def test_a_stopping_worker_does_not_wait() -> None:
 
 
 def test_no_thread_waits_for_a_peer_to_close_the_connection() -> None:
-    """No thread waits for a peer to close its connection.
+    """After the last response, a worker closes the connection without waiting for the client.
 
-    Gunicorn's polling thread would wait two seconds for that close, and delay all other clients.
+    Gunicorn's polling thread would wait two seconds for the client, and delay all other clients.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK_LAST)
@@ -217,7 +219,7 @@ def test_no_thread_waits_for_a_peer_to_close_the_connection() -> None:
 
 
 def test_a_slow_reader_occupies_no_thread(tmp_path: Path) -> None:
-    """A slow reader occupies no thread, and gets the whole body."""
+    """A client that reads slowly occupies no thread, and still gets the whole body."""
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
 
@@ -242,9 +244,9 @@ def test_a_slow_reader_occupies_no_thread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("patience", [0, 20], ids=["a slow reader", "a fast reader"])
 def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: float) -> None:
-    """A body of unknown length occupies no thread.
+    """If a body has no known length, the poller can send it in chunks, so no thread is occupied.
 
-    The application sends such a body in chunks with the last chunk; the server adds none.
+    The body includes the last chunk; the server adds none.
     """
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
@@ -264,7 +266,7 @@ def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: f
         if patience:
             reading.start()
 
-        assert worker.handle(conn) is False  # a slow reader has read nothing until here
+        assert worker.handle(conn) is False  # until here, the slow reader has read nothing
         assert conn.sock.fileno() == -1
         if not patience:
             reading.start()
@@ -274,9 +276,9 @@ def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: f
 
 
 def test_an_incomplete_chunked_body_has_no_last_chunk(tmp_path: Path) -> None:
-    """A chunked body whose file became too short gets no last chunk, so the client sees the error.
+    """If a file is too short for its chunk, the server sends no last chunk.
 
-    No chunk contains bytes of another piece.
+    So the client sees that the body is incomplete. No chunk has bytes of another piece.
     """
     (tmp_path / "content").write_bytes(b"x" * 10)
 
@@ -294,7 +296,7 @@ def test_an_incomplete_chunked_body_has_no_last_chunk(tmp_path: Path) -> None:
 
 
 def test_a_lost_connection_does_not_raise() -> None:
-    """If the client disconnects inside a request, the thread raises no error."""
+    """If a client disconnects in the middle of a request, the thread raises no error."""
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(b"GET")
         client.close()
@@ -304,7 +306,10 @@ def test_a_lost_connection_does_not_raise() -> None:
 
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage: int) -> None:
-    """A worker that has no free file descriptor accepts the connection later, and does not end."""
+    """If a worker has no free file descriptor, it accepts the connection later.
+
+    The worker does not exit.
+    """
     client, server = socket.socketpair()
     listener = _Listener([OSError(shortage, os.strerror(shortage))], server)
     with client, server, _worker(KeepAliveWorker) as worker:
@@ -320,7 +325,7 @@ def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage
 
 
 def test_a_broken_listener_ends_the_worker() -> None:
-    """If its listening socket is broken the worker ends, and the arbiter starts another one."""
+    """If its listening socket is broken, a worker exits, and the arbiter starts another one."""
     with _worker(KeepAliveWorker) as worker, pytest.raises(OSError, match="Bad file"):
         worker.accept(_Listener([OSError(errno.EBADF, os.strerror(errno.EBADF))]))
 
@@ -342,7 +347,7 @@ class _Listener:
 
 
 class _CountingSocket(socket.socket):
-    """A socket that counts the changes of its blocking mode and time-out."""
+    """A socket that counts the changes of its blocking mode and its timeout."""
 
     changes = 0
 
@@ -356,14 +361,14 @@ class _CountingSocket(socket.socket):
 
 
 def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
-    """After a request without a body the thread does not try to read the rest of a body.
+    """After a request without a body, the thread does not try to read the rest of a body.
 
-    The attempt would cost a system call that sets a time-out, after which the thread waits for
-    Python's interpreter lock.
+    The attempt would set a timeout. After that system call, the thread would wait for Python's
+    interpreter lock.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         conn.sock = _CountingSocket(fileno=conn.sock.detach())
-        # the first request changes the mode once more, when the parser is created
+        # creating the parser for the first request changes the mode once too
         for changes in (2, 3, 4):
             client.sendall(_ASK)
             assert worker.handle(conn) is True
@@ -372,7 +377,7 @@ def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
 
 
 def test_a_body_that_the_application_does_not_read_is_not_the_next_request() -> None:
-    """The rest of a body that the application did not read is read before the next request.
+    """If the application does not read a whole request body, the server discards the rest.
 
     Otherwise the server would parse these bytes as the next request.
     """
@@ -398,7 +403,7 @@ def test_a_body_that_the_application_does_not_read_is_not_the_next_request() -> 
 
 
 def test_the_blocking_mode_of_a_connection_is_set_only_if_it_changes() -> None:
-    """The blocking mode of the descriptor is changed only when the requested mode is another."""
+    """A connection changes the mode of its descriptor only if it does not have that mode yet."""
     client, accepted = socket.socketpair(socket.AF_UNIX)
     descriptor = accepted.fileno()
     with client, _Connection.taken_over(accepted) as connection:
@@ -417,7 +422,7 @@ BLOBS = "blobs1.sock"
 
 
 class _BlobApplication:
-    """A WSGI application that permits its response to be repeated, and records its requests."""
+    """A WSGI application that permits its response to be repeated and records its requests."""
 
     def __init__(self, path: Path) -> None:
         path.write_bytes(b"content")
@@ -433,7 +438,7 @@ class _BlobApplication:
 
 @contextmanager
 def _main_thread(worker: Any) -> Iterator[None]:
-    """Run, in a thread, the calls that other threads queue for gunicorn's main thread."""
+    """Run a thread that makes the calls which other threads queue for gunicorn's main thread."""
     worker.method_queue.init()
     ended = threading.Event()
 
@@ -453,7 +458,7 @@ def _main_thread(worker: Any) -> Iterator[None]:
 
 @contextmanager
 def _blob_connection(worker: Any, app: _BlobApplication) -> Iterator[socket.socket]:
-    """Yield the client's end of a connection to the socket for blobs, after a first request."""
+    """Yield the client's end of a connection to the socket for blobs."""
     worker.wsgi = worker.lend_connections(app)
     worker.blobs_socket = BLOBS
     with _connection(worker) as (client, conn), _main_thread(worker):
@@ -475,7 +480,7 @@ def _answer(client: socket.socket, request: bytes) -> bytes:
 
 
 def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Path) -> None:
-    """The poller sends the same response to an equal request; the application is not called."""
+    """The poller answers equal requests for a blob without a call of the application."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         bodies = [_answer(client, _ASK) for _ in range(5)]
@@ -487,7 +492,10 @@ def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Pat
 def test_a_stopping_worker_closes_a_connection_for_blobs_after_its_next_response(
     tmp_path: Path,
 ) -> None:
-    """After SIGTERM a worker sends one more response on a connection, with `Connection: close`."""
+    """After SIGTERM a worker sends one more response on each connection.
+
+    That response has the header `Connection: close`.
+    """
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         for _ in range(3):
@@ -502,7 +510,7 @@ def test_a_stopping_worker_closes_a_connection_for_blobs_after_its_next_response
 
 
 def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> None:
-    """Requests that differ in a header each call the application."""
+    """If three requests differ in one header, the application is called for each."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         for number in range(3):
@@ -513,7 +521,10 @@ def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> No
 
 @pytest.mark.timeout(15)
 def test_pipelined_requests_for_blobs_each_get_a_response(tmp_path: Path) -> None:
-    """If the read bytes hold two requests, gunicorn parses them: none is answered from memory."""
+    """If a client sends two requests at once, gunicorn parses them, and both get a response.
+
+    Neither is answered with a stored response.
+    """
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         for _ in range(3):
@@ -528,7 +539,10 @@ def test_pipelined_requests_for_blobs_each_get_a_response(tmp_path: Path) -> Non
 
 
 def test_a_request_for_a_blob_with_a_body_is_not_repeated(tmp_path: Path) -> None:
-    """A GET with a body is never answered from memory: its body would be read as a request."""
+    """A GET with a body never gets a stored response.
+
+    Otherwise the server would parse its body as the next request.
+    """
     app = _BlobApplication(tmp_path / "blob")
     request = _ASK.replace(b"Host: x", b"Host: x\r\nContent-Length: 5")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
@@ -541,7 +555,7 @@ def test_a_request_for_a_blob_with_a_body_is_not_repeated(tmp_path: Path) -> Non
 
 @pytest.mark.timeout(15)
 def test_a_closed_connection_for_blobs_is_counted_by_the_main_thread(tmp_path: Path) -> None:
-    """If the connection poller closes a connection, the main thread lowers gunicorn's count."""
+    """If the poller closes a connection, the main thread lowers gunicorn's count of connections."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         worker.nr_conns = 1
@@ -552,9 +566,9 @@ def test_a_closed_connection_for_blobs_is_counted_by_the_main_thread(tmp_path: P
 
 
 def test_a_connection_of_the_worker_can_be_duplicated() -> None:
-    """The connection of a response can be duplicated, as a worker does to close it properly.
+    """A worker's connection can be duplicated with `dup`, which the worker needs to close it later.
 
-    If `dup` raised, the connection would stay open, and its client would wait for ever.
+    If `dup` raised an error, the connection would stay open, and its client would wait forever.
     """
     client, accepted = socket.socketpair()
     with client, _Connection.taken_over(accepted) as connection, connection.dup() as other:
@@ -564,7 +578,7 @@ def test_a_connection_of_the_worker_can_be_duplicated() -> None:
 
 
 class _FrequentApplication:
-    """A WSGI application that permits the responses to frequent requests to be repeated."""
+    """A WSGI application that permits the server to repeat responses to frequent requests."""
 
     def __init__(self) -> None:
         self.requests: list[str] = []
@@ -582,7 +596,7 @@ class _FrequentApplication:
 def _frequent_connection(worker: Any, app: _FrequentApplication) -> Iterator[socket.socket]:
     """Yield the client's end of a connection at which a thread of the worker waits.
 
-    The clock that decides which requests are frequent stands still.
+    The clock stands still, so an equal request always counts as frequent.
     """
     worker.wsgi = worker.lend_connections(app)
     worker.connection_poller.repeats = Repeats(clock=lambda: 0.0)
@@ -594,9 +608,10 @@ def _frequent_connection(worker: Any, app: _FrequentApplication) -> Iterator[soc
 
 
 def test_the_thread_of_a_connection_repeats_the_response_to_a_frequent_request() -> None:
-    """A thread that waits at its connection answers a frequent request from memory.
+    """A thread that waits at its connection answers a frequent request with the stored response.
 
-    The worker keeps the bytes of requests after the first one, and the second of these is frequent.
+    Only after the first request of a connection does the worker note the bytes of requests, so the
+    third request is the first frequent one.
     """
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _frequent_connection(worker, app) as client:
@@ -607,10 +622,7 @@ def test_the_thread_of_a_connection_repeats_the_response_to_a_frequent_request()
 
 
 def test_the_thread_of_a_connection_repeats_nothing_to_other_requests() -> None:
-    """A request that differs in one byte from the remembered one is answered by the application.
-
-    So is the request after it.
-    """
+    """If a request differs in one byte from the stored one, the application handles it."""
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _frequent_connection(worker, app) as client:
         for _ in range(4):
@@ -623,9 +635,9 @@ def test_the_thread_of_a_connection_repeats_nothing_to_other_requests() -> None:
 
 @contextmanager
 def _remembered(worker: Any, app: _FrequentApplication) -> Iterator[tuple[socket.socket, Any]]:
-    """Yield both ends of a connection after a response that the worker may repeat.
+    """Yield both ends of a connection on which a response was stored.
 
-    The caller calls the worker's methods in its own thread.
+    The caller then calls the worker's methods itself, in its own thread.
     """
     worker.wsgi = worker.lend_connections(app)
     worker.connection_poller.repeats = Repeats(clock=lambda: 0.0)
@@ -640,7 +652,7 @@ def _remembered(worker: Any, app: _FrequentApplication) -> Iterator[tuple[socket
 
 
 def test_a_request_in_two_pieces_is_answered_after_a_frequent_one() -> None:
-    """A request that arrives in two pieces is answered, also after a repeated response."""
+    """A request in two pieces is handled by the application, even after stored responses."""
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _remembered(worker, app) as (client, conn):
         client.sendall(_ASK[:10])
@@ -654,7 +666,10 @@ def test_a_request_in_two_pieces_is_answered_after_a_frequent_one() -> None:
 
 
 def test_a_stopping_worker_repeats_no_response_from_memory() -> None:
-    """After SIGTERM the application answers each request, with `Connection: close`."""
+    """After SIGTERM a worker sends no stored response: the application handles each request.
+
+    Its response has the header `Connection: close`.
+    """
     app = _FrequentApplication()
     with (
         _worker(_LongWaiting) as worker,
@@ -670,13 +685,13 @@ def test_a_stopping_worker_repeats_no_response_from_memory() -> None:
 
 
 def test_a_client_that_left_gets_no_repeated_response() -> None:
-    """If a client has closed its connection, the application is not called for it again."""
+    """If a client has closed its connection, the application is not called for its request."""
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _remembered(worker, app) as (client, conn):
         client.sendall(_ASK)
         client.close()
 
-        assert worker._repeat(conn)  # the request was read before, and sending fails
+        assert worker._repeat(conn)  # reads the request; the response cannot be sent
         assert not worker._repeat(conn)
         assert worker._handle_one(conn) is False
         assert len(app.requests) == 3

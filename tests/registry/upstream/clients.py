@@ -1,4 +1,4 @@
-"""Clients of a fake upstream, and stand-ins that record their events."""
+"""Provide clients of a fake upstream, and objects that record their events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TIMEOUTS = {"connect_timeout": 20.0, "read_timeout": 20.0}
 
 @dataclass
 class Events:
-    """A stand-in for the event log, which keeps every event."""
+    """An event log in memory."""
 
     seen: list[tuple[str, dict[str, str | float]]] = field(default_factory=list)
 
@@ -32,7 +32,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class PlainSecret:
-    """A stand-in for the pull secret, with one credential for each key: host, path or pattern."""
+    """A pull secret in memory, with one credential for each key: a host, a path or a pattern."""
 
     entries: dict[str, Credential]
 
@@ -51,7 +51,7 @@ class PlainSecret:
 
 
 def client_of(upstream: FakeUpstream, shared: Shared | None = None, **settings: Any) -> Upstream:
-    """Open a client for a fake upstream; *settings* replace the short default time-outs."""
+    """Open a client for a fake upstream; *settings* replace the short default timeouts."""
     defaults = {"host": upstream.host, "url": upstream.url, **_TIMEOUTS}
     source = UpstreamConfig(**{**defaults, **settings})
     return open_upstream(source, shared or Shared())
@@ -65,6 +65,6 @@ def secret_of(host: str, username: str, password: str) -> PlainSecret:
 def listening(
     breakers: Path | None = None, secret: PlainSecret | None = None
 ) -> tuple[Events, Shared]:
-    """Return a list of events, and the `Shared` objects that make clients add to it."""
+    """Return a list of events, and a `Shared` whose clients add their events to that list."""
     events = Events()
     return events, Shared(secret=lambda: secret, breakers=breakers, report=events)

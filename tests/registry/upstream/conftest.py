@@ -1,4 +1,4 @@
-"""The fixture for the tests of clients of upstreams."""
+"""Provide the fixture for the tests of clients of upstreams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Absurd values in the headers, URLs and bodies of an upstream raise only a RegistryError."""
+"""If an upstream sends absurd headers, URLs or bodies, its client raises only a RegistryError."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
 
 
 def call_everything(client: Upstream) -> None:
-    """Call every method of *client*; each may raise a RegistryError and no other exception."""
+    """Call each method of *client*; it may raise a RegistryError, and no other error."""
     for call in (
         lambda: client.head("app", V1),
         lambda: client.manifest("app", V1),
@@ -80,13 +80,13 @@ def call_everything(client: Upstream) -> None:
 
 
 def client(upstream: FakeUpstream) -> Upstream:
-    """Return a client with short time-outs."""
+    """Return a client with short timeouts."""
     return client_of(upstream, connect_timeout=0.2, read_timeout=0.05)
 
 
 @pytest.fixture(autouse=True)
 def _no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
-    """Fail a test that logs an unexpected error."""
+    """Fail if the test logs an unexpected error."""
     yield
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
 
@@ -106,7 +106,7 @@ def _no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
 def test_an_absurd_header_is_a_registry_error(
     upstream: FakeUpstream, name: str, status: int | None
 ) -> None:
-    """Each response header with each absurd value causes at most a RegistryError."""
+    """An absurd value in any response header causes at most a RegistryError."""
     upstream.add_image("app", "v1", [b"layer"])
     for text in ABSURD:
         upstream.behave()
@@ -116,7 +116,7 @@ def test_an_absurd_header_is_a_registry_error(
 
 @pytest.mark.parametrize("url", URLS, ids=lambda each: each[:30])
 def test_an_absurd_url_is_a_registry_error(upstream: FakeUpstream, url: str) -> None:
-    """An absurd URL as redirect, token realm or next page causes only a RegistryError."""
+    """An absurd URL of a redirect, a token realm or a next page causes at most a RegistryError."""
     upstream.add_image("app", "v1", [b"layer"])
     text = url.encode("utf-8", "surrogateescape").decode("latin-1")
     for fault in (
@@ -154,7 +154,7 @@ def test_an_absurd_url_is_a_registry_error(upstream: FakeUpstream, url: str) -> 
     ids=lambda each: repr(each[:30]),
 )
 def test_an_absurd_body_is_a_registry_error(upstream: FakeUpstream, body: bytes) -> None:
-    """An absurd body in any response, tokens included, causes only a RegistryError."""
+    """An absurd body in any response, even a token's, causes at most a RegistryError."""
     upstream.add_image("app", "v1", [b"layer"])
     for media_type in (None, "application/vnd.oci.image.index.v1+json"):
         upstream.behave()
@@ -170,7 +170,7 @@ def test_an_absurd_body_is_a_registry_error(upstream: FakeUpstream, body: bytes)
     ids=lambda each: str(each)[:12],
 )
 def test_an_absurd_lifetime_of_a_token_is_bounded(value: Any) -> None:
-    """The lifetime of a token is bounded: it is between a minute and a day."""
+    """If an upstream states an absurd lifetime for a token, the client uses 60 s to one day."""
     body = json.dumps({"token": "t", "expires_in": value, "issued_at": value}).encode()
     token, life = read_token(body, {"Date": "x" * 9000})
 
@@ -182,7 +182,7 @@ def test_an_absurd_lifetime_of_a_token_is_bounded(value: Any) -> None:
     "date", ["Fri, 31 Dec 9999 23:59:59 -2359", "Mon, 01 Jan 0001 00:00:00 +2359"]
 )
 def test_an_absurd_date_of_a_token_is_ignored(issued: str, date: str) -> None:
-    """An absurd date of a token, at either end of the calendar, is ignored."""
+    """If an upstream states an absurd date for a token, the client ignores the date."""
     body = json.dumps({"token": "t", "expires_in": 300, "issued_at": issued}).encode()
 
     assert 60 <= read_token(body, {"Date": date})[1] <= 300
@@ -195,7 +195,7 @@ def test_a_token_that_is_too_long_is_rejected() -> None:
 
 
 class TestUnexpectedErrors:
-    """An unexpected exception in a client of an upstream becomes a 502 and counts as a failure."""
+    """An unexpected error in a client of an upstream becomes a 502 and counts as a failure."""
 
     @pytest.fixture(autouse=True)
     def _no_traceback(self) -> None:
@@ -209,7 +209,7 @@ class TestUnexpectedErrors:
         caplog: pytest.LogCaptureFixture,
         error: type[Exception],
     ) -> None:
-        """An unexpected exception is raised as `Unavailable`; its traceback is only in the log."""
+        """An unexpected error becomes `Unavailable`; only the log has its traceback."""
         failures: list[str] = []
 
         def broken(*_: object) -> None:
@@ -228,7 +228,7 @@ class TestUnexpectedErrors:
     def test_an_unexpected_error_in_a_body_is_unavailable(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """An unexpected error while a download reads the body is `Unavailable`."""
+        """If an unexpected error occurs while a body is read, the download raises `Unavailable`."""
         upstream.add_image("app", "v1", [b"layer"])
 
         def broken(*_: object) -> None:
@@ -244,7 +244,7 @@ class TestUnexpectedErrors:
 def test_a_body_that_cannot_be_decoded_is_not_asked_for_again_and_again(
     upstream: FakeUpstream, size: int
 ) -> None:
-    """A body that cannot be decoded is requested only a few times, as each costs CPU time."""
+    """A body that cannot be decoded is requested only a few times: each attempt costs CPU time."""
     upstream.add_image("app", "v1", [b"layer"])
     body = gzip.compress(bytes(size), 1) if size else b"no gzip"
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, body=body)

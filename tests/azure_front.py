@@ -22,6 +22,7 @@ from typing import Any, Final, NamedTuple, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.azure_storage import ACCOUNT, KEY
+from tests.serving import EndsAtOnce
 
 CONTAINER: Final = "images"
 
@@ -53,7 +54,7 @@ def _error(status: int, code: str) -> _Answer:
     return _Answer(status, text.encode())
 
 
-class AzureFront(ThreadingHTTPServer):
+class AzureFront(EndsAtOnce, ThreadingHTTPServer):
     """A stand-in for Azure with one empty container; `refused` lists wrongly signed requests."""
 
     daemon_threads = True
@@ -67,7 +68,7 @@ class AzureFront(ThreadingHTTPServer):
         self.refused: list[str] = []
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread = threading.Thread(target=self.serve_forever)
         self._thread.start()
         return self
 

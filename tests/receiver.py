@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
+from tests.serving import EndsAtOnce
+
 Reply = tuple[int, dict[str, str]]
 """The status and the headers of the receiver's response."""
 
@@ -43,7 +45,7 @@ class Receiver:
         self.requests: list[Received] = []
         self.accepted: list[dict[str, Any]] = []
         self._server = _Server(("127.0.0.1", 0), self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread = threading.Thread(target=self._server.serve_forever)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -68,7 +70,7 @@ class Receiver:
         return reply
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(EndsAtOnce, ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, address: tuple[str, int], receiver: Receiver) -> None:

@@ -1,4 +1,4 @@
-"""An S3 server on loopback that is as strict as S3: the mock server moto behind a checking proxy.
+"""An S3 server on loopback that is as strict as S3: the mock service moto behind a checking proxy.
 
 moto accepts any key, signature, region, method and expiry, so a test with moto alone cannot show
 that a client signs its requests correctly. The proxy checks and counts each request, and injects
@@ -12,23 +12,23 @@ with S3Front() as s3:
 
 from __future__ import annotations
 
-import logging
+import io
 import re
 import secrets
 import socket
+import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from http.client import HTTPConnection, HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from tests.ports import free_port
 from tests.s3_signatures import Account, Refusal, Signed, refusal
+from tests.serving import EndsAtOnce
 
 LEAST_PART = 5 * 1024 * 1024
 """S3 refuses a smaller part of a multipart upload, unless it is the last part (bytes)."""
@@ -108,7 +108,7 @@ class Seen:
 
 
 class S3Front:
-    """The checking proxy and the moto server behind it, with one empty bucket.
+    """The checking proxy and the moto service behind it, with one empty bucket.
 
     `requests` has all requests in order; `refused` has S3's error code for each request that the
     proxy refused. Each part of a multipart upload, except the last one, must have *least_part*
@@ -117,8 +117,8 @@ class S3Front:
 
     def __init__(self, account: Account | None = None, *, least_part: int = LEAST_PART) -> None:
         self.account = account or Account()
-        # Each S3Front has a bucket name of its own, because all moto servers in a process share
-        # their buckets.
+        # Each S3Front has a bucket name of its own, because moto has the same buckets for all
+        # services in a process.
         self.bucket = f"images-{secrets.token_hex(4)}"
         self.requests: list[Seen] = []
         self.refused: list[str] = []
@@ -134,7 +134,7 @@ class S3Front:
         self._behind.start()
         self._behind.request("PUT", f"/{self.bucket}", b"", _BEHIND)
         self._server = _Server(("127.0.0.1", self._port), self._handler())
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         thread.start()
         return self
 
@@ -143,7 +143,6 @@ class S3Front:
         self._has_ended = True
         self._server.shutdown()
         self._server.server_close()
-        self._behind.stop()
 
     @property
     def url(self) -> str:
@@ -309,14 +308,14 @@ class S3Front:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A response of the moto server behind the proxy."""
+    """A response of moto behind the proxy."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(EndsAtOnce, ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
@@ -326,49 +325,64 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Moto:
-    """The moto server for S3, which runs in a thread of this process."""
+    """The S3 service of moto, which the threads of the proxy call as a WSGI application."""
 
     def __init__(self, least_part: int) -> None:
-        self._port = free_port()
         self._least_part = least_part
-        self._server: Any = None
-        self._local = threading.local()
+        self._application: Any = None
 
     def start(self) -> None:
-        """Start the moto server without any bucket."""
-        from moto.s3 import models  # noqa: PLC0415 - a second, only if it is used
-        from moto.server import ThreadedMotoServer  # noqa: PLC0415 - as above
+        """Load moto, without any bucket."""
+        from moto.moto_server import werkzeug_app  # noqa: PLC0415 - a second, only if it is used
+        from moto.s3 import models  # noqa: PLC0415 - as above
 
         vars(models)["S3_UPLOAD_PART_MIN_SIZE"] = self._least_part
-
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self._server = ThreadedMotoServer("127.0.0.1", self._port, verbose=False)
-        self._server.start()
-
-    def stop(self) -> None:
-        """Stop the moto server."""
-        self._server.stop()
+        application = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)
+        self._application = application
 
     def request(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """Send a request to the moto server, and return its response."""
-        deadline = time.monotonic() + 30
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=120)
-        while True:
-            try:
-                connection.request(method, target, body=body, headers=headers)
-                return _answer_of(connection.getresponse())
-            except ConnectionRefusedError:
-                assert time.monotonic() < deadline
-                threading.Event().wait(0.02)
-            finally:
-                connection.close()
+        """Let moto respond to a request, and return its response."""
+        from werkzeug.test import run_wsgi_app  # noqa: PLC0415 - as above
+
+        environ = _environ(method, target, body, headers)
+        pieces, status, found = run_wsgi_app(self._application, environ, buffered=True)
+        return Answer(
+            int(status.partition(" ")[0]),
+            [(name, value) for name, value in found if name.lower() not in _HOP_BY_HOP],
+            b"" if method == "HEAD" else b"".join(pieces),
+        )
 
 
-def _answer_of(response: HTTPResponse) -> Answer:
-    headers = [
-        (name, value) for name, value in response.getheaders() if name.lower() not in _HOP_BY_HOP
-    ]
-    return Answer(response.status, headers, response.read())
+def _environ(method: str, target: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
+    """Return the environment of WSGI (PEP 3333) for a request."""
+    parts = urlsplit(f"http://127.0.0.1{target}")
+    return {
+        "REQUEST_METHOD": method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": unquote_to_bytes(parts.path).decode("latin-1"),
+        "QUERY_STRING": parts.query,
+        "REQUEST_URI": target,
+        "RAW_URI": target,
+        "SERVER_NAME": "127.0.0.1",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_HOST": "127.0.0.1",
+        "CONTENT_LENGTH": str(len(body)),
+        "CONTENT_TYPE": headers.get("content-type", ""),
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        **{
+            f"HTTP_{name.upper().replace('-', '_')}": value
+            for name, value in headers.items()
+            if name.lower() not in {"content-length", "content-type"}
+        },
+    }
 
 
 def _send(handler: BaseHTTPRequestHandler, answer: Answer, cut: int | None = None) -> None:

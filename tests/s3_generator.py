@@ -22,6 +22,7 @@ from xml.sax.saxutils import escape
 
 from entrepot.datastore import layout
 from entrepot.datastore.refs import Digest, Repository, Tag
+from tests.serving import EndsAtOnce
 
 _BUCKET = "images"
 _LAYERS = 8
@@ -43,9 +44,7 @@ class GeneratedBucket:
         self._manifests: dict[str, int] = {}
         self._keys = sorted(self._generated())
         self._server = _Server(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.05,), daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -137,7 +136,7 @@ class GeneratedBucket:
         return Handler
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(EndsAtOnce, ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 

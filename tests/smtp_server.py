@@ -11,6 +11,8 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Self
 
+from tests.serving import EndsAtOnce
+
 
 class SmtpServer:
     """A mail server that keeps received mails in `mails`, and the client's commands in `commands`.
@@ -30,7 +32,7 @@ class SmtpServer:
         self._server = _Server(("127.0.0.1", 0), _Session)
         self._server.owner = self
         self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05])
+        self._thread = threading.Thread(target=self._server.serve_forever)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -43,7 +45,7 @@ class SmtpServer:
         self._thread.join()
 
 
-class _Server(socketserver.ThreadingTCPServer):
+class _Server(EndsAtOnce, socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
     owner: SmtpServer

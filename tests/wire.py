@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from tests.ports import free_port
+from tests.serving import EndsAtOnce
 
 _PIECE = 64 * 1024
 
@@ -110,9 +111,7 @@ class HttpServer:
         """Accept connections; after a stop the port is the same."""
         self._port = self._port or free_port()
         self._server = _Listener(self._port, self, self._tls)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -132,7 +131,7 @@ class HttpServer:
             self._server.break_off()
 
 
-class _Listener(ThreadingHTTPServer):
+class _Listener(EndsAtOnce, ThreadingHTTPServer):
     """The listening socket of the server; it lists all connections, so that a stop can end them."""
 
     request_queue_size = 128

@@ -18,8 +18,10 @@ from socketserver import ThreadingMixIn, UnixStreamServer
 from types import TracebackType
 from typing import Self
 
+from tests.serving import EndsAtOnce
 
-class _Server(ThreadingMixIn, UnixStreamServer):
+
+class _Server(EndsAtOnce, ThreadingMixIn, UnixStreamServer):
     """The server, from which the handler of a request gets its stand-in."""
 
     worker: StubWorker
@@ -42,7 +44,7 @@ class StubWorker:
         self.status = 200
         self._server = _Server(str(path), _Handler)
         self._server.worker = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread = threading.Thread(target=self._server.serve_forever)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
+from tests.serving import EndsAtOnce
 
-class Front(UnixStreamServer):
+
+class Front(EndsAtOnce, UnixStreamServer):
     """Responds to the cleaner's probe with *status* on a unix socket.
 
     The id in the probe is passed to *commit*.
@@ -24,7 +26,7 @@ class Front(UnixStreamServer):
         self.commit = commit
         self.status = status
         self.seen: list[str] = []
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.005,))
+        self._thread = threading.Thread(target=self.serve_forever)
 
     def __enter__(self) -> Self:
         self._thread.start()

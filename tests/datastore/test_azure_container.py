@@ -16,9 +16,10 @@ from entrepot.datastore.drivers.objects.check import tried_requests
 from entrepot.datastore.drivers.objects.client import ObjectClient
 from entrepot.datastore.errors import StorageBroken
 from tests.azure_storage import parameters
+from tests.serving import EndsAtOnce
 
 
-class _Service(ThreadingHTTPServer):
+class _Service(EndsAtOnce, ThreadingHTTPServer):
     """A server in place of Azure, which records requests and gives all the same response."""
 
     daemon_threads = True
@@ -65,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
 def service() -> Iterator[_Service]:
     """Run a server in place of Azure."""
     with _Service() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
         server.shutdown()

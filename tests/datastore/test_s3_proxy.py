@@ -16,9 +16,10 @@ from entrepot.datastore.drivers.s3 import bucket_of
 from entrepot.runtime.run_names import PROXIES
 from tests.s3_front import S3Front
 from tests.s3_storage import parameters
+from tests.serving import EndsAtOnce
 
 
-class Proxy(ThreadingHTTPServer):
+class Proxy(EndsAtOnce, ThreadingHTTPServer):
     """A `Proxy` is an HTTP proxy that answers each HEAD itself: no object has this name."""
 
     daemon_threads = True
@@ -51,7 +52,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "ENTREPOT_RUN"):
         monkeypatch.delenv(name, raising=False)
     with Proxy() as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
+        thread = threading.Thread(target=running.serve_forever)
         thread.start()
         yield running
         running.shutdown()

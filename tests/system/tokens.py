@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
+from tests.serving import EndsAtOnce
 from tests.system.certificates import Authority, Pair
 from tests.token_signer import Signer, access
 
@@ -31,6 +32,10 @@ def all_for_users(user: str, kind: str, name: str) -> frozenset[str]:
     """Permit everything to users with a login, and nothing to anonymous clients."""
     del kind, name
     return EVERYTHING if user else frozenset()
+
+
+class _Server(EndsAtOnce, ThreadingHTTPServer):
+    pass
 
 
 class TokenServer:
@@ -56,7 +61,7 @@ class TokenServer:
         self._logins = dict(each.split(":", 1) for each in logins)
         self._policy = policy
         self._anonymous = anonymous
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property

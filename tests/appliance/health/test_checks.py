@@ -24,6 +24,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.errors import StorageBroken
 from entrepot.datastore.storage import Stat
 from tests.ports import free_port
+from tests.serving import EndsAtOnce
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -46,12 +47,16 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+class _Server(EndsAtOnce, ThreadingHTTPServer):
+    pass
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
     """Return the URL of a server that answers HEAD requests."""
     _Handler.seen = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    with _Server(("127.0.0.1", 0), _Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

@@ -18,10 +18,12 @@ from entrepot.datastore.errors import DigestMismatch, NotFound, StorageBroken
 from entrepot.datastore.locks import LockedFile, try_lock
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import TimedStat
+from entrepot.registry.download import singleflight
 from entrepot.registry.download.singleflight import SingleFlight
 from entrepot.registry.download.spoolfile import read_size, size_path
 from entrepot.registry.download.writer import Task
 from entrepot.registry.errors import Absent, Denied, Unavailable
+from entrepot.runtime.reused_threads import ReusedThreads
 from tests.registry.benches import CONTENT, DIGEST, Bench, eventually, read, read_all, task
 from tests.registry.remotes import QUICK, FakeRemote
 
@@ -209,11 +211,15 @@ def test_a_download_without_a_thread_releases_its_lock(
     assert read_all(worker.join(task(FakeRemote(CONTENT)))) == CONTENT
 
 
-def test_a_refusal_that_is_being_reported_does_not_block_another_repository(bench: Bench) -> None:
+def test_a_refusal_that_is_being_reported_does_not_block_another_repository(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A pull begins although another repository's download of the blob is still being ended.
 
     The upstream has denied the blob to that other repository.
     """
+    # the thread of a download ends with it, and does not wait for the next one
+    monkeypatch.setattr(singleflight, "ReusedThreads", lambda: ReusedThreads(idle_s=0))
     go_on, remote = threading.Event(), FakeRemote(CONTENT, until=1)
     writers: list[threading.Thread] = []
 

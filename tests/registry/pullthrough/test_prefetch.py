@@ -14,7 +14,9 @@ from entrepot.datastore.drivers.memory import MemoryIndex
 from entrepot.datastore.refs import Digest, Repository
 from entrepot.datastore.reservations import SpaceLimits
 from entrepot.registry.download import parallel, writer
+from entrepot.registry.pullthrough import prefetch
 from entrepot.registry.pullthrough.blobs import after_first
+from entrepot.runtime.reused_threads import ReusedThreads
 from tests import images
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
@@ -126,8 +128,12 @@ def test_the_concurrency_is_shared_by_all_workers(u: FakeUpstream, tmp_path: Pat
     assert u.count("GET", "/blobs/") == len(LAYERS) + 1
 
 
-def test_without_space_the_prefetch_ends(u: FakeUpstream, tmp_path: Path) -> None:
+def test_without_space_the_prefetch_ends(
+    u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If a prefetch finds no space, it ends, so that the space is left for requested blobs."""
+    # a thread of a prefetch ends with it, and does not wait for the next one
+    monkeypatch.setattr(prefetch, "ReusedThreads", lambda: ReusedThreads(idle_s=0))
     p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(max_used_bytes=12_000))
     p.get("manifests/v1")
     first_blob(p)

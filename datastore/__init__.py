@@ -1,10 +1,14 @@
-"""All processes share this data directory: storage, index, and the formats of both.
+"""Read and write the data directory, which all processes share: storage, index, their formats.
 
-Content is in the modules `content` (the store as pulls and pushes use it), `blobs`, `repositories`,
-`catalog`, `manifest`, `proofs`, `quarantine`, `unverified`. The modules `storage` and `index`
-define the interfaces; `drivers` implements them. The modules `budget`, `reservations` and
-`disk_space` account for disk space. The modules `layout`, `refs`, `globs`, `accesslog` and
-`bounded_json` define names and formats. The modules `probe`, `rebuild` and `takeover` run at the
-start and repair the data directory. Several modules use `locks` and `listings`; `errors` has the
-exceptions.
+| modules | contents |
+|---|---|
+| `content` | the store that pulls and pushes use |
+| `blobs`, `repositories`, `links`, `catalog`, `manifest` | content, and the names that lead to it |
+| `proofs`, `quarantine`, `unverified` | which upstreams sent content; damaged and unread content |
+| `storage`, `index` | the interfaces, which `drivers` implements |
+| `owned`, `snapshot` | a storage that several appliances can reach, and the index's copy in it |
+| `budget`, `reservations`, `disk_space` | disk space |
+| `layout`, `refs`, `globs`, `accesslog`, `request_line`, `bounded_json` | names and formats |
+| `probe`, `rebuild`, `bucket_rebuild`, `takeover` | checks and repairs of the data directory |
+| `locks`, `listings`, `errors` | file locks, cached lists of folders, exceptions |
 """

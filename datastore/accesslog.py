@@ -1,10 +1,12 @@
-"""Define the formats of the access log and of the events file: one JSON object a line.
+"""Define the formats of the access log and of the events file: each line is one JSON object.
 
-HAProxy writes the access log, one line for each response; its format is `log-format` in
-haproxy.cfg, and a test compares it with AccessLine. While an endpoint of notifications is
-configured, log lines have further fields (`request_line`), which this module ignores. Most lines
-repeat the values of an earlier line, so AccessLog parses equal lines once. The processes of the
-appliance write the events.
+HAProxy writes the access log, one line for each response. `log-format` in haproxy.cfg defines the
+fields, and a test compares it with AccessLine. If an endpoint for notifications is configured, log
+lines have further fields (`request_line`), which this module ignores. Most lines repeat the values
+of an earlier line, so AccessLog parses equal lines only once.
+
+The processes of the appliance write the events file, one line for each event that is not a response
+to a client.
 """
 
 from __future__ import annotations
@@ -39,10 +41,12 @@ _USES = frozenset(
 )
 
 STORAGE_EVENT = "storage"
-"""The events with this name report requests to an object storage; `what` is the kind of report."""
+"""Events with this name report requests to an object storage; the field `what` has the kind."""
 
 ACCESS_DELAY_S = 0.25
-"""A process that embeds the registry writes an access to the index this much later, in s, at most.
+"""If the registry is embedded in a program, that program writes an access to the index itself.
+
+It writes the access at most this long after the response (s).
 """
 
 
@@ -50,11 +54,13 @@ ACCESS_DELAY_S = 0.25
 class AccessLine:
     """An `AccessLine` is one response in the access log.
 
-    `start` is in ms, UTC epoch; `duration` is in ms; `bytes` were sent, headers included.
+    `start` is in ms, UTC epoch; `duration` is in ms. `bytes` is the number of bytes that HAProxy
+    sent, including the headers.
 
     The registry worker sends the values of `digest`, `repository`, `kind` and `user` to HAProxy in
-    headers of the response; a missing header gives an empty text. `termination` is HAProxy's
-    two-letter state at disconnection, `--` for a response that was sent completely.
+    headers of the response. If a header is missing, the field is an empty text. `termination` is
+    HAProxy's two-letter session state at disconnection; it is `--` if the response was sent
+    completely.
     """
 
     start: int
@@ -78,9 +84,9 @@ class AccessLine:
 
 
 _Document = dict[str, str | int | float]
-_Values = tuple[Any, ...]  # the values of a JSON line
+_Values = tuple[Any, ...]  # The values of the fields of one line.
 FIELDS = tuple(each.name for each in fields(AccessLine))
-"""The names of the fields of a log line, in order."""
+"""The names of the fields of a log line, in the order of the format."""
 _NAMES = FIELDS
 _INTEGERS = ("start", "duration", "status", "bytes")
 _TYPES = tuple(int if name in _INTEGERS else str for name in _NAMES)
@@ -89,7 +95,7 @@ _in_order = itemgetter(*_NAMES)
 _integers = itemgetter(*(_NAMES.index(name) for name in _INTEGERS))
 _decode = json.JSONDecoder().decode  # PERF: json.loads would detect the encoding first.
 
-# Lines of equal requests differ only in the fields before "method".
+# If two requests are equal, their lines differ only in the fields before "method".
 _START = len('{"start":1790000000000')
 _STARTS = re.compile(rb'(?:\{"start":[1-9][0-9]{12})*')
 _TIMES = re.compile(
@@ -97,19 +103,18 @@ _TIMES = re.compile(
     rb'(?:"id":"[0-9a-f-]{0,36}","port":"[^"]{0,5}",)?(?="method")'
 )
 _QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
-# Lines with the further fields of a RequestLine have this text within their first bytes.
+# If a line has the further fields of a RequestLine, this text is within its first 64 bytes.
 _ID = b',"id":"'
 _ID_WITHIN = 64
 _EXTENDED_QUOTES = _QUOTES + 4 * 5  # Such a line has five more fields after `method`.
 KEPT_BYTES = 4 * 1024 * 1024
-"""AccessLog remembers lines of about this many bytes in all; their parsed values take twice as much
-memory.
+"""AccessLog remembers lines of about this many bytes in total.
+
+Their parsed values take twice as much memory.
 """
 
 Repeated = tuple[AccessLine, int]
-"""A `Repeated` is the last of several lines that differ only in start, ID and port, with the number
-of these lines.
-"""
+"""A `Repeated` stands for lines that differ only in start, ID and port: the last one, the count."""
 
 
 def is_access(method: str, kind: str, status: int) -> bool:
@@ -126,9 +131,10 @@ def parse(line: bytes) -> AccessLine:
 
 
 class AccessLog:
-    """An `AccessLog` parses lines as `parse` does, in large batches; for one thread only.
+    """An `AccessLog` parses lines as `parse` does, but in large batches.
 
-    PERF: a line that differs from an earlier line only in its start costs half a microsecond.
+    Only one thread can use an object of this class. PERF: a line that differs from an earlier line
+    only in its start costs half a microsecond.
     """
 
     def __init__(self) -> None:
@@ -146,7 +152,7 @@ class AccessLog:
         return found, errors
 
     def _read(self, line: bytes) -> AccessLine:
-        """Parse a log line; take the values of an earlier line that was equal except for times."""
+        """Parse a log line; reuse the values of an earlier line that differs only in its times."""
         times = _TIMES.match(line)
         if times is None:
             return parse(line)
@@ -159,9 +165,9 @@ class AccessLog:
         return AccessLine(*values)
 
     def _keep(self, rest: bytes, values: _Values) -> None:
-        """Remember the parsed values of *rest*, if the line has no field twice."""
-        # A line with each field once has one of these numbers of quotes. A line with a field twice,
-        # or with an escaped quote, has another number of quotes, or contains \u.
+        """Remember the parsed values of *rest*, except if its line may have a field twice."""
+        # If a line has each field once, its number of quotes is one of these two. If it has a field
+        # twice or an escaped quote, it has another number of quotes or contains \u.
         if rest.count(b'"') not in (_QUOTES, _EXTENDED_QUOTES) or b"\\u" in rest:
             return
         if self._kept > KEPT_BYTES:
@@ -174,18 +180,18 @@ class AccessLog:
 def _detached(error: InvalidLine) -> InvalidLine:
     """Return *error* without traceback and cause.
 
-    The traceback of an error refers to the stack frames, and thereby to all lines that were read
-    and to the other errors. These references form a cycle, which would keep megabytes in memory
-    until a late garbage collection.
+    A traceback refers to stack frames, and so to all lines that were read and to the other errors.
+    These references form a cycle. Megabytes would stay in memory until a garbage collection, which
+    can be late.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """Group lines that differ in their start only; return the last line and the size of each group.
+    """Group lines that differ only in their start; return the last line and the size of each group.
 
-    If any line does not begin as HAProxy writes lines, every line is a group of its own.
+    If any line does not begin as HAProxy's lines do, each line becomes a separate group.
     """
     if lines and _ID in lines[0][:_ID_WITHIN]:
         return _gathered_requests(lines)
@@ -199,7 +205,10 @@ def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
 
 def _gathered_requests(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """Group lines that differ in start, ID and port only; return the same as `_gathered`."""
+    """Group lines that differ only in start, ID and port.
+
+    Return the last line and the size of each group.
+    """
     equal = defaultdict[tuple[bytes, bytes], list[bytes]](list)
     others = list[tuple[bytes, int]]()
     for line in lines:
@@ -213,9 +222,9 @@ def _gathered_requests(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An `Event` is a line of the events file, not of the access log; `at` is in s, UTC epoch.
+    """An `Event` is one line of the events file; `at` is in s, UTC epoch.
 
-    The fields of each event:
+    Each event has the following fields:
 
     download   upstream, repository, digest, bytes (fetched), start (resumed from), seconds,
                outcome (stored, unstored, failed, mismatch)
@@ -237,7 +246,10 @@ class Event:
 
 
 def write_event(path: Path, event: Event) -> None:
-    """Append one line in a single write, so that concurrent writers do not mix. Raises: OSError."""
+    """Append one line with a single write, so that lines of other processes do not mix with it.
+
+    Raises: OSError.
+    """
     line = json.dumps({"event": event.name, "at": event.at, **event.fields}).encode() + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
@@ -259,7 +271,10 @@ def parse_event(line: bytes) -> Event:
 
 
 def _checked(document: _Document, line: bytes) -> _Values:
-    """Return the values of AccessLine's fields, in order and with their types."""
+    """Return the values of AccessLine's fields, in order and with their types.
+
+    Raises: InvalidLine if a value is missing, has the wrong type or is out of range.
+    """
     try:
         values: _Values = _in_order(document)
         if tuple(map(type, values)) != _TYPES:

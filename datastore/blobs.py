@@ -1,13 +1,13 @@
-"""Store content by digest: with every driver, a file is verified before it is stored.
+"""Store content by digest; with every driver, a file is verified before it is stored.
 
-An `Integrity` detects files that changed after they were stored: by their length at every open, or
-by hashing them if the right length is not known. A damaged file is moved to the quarantine and
-counts as absent.
+An `Integrity` detects files that changed after they were stored. Each time a file is opened, its
+length is compared with the expected length. If there is no expected length, or if the lengths
+differ, the file is hashed, and only the hash decides whether it is damaged. A damaged file is moved
+to the quarantine and counts as absent.
 
-The right length of a digest never changes. Each process remembers the length of a blob once the
-length is known (from a verification, from the index, or from the manifests that list the digest),
-so a hit compares two numbers. If no length is known, or the file has another length, the file is
-hashed, and only the hash decides.
+The right length of a blob never changes. A process learns it from a verification, from the index,
+or from the manifests that list the digest, and then remembers it. So a cache hit only compares two
+numbers.
 """
 
 from __future__ import annotations
@@ -38,25 +38,24 @@ from entrepot.datastore.storage import Sending, Stat, Storage, as_sending, descr
 from entrepot.datastore.unverified import UnverifiedMarks
 
 LARGEST_READ = 4 * 1024 * 1024
-"""At most this many bytes are read into memory at once, which is the size of the largest manifest.
-"""
+"""A blob of at most this many bytes, the size of the largest manifest, can be read into memory."""
 _MAX_HASHED = 64
 _LONGEST_HASHED = 16 * 1024
-"""At most 64 blobs of at most 16 KiB each stay in memory after they were hashed: 1 MB in all.
-"""
+"""After hashing, 64 blobs of at most 16 KiB each stay in memory: 1 MB in total."""
 _CHUNK = 1024 * 1024
 _MOST_SIZES = 32 * 1024
 _NAMING = 4
 REREAD = 4 * 1024 * 1024
-"""A file of at most this many bytes is read again before it is stored; a larger file is read again
-soon afterwards.
+"""A file of at most this many bytes is read again before it is stored.
+
+A larger file is stored first, and the cleaner reads it again soon afterwards.
 """
 
 
 class BlobStore:
-    """A `BlobStore` has all blobs and manifests.
+    """A `BlobStore` has the bytes of all blobs and manifests.
 
-    If *integrity* is None, files are served without a check.
+    If *integrity* is None, files are opened and read without a check of their length or hash.
     """
 
     def __init__(self, storage: Storage, integrity: Integrity | None = None) -> None:
@@ -66,7 +65,7 @@ class BlobStore:
         self._hashed: dict[Digest, bytes] = {}
 
     def stat(self, digest: Digest) -> Stat | None:
-        """Return size and time of a blob; None if the blob is absent or damaged."""
+        """Return the size and the time of a blob; None if the blob is absent or damaged."""
         found = self._storage.stat(layout.blob(digest))
         if found is None or self._integrity is None or self._integrity.is_known(digest, found.size):
             return found
@@ -79,7 +78,7 @@ class BlobStore:
     def intact_size(self, digest: Digest) -> int | None:
         """Return the length of a blob in bytes without opening it.
 
-        Return None if the blob is absent, or if its length is not known to be the verified one.
+        Return None if the blob is absent, or if the file may not have the length that was verified.
         """
         found = self._storage.stat(layout.blob(digest))
         if found is None or self._integrity is None:
@@ -109,7 +108,7 @@ class BlobStore:
     def open_verified(self, digest: Digest, size: int) -> BinaryIO | None:
         """Open a blob if it still has the *size* in bytes that was verified; else return None.
 
-        Nothing is hashed. Raises: NotFound.
+        The method hashes nothing. Raises: NotFound.
         """
         file = self._storage.open(layout.blob(digest))
         try:
@@ -124,8 +123,8 @@ class BlobStore:
     def read(self, digest: Digest, max_bytes: int = LARGEST_READ) -> bytes:
         """Return a small blob, such as a manifest, of at most *max_bytes* bytes.
 
-        A client may request any layer as a manifest, so a longer blob is not read at all. Raises:
-        NotFound, also if the blob is longer or damaged.
+        A client can request any layer as if it were a manifest. Therefore no part of a longer blob
+        is read. Raises: NotFound, also if the blob is longer or damaged.
         """
         content = self._storage.read(layout.blob(digest), max_bytes)
         if self._integrity is None or self._hashed.get(digest) == content:
@@ -135,15 +134,15 @@ class BlobStore:
             return content
         with self._storage.open(layout.blob(digest)) as file:
             if self._integrity.verify(digest, file, _size(file), found="read"):
-                # The first read returned wrong bytes, but the file was replaced since, and the new
-                # one is right.
+                # The first read returned wrong bytes. Since then another process has replaced the
+                # file, and the new file is right.
                 return file.read(max_bytes)
         raise NotFound(layout.blob(digest))
 
     def _remember(self, digest: Digest, content: bytes) -> None:
-        """Keep a short blob whose bytes were hashed before.
+        """Remember the bytes of a short blob that were just hashed.
 
-        PERF: to compare bytes costs a tenth of hashing them.
+        PERF: a later read compares its bytes with these, which takes a tenth of the time of a hash.
         """
         if len(content) <= _LONGEST_HASHED:
             if len(self._hashed) >= _MAX_HASHED:
@@ -161,13 +160,14 @@ class BlobStore:
 
     @property
     def is_remote(self) -> bool:
-        """Return whether content is behind a network, so that a commit can take long."""
+        """Return whether the storage is reached over a network, so that a commit can take long."""
         return self._remote is not None
 
     def sending(self, path: Path, digest: Digest, size: int | None = None) -> Sending | None:
-        """Return a `Sending` of a growing file to a remote storage; None for a disk.
+        """Return a `Sending`, which sends the file *path* to a remote storage while it grows.
 
-        *size* is the expected length of the file in bytes, None if it is unknown.
+        Return None if the storage is not remote. *size* is the expected length of the file in
+        bytes, or None if it is unknown.
         """
         if self._remote is None:
             return None
@@ -182,15 +182,18 @@ class BlobStore:
         size: int | None = None,
         sending: Sending | None = None,
     ) -> None:
-        """Move a finished local file into the store, in place of any older blob.
+        """Move a finished local file into the store; replace an older blob of the digest.
 
-        *verified* is the digest that the caller computed while writing *size* bytes; if it is None,
-        the file is read and hashed. The caller has hashed the bytes in memory, but the disk may
-        have stored other bytes. Therefore the length of the file is compared, a short file is read
-        once more, and a long file is marked to be read soon. A remote storage hashes the bytes that
-        it sends. *sending* has sent a part of the file already.
+        *verified* is the digest that the caller computed while it wrote *size* bytes to the file.
+        If *verified* is None, this method reads and hashes the file.
 
-        Raises: DigestMismatch, ContentDamaged; the file then stays at *path*.
+        The caller has hashed the bytes in memory, but the disk may have stored other bytes.
+        Therefore the length of the file is compared with *size*. A short file is read and hashed
+        again now, and a long file is marked, so that it is read soon. A remote storage needs
+        neither, because it hashes the bytes that it sends. *sending* has already sent parts of the
+        file.
+
+        Raises: DigestMismatch, ContentDamaged. The file then stays at *path*.
         """
         found = _file_size(path)
         if verified is None:
@@ -214,14 +217,17 @@ class BlobStore:
             self._storage.commit_file(path, layout.blob(digest))
 
     def _is_as_written(self, path: Path, digest: Digest, found: int, size: int | None) -> bool:
-        """Return whether a file has the written length and, if it is short, the written bytes."""
+        """Return whether a file has the length and, if it is short, the bytes that were written."""
         if size is not None and found != size:
             return False
         is_read_later = self.is_remote or found > REREAD
         return is_read_later or digest_of_file(path, digest.algorithm) == digest
 
     def _mark(self, path: Path, digest: Digest) -> None:
-        """Mark a file to be re-read soon; if the mark cannot be written, read the file now."""
+        """Mark a file, so that the cleaner reads it soon; without space for a mark, read it now.
+
+        Raises: ContentDamaged.
+        """
         assert self._integrity is not None  # noqa: S101 - only commit_file calls it, which checks that
         try:
             self._integrity.unverified.add(digest)
@@ -234,7 +240,7 @@ class BlobStore:
     def delete(self, digest: Digest) -> bool:
         """Remove a blob; return False if the blob was absent.
 
-        Open readers of the blob keep the file.
+        A process that has the blob open can continue to read it.
         """
         return self._storage.delete(layout.blob(digest))
 
@@ -277,14 +283,14 @@ def _file_size(path: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Integrity:
-    """An `Integrity` has the known lengths of one process's content, shared by its threads."""
+    """An `Integrity` remembers the right lengths of content, for all threads of one process."""
 
     storage: Storage
     index: AccessIndex
     quarantine: Quarantine
     unverified: UnverifiedMarks
-    # PERF: the key is the digest's hex, because Digest.__hash__ runs in Python. The digest
-    # algorithms have different hex lengths, so the hex identifies one digest.
+    # PERF: the key is the digest's hex, because Digest.__hash__ is slow Python code. The hex is
+    # enough to identify a digest, because its length is different for each algorithm.
     _sizes: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _is_remote: bool = field(init=False)
@@ -297,7 +303,7 @@ class Integrity:
         return self._is_remote and self.quarantine.is_marked(digest)
 
     def is_known(self, digest: Digest, size: int) -> bool:
-        """Return whether content of this digest is known to have *size* bytes."""
+        """Return whether this process remembers *size* (bytes) as the right length of a digest."""
         return self._sizes.get(digest.hex) == size and not self._is_marked(digest)
 
     def remember_size(self, digest: Digest, size: int) -> None:
@@ -311,9 +317,9 @@ class Integrity:
                 return
 
     def has_expected_size(self, digest: Digest, size: int) -> bool:
-        """Return whether *size* is the verified length of content, as index or manifests state it.
+        """Return whether *size* is the right length of content, without opening the file.
 
-        Nothing is opened.
+        The right length comes from this process's memory, the index or manifests.
         """
         if self.is_known(digest, size):
             return True
@@ -323,7 +329,7 @@ class Integrity:
         return False
 
     def may_send(self, digest: Digest, file: BinaryIO, size: int) -> bool:
-        """Return whether an open file of *size* bytes is intact; quarantine a damaged file.
+        """Return whether an open file of *size* bytes is intact; move a damaged file to quarantine.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -336,8 +342,9 @@ class Integrity:
             return self.is_known(digest, size) or self.verify(digest, file, size, found="open")
 
     def verify(self, digest: Digest, file: BinaryIO, size: int, *, found: str) -> bool:
-        """Hash an open file of *size* bytes; return False and quarantine it if the digest differs.
+        """Hash an open file of *size* bytes, and return whether it has the digest.
 
+        If it does not, move the file to quarantine; *found* names the operation that hashed it.
         Raises: StorageFull, StorageBroken.
         """
         try:
@@ -359,7 +366,7 @@ class Integrity:
         self.quarantine.put(digest, file, size=size, found=found)
 
     def _is_expected_size(self, digest: Digest, size: int) -> bool:
-        """Return whether index and manifests give the length *size*, and no other length."""
+        """Return whether the index and the manifests state the length *size*, and no other."""
         try:
             row = self.index.entry(digest)
             known = {row.size} if row else set[int]()
@@ -370,7 +377,7 @@ class Integrity:
         return known == {size}
 
     def _sizes_in(self, parent: Digest, digest: Digest) -> set[int]:
-        """Return the lengths that a manifest gives for one of its parts."""
+        """Return the lengths that the manifest *parent* states for its part *digest*."""
         try:
             names = parse(self.storage.read(layout.blob(parent), LARGEST)).descriptors
         except (NotFound, InvalidManifest):

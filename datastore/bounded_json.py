@@ -1,7 +1,7 @@
-"""Read JSON of unknown origin with bounds on the memory that it may take.
+"""Parse untrusted JSON with a limit on the memory of the result.
 
-JSON of 4 MB such as `{},{},` becomes 100 MB of dictionaries, so values are counted before they are
-parsed.
+The parser would turn 4 MB of JSON such as `[{},{},{},...]` into 100 MB of dictionaries. Therefore
+the number of values is counted before the JSON is parsed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import math
 from typing import Any, NoReturn
 
 MOST_VALUES = 200_000
-"""A document may have this many commas and brackets; a manifest with 10,000 descriptors has half as
-many.
+"""A document can have this many commas and opening brackets.
+
+A manifest with 10,000 descriptors has half as many.
 """
 
 _STEP = 64 * 1024
@@ -21,8 +22,9 @@ _STEP = 64 * 1024
 def loads(data: bytes, max_values: int = MOST_VALUES, *, unique: bool = False) -> object:
     """Parse a UTF-8 document of at most *max_values* values; with *unique*, refuse repeated keys.
 
-    Raises: ValueError for any defect: syntax, depth, numbers with thousands of digits, infinities
-    and NaN (which JSON does not have), and numbers that overflow to infinity.
+    Raises: ValueError for any defect: wrong syntax, deep nesting, a number with thousands of
+    digits, a number that is too large for a float, and the names `Infinity` and `NaN`, which are
+    not JSON.
     """
     if _has_more(data, max_values):
         raise ValueError(f"more than {max_values} values")
@@ -35,8 +37,8 @@ def loads(data: bytes, max_values: int = MOST_VALUES, *, unique: bool = False) -
 def _has_more(data: bytes, most: int) -> bool:
     """Return whether *data* has more than *most* values.
 
-    PERF: the count ends with the step that exceeds the limit, because to count 4 MB of brackets
-    would hold the interpreter lock for 10 ms or more.
+    PERF: the count ends at the first 64 KiB with which the limit is exceeded. Counting 4 MB of
+    brackets would hold Python's global interpreter lock for 10 ms or more.
     """
     found = 0
     for start in range(0, len(data), _STEP):
@@ -54,7 +56,10 @@ def _finite(text: str) -> float:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse a repeated key, because parsers differ in which of its values they use."""
+    """Return the object; raise ValueError for a repeated key.
+
+    Some parsers use the first value of a repeated key, and others use the last.
+    """
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("an object has the same key twice")
@@ -65,6 +70,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not valid JSON")
 
 
-# PERF: json.loads makes a new decoder for each call with such functions.
+# PERF: json.loads would create a new decoder at each call, because these functions are not its
+# defaults.
 _PLAIN = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _UNIQUE = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=_unique)

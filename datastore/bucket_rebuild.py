@@ -1,16 +1,16 @@
-"""Restore the index from the snapshot in the bucket, and make the index consistent with the lists.
+"""Rebuild the index of content in a bucket, from its snapshot and from lists of the objects.
 
-In a bucket, each reading of an object costs a request, so a rebuild reads as few as possible:
+Each read of an object in a bucket costs a request, so a rebuild reads as few objects as possible:
 
-1. The snapshot of the index gives the rows, last uses and edges as they were an hour ago at most.
-   As soon as the snapshot is restored, new downloads are stored again, although the used bytes do
-   not include content that was stored after the snapshot was written.
-2. The lists of the bucket's objects, 1,000 in each response, show what was stored or removed after
-   the snapshot was written.
-3. Only the linked manifests are read that the snapshot lacks, whose rows have no edges yet.
+1. The snapshot of the index has the rows, last uses and edges as they were at most an hour ago. As
+   soon as the snapshot is restored, new downloads are stored again, although the used bytes do not
+   yet include content that was stored later than the snapshot.
+2. The lists of the bucket's objects (1,000 objects in each response) show which objects were stored
+   or removed later than the snapshot. Their rows are added or removed.
+3. The rows that step 2 added have no edges. Of these, only linked manifests are read.
 
-Without a snapshot, all content counts as used at the rebuild: the time at which an object was
-written does not show when it was used.
+Without a snapshot, the time of the rebuild counts as the last use of all content. The bucket has
+the time at which each object was written, but this does not show when the object was last used.
 """
 
 from __future__ import annotations
@@ -49,20 +49,21 @@ from entrepot.datastore.storage import Storage
 log = logging.getLogger(__name__)
 
 Examine = Callable[[Digest], object]
-"""An `Examine` reads stored content, corrects its row, or marks the content as damaged."""
+"""An `Examine` reads the content of a digest, and corrects its row or marks it as damaged."""
 
 _BATCH = 500
 _LISTED = 1000
 _YOUNG_S = 3600.0
 _MOST_ORIGINS = 100_000
-"""At most this many origins are remembered; the others are read when they are used."""
+"""The journal of the bucket learns at most this many origins; others are read when needed."""
 
 
 def restore_snapshot(index: Index, snapshots: SnapshotStore, now: float) -> Iterator[int]:
-    """Make the missing rows as the snapshot has them, and remember the origins of repositories.
+    """Add the rows of the snapshot that are missing, and remember the origins of repositories.
 
-    A corrupt shard counts as absent. If every shard was intact, the index counts as rebuilt as soon
-    as all rows are made. Raises: IndexUnavailable, StorageFull, StorageBroken.
+    The snapshot consists of 256 objects, its shards; a corrupt shard is ignored. If every stored
+    shard is intact, the index counts as rebuilt as soon as all rows are added. Yield the number of
+    lines in each batch. Raises: IndexUnavailable, StorageFull, StorageBroken.
     """
     births: list[float] = []
     origins: dict[str, tuple[bytes, str]] = {}
@@ -83,7 +84,7 @@ def restore_snapshot(index: Index, snapshots: SnapshotStore, now: float) -> Iter
 
 
 def _is_sound(content: bytes, shard: str) -> bool:
-    """Return whether each line of a shard is right; log a defect."""
+    """Return whether each line of a shard is valid; log a warning if one is not."""
     try:
         for _ in parse(content, shard):
             pass
@@ -123,16 +124,16 @@ def _used_before(entry: IndexEntry, now: float) -> IndexEntry:
 def compare_with_lists(
     storage: Storage, index: AccessIndex, now: float, examine: Examine | None
 ) -> Iterator[int]:
-    """Make rows for the listed blobs, and remove the rows of blobs that are gone.
+    """Add rows for the listed blobs, and remove the rows of blobs that are gone.
 
-    A batch of listed digests is compared with the rows between its first and its last digest. This
-    finds every difference because a bucket lists in byte order of keys, which is the order of
-    digests. If a service lists in another order, a row seems to have no blob; then a HEAD request
-    finds the blob, and the row stays.
+    A bucket lists its objects in the byte order of their keys, which is also the order of digests.
+    Each batch of listed digests is compared with the rows from the last digest of the previous
+    batch to its own last digest. If a service lists in another order, a row can seem to have no
+    blob. A HEAD request then finds the blob, and the row stays.
 
-    *examine* reads content whose listed size differs from its row, and finds by the digest whether
-    the content is damaged. If *examine* is None, as after a loss of the index, the rows get the
-    listed sizes.
+    *examine* is called for content whose listed size differs from its row; it reads the content and
+    finds out whether it is damaged. *examine* is None after the index was lost: then rows get the
+    listed sizes. Yield the number of rows in each batch.
     """
     marked = {layout.quarantined_of(stat.key) for stat in storage.walk(layout.QUARANTINE)}
     listed = (
@@ -151,7 +152,7 @@ def compare_with_lists(
 
 
 class _Rows:
-    """A `_Rows` makes the rows of the index consistent with listed sizes."""
+    """A `_Rows` corrects rows of the index by the sizes of the listed objects."""
 
     def __init__(
         self, storage: Storage, index: AccessIndex, now: float, examine: Examine | None
@@ -164,7 +165,10 @@ class _Rows:
     def settle(
         self, sizes: Mapping[Digest, int], after: Digest | None, until: Digest | None
     ) -> Iterator[int]:
-        """Compare the rows after *after* up to *until* with *sizes*, which has the listed blobs."""
+        """Compare the rows after *after*, up to and including *until*, with *sizes*.
+
+        *sizes* has the size in bytes of each listed blob in this range.
+        """
         while page := self._index.by_digest(after, until, _BATCH):
             after = page[-1].digest
             for row in page:
@@ -176,9 +180,9 @@ class _Rows:
             yield len(page)
 
     def _forget_if_gone(self, row: IndexEntry) -> None:
-        """Remove the row of a blob that is not stored, unless the row is recent.
+        """Remove the row of a blob that is not stored, if the row is older than an hour.
 
-        The blob of a recent row may be about to be stored.
+        If a row is younger, a worker may be about to store its blob.
         """
         if row.used >= self._now - _YOUNG_S or BlobStore(self._storage).stat(row.digest):
             return
@@ -194,7 +198,10 @@ class _Rows:
 
 
 def record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:
-    """Set the kind and the edges of each linked manifest whose row has the kind of a blob."""
+    """Set the kind and the edges of each linked manifest whose row still has the kind BLOB.
+
+    Yield 1 for each link.
+    """
     for stat in storage.walk(layout.REPOSITORIES):
         linked = layout.revision_of(stat.key)
         if linked is None:
@@ -209,7 +216,10 @@ def record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:
 
 
 def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None:
-    """Parse a linked manifest; only one without a stated type costs a second request."""
+    """Read and parse a linked manifest; return None if it is absent or invalid.
+
+    If the manifest does not state its media type, a second request reads the stored type.
+    """
     try:
         content = BlobStore(storage).read(digest)
     except NotFound:

@@ -1,8 +1,9 @@
-"""Split the size limit of the data directory between content, logs and index; pure arithmetic.
+"""Divide the size limit of the data directory among content, logs and index; pure arithmetic.
 
-The cap bounds the sum of the sizes of all files below the data directory. The index counts only a
-part of these bytes (`used_bytes`): the content that has an entry or a reservation. So the limits
-for `used_bytes` are lower than the cap, by the bytes that logs and index files take.
+The cap limits the sum of the sizes of all files in the data directory. The index counts only a part
+of these bytes (`used_bytes`): content that has a row or a reservation. The logs and the files of
+the index need the rest. So the limits for `used_bytes` are lower than the cap by the size of these
+files.
 """
 
 from __future__ import annotations
@@ -10,28 +11,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OVERHEAD = 512
-"""The bytes that are added to the size of each stored or reserved content: links, index pages."""
+"""This many bytes are added to the size of each stored or reserved blob or manifest.
+
+They stand for its links and for its share of the index file.
+"""
 
 WAL_BYTES = 1024 * 1024
-"""SQLite's write-ahead log is truncated to this many bytes.
+"""SQLite truncates its write-ahead log to this many bytes after a checkpoint.
 
-A transaction may grow the write-ahead log beyond this size.
+A large transaction can make the log longer.
 """
 
 BALLAST_BYTES = 256 * 1024
-"""The appliance deletes a file of this many bytes when it starts on a full disk."""
+"""The data directory has a reserve file of this many bytes.
+
+When the appliance starts on a full disk, it deletes this file, so that the index can be written.
+"""
 
 INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
-"""An index without entries has this many bytes: a write-ahead log with one transaction, shared
-memory, pages.
+"""An index without rows, together with the reserve file, has this many bytes.
+
+These are a write-ahead log with one transaction, SQLite's shared-memory file, the first pages of
+the database, and the reserve file.
 """
 
 STEP = 16 * 1024 * 1024
-"""This many bytes are reserved at a time for a transfer whose length is unknown."""
+"""If the length of a download or upload is unknown, space is reserved in steps of this many bytes.
+"""
 
 QUEUE_OVERHEAD = WAL_BYTES + 256 * 1024
-"""An event queue without events has this many bytes: a write-ahead log with one transaction, shared
-memory, pages.
+"""An event queue without events has this many bytes.
+
+These are a write-ahead log with one transaction, SQLite's shared-memory file, and the first pages
+of the database.
 """
 
 _LEAST_QUEUE_BYTES = 1024 * 1024
@@ -44,10 +56,11 @@ _UNLIMITED_LOG_BYTES = 100 * 1024 * 1024
 class Budget:
     """A `Budget` has the configured limits of the data directory.
 
-    `maxsize` is in bytes, 0 for none; `threshold` is the percentage by which the cap exceeds
-    `maxsize`. `has_events` states that an endpoint of notifications is configured, so events are
-    queued on the disk. `spoolsize` bounds the files in the state directory if content is in a
-    bucket; None: content and state share a disk, whose files `maxsize` bounds.
+    `maxsize` is in bytes; 0 means that there is no limit. `threshold` is the percentage by which
+    the cap exceeds `maxsize`. `has_events` is True if an endpoint for notifications is configured,
+    so that events are queued on the disk. `spoolsize` (bytes) limits the files in the state
+    directory if content is in a bucket. If `spoolsize` is None, content and state share a disk, and
+    `maxsize` limits both.
     """
 
     maxsize: int
@@ -62,7 +75,7 @@ class Budget:
 
     @property
     def log_bytes(self) -> int:
-        """The bytes for all log files: 1 % of the cap, but at most 10 % of `spoolsize`."""
+        """Return the bytes for all log files: 1 % of the cap, but at most 10 % of `spoolsize`."""
         bytes_ = _UNLIMITED_LOG_BYTES if self.cap is None else self.cap // 100
         if self.spoolsize is not None:
             bytes_ = min(bytes_, self.spoolsize // 10)
@@ -70,12 +83,18 @@ class Budget:
 
     @property
     def max_reserved_bytes(self) -> int | None:
-        """The bytes of `spoolsize` that remain for transfers; None for no limit."""
+        """Return the bytes of `spoolsize` that remain for downloads and uploads.
+
+        Return None if there is no limit.
+        """
         return None if self.spoolsize is None else max(self.spoolsize - self.log_bytes, 0)
 
     @property
     def queue_bytes(self) -> int:
-        """The bytes for the event queue: 1 % of the cap, from 1 to 64 MiB; 0 without endpoints."""
+        """Return the bytes for the event queue: 1 % of the cap, but at least 1 and at most 64 MiB.
+
+        Return 0 if no endpoint is configured.
+        """
         if not self.has_events:
             return 0
         if self.cap is None:
@@ -84,26 +103,32 @@ class Budget:
 
     @property
     def max_used_bytes(self) -> int | None:
-        """Return the largest `used_bytes`, passed to `Index.reserve`; None for no limit."""
+        """Return the largest permitted `used_bytes`, up to which `reserve` of the index succeeds.
+
+        Return None if there is no limit.
+        """
         return self._beside(self.cap)
 
     @property
     def target(self) -> int | None:
-        """Return the `used_bytes` at which eviction ends: the data directory has `maxsize` then."""
+        """Return the `used_bytes` at which eviction ends.
+
+        The data directory then has `maxsize` bytes. Return None if there is no limit.
+        """
         return self._beside(self.maxsize or None)
 
     @property
     def start(self) -> int | None:
-        """Return the `used_bytes` above which eviction starts.
+        """Return the `used_bytes` above which eviction starts; None if there is no limit.
 
-        The returned number is halfway from `target` to `max_used_bytes`.
+        The returned number is halfway between `target` and `max_used_bytes`.
         """
         if self.max_used_bytes is None or self.target is None:
             return None
         return (self.target + self.max_used_bytes) // 2
 
     def _beside(self, total: int | None) -> int | None:
-        """Return the bytes of *total* that remain beside logs, index and queue; at least 0."""
+        """Return *total* minus the bytes for logs, index and event queue; at least 0."""
         if total is None:
             return None
         queue = self.queue_bytes + QUEUE_OVERHEAD if self.has_events else 0

@@ -1,6 +1,7 @@
-"""List repositories in the lexical order of their names, and read folders only when needed.
+"""List repositories in the lexical order of their names.
 
-For a page of the list, only the folders that lead to the names on this page are read.
+A client usually requests one page of the list. The generators of this module read only the folders
+that lead to the names on this page.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def names(
 ) -> Iterator[Repository]:
     """Yield the repositories that have links and whose names sort after *after*.
 
-    Names below a component in *without* (each component with its trailing slash) are left out.
+    Skip the repositories below each first component in *without*; these end with a slash.
     """
     for name in _entries_from(_children(storage, ""), after):
         if name not in without:
@@ -35,7 +36,10 @@ def names_below(storage: Storage, first: str, after: str = "") -> Iterator[Repos
 
 
 def _repositories_at(storage: Storage, prefix: str, name: str, after: str) -> Iterator[Repository]:
-    """Yield the repository *prefix* + *name*; if *name* ends with a slash, those below it."""
+    """Yield the repository *prefix* + *name*, if it has links and sorts after *after*.
+
+    If *name* ends with a slash, yield the repositories below it instead.
+    """
     if name.endswith("/"):
         rest = after.removeprefix(name) if after.startswith(name) else ""
         for below in _entries_from(_children(storage, prefix + name), rest):
@@ -45,7 +49,7 @@ def _repositories_at(storage: Storage, prefix: str, name: str, after: str) -> It
 
 
 def _may_follow(name: str, after: str) -> bool:
-    """Return whether the entry *name*, or a repository below it, sorts after *after*."""
+    """Return whether *name*, or a repository whose name begins with *name*, sorts after *after*."""
     return name > after or after.startswith(name)
 
 
@@ -58,10 +62,10 @@ def _folders(storage: Storage, name: str) -> Iterator[str]:
 
 
 def _entries_from(children: list[str], after: str) -> Iterator[str]:
-    """Yield each child, and each child with a slash for its subfolders, from *after* on.
+    """Yield each child twice, from *after* on: as it is, and with a slash for its subfolders.
 
-    Repositories are in the order of their full names: `a`, `a-b`, `a-b/`, `a/`. A repository below
-    `a` therefore sorts after `a-b`.
+    The order is that of the full names of repositories: `a`, `a-b`, `a-b/`, `a/`. A repository
+    below `a` sorts after `a-b`, because a slash sorts after a hyphen.
     """
     return (
         name for name in _in_order(children, after.partition("/")[0]) if _may_follow(name, after)
@@ -80,7 +84,7 @@ def _in_order(children: list[str], first: str) -> Iterator[str]:
 
 
 def _prefixes(children: list[str], name: str) -> list[str]:
-    """Return the children that are proper prefixes of *name*, sorted, as `heapq` needs them."""
+    """Return the children that are proper prefixes of *name*, sorted as `heapq` needs them."""
     shorter = (name[:length] for length in range(1, len(name)))
     return sorted(
         each for each in shorter if bisect_left(children, each) < bisect_right(children, each)

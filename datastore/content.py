@@ -1,4 +1,4 @@
-"""Combine blobs, links and index of one appliance as a store for pulls and pushes."""
+"""Combine the blobs, links and index of one appliance into one store for pulls and pushes."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ log = logging.getLogger(__name__)
 _EVERY_S = 10.0
 _MOST_READ = 64
 _LONGEST_READ = 16 * 1024
-"""At most 64 parsed manifests of at most 16 KiB each stay in memory: 5 MB in all."""
+"""At most 64 parsed manifests of at most 16 KiB each stay in memory: 5 MB in total."""
 
 
 def _caching_parse() -> Parse:
-    """Return `parse` with a cache, because equal bytes always have the same meaning."""
+    """Return `parse` with a cache of its results, which equal bytes can share."""
     return lru_cache(_MOST_READ)(parse)
 
 
 class DiskErrorLog:
-    """Logs disk errors of requests that are passed through to the upstream because of them.
+    """A `DiskErrorLog` logs disk errors because of which content is passed through.
 
-    At most one error in ten seconds is logged, because a broken disk fails every request. `timer`
-    is a monotonic clock in s.
+    With a broken disk, every request fails. Therefore at most one error in ten seconds is logged.
+    `timer` returns monotonic time (s).
     """
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
         self._lines = RareLines(_EVERY_S, timer)
 
     def log(self, error: Exception) -> None:
-        """Log the *error* of a passed-through request, unless one was logged within ten seconds."""
+        """Log *error*, if no other error was logged in the last ten seconds."""
         suppressed = self._lines.due(DiskErrorLog)
         if suppressed is None:
             return
@@ -62,7 +62,7 @@ class DiskErrorLog:
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A `StoredManifest` is a manifest that the repository may show, byte for byte as received."""
+    """A `StoredManifest` is a manifest with its bytes, exactly as they were received."""
 
     digest: Digest
     body: bytes
@@ -70,12 +70,12 @@ class StoredManifest:
 
     @property
     def media_type(self) -> str:
-        """Return the media type that the bytes state, or else the type received with the bytes."""
+        """Return the media type that the bytes state; else the type that was received with them."""
         return self.manifest.media_type
 
     @property
     def type_by_header(self) -> str | None:
-        """Return the media type received with the manifest if its bytes state none, else None."""
+        """Return the media type that was received with the bytes; None if the bytes state one."""
         return None if self.manifest.states_type else self.manifest.media_type
 
 
@@ -95,22 +95,22 @@ class ContentStore:
     # ---- blobs
 
     def has_blob(self, digest: Digest) -> bool:
-        """Return whether the content is stored, regardless of permissions."""
+        """Return whether the content is stored, even if no repository links it."""
         return self.blobs.stat(digest) is not None
 
     def is_absent(self, digest: Digest) -> bool:
-        """Return whether the index has the rows of all content, but none of *digest*.
+        """Return whether the index shows that content is not stored.
 
-        PERF: to look for content in a remote storage costs a request, and to read the index costs
-        none. If a process died after it had stored content and before it wrote the row, the content
-        counts as absent until the cleaner has made the row. Without the index, no content counts as
-        absent.
+        PERF: a search in a remote storage costs a request, and a read of the index costs none. The
+        index must have been rebuilt, and must have neither a row nor a reservation of *digest*. If
+        a process died between storing content and writing its row, the content counts as absent
+        until the cleaner adds the row. While the index is unavailable, return False.
         """
         try:
             if self.index.notes.get(REBUILT) is None:
                 return False
-            # The reservations are read before the rows: a commit replaces a reservation by a row,
-            # so if the rows were read first, a commit in between would hide both.
+            # A commit replaces a reservation with a row. If the row were read first, a commit
+            # between the two reads would hide both. Therefore the reservations are read first.
             is_reserved = any(each.digest == digest for each in self.index.reservations.all())
             return not is_reserved and self.index.entry(digest) is None
         except IndexUnavailable:
@@ -124,26 +124,30 @@ class ContentStore:
             return None
 
     def link_blob(self, name: Repository, digest: Digest, origin: str) -> None:
-        """Let a proxied repository serve a blob; an error is only logged.
+        """Permit a proxied repository to serve a blob; an error is only logged.
 
-        Call this method only after the upstream has proven that it has the blob
-        (docs/permissions.md): a link is permanent.
+        The permission is permanent. Therefore call this method only after the upstream has proven
+        that it has the blob (docs/permissions.md).
         """
         self._write_proxied(name, origin, lambda: self.repositories.link_blob(name, digest))
 
     # ---- manifests
 
     def manifest(self, name: Repository, digest: Digest) -> StoredManifest | None:
-        """Return a stored manifest that this repository links.
+        """Return a stored manifest that the repository *name* links.
 
-        Return None if the repository links no such manifest.
+        Return None if the manifest is not stored, or if the repository does not link it.
         """
         if not self.repositories.links_manifest(name, digest):
             return None
         return self.content(digest, name)
 
     def content(self, digest: Digest, name: Repository | None = None) -> StoredManifest | None:
-        """Return a stored manifest as *name* shows it, linked or not; None for other content."""
+        """Return a stored manifest, even if no repository links it.
+
+        The media type is that of the repository *name*. Return None if the content is absent or is
+        not a manifest.
+        """
         try:
             body = self.blobs.read(digest)
             read = self.read if len(body) <= _LONGEST_READ else parse
@@ -154,7 +158,7 @@ class ContentStore:
             return None
 
     def has_identical(self, stored: StoredManifest) -> bool:
-        """Return whether this manifest is stored, byte for byte."""
+        """Return whether exactly the bytes of this manifest are stored."""
         try:
             return self.blobs.read(stored.digest) == stored.body
         except NotFound:
@@ -170,7 +174,7 @@ class ContentStore:
         return None
 
     def announced_size(self, name: Repository, digest: Digest) -> int | None:
-        """Return the size of a blob in bytes as a manifest of the repository states it, or None."""
+        """Return the size in bytes that a manifest of the repository states for a blob, or None."""
         stored = self.manifest_listing(name, digest)
         named = stored.manifest.descriptors if stored else ()
         return next((each.size for each in named if each.digest == digest), None)
@@ -188,7 +192,7 @@ class ContentStore:
                 self.clock(),
                 children=stored.manifest.parts(),
             )
-        # When the cleaner starts next, it adds the missing index entry.
+        # At its next start, the cleaner adds the missing row of the index.
         except IndexUnavailable as error:
             log.warning("manifest not recorded", extra={"digest": stored.digest, "error": error})
         except DatastoreError as error:
@@ -198,9 +202,9 @@ class ContentStore:
         return True
 
     def record_proof(self, digest: Digest, upstream: str) -> None:
-        """Record that an upstream has sent the content of *digest*.
+        """Record that *upstream* has sent the content of *digest*; an error is only logged.
 
-        If the proof cannot be recorded, the upstream is asked for the content once more.
+        Without this record, a later pull asks the upstream for the content again.
         """
         try:
             self.proofs.keep(digest, upstream)
@@ -208,18 +212,19 @@ class ContentStore:
             log.warning("proof not written", extra={"digest": digest, "error": error})
 
     def link_manifest(self, name: Repository, stored: StoredManifest, origin: str) -> None:
-        """Let a proxied repository serve a manifest, or confirm an existing link to it."""
+        """Permit a proxied repository to serve a manifest, or confirm an existing link to it."""
         link = self.repositories.link_manifest
         self._write_proxied(name, origin, lambda: link(name, stored.digest, stored.type_by_header))
 
     def set_tag(self, name: Repository, tag: Tag, digest: Digest, origin: str) -> None:
-        """Set a tag of a proxied repository, or confirm that it still refers to this manifest."""
+        """Set a tag of a proxied repository, or confirm that the tag still refers to *digest*."""
         self._write_proxied(name, origin, lambda: self.repositories.set_tag(name, tag, digest))
 
     def is_complete(self, name: Repository, stored: StoredManifest) -> bool:
-        """Return True if every part is stored locally (for an index: at least one child).
+        """Return whether every part of a manifest is stored locally (for an index: one child).
 
-        A part that the disk cannot read counts as absent: the caller may fetch it from an upstream.
+        A part that the disk cannot read counts as absent, so that the caller can fetch it from an
+        upstream.
         """
         try:
             return self._has_parts(name, stored)

@@ -1,8 +1,9 @@
-"""Patterns of repository names: `team/*` matches one name below `team`, `team/**` all names.
+"""Match names of repositories with patterns that have `*` and `**`.
 
-The pattern `*` matches any part of one component. The pattern `**`, which must be a whole
-component, matches any number of components: zero or more before a slash, one or more at the end of
-the pattern.
+A name consists of components, which slashes separate. `*` matches any characters within one
+component: `team/*` matches `team/app` but not `team/app/web`. `**` must be a whole component, and
+matches several components: `team/**` matches both of these names. Before a slash, `**` also matches
+no component at all; at the end of a pattern it matches at least one.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _NEVER = r"(?!)"
 
 
 class Globs:
-    """A `Globs` is the set of repositories that match at least one of *patterns*.
+    """A `Globs` is the set of repositories whose names match at least one of *patterns*.
 
-    Raises: InvalidRepository.
+    Raises: InvalidRepository if a pattern is invalid.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -42,7 +43,7 @@ def _expression(pattern: str) -> str:
 
 
 def _without_repeats(parts: list[str]) -> list[str]:
-    """Merge consecutive `**`: they match the same names as one `**`, but take more time."""
+    """Replace consecutive `**` with one `**`, which matches the same names in less time."""
     following = [*parts[1:], ""]
     return [
         each for each, after in zip(parts, following, strict=True) if each != after or each != "**"
@@ -50,7 +51,7 @@ def _without_repeats(parts: list[str]) -> list[str]:
 
 
 def _sections(parts: list[str]) -> list[list[str]]:
-    """Split a pattern before each `**`."""
+    """Split the components of a pattern before each `**`."""
     sections: list[list[str]] = [[]]
     for part in parts:
         if part == "**":
@@ -60,18 +61,22 @@ def _sections(parts: list[str]) -> list[list[str]]:
 
 
 def _section(parts: list[str]) -> str:
-    """Match the components before a `**`; only the first place where they match is tried.
+    """Return the regular expression for the components up to the next `**`.
 
-    Any other place would give the same result. The group is atomic, so the regular expression does
-    not try other places, and the time is at most quadratic in the length of the name, however many
-    stars the pattern has.
+    The components can match at several places of a name. A later place is never better, because the
+    next `**` matches any number of components. Therefore the group is atomic: the regular
+    expression tries only the first place. So the time is at most quadratic in the length of the
+    name, even if the pattern has many stars.
     """
     components = "".join(f"{_component(part)}/" for part in parts if part != "**")
     return f"(?>(?:[^/]+/)*?{components})" if parts[:1] == ["**"] else components
 
 
 def _ending(parts: list[str]) -> str:
-    """Match the components after the last `**`, at the end of the name."""
+    """Return the regular expression for the components after the last `**`.
+
+    They must match at the end of the name.
+    """
     if parts == ["**"]:
         return ".+"
     components = "/".join(_component(part) for part in parts if part != "**")
@@ -79,7 +84,11 @@ def _ending(parts: list[str]) -> str:
 
 
 def _component(part: str) -> str:
-    """Match one component: each fixed piece at its first occurrence, the last piece at the end."""
+    """Return the regular expression for one component.
+
+    Stars divide the component into fixed texts. The last of these must be at the end; each of the
+    others matches at its first occurrence.
+    """
     first, *others = part.split("*")
     if not others:
         return re.escape(first)

@@ -1,46 +1,46 @@
-"""Map names to storage keys, without I/O: the place of every file in the data directory.
+"""Map names to storage keys, without I/O, and list every file of the data directory.
 
-docker/registry/v2/                         docker distribution's own tree, byte for byte
+docker/registry/v2/                         the same files as docker distribution's, byte for byte
     blobs/<alg>/<aa>/<hex>/data             content
     repositories/<name>/
         _layers/<alg>/<hex>/link            permits the repository to serve that blob
-        _manifests/revisions/<alg>/<hex>/link       ... that manifest
-        _manifests/tags/<tag>/current/link          the tag's digest (its time: links.py)
+        _manifests/revisions/<alg>/<hex>/link       permits the repository to serve that manifest
+        _manifests/tags/<tag>/current/link          the tag's digest (links.py has its time)
         _manifests/tags/<tag>/index/<alg>/<hex>/link    earlier digests of the tag
-        _uploads/<id>/                      uploads in progress
-scheduler-state.json                        what docker distribution's proxy fetched
+        _uploads/<id>/                      uploads in progress of docker distribution
+scheduler-state.json                        list of content that docker distribution's proxy fetched
 entrepot/
     takeover                                mode of the last takeover of another program's content
     mediatypes/<name>/_types/<alg>/<hex>    received media type of a manifest that states none
-    types/<alg>/<aa>/<hex>                  the same for all repositories, from 0.1.0: only read
-    proofs/<alg>/<aa>/<hex>/<host>          an upstream that has sent this content
-    origin/<name>/_origin                   the upstream that a repository came from
+    types/<alg>/<aa>/<hex>                  the same, written by 0.1.0 for all repositories
+    proofs/<alg>/<aa>/<hex>/<host>          name of an upstream that has sent this content
+    origin/<name>/_origin                   name of the upstream that a repository came from
     referrers/<name>/<alg>/<hex>            an upstream's last list of a manifest's referrers
     referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  pushed: the subject, then its referrer
     quarantine/<alg>/<hex>                  a stored file that does not match its digest
-    owner                                   in a bucket: the appliance that may write
+    owner                                   in a bucket: the appliance that owns the bucket
     index/<xx>                              in a bucket: a shard of the snapshot of the index
 
-In the state directory, which is entrepot/ too unless ENTREPOT_STATEDIR is set:
-    index.sqlite                            the access index
+The state directory is entrepot/ too, unless ENTREPOT_STATEDIR is set. It has these files:
+    index.sqlite                            the index
     spool/<alg>-<hex>                       a download in progress; commit renames it into blobs/
-    spool/<alg>-<hex>.size                  its length in bytes, once that is known
-    spool/boot                              the boot of the machine that wrote these downloads
-    spool/locks/                            one file a manifest or tag that is being fetched
-    spool/uploads/<id>.<name>               an upload in progress; its length: bytes received
-    spool/uploads/<id>.<name>.digest        the digest of the bytes received so far
+    spool/<alg>-<hex>.size                  the full length of this download in bytes, once known
+    spool/boot                              the boot of the machine during which these were written
+    spool/locks/                            a lock for each manifest or tag that is being fetched
+    spool/uploads/<id>.<name>               the bytes of an upload that have been received so far
+    spool/uploads/<id>.<name>.digest        the digest of these bytes
     spool/uploads/<id>.<name>.size          its final length, while a long body is received
     spool/writing/<name>                    locked while links and tags of a repository are written
-    spool/sweeping                          locked while content is removed
-    spool/kept/<token>                      a value that a late removal may remove from the bucket
-    spool/unproven/<alg>-<hex>              marks stored content that must be re-read once
+    spool/sweeping                          locked while the cleaner deletes content
+    spool/kept/<token>                      copy of a value that the bucket may still delete
+    spool/unproven/<alg>-<hex>              marks stored content that must be read again once
     scrub.json                              position of the scrubber
     log/                                    access.log, events.log
     clock                                   the time of the appliance, shared by its processes
     token-key.pem                           the key that signs tokens of auth.htpasswd.token
     notifications.sqlite                    events that are not delivered yet
-    bucket.sqlite                           what the bucket of the storage driver has
-    bucket-owner.json                       the claim of this appliance on that bucket
+    bucket.sqlite                           the journal: which objects the bucket has
+    bucket-owner.json                       the claim of this appliance on the bucket
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ ORIGINS = f"{OWN}/origin"
 REFERRERS = f"{OWN}/referrers"
 QUARANTINE = f"{OWN}/quarantine"
 SNAPSHOT = f"{OWN}/index"
-# in the state directory
+# The following keys are file names in the state directory.
 INDEX = "index.sqlite"
 CLOCK = "clock"
 TOKEN_KEY = "token-key.pem"  # noqa: S105 - the name of a file
@@ -89,7 +89,7 @@ def blob(digest: Digest) -> str:
 
 
 def blob_of(key: str) -> Digest | None:
-    """Return the digest of the content stored under *key*: the inverse of `blob`."""
+    """Return the digest of the content with the key *key*, or None: the inverse of `blob`."""
     try:
         digest = Digest.parse(":".join(key.split("/")[-4:-1:2]))
     except Malformed:
@@ -98,12 +98,12 @@ def blob_of(key: str) -> Digest | None:
 
 
 def repository(name: Repository) -> str:
-    """Return the key below which all files of a repository lie."""
+    """Return the key below which docker distribution's files of a repository are."""
     return f"{REPOSITORIES}/{name}"
 
 
 def repository_of(key: str) -> Repository | None:
-    """Return the repository below which a key lies, or None."""
+    """Return the repository to which a key belongs, or None."""
     if not key.startswith(f"{REPOSITORIES}/"):
         return None
     name, separator, _ = key.removeprefix(f"{REPOSITORIES}/").partition("/_")
@@ -116,22 +116,22 @@ def layer_link(name: Repository, digest: Digest) -> str:
 
 
 def layers(name: Repository) -> str:
-    """Return the key below which a repository's blobs are linked."""
+    """Return the key below which a repository's links to blobs are."""
     return f"{REPOSITORIES}/{name}/_layers"
 
 
 def uploads(name: Repository) -> str:
-    """Return the key below which a repository's uploads in progress lie."""
+    """Return the key below which docker distribution's uploads to a repository are."""
     return f"{REPOSITORIES}/{name}/_uploads"
 
 
 def manifests(name: Repository) -> str:
-    """Return the key below which a repository's manifests and tags are linked."""
+    """Return the key below which a repository's tags and links to manifests are."""
     return f"{REPOSITORIES}/{name}/_manifests"
 
 
 def revisions(name: Repository) -> str:
-    """Return the key below which a repository's manifests are linked."""
+    """Return the key below which a repository's links to manifests are."""
     return f"{manifests(name)}/revisions"
 
 
@@ -141,7 +141,10 @@ def revision_link(name: Repository, digest: Digest) -> str:
 
 
 def revision_of(key: str) -> tuple[Repository, Digest] | None:
-    """Return the repository and the manifest of a link's *key*: the inverse of `revision_link`."""
+    """Return the repository and the digest of a link to a manifest, or None.
+
+    This function is the inverse of `revision_link`.
+    """
     name, separator, rest = key.removeprefix(f"{REPOSITORIES}/").partition("/_manifests/revisions/")
     if not separator:
         return None
@@ -153,7 +156,7 @@ def revision_of(key: str) -> tuple[Repository, Digest] | None:
 
 
 def tags(name: Repository) -> str:
-    """Return the key below which a repository's tags lie."""
+    """Return the key below which a repository's tags are."""
     return f"{manifests(name)}/tags"
 
 
@@ -163,7 +166,7 @@ def tag_current(name: Repository, tag: Tag) -> str:
 
 
 def tag_past(name: Repository, tag: Tag, digest: Digest) -> str:
-    """Return the key of one digest that a tag has or had."""
+    """Return the key that records that a tag has or had this digest."""
     return f"{tags(name)}/{tag}/index/{digest.algorithm}/{digest.hex}/link"
 
 
@@ -173,12 +176,15 @@ def media_type(name: Repository, digest: Digest) -> str:
 
 
 def shared_media_type(digest: Digest) -> str:
-    """Return the key under which version 0.1.0 stored a manifest's media type, one for all."""
+    """Return the key under which version 0.1.0 stored the media type of a manifest.
+
+    In 0.1.0, all repositories shared this media type.
+    """
     return f"{TYPES}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 
 def proofs(digest: Digest) -> str:
-    """Return the key below which the upstreams that have sent *digest* are recorded."""
+    """Return the key below which the names of the upstreams that have sent *digest* are."""
     return f"{PROOFS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 
@@ -193,7 +199,7 @@ def origin(name: Repository) -> str:
 
 
 def origin_of(key: str) -> Repository | None:
-    """Return the repository whose origin is stored under *key*: the inverse of `origin`."""
+    """Return the repository whose origin has the key *key*, or None: the inverse of `origin`."""
     name = key.removeprefix(f"{ORIGINS}/").removesuffix("/_origin")
     try:
         return Repository.parse(name)
@@ -207,7 +213,7 @@ def referrers(name: Repository, digest: Digest) -> str:
 
 
 def subject(name: Repository, digest: Digest) -> str:
-    """Return the key below which the pushed referrers of a manifest lie."""
+    """Return the key below which the pushed referrers of a manifest are."""
     return f"{REFERRERS}/{name}/_subjects/{digest.algorithm}/{digest.hex}"
 
 
@@ -217,10 +223,10 @@ def referrer(name: Repository, about: Digest, digest: Digest) -> str:
 
 
 def linked_digest(key: str) -> Digest | None:
-    """Return the digest at the end of the *key* of a link or of referrers, or None.
+    """Return the digest at the end of a key, or None.
 
-    This function is the inverse of `layer_link`, `revision_link`, `tag_past`, `referrers`,
-    `referrer` and `media_type`.
+    The key must be one that `layer_link`, `revision_link`, `tag_past`, `referrers`, `referrer` or
+    `media_type` returned.
     """
     parts = key.removesuffix("/link").split("/")
     try:
@@ -230,12 +236,12 @@ def linked_digest(key: str) -> Digest | None:
 
 
 def quarantined(digest: Digest) -> str:
-    """Return the key of the damaged file that was stored under *digest*."""
+    """Return the key in quarantine of the damaged content of *digest*."""
     return f"{QUARANTINE}/{digest.algorithm}/{digest.hex}"
 
 
 def quarantined_of(key: str) -> Digest | None:
-    """Return the digest whose damaged file is stored under *key*: the inverse of `quarantined`."""
+    """Return the digest of a key in quarantine, or None: the inverse of `quarantined`."""
     try:
         return Digest.parse(":".join(key.split("/")[-2:]))
     except Malformed:
@@ -248,20 +254,21 @@ def quarantine_reservation(digest: Digest) -> Digest:
 
 
 def spool(digest: Digest) -> str:
-    """Return the file name, in the spool folder, of a download."""
+    """Return the name of the spool file of a download."""
     return f"{digest.algorithm}-{digest.hex}"
 
 
 def spool_key(digest: Digest, upstream: str) -> Digest:
-    """Return the key of a download that only this upstream's repositories may join.
+    """Return the digest that identifies the spool file and the reservation of a download.
 
-    The key of a download identifies its spool file and its reservation.
+    It depends on the upstream too, so that only requests for this upstream's repositories share the
+    download.
     """
     return Digest.of(f"{upstream}\0{digest}".encode())
 
 
 def spool_of(name: str) -> Digest | None:
-    """Return the digest of the download in the spool file *name*: the inverse of `spool`."""
+    """Return the digest that the name of a spool file has, or None: the inverse of `spool`."""
     try:
         return Digest.parse(name.replace("-", ":", 1))
     except Malformed:
@@ -269,12 +276,12 @@ def spool_of(name: str) -> Digest | None:
 
 
 def spool_size(digest: Digest) -> str:
-    """Return the file name, in the spool folder, of the length of a download."""
+    """Return the name of the file in the spool folder that has the length of a download."""
     return f"{spool(digest)}.size"
 
 
 def upload(name: Repository, number: str) -> str:
-    """Return the file name, in the upload folder, of one upload to a repository."""
+    """Return the name of the spool file of one upload to a repository."""
     return f"{number}.{short_name(name)}"
 
 
@@ -289,10 +296,10 @@ def upload_size(file: str) -> str:
 
 
 def upload_reservation(file: str) -> Digest:
-    """Return the digest that identifies the reservation of the upload with that file name."""
+    """Return the digest that identifies the reservation of the upload with the file name *file*."""
     return Digest.of(file.encode())
 
 
 def short_name(name: Repository) -> str:
-    """Return a short, unique stand-in for a repository's name, for file names."""
+    """Return a short and unique hash of a repository's name, for use in file names."""
     return hashlib.sha256(name.name.encode()).hexdigest()[:32]

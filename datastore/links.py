@@ -1,15 +1,15 @@
-"""Links: digests under keys of the storage, each with the time of its last confirmation.
+"""Read and write links: digests under keys of the storage, each with the time of a confirmation.
 
-The freshness of a tag and the age of a link depend on the time of the last confirmation. There are
-two implementations:
+A link is confirmed when an upstream or a push states that it is still right. The freshness of a tag
+and the age of a link depend on the time of the last confirmation. There are two implementations:
 
 | class | storage | the time is |
 |---|---|---|
-| `FileLinks` | keeps times (`TimedStorage`), as a disk does | the time of the link's file |
-| `IndexLinks` | keeps none, as a bucket does | a row of the index (`LinkTimes`) |
+| `FileLinks` | stores times (`TimedStorage`), as a disk does | the modification time of the file |
+| `IndexLinks` | stores no times, as a bucket | a row of the index (`LinkTimes`) |
 
-In both, the storage has the link and the digest, so a lost index loses no link. A time that is not
-known is `UNKNOWN`; a tag with this time is not fresh.
+In both cases the storage has the link and its digest, so no link is lost with the index. If a time
+is not recorded, it is `UNKNOWN`, and a tag with this time is not fresh.
 """
 
 from __future__ import annotations
@@ -26,37 +26,39 @@ from entrepot.datastore.storage import Storage, TimedStorage, as_timed, is_certa
 log = logging.getLogger(__name__)
 
 UNKNOWN: Final = -inf
-"""The time of a link whose last confirmation is not recorded, older than any age."""
+"""The time of a link whose last confirmation is not recorded; it is earlier than any time."""
 
 LONGEST_LINE: Final = 4096
-"""A link, a media type or a host name has at most this many bytes; longer files are foreign and are
-ignored.
+"""The file of a link, a media type or a host name has at most this many bytes.
+
+Longer files were written by another program, and are ignored.
 """
 
 
 class Links(Protocol):
-    """The links of one storage; times are in s, UTC epoch.
+    """A `Links` has the links of one storage; times are in s, UTC epoch.
 
-    All processes see a time that one process has written. Each method raises: StorageFull,
-    StorageBroken.
+    A time that one process writes is the same for all other processes. Each method can raise
+    StorageFull and StorageBroken.
     """
 
     def confirmed(self, key: str) -> float | None:
-        """Return when a link was last written; UNKNOWN if not recorded, None if it is absent.
+        """Return when a link was last confirmed; UNKNOWN if that is not recorded.
 
-        The key of a link contains the digest, except the key of a tag.
+        Return None if the link is absent. Use this method only for keys that contain the digest,
+        which are all keys except those of tags.
         """
         ...
 
     def read(self, key: str) -> tuple[Digest, float] | None:
-        """Return the digest of a link and when it was last written with this digest.
+        """Return the digest of a link, and when the link was last confirmed with this digest.
 
         Return None if the link is absent or unreadable.
         """
         ...
 
     def write(self, key: str, digest: Digest) -> None:
-        """Set or confirm a link, which is then durable."""
+        """Set or confirm a link, durably."""
         ...
 
     def add(self, key: str, digest: Digest) -> None:
@@ -64,7 +66,7 @@ class Links(Protocol):
         ...
 
     def keep(self, key: str, digest: Digest) -> None:
-        """Set a link whose time no caller reads, as in the history of a tag."""
+        """Set a link of which no caller reads the time, such as one in the history of a tag."""
         ...
 
     def delete(self, key: str) -> bool:
@@ -73,25 +75,26 @@ class Links(Protocol):
 
 
 def links_of(storage: Storage, times: LinkTimes | None = None) -> Links:
-    """Return the links of *storage*, whose times are in *times* if the storage keeps none.
+    """Return the links of *storage*.
 
-    Without *times*, every time is UNKNOWN, and a written link stays unconfirmed.
+    If the storage stores no times, the times of links are in *times*. If *times* is None too, every
+    time is UNKNOWN, and the confirmation of a link is not recorded.
     """
     timed = as_timed(storage)
     return IndexLinks(storage, times) if timed is None else FileLinks(timed)
 
 
 class FileLinks:
-    """A `FileLinks` takes the time of a link's value as the link's time.
+    """A `FileLinks` uses the modification time of a link's file as the time of its confirmation.
 
-    A link that is confirmed is written again, which sets this time.
+    To confirm a link, it writes the same link again, which sets this time.
     """
 
     def __init__(self, storage: TimedStorage) -> None:
         self._storage = storage
 
     def confirmed(self, key: str) -> float | None:
-        """Return when a link was last written, with a single system call on a disk."""
+        """Return when a link was last written; on a disk, this needs a single system call."""
         stat = self._storage.stat(key)
         return stat.modified if stat else None
 
@@ -119,12 +122,12 @@ class FileLinks:
 
 
 class IndexLinks:
-    """An `IndexLinks` keeps the times of links in the index.
+    """An `IndexLinks` has the times of links in the index.
 
-    The link is written before its time, and the time names the digest. Therefore, after a crash
-    between the two writes, or while another process changes the link, the time is UNKNOWN: a time
-    is never taken for that of another digest. While the index is unavailable, links work and times
-    are UNKNOWN.
+    A link is written before its time, and the row with the time has the digest too. If a process
+    crashes between the two writes, the row still has the old digest. The digests then differ, and
+    the time of the link is UNKNOWN. While the index is unavailable, links can be read and written,
+    and all times are UNKNOWN.
     """
 
     def __init__(self, storage: Storage, times: LinkTimes | None) -> None:
@@ -132,7 +135,7 @@ class IndexLinks:
         self._times = times
 
     def confirmed(self, key: str) -> float | None:
-        """Return when a link was last written; None if the storage has no such link any more."""
+        """Return when a link was last confirmed; None if the storage does not have the link."""
         if self._storage.stat(key) is None:
             return None
         found = self._time(key)
@@ -147,12 +150,12 @@ class IndexLinks:
         return digest, found.at if found and found.digest == digest else UNKNOWN
 
     def write(self, key: str, digest: Digest) -> None:
-        """Write a link, if the storage does not have it already, and then its time."""
+        """Write a link if the storage does not have it yet, then record its time."""
         self.keep(key, digest)
         self._confirm(key, digest)
 
     def add(self, key: str, digest: Digest) -> None:
-        """Write a link, and then its time."""
+        """Write a link, then record its time."""
         self._storage.write(key, str(digest).encode())
         self._confirm(key, digest)
 
@@ -165,18 +168,19 @@ class IndexLinks:
             log.debug("confirmation not recorded", extra={"link": key, "error": error})
 
     def keep(self, key: str, digest: Digest) -> None:
-        """Write a link, if the storage does not have it already."""
-        # Another program may have removed the link since this process last read it.
+        """Write a link if the storage does not have it yet."""
+        # If docker distribution can change the link too, it may have removed the link since this
+        # process last read it. Such a link is always written.
         if not is_certain(self._storage, key) or _digest(self._storage, key) != digest:
             self._storage.write(key, str(digest).encode())
 
     def delete(self, key: str) -> bool:
-        """Remove a link, and then its time."""
+        """Remove a link, then its time."""
         was_there = self._storage.delete(key)
         if was_there and self._times is not None:
             try:
                 self._times.forget([key])
-            except IndexUnavailable as error:  # Without its link, the time has no meaning.
+            except IndexUnavailable as error:  # Without the link, the time has no effect.
                 log.debug(
                     "the time of a removed link was kept", extra={"link": key, "error": error}
                 )
@@ -193,7 +197,7 @@ class IndexLinks:
 
 
 def _digest(storage: Storage, key: str) -> Digest | None:
-    """Return the digest that a link has; None if the link is absent or has other content."""
+    """Return the digest in the file of a link; None if it is absent or contains no digest."""
     try:
         return Digest.parse(storage.read(key, LONGEST_LINE).decode("ascii", "replace"))
     except (Malformed, NotFound):

@@ -1,10 +1,10 @@
-"""Cache the sorted names in large folders until the folder changes.
+"""Cache the sorted names in a large folder until the folder changes.
 
-Without the cache of listings, each page of a repository's ten thousand tags would read and sort all
-names.
+A repository can have ten thousand tags, which are the names in one folder. Without this cache, each
+page of the list of tags would need to read and sort all names.
 """
 # ruff: noqa: PTH116, PTH208
-# PERF: this module uses plain os calls, as drivers/filesystem.py does.
+# PERF: this module calls `os` directly, as drivers/filesystem.py does, because pathlib is slower.
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from dataclasses import dataclass
 
 from entrepot.runtime.bounded_dict import BoundedDict
 
-_LARGE = 500  # number of names: smaller folders are not cached
+_LARGE = 500  # A folder with fewer names than this is not cached.
 _MOST = 32
-_SETTLED_S = 2.0  # Two changes within one tick of the file system's clock look like one change.
+# The clock of a file system advances in ticks. If a folder changes twice within one tick, its time
+# shows only the first change. Therefore a folder that changed this recently (s) is not cached.
+_SETTLED_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,9 @@ class _Listing:
 
 
 class FolderListings:
-    """A `FolderListings` caches the folders of one process.
+    """A `FolderListings` caches the names in at most 32 folders, for one process.
 
-    The least recently read folder is dropped first.
+    If there are more folders, it drops the names that were read from the disk longest ago.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,12 @@
-"""Exclude other processes and threads by flock on a file, which the holder may rename or remove.
+"""Exclude other processes and threads with `flock` on a file.
 
-A lock belongs to one open of the file: two opens in one process exclude each other as two processes
-do. The kernel releases a lock when its process ends, for whatever reason. The path may be replaced
-between open and lock, so a lock counts only if the path still leads to the locked file.
+A lock belongs to one open file description: if two threads of one process each open the file, they
+exclude each other as two processes do. The kernel releases a lock when its process exits, even
+after a SIGKILL.
+
+The process that has the lock can rename or remove the file. So another file can have its path
+between the open and the lock of another process. Therefore a lock counts only if the path still
+names the locked file.
 """
 
 from __future__ import annotations
@@ -20,13 +24,13 @@ from entrepot.datastore.errors import DatastoreError, NotFound, storage_error
 from entrepot.datastore.refs import Repository
 from entrepot.runtime.polling import poll
 
-_POLL_S = 0.01  # pause in s between two tries: flock has no timeout
+_POLL_S = 0.01  # The pause between two tries (s), because flock has no time-out.
 
 
 class LockedFile:
     """A `LockedFile` is a file that is locked exclusively; `fd` is open for reading and writing.
 
-    Use a `LockedFile` in a `with` statement, which releases the lock also after an error.
+    Use a `LockedFile` in a `with` statement, which releases the lock even after an exception.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -34,9 +38,10 @@ class LockedFile:
         self.fd = fd
 
     def close(self) -> None:
-        """Release the lock; the file stays. The call may be repeated, and never fails.
+        """Release the lock, and leave the file in place.
 
-        If the disk reports an error on close, the file is closed nevertheless.
+        A second call does nothing, and no call raises an exception. If the disk reports an error
+        when the file is closed, the kernel closes the file nevertheless.
         """
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
@@ -44,7 +49,7 @@ class LockedFile:
                 os.close(fd)
 
     def unlink(self) -> None:
-        """Remove the lock file while it is locked; a newer file under its path stays.
+        """Remove the locked file, but not another file that has replaced it at its path.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -56,10 +61,7 @@ class LockedFile:
             raise storage_error(error) from error
 
     def discard(self) -> None:
-        """Remove the file if the disk permits that, and release the lock in any case.
-
-        A file that cannot be removed is unlocked, so the next process can lock it.
-        """
+        """Remove the file, and release the lock even if the removal fails."""
         try:
             with suppress(DatastoreError):
                 self.unlink()
@@ -79,7 +81,7 @@ class LockedFile:
 
 
 def try_lock(path: Path) -> LockedFile | None:
-    """Lock *path*, which is created if absent; return None if the file is locked already.
+    """Lock *path*, and create it if it is absent; return None if it is already locked.
 
     Raises: StorageFull, StorageBroken.
     """
@@ -87,7 +89,7 @@ def try_lock(path: Path) -> LockedFile | None:
 
 
 def try_lock_present(path: Path) -> LockedFile | None:
-    """Lock *path* if the file exists; return None if the file is locked already.
+    """Lock *path* without creating it; return None if it is already locked.
 
     Raises: NotFound if the file is absent; StorageFull, StorageBroken.
     """
@@ -95,7 +97,9 @@ def try_lock_present(path: Path) -> LockedFile | None:
 
 
 def lock(path: Path, timeout: float) -> LockedFile | None:
-    """Wait for the lock at most *timeout* (s; math.inf: without a limit), else return None.
+    """Wait at most *timeout* seconds for the lock of *path*; return None if it is still locked.
+
+    With `math.inf`, the wait has no limit.
 
     Raises: StorageFull, StorageBroken.
     """
@@ -104,11 +108,11 @@ def lock(path: Path, timeout: float) -> LockedFile | None:
 
 @contextmanager
 def holding(path: Path, timeout: float, *, is_kept: bool = False) -> Iterator[LockedFile | None]:
-    """Hold the lock of *path* for a block; yield None if it is not free within *timeout* (s).
+    """Lock *path* during a `with` block; yield None if it is still locked after *timeout* seconds.
 
-    After the block, the file is removed, if *is_kept* is False, and the lock is released, also if
-    the removal fails. A file that is kept needs no free inode the next time. Raises: StorageFull,
-    StorageBroken, before the block only.
+    After the block, the lock is released. The file is removed too, except if *is_kept* is True. A
+    file that stays can be locked again even if the disk has no free inode. Raises: StorageFull,
+    StorageBroken, both only before the block.
     """
     locked = lock(path, timeout)
     try:
@@ -122,24 +126,24 @@ def holding(path: Path, timeout: float, *, is_kept: bool = False) -> Iterator[Lo
 
 @contextmanager
 def repository_lock(state: Path, name: Repository, timeout: float) -> Iterator[bool]:
-    """Hold the write lock of a repository for a block; yield False if it is not free in time.
+    """Lock a repository for writes during a `with` block; yield False if it is still locked.
 
-    All processes change a repository's tags and links under this lock. A tag is set only while its
-    manifest is linked, and a manifest is unlinked after its tags are removed. Without the
-    repository's lock, another writer could change tags or links between the check and the write.
+    A process changes the tags and links of a repository only while it has this lock. A tag may only
+    refer to a linked manifest: a writer first checks the link, and then sets the tag. Without the
+    lock, another process could remove the link between the check and the write.
 
-    *state* is the state directory; *timeout* (s) limits the wait. Raises: StorageFull,
-    StorageBroken.
+    *state* is the state directory; the wait for the lock takes at most *timeout* seconds. Raises:
+    StorageFull, StorageBroken.
     """
     with holding(state / layout.WRITE_LOCKS / layout.short_name(name), timeout) as locked:
         yield locked is not None
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process holds the lock of *path*; False if the file is absent.
+    """Return whether a process has locked *path*; False if the file is absent.
 
-    The test of a lock takes a shared lock for an instant, in which a `try_lock` of another process
-    returns None: that process must try again. Raises: StorageFull, StorageBroken.
+    To find out, this function takes a shared lock for an instant. In that instant, `try_lock`
+    returns None in another process, which must call it again. Raises: StorageFull, StorageBroken.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""Parse manifests and indexes: media type, kind and descriptors.
+"""Parse manifests and image indexes into media type, kind and descriptors.
 
 This module never changes the bytes of a manifest.
 """
@@ -26,14 +26,16 @@ _KINDS = {
     DOCKER_LIST: ContentKind.INDEX,
 }
 ACCEPT = tuple(_KINDS)
-"""These are all supported media types, in the order of `Accept` in manifest requests."""
+"""All supported media types, in the order in which the header `Accept` of a request lists them."""
 
 # OCI distribution-spec 1.1, "Pushing manifests": a registry should accept at least 4 MiB.
 LARGEST = 4 * 1024 * 1024
-"""The largest manifest that is accepted has this many bytes."""
+"""A larger manifest (bytes) is refused."""
 
 MOST_DESCRIPTORS = 10_000
-"""An image may have this many layers, or an index this many children: each costs a stat in a pull.
+"""An image can have at most this many layers, and an index this many children.
+
+The number is limited because a pull calls stat for each of them.
 """
 
 _LARGEST_SIZE = 2**63 - 1
@@ -47,9 +49,9 @@ _FOREIGN = (
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A `Descriptor` is a manifest's reference to content: image-spec 1.1, descriptor.md.
+    """A `Descriptor` is a reference to content in a manifest (OCI image-spec 1.1, descriptor.md).
 
-    `size` of the content is in bytes.
+    `size` is the length of the content in bytes.
     """
 
     media_type: str
@@ -60,16 +62,19 @@ class Descriptor:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Return whether a registry need not store the content (non-distributable, or `urls`)."""
+        """Return whether a registry does not need to store the content.
+
+        This is so if the layer is non-distributable, or if the descriptor has `urls`.
+        """
         return bool(self.urls) or self.media_type.lower().startswith(_FOREIGN)
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A `Manifest` is a manifest or an index; `descriptors` has its parts in order.
+    """A `Manifest` is a parsed manifest or index; `descriptors` has its parts in their order.
 
-    If `states_type` is set, the bytes state the media type, which is then the same in every
-    repository.
+    If `states_type` is True, the bytes state the media type. Otherwise the type was received with
+    the bytes, and can differ between repositories.
     """
 
     media_type: str
@@ -87,15 +92,15 @@ class Manifest:
         object.__setattr__(self, "_parts", tuple(dict.fromkeys(parts)))
 
     def parts(self) -> tuple[Digest, ...]:
-        """Return the digests that must be stored for the manifest to be complete, each once."""
+        """Return the digests of the parts without which the manifest is incomplete, each once."""
         return self._parts
 
 
 def parse(data: bytes, media_type: str | None = None) -> Manifest:
-    """Parse a manifest; the media type in its bytes wins over *media_type*, the received type.
+    """Parse a manifest; the media type in its bytes has precedence over *media_type*.
 
-    The kind and the descriptors of a manifest follow from its bytes alone. Raises: InvalidManifest
-    if the bytes are not JSON, of no type in ACCEPT, or an image and an index at once.
+    *media_type* is the type that was received with the bytes. Raises: InvalidManifest if the bytes
+    are not JSON, have no media type of ACCEPT, or are an image and an index at the same time.
     """
     document = _document(data)
     stated = _essence_of(document.get("mediaType"))
@@ -103,14 +108,14 @@ def parse(data: bytes, media_type: str | None = None) -> Manifest:
     chosen = stated if is_stated else essence(media_type or "") or _own_type(document)
     if chosen not in _KINDS:
         raise InvalidManifest(chosen, "not a manifest's media type")
-    # CVE-2021-41190: some clients would read such a document as an image, and others as an index.
+    # Some clients would read such a document as an image, and others as an index (CVE-2021-41190).
     if "manifests" in document and ("config" in document or "layers" in document):
         raise InvalidManifest(chosen, "an image and an index at once")
     return _read(document, chosen, states_type=is_stated)
 
 
 def essence(media_type: str) -> str:
-    """Return a media type without parameters, in lower case: RFC 9110, 8.3.1, ignores the case."""
+    """Return a media type in lower case and without its parameters (RFC 9110, 8.3.1)."""
     return media_type.partition(";")[0].strip().lower()
 
 
@@ -119,12 +124,13 @@ def _essence_of(stated: object) -> str:
 
 
 def media_type_of(data: bytes) -> str:
-    """Return the media type of a manifest by its bytes alone. Raises: InvalidManifest."""
+    """Return the media type that follows from the bytes of a manifest. Raises: InvalidManifest."""
     return parse(data).media_type
 
 
-# Clients parse manifests with Go's encoding/json, which ignores the case of keys (and folds U+017F
-# and U+212A): such clients would read `Manifests` or `Layers` as the keys of the specification.
+# Many clients parse manifests with Go's encoding/json, which ignores the case of keys (and treats
+# U+017F as s and U+212A as k). They would read a key `Layers` as `layers`, and this module would
+# not. Therefore a manifest with such a key is refused.
 _KEYS = frozenset({"schemaVersion", "mediaType", "config", "layers", "manifests", "subject"})
 _FOLDED = frozenset(key.casefold() for key in _KEYS)
 _PARTS = frozenset(
@@ -148,15 +154,17 @@ def _document(data: bytes) -> dict[str, Any]:
 
 
 def _has_other_case(found: dict[str, Any], keys: frozenset[str], folded: frozenset[str]) -> bool:
-    # PERF: this check runs for each descriptor of each manifest; usually all keys have the right
-    # case.
+    # PERF: this function is called for each descriptor of each manifest, and usually returns here.
     if keys.issuperset(found):
         return False
     return any(key not in keys and key.casefold() in folded for key in found)
 
 
 def _own_type(document: dict[str, Any]) -> str:
-    """Return the media type of a manifest that came without one: OCI made it optional."""
+    """Return the media type of a manifest that was received without a media type.
+
+    OCI made the field `mediaType` optional. Without it, the other keys show the type.
+    """
     stated = document.get("mediaType")
     if isinstance(stated, str) and stated:
         return essence(stated)
@@ -187,7 +195,10 @@ def _read(document: dict[str, Any], media_type: str, *, states_type: bool) -> Ma
 
 
 def _below(document: dict[str, Any], kind: ContentKind) -> list[Any]:
-    """Return the raw descriptors: an index must list children, an artifact may have no layers."""
+    """Return the descriptors of children or layers as they are in the JSON document.
+
+    An index must have the key `manifests`. An artifact can lack the key `layers`.
+    """
     listed = list(
         document["manifests"] if kind is ContentKind.INDEX else document.get("layers") or ()
     )

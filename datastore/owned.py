@@ -1,4 +1,4 @@
-"""Define a storage that several appliances can reach; one of them at a time owns it and writes."""
+"""Define a storage that several appliances can reach; only one at a time owns it and writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RENEW_S: Final = 15.0
 
 
 Sign = Callable[[str, int], str]
-"""A `Sign` returns the URL of a value, by its key and the lifetime of the URL in s.
+"""A `Sign` takes the key of a value and a lifetime in seconds, and returns a URL of the value.
 
 Raises: StorageBroken.
 """
@@ -22,10 +22,10 @@ Raises: StorageBroken.
 
 @dataclass(frozen=True, slots=True)
 class TriedRequest:
-    """A `TriedRequest` is a trial request to a service: its name, and the `seconds` that it took.
+    """A `TriedRequest` is the result of a request that was sent to test the service.
 
-    `why` is empty if the service accepted the request. Else `why` is the reason of the refusal, and
-    `remedy` is what the operator can do.
+    `seconds` is the time that the request took. `why` is empty if the service accepted the request.
+    Otherwise `why` is the reason of the refusal, and `remedy` is the remedy for the operator.
     """
 
     name: str
@@ -35,43 +35,44 @@ class TriedRequest:
 
 
 class StorageClaim(Protocol):
-    """The claim of one appliance on a storage; only one process of the appliance renews it.
+    """A `StorageClaim` is the claim of one appliance on a storage; one process of it renews it.
 
-    `is_held` is None before the first answer. Raises, each method: StorageFull, StorageBroken.
+    `is_held` is True while this appliance owns the storage, and None until the storage has
+    responded for the first time. Each method can raise StorageFull and StorageBroken.
     """
 
     is_held: bool | None
 
     def renew(self) -> bool:
-        """Renew the claim, or try to make it; return whether this appliance owns the storage."""
+        """Renew the claim, or try to claim the storage; return whether this appliance owns it."""
         ...
 
     def release(self) -> None:
-        """End the claim, so that another appliance can own the storage at once."""
+        """Release the claim, so that another appliance can own the storage immediately."""
         ...
 
 
 class StorageCopies(Protocol):
-    """The local copies of values that the storage may still lose."""
+    """A `StorageCopies` has local copies of values that the storage may still delete."""
 
     def begin_repair(self) -> None:
-        """Start to write the lost values again, as soon as it is certain which were lost."""
+        """Start to write lost values again, if it is certain by now which values were lost."""
         ...
 
 
 class OwnedStorage(Protocol):
-    """A storage with an owner. Raises, each method: StorageFull, StorageBroken."""
+    """A storage with an owner. Each method can raise StorageFull and StorageBroken."""
 
     def claim(self) -> StorageClaim:
         """Return the claim of this appliance."""
         ...
 
     def copies(self) -> StorageCopies:
-        """Return the local copies of values."""
+        """Return the local copies of values that the storage may still delete."""
         ...
 
     def is_of_another(self) -> bool:
-        """Return whether another appliance owns the storage; if so, end this appliance's claim."""
+        """Return whether another appliance owns the storage; release a claim of this appliance."""
         ...
 
     def forget(self) -> None:
@@ -79,15 +80,15 @@ class OwnedStorage(Protocol):
         ...
 
     def report_to(self, report: Callable[..., None]) -> None:
-        """Report all requests of this process from now on (`storage.report_requests`)."""
+        """Call *report* for each request that this process sends from now on."""
         ...
 
     def snapshots(self) -> SnapshotStore:
-        """Return where the snapshot of the index is stored."""
+        """Return the object that reads and writes the snapshot of the index."""
         ...
 
     def tried(self, sign: Sign | None = None) -> Iterator[TriedRequest]:
-        """Try each kind of request that the appliance needs, up to the first that is refused.
+        """Try each kind of request that the appliance sends; end after the first refusal.
 
         If *sign* is given, also fetch the URL to which clients would be redirected. Raises:
         StorageBroken if the service does not respond.

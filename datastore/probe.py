@@ -1,8 +1,8 @@
-"""Check at the start that a file system supports the operations of index and downloads.
+"""Check at the start that a file system supports the operations that index and downloads need.
 
-Some network and union file systems do not implement every operation. Without the checks at the
-start, a missing operation would be noticed only by its damage: a corrupt index, or two downloads
-that write one file.
+Some network file systems and union file systems do not implement every operation. Without these
+checks, a missing operation would be noticed only later by its damage: a corrupt index, or two
+downloads that write to the same file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,10 @@ if db.execute("SELECT count(*) FROM probe").fetchone() != (1,):
 
 
 def probe(folder: Path) -> list[str]:
-    """Return the features that *folder* lacks, each with its remedy; remove all test files."""
+    """Return a message with a remedy for each operation that does not work in *folder*.
+
+    The list is empty if all operations work. All test files are removed.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as scratch:
@@ -49,7 +52,7 @@ def probe(folder: Path) -> list[str]:
 
 
 class _Failed(Exception):  # noqa: N818 - private to this module
-    """A `_Failed` is the failure of a trial, as a text for the operator."""
+    """A `_Failed` is the failure of a trial; its text is shown to the operator."""
 
 
 def _try(name: str, trial: Callable[[Path], None], scratch: Path) -> str | None:
@@ -77,7 +80,7 @@ def _rename(scratch: Path) -> None:
 
 
 def _flock(scratch: Path) -> None:
-    """Take a lock that a second open in this process and another process must not get."""
+    """Lock a file, and check that neither this process nor another process can lock it again."""
     path = scratch / "lock"
     locked = try_lock(path)
     if locked is None:
@@ -89,7 +92,7 @@ def _flock(scratch: Path) -> None:
 
 
 def _wal(scratch: Path) -> None:
-    """Write a database whose write-ahead log is shared with another process."""
+    """Write a row to a database in WAL mode, and check that another process can read the row."""
     path = scratch / "probe.sqlite"
     connection = sqlite3.connect(path, isolation_level=None)
     try:

@@ -1,9 +1,10 @@
 """Record which upstreams have sent which content.
 
-All repositories share stored content, so the upstream that sent the bytes matters: an upstream that
-claims to have a digest may know only the digest and not the bytes (docs/permissions.md). A proof is
-a file beside the content, so that it survives the loss of the index and is removed with the
-content.
+All repositories share stored content. An upstream could claim to have a digest of which it knows
+only the digest and not the bytes, and so gain access to content of another repository
+(docs/permissions.md). Only an upstream that has sent the bytes has proven that it has them.
+
+A proof is a file in the storage, so it is not lost with the index. It is removed with the content.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from entrepot.datastore.storage import Storage
 
 
 class Proofs:
-    """A `Proofs` has the proofs in one data directory; an upstream's host identifies it."""
+    """A `Proofs` has the proofs in one data directory; `upstream` is the host of an upstream."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def has(self, digest: Digest, upstream: str) -> bool:
-        """Return whether *upstream* has sent bytes that match the digest."""
+        """Return whether *upstream* has sent the bytes of *digest*."""
         return self._storage.stat(layout.proof(digest, _name(upstream))) is not None
 
     def keep(self, digest: Digest, upstream: str) -> None:
-        """Record that *upstream* has sent all bytes of the digest, and that the bytes matched."""
+        """Record that *upstream* has sent all bytes of *digest*, which the caller has verified."""
         if not self.has(digest, upstream):
             self._storage.write(layout.proof(digest, _name(upstream)), upstream.encode())
 

@@ -1,11 +1,12 @@
-"""Keep damaged files, which do not match their digest, in quarantine for the operator.
+"""Keep damaged files, whose content does not match their digest, in quarantine for the operator.
 
-Each file in quarantine counts against the cap by a reservation, like a download in progress.
+Each file in quarantine has a reservation, as a download in progress has. So it counts against the
+cap.
 
-In a storage behind a network, a damaged value stays where it is, and the value in the quarantine is
-a *mark*: a short JSON object with the size and the time. The value is not moved, because object
-storages can only copy values, and not those above 5 GB. Content with a mark and without a row in
-the index is not served (`datastore/blobs.py`); when it is stored again, it gets a row.
+In a remote storage, a damaged value is not moved: an object storage can only copy a value, and
+only a value of up to 5 GB. Instead, the quarantine gets a *mark*, a short JSON object with the size
+of the value and the time. If content has a mark and no row in the index, it is not served
+(`datastore/blobs.py`). If the content is stored again, it gets a row.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ log = logging.getLogger(__name__)
 _LONGEST_MARK = 4096
 
 Report = Callable[[Digest, int, str], None]
-"""A `Report` receives the digest, the file's size in bytes, and the operation that found it."""
+"""A `Report` takes the digest, the size of the file in bytes, and the operation that found it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A `Damaged` is a file in quarantine; `size` is in bytes, `since` in s, UTC epoch."""
+    """A `Damaged` is a file in quarantine.
+
+    `size` is in bytes; `since` is the time at which the damage was found, in s, UTC epoch.
+    """
 
     digest: Digest
     size: int
@@ -45,7 +49,7 @@ class Damaged:
 class Quarantine:
     """A `Quarantine` is the quarantine of one data directory.
 
-    The quarantine calls `report` for each file that is added.
+    It calls `report` for each file that it adds.
     """
 
     storage: Storage
@@ -54,9 +58,10 @@ class Quarantine:
     report: Report = lambda *_: None
 
     def put(self, digest: Digest, file: BinaryIO, *, size: int, found: str) -> bool:
-        """Move the content that is open as *file* into quarantine; return False if it was replaced.
+        """Move damaged content, which is open as *file*, into quarantine.
 
-        *found* names the operation that detected the damage. Raises: StorageFull, StorageBroken.
+        Return False if the content was replaced since *file* was opened. *found* names the
+        operation that detected the damage. Raises: StorageFull, StorageBroken.
         """
         if is_remote(self.storage):
             return self._mark(digest, size, found)
@@ -64,7 +69,7 @@ class Quarantine:
         if not self.storage.set_aside(layout.blob(digest), key, file):
             return False
         set_time(self.storage, key, self.clock())
-        # If the index is unavailable, the cleaner corrects reservation and row later.
+        # If the index is unavailable, the cleaner corrects the reservation and the row later.
         with suppress(IndexUnavailable):
             self.settle(digest, size)
             self._forget_row(digest)
@@ -91,10 +96,10 @@ class Quarantine:
         return True
 
     def is_marked(self, digest: Digest) -> bool:
-        """Return whether content that stayed in a remote storage is damaged.
+        """Return whether content in a remote storage is marked as damaged.
 
-        The index is read first: if it has a row, the content is intact or was stored again. The
-        mark is read only if there is no row. Raises: StorageBroken.
+        The index is read first. If it has a row, the content was never marked or was stored again,
+        and the storage is not asked for a mark. Raises: StorageBroken.
         """
         with suppress(IndexUnavailable):
             if self.index.entry(digest) is not None:
@@ -104,7 +109,7 @@ class Quarantine:
     def all(self) -> Iterator[Damaged]:
         """Yield the files in quarantine, ordered by digest.
 
-        Raises: StorageFull, StorageBroken; IndexUnavailable if the storage keeps no times.
+        Raises: StorageFull, StorageBroken; IndexUnavailable, if the storage stores no times.
         """
         for stat in self.storage.walk(layout.QUARANTINE):
             digest = layout.quarantined_of(stat.key)
@@ -117,7 +122,7 @@ class Quarantine:
                 )
 
     def _marked(self, digest: Digest) -> Damaged:
-        """Return the size and the time in a mark; another program's mark may lack both."""
+        """Return the size and the time in a mark; if it is invalid, 0 and the current time."""
         try:
             mark = json.loads(self.storage.read(layout.quarantined(digest), _LONGEST_MARK))
             return Damaged(digest, max(int(mark["size"]), 0), float(mark["since"]))
@@ -125,16 +130,16 @@ class Quarantine:
             return Damaged(digest, 0, self.clock())
 
     def _reserved(self, digest: Digest) -> float:
-        """Return when `put` reserved a file's bytes (s, UTC epoch).
+        """Return when `put` reserved the bytes of a file (s, UTC epoch).
 
-        If it did not, the current time.
+        Return the current time if there is no reservation.
         """
         promise = layout.quarantine_reservation(digest)
         reserved = (each.at for each in self.index.reservations.all() if each.digest == promise)
         return next(reserved, self.clock())
 
     def settle(self, digest: Digest, size: int) -> None:
-        """Reserve the bytes of a file in quarantine. Raises: IndexUnavailable."""
+        """Reserve *size* bytes for a file in quarantine. Raises: IndexUnavailable."""
         promise = layout.quarantine_reservation(digest)
         self.index.reservations.reserve(promise, size, None, self.clock())
 
@@ -144,7 +149,10 @@ class Quarantine:
         self.index.reservations.release(layout.quarantine_reservation(digest))
 
     def _forget_row(self, digest: Digest) -> None:
-        """Remove the row of the moved content; a row in use stays until the cleaner removes it."""
+        """Remove the row of damaged content.
+
+        If the content is pinned or is being used, the row stays until the cleaner removes it.
+        """
         row = self.index.entry(digest)
         if row is not None and self.index.mark_for_deletion(row):
             self.index.forget(digest)

@@ -1,10 +1,13 @@
 """Make the index consistent with the storage, while other processes use both.
 
-A lost index is rebuilt from the stored files. File times are last uses (the logger sets them); in a
-storage without times, all content counts as used at the rebuild. The linked manifests give the
-kinds of rows and their edges. The rebuild also repairs a crash between the commit of a blob and the
-write of its row. Every step of a rebuild may be repeated, and rows that a worker makes meanwhile
-are not changed.
+If the index was lost, it is rebuilt from the stored files. The logger sets the time of a file at
+each use, so this time is the last use of the row. In a storage that stores no times, the time of
+the rebuild counts as the last use of all content. The linked manifests show the kinds of rows and
+their edges.
+
+The rebuild also adds the row of a blob whose process crashed after the commit and before it wrote
+the row. A repetition of a step is harmless, and rows that a worker adds during the rebuild are not
+changed.
 """
 
 from __future__ import annotations
@@ -34,8 +37,10 @@ from entrepot.datastore.storage import Stat, Storage, is_remote, time_of
 if TYPE_CHECKING:
     from entrepot.datastore.snapshot import SnapshotStore
 
-_BATCH = 500  # A transaction has this many rows, so that other writers wait only for milliseconds.
-_YOUNG_S = 3600.0  # A younger row or link time may belong to a blob that is about to be stored.
+# A transaction has this many rows, so that other writers wait only for milliseconds.
+_BATCH = 500
+# If a row or a link time is younger than this, a worker may be about to store its blob.
+_YOUNG_S = 3600.0
 
 
 def needs_rebuild(notes: KeyValueStore) -> bool:
@@ -60,13 +65,14 @@ def rebuild(
     snapshots: SnapshotStore | None = None,
     examine: Callable[[Digest], object] | None = None,
 ) -> None:
-    """Make a row for every blob, remove the rows of deleted blobs, and set the note `REBUILT`.
+    """Add a row for every blob, remove the rows of deleted blobs, and set the note `REBUILT`.
 
-    A lost index is first restored from *snapshots*, which only a storage in a bucket has. There
-    *examine* reads content whose listed size differs from its row.
+    *snapshots* and *examine* are used only if the storage is a bucket. A lost index is first
+    restored from *snapshots*. *examine* is called for content whose size in the list of the bucket
+    differs from its row.
 
-    *between* is called after each batch; an exception from *between* ends the rebuild, which then
-    starts again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
+    *between* is called after each batch. If it raises an exception, the rebuild ends, and the
+    caller can start it again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
     """
     for steps in _steps(storage, index, now, snapshots, examine):
         for _ in steps:
@@ -82,7 +88,7 @@ def _steps(
     snapshots: SnapshotStore | None,
     examine: Callable[[Digest], object] | None,
 ) -> Iterator[Iterator[int]]:
-    """Yield the steps of a rebuild, each with its batches."""
+    """Yield the steps of a rebuild; each step is an iterator that does one batch at a time."""
     if not is_remote(storage):
         yield _restore(storage, index, now)
         yield _record_manifests(storage, index)
@@ -100,7 +106,7 @@ def _steps(
 
 
 def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
-    """Make the missing rows with the kind blob, which `_record_manifests` corrects later."""
+    """Add the missing rows with the kind BLOB; `_record_manifests` corrects the kinds later."""
     entries = (_entry(stat, now) for stat in storage.walk(layout.BLOBS))
     known = (entry for entry in entries if entry is not None)
     while batch := list(islice(known, _BATCH)):
@@ -109,9 +115,10 @@ def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
 
 
 def _entry(stat: Stat, now: float) -> IndexEntry | None:
-    """Return the row of a blob, last used at the time of its file, but never later than *now*.
+    """Return the row of a blob; None if *stat* is not that of a blob.
 
-    A driver without times does not know the last use, so the last use is *now*.
+    The last use is the time of the file, or *now* if that is earlier. If the storage stores no
+    times, the last use is *now*.
     """
     digest = layout.blob_of(stat.key)
     written = time_of(stat)
@@ -134,7 +141,7 @@ def _record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:
 
 
 def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None:
-    """Parse a linked manifest; return None if it is gone or of an unsupported type."""
+    """Parse a linked manifest; return None if it is absent or has an unsupported type."""
     try:
         data = BlobStore(storage).read(digest)
         return Repositories(storage).read_manifest(name, digest, data)
@@ -143,24 +150,28 @@ def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None
 
 
 def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
-    """Remove rows without a blob, but no recent row, whose blob may be about to be stored."""
+    """Remove rows that are older than an hour and whose blob is not stored.
+
+    If a row is younger, a worker may be about to store its blob.
+    """
     blobs = BlobStore(storage)
     after: Cursor | None = None
     while page := index.oldest(after, _BATCH):
         after = Cursor.after(page[-1])
         for entry in page:
             is_gone = entry.used < now - _YOUNG_S and blobs.stat(entry.digest) is None
-            # A worker may store the blob at this moment. The worker then makes the row afterwards,
-            # or removes the mark of the row, so that the row is not lost.
+            # A worker may store the blob at this moment. After that, the worker writes the row: it
+            # adds the row again or removes its mark. So the row is not lost.
             if is_gone and index.mark_for_deletion(entry):
                 index.forget(entry.digest)
         yield len(page)
 
 
 def _forget_link_times(index: Index, now: float) -> Iterator[int]:
-    """Remove the times of links to content that is not stored: another program may remove links.
+    """Remove the times of links to content that is not stored.
 
-    A recent link time stays, because it may belong to content that is about to be stored.
+    Another program may have removed such a link, but not its time in the index. A time that is
+    younger than an hour stays, because a worker may be about to store its content.
     """
     after = ""
     while page := index.link_times.page(after, _BATCH):

@@ -1,6 +1,7 @@
 """Store the links, tags and origins of repositories.
 
-A link permits a repository to serve content; the content itself is stored only once (`blobs`).
+A link permits a repository to serve content. The content itself is stored once for all repositories
+(`blobs`).
 """
 
 from __future__ import annotations
@@ -19,21 +20,19 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.storage import Storage, may_have
 
 Parse = Callable[[bytes, str | None], Manifest]
-"""A `Parse` parses a manifest, as `datastore.manifest.parse` does."""
+"""A `Parse` parses a manifest as `datastore.manifest.parse` does."""
 
 UNKNOWN_ORIGIN = ""
-"""The origin of a repository is this text if another program fetched the repository from an unknown
-upstream.
-"""
+"""A repository has this origin if another program fetched it, so that its upstream is unknown."""
 
 _MARKERS = ("_layers", "_manifests", "_uploads")
 
 
 @dataclass(frozen=True, slots=True)
 class TagState:
-    """A `TagState` is the digest of a tag, and when it was last `confirmed` (s, UTC epoch).
+    """A `TagState` is the digest of a tag, and when the tag was last `confirmed` (s, UTC epoch).
 
-    The time may be `links.UNKNOWN`.
+    If this time is not recorded, it is `links.UNKNOWN`.
     """
 
     digest: Digest
@@ -41,10 +40,10 @@ class TagState:
 
 
 class Repositories:
-    """A `Repositories` has the repositories of one data directory, in distribution's layout.
+    """A `Repositories` has the repositories of one data directory.
 
-    If the storage keeps no times, the index's *times* of links are needed; without these, every
-    time is UNKNOWN.
+    The files have the layout of docker distribution. If the storage stores no times, *times* has
+    the times of links. Without *times*, every time is UNKNOWN then.
     """
 
     def __init__(self, storage: Storage, times: LinkTimes | None = None) -> None:
@@ -54,59 +53,65 @@ class Repositories:
     # ---- blobs
 
     def links_blob(self, name: Repository, digest: Digest) -> bool:
-        """Return whether the repository may serve a blob."""
+        """Return whether the repository has a link that permits it to serve a blob."""
         return self._storage.stat(layout.layer_link(name, digest)) is not None
 
     def link_blob(self, name: Repository, digest: Digest) -> None:
-        """Permit the repository to serve a blob."""
+        """Write the link that permits the repository to serve a blob."""
         self._links.add(layout.layer_link(name, digest), digest)
 
     def unlink_blob(self, name: Repository, digest: Digest) -> bool:
-        """Remove the permission to serve a blob; return False if the repository had none."""
+        """Remove the link that permits the repository to serve a blob.
+
+        Return False if there was no such link.
+        """
         return self._links.delete(layout.layer_link(name, digest))
 
     def linked_blob(self, name: Repository, digest: Digest) -> float | None:
-        """Return when the link of a blob was last written (s, UTC epoch), or None if it is absent.
+        """Return when the link of a blob was last written (s, UTC epoch); None if it is absent.
 
-        The time may be `links.UNKNOWN`.
+        Return `links.UNKNOWN` if this time is not recorded.
         """
         return self._links.confirmed(layout.layer_link(name, digest))
 
     def blobs(self, name: Repository) -> Iterator[Digest]:
-        """Yield the digests of the blobs that the repository may serve."""
+        """Yield the digests of the blobs to which the repository has links."""
         return self._below(layout.layers(name))
 
     # ---- manifests
 
     def links_manifest(self, name: Repository, digest: Digest) -> bool:
-        """Return whether the repository may serve a manifest."""
+        """Return whether the repository has a link that permits it to serve a manifest."""
         return self._storage.stat(layout.revision_link(name, digest)) is not None
 
     def linked_manifest(self, name: Repository, digest: Digest) -> float | None:
         """Return when the link of a manifest was last confirmed (s, UTC epoch).
 
-        The time may be `links.UNKNOWN`; the result is None if there is no link.
+        Return `links.UNKNOWN` if this time is not recorded, and None if there is no link.
         """
         return self._links.confirmed(layout.revision_link(name, digest))
 
     def link_manifest(
         self, name: Repository, digest: Digest, media_type: str | None = None
     ) -> None:
-        """Permit the repository to serve a manifest; if repeated, confirm the link.
+        """Write the link that permits the repository to serve a manifest, or confirm the link.
 
-        *media_type* is the received type of a manifest that states no type, and is valid in this
-        repository only.
+        *media_type* is given for a manifest that does not state its media type. It is the type that
+        was received with the manifest, and is stored for this repository only.
         """
         if media_type is not None and self.media_type(name, digest) != media_type:
             self._storage.write(layout.media_type(name, digest), media_type.encode())
         self._links.write(layout.revision_link(name, digest), digest)
 
     def unlink_manifest(self, name: Repository, digest: Digest) -> bool:
-        """Remove the permission to serve a manifest; return False if the repository had none."""
+        """Remove the link that permits the repository to serve a manifest.
+
+        Return False if there was no such link.
+        """
         return self._links.delete(layout.revision_link(name, digest))
 
     def manifests(self, name: Repository) -> Iterator[Digest]:
-        """Yield the digests of the manifests that the repository may serve."""
+        """Yield the digests of the manifests to which the repository has links."""
         return self._below(layout.revisions(name))
 
     # ---- referrers
@@ -114,11 +119,14 @@ class Repositories:
     def add_referrer(
         self, name: Repository, about: Digest, digest: Digest, descriptor: bytes
     ) -> None:
-        """Store the descriptor of a pushed referrer, for the referrers list of *about*."""
+        """Store the descriptor of a pushed manifest, which is a referrer of *about*.
+
+        The list of the referrers of *about* contains this descriptor.
+        """
         self._storage.write(layout.referrer(name, about, digest), descriptor)
 
     def referrers(self, name: Repository, about: Digest) -> Iterator[Digest]:
-        """Yield the digests of the pushed manifests whose subject is *about*, in order."""
+        """Yield the digests of the pushed manifests whose subject is *about*, sorted."""
         return self._below(layout.subject(name, about))
 
     def referrer(self, name: Repository, about: Digest, digest: Digest) -> bytes:
@@ -134,16 +142,15 @@ class Repositories:
     def read_manifest(
         self, name: Repository | None, digest: Digest, data: bytes, read: Parse = parse
     ) -> Manifest:
-        """Parse a manifest with the media type of repository *name*; None: with that of its bytes.
+        """Parse a manifest of the repository *name*.
 
-        Raises: InvalidManifest.
-
-        A manifest that does not state its media type has the type that was received with it in this
-        repository. Types received in other repositories do not count.
+        If the bytes do not state the media type, use the type that was received with the manifest
+        in this repository, but none that was received in another repository. If *name* is None, no
+        received type is used. Raises: InvalidManifest.
         """
         try:
             found = read(data, None)
-        # The stated type is unsupported, but the received type may be supported.
+        # The type that the bytes state is unsupported, but the received type can be supported.
         except InvalidManifest:
             return read(data, self.media_type(name, digest))
         kept = None if found.states_type else self.media_type(name, digest)
@@ -155,16 +162,19 @@ class Repositories:
             return found
 
     def media_type(self, name: Repository | None, digest: Digest) -> str | None:
-        """Return the stored media type of a manifest in this repository, or None.
+        """Return the stored media type of a manifest in the repository *name*, or None.
 
-        If this repository has no media type, return the type that 0.1.0 stored for all
-        repositories. The type that 0.1.0 stored is only read, never written.
+        Version 0.1.0 stored one type for all repositories. If *name* has no type of its own, return
+        that type. This version never writes it.
         """
         own = self._line(layout.media_type(name, digest)) if name else None
         return own or self._line(layout.shared_media_type(digest))
 
     def remove_shared_media_type(self, digest: Digest) -> bool:
-        """Remove the media type that 0.1.0 stored for a deleted manifest; False without one."""
+        """Remove the media type that version 0.1.0 stored for a manifest.
+
+        Return False if there is none.
+        """
         return self._storage.delete(layout.shared_media_type(digest))
 
     def _line(self, key: str) -> str | None:
@@ -176,7 +186,7 @@ class Repositories:
     # ---- tags
 
     def tag(self, name: Repository, tag: Tag) -> TagState | None:
-        """Return a tag's state; None if the tag does not exist or its link is unreadable."""
+        """Return the state of a tag; None if the tag does not exist or its link is invalid."""
         found = self._links.read(layout.tag_current(name, tag))
         return TagState(*found) if found else None
 
@@ -193,13 +203,14 @@ class Repositories:
         return was_there
 
     def tags(self, name: Repository) -> list[str]:
-        """Return the names of all tags, in order."""
+        """Return the names of all tags, sorted."""
         return list(self._storage.list(layout.tags(name)))
 
     def tags_after(self, name: Repository, after: str = "") -> Iterator[str]:
-        """Yield the names of the tags after *after*, in order; check each tag when it is reached.
+        """Yield the names of the tags that sort after *after*, sorted.
 
-        The folder of a tag whose removal was interrupted is skipped.
+        An interrupted removal of a tag leaves a folder without a link. Such a folder is skipped:
+        the link of each tag is checked immediately before the tag is yielded.
         """
         names = list(self._storage.list(layout.tags(name)))
         for tag in names[bisect_right(names, after) :]:
@@ -207,13 +218,13 @@ class Repositories:
                 yield tag
 
     def remove_link(self, key: str) -> bool:
-        """Remove the link, referrer or media type under a key; return False if it was absent."""
+        """Remove the link, referrer or media type with the key *key*; return False if absent."""
         return self._links.delete(key)
 
     # ---- the repository itself
 
     def exists(self, name: Repository) -> bool:
-        """Return whether this repository ever had links, tags or uploads."""
+        """Return whether the repository has folders of links, tags or uploads, even empty ones."""
         root = layout.repository(name)
         return any(child in _MARKERS for child in self._storage.list(root))
 
@@ -229,10 +240,10 @@ class Repositories:
     def origin(self, name: Repository) -> str | None:
         """Return the upstream that a repository came from; None if the repository is hosted.
 
-        The value UNKNOWN_ORIGIN, which is empty, marks a repository that another program fetched
-        (datastore/takeover.py). A repository of unknown origin is served under its own name, except
-        if that name leads to an upstream, and is evicted like proxied content. An origin that is no
-        text, which only a damaged storage has, is unknown too.
+        Return UNKNOWN_ORIGIN, an empty text, if another program fetched the repository
+        (datastore/takeover.py). Such a repository is evicted like proxied content. It is served
+        under its name, except if its name begins with the host of an upstream. UNKNOWN_ORIGIN is
+        also returned for an origin that is not UTF-8, which can only be in a damaged storage.
         """
         try:
             return self._storage.read(layout.origin(name), LONGEST_LINE).decode()
@@ -242,11 +253,11 @@ class Repositories:
             return UNKNOWN_ORIGIN
 
     def set_origin(self, name: Repository, upstream: str) -> None:
-        """Store the origin of a repository, before its first link is written."""
+        """Store the origin of a repository; call this method before its first link is written."""
         self._storage.write(layout.origin(name), upstream.encode())
 
     def remove_origin(self, name: Repository) -> bool:
-        """Make a repository hosted; return False if the repository was hosted before."""
+        """Remove the origin, so that the repository is hosted; return False if it had none."""
         return self._storage.delete(layout.origin(name))
 
     def _below(self, root: str) -> Iterator[Digest]:

@@ -1,8 +1,8 @@
-"""Read the fields that a line of the access log has while an endpoint is configured.
+"""Parse the longer lines that HAProxy writes if an endpoint for notifications is configured.
 
-The format is the first `log-format` in haproxy.cfg; a test compares it with RequestLine. The format
-extends that of `accesslog`: `id` and `port`, which differ in every request, come before `method`,
-`type` and `size` after `kind`, and the other fields after `uri`.
+The first `log-format` in haproxy.cfg defines these lines, and a test compares it with RequestLine.
+The lines have the fields of `accesslog` and further fields. `id` and `port`, which are different in
+each request, are before `method`. `type` and `size` are after `kind`, and the rest after `uri`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Final
 from entrepot.datastore.accesslog import AccessLine, parse
 from entrepot.datastore.errors import InvalidLine
 
-# No value contains `","source":"`, because each quote in a value is escaped.
+# This pattern finds the field `source` by the text `","source":"`. No value contains this text,
+# because HAProxy escapes each quote in a value.
 _HEADS = re.compile(
     rb'^\{"start":([1-9][0-9]{12}),"duration":(-?[0-9]{1,15}),"id":"([0-9a-f-]{36})"'
     rb',"port":"([0-9]{0,5})[^"\n]*",([^\n]*,"source":")([^"\n]*)([^\n]*)$',
@@ -27,17 +28,20 @@ _STAND_IN = b'{"start":1,"duration":0,'
 
 _SEPARATOR: Final = b"\t"
 SEPARATOR: Final = _SEPARATOR.decode()
-"""A tab separates the values; JSON contains no tab, because a string has it escaped."""
+"""A tab separates the values of a `Head`.
+
+No value contains a tab, because the line is JSON, which escapes tabs in strings.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """A `RequestLine` has the fields beyond those of AccessLine, in the order of the format.
+    """A `RequestLine` has the fields that AccessLine lacks, in the order of the format.
 
-    `id` identifies the request and `port` is the client's port. `type` is the response's media
-    type. `size` is the length of the whole content in bytes, also if the response has only a part
-    of it; `size` is empty if the length is unknown. `host` and `agent` are as the client sent them;
-    `scheme` is empty for http.
+    `id` identifies the request, and `port` is the TCP port of the client. `type` is the media type
+    of the response. `size` is the length of the whole content in bytes, even if the response has
+    only a range of it; it is empty if the length is unknown. `host` and `agent` are the headers
+    `Host` and `User-Agent` of the client. `scheme` is empty for http.
     """
 
     id: str
@@ -50,25 +54,25 @@ class RequestLine:
 
 
 TAIL = tuple(each.name for each in fields(RequestLine))[2:]
-"""The names of all fields but the first two."""
+"""The names of all fields except the first two."""
 
 
 Head = tuple[str, bytes]
-"""A `Head` has the values in which lines of equal requests differ, and the rest of the line for
-`parse_rest`.
+"""A `Head` is a pair: the values that differ between equal requests, and the rest of the line.
 
-The values of a `Head` are the request's ID, the time at which its response ended (ms, UTC epoch),
-the client's address as the line has it, and the client's port, with SEPARATOR between them. PERF:
-this type is a plain tuple, because each line makes one.
+The first part has four values with SEPARATOR between them: the ID of the request, the time at which
+its response ended (ms, UTC epoch), the address of the client as it is in the line, and the port of
+the client. `parse_rest` parses the second part. PERF: a `Head` is a plain tuple, because one is
+created for each line.
 """
 
 
 def split(lines: Iterable[bytes]) -> Iterator[Head]:
-    """Yield the two parts of each line that was written while an endpoint was configured.
+    """Yield the `Head` of each line that has the fields of RequestLine; skip other lines.
 
-    PERF: one search in all lines takes half the time of a match for each. The client's address is
-    cut out of the rest of a line, so that a thousand clients that pull the same image have the same
-    rest.
+    PERF: one search in the text of all lines takes half the time of a separate match for each line.
+    The rest of a line does not contain the address of the client. So if a thousand clients pull the
+    same image, the rests of their lines are equal.
     """
     for start, duration, number, port, before, source, after in _HEADS.findall(b"\n".join(lines)):
         end = start
@@ -79,9 +83,10 @@ def split(lines: Iterable[bytes]) -> Iterator[Head]:
 
 
 def parse_rest(rest: bytes) -> tuple[AccessLine, RequestLine]:
-    """Parse the `rest` of a log line; its times, `id` and `port` are placeholders.
+    """Parse the rest of a line, which is the second part of a `Head`.
 
-    Raises: InvalidLine.
+    The rest lacks the start, the duration, the ID and the port, so the result has placeholders for
+    these. Raises: InvalidLine.
     """
     line = _STAND_IN + rest
     access = parse(line)

@@ -1,9 +1,9 @@
-"""Reserve disk space for each transfer before the first byte of the transfer is stored.
+"""Reserve disk space for each download and upload before its first byte is stored.
 
-If most of the content may not be evicted, eviction cannot bring the store below its maximum size,
-and no more content can be cached. The cleaner records in the index that a round freed too little.
-As long as this record exists, workers do not wait for space, and `status`, `check` and the metrics
-report the shortage.
+Pushed images are never evicted because of their size. If most of the content is pushed, eviction
+cannot free enough space, and no more content can be cached. The cleaner records in the index that
+it freed too little. While this record exists, workers do not wait for space, and `entrepot status`,
+`entrepot check` and the metrics report the shortage.
 """
 
 from __future__ import annotations
@@ -34,13 +34,11 @@ _RECENT_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class SpaceLimits:
-    """A `SpaceLimits` is in bytes: `max_used_bytes` of all content, `largest` of one blob.
+    """A `SpaceLimits` has limits in bytes; None means that there is no such limit.
 
-    With a bucket, `spool` limits the transfers, which are files in the state directory.
-
-    Above `start` bytes the cleaner is woken.
-
-    A limit of None means that there is no limit.
+    `max_used_bytes` limits the sum of all content and reservations. `largest` limits one blob. If
+    more than `start` bytes are used, the cleaner is woken. If content is in a bucket, downloads and
+    uploads are still files in the state directory, and `spool` limits their sum.
     """
 
     max_used_bytes: int | None = None
@@ -50,10 +48,11 @@ class SpaceLimits:
 
 
 class Reservations:
-    """Reserves disk space for transfers; no space is reserved while the index is unavailable.
+    """A `Reservations` reserves disk space for downloads and uploads.
 
-    *notes* has the facts that the cleaner recorded. *wake* asks the cleaner for space; None: there
-    is no cleaner. `clock` is the appliance's clock (s, UTC epoch).
+    While the index is unavailable, no space is reserved. *notes* has the records of the cleaner.
+    *wake* is called with a number of bytes to wake the cleaner; it is None if there is no cleaner.
+    `clock` returns the time of the appliance (s, UTC epoch).
     """
 
     def __init__(
@@ -73,7 +72,10 @@ class Reservations:
         self._wake = wake or _no_cleaner
 
     def reserve(self, digest: Digest, size: int) -> bool:
-        """Reserve *size* bytes; wait a fraction of a second for the cleaner to free these bytes."""
+        """Reserve *size* bytes, and return whether they are reserved.
+
+        If they do not fit, wake the cleaner, and wait up to half a second for it to free space.
+        """
         largest = self._limits.largest
         if largest is not None and size > largest:
             return False
@@ -91,30 +93,31 @@ class Reservations:
         return granted
 
     def refused(self, size: int) -> None:
-        """Wake the cleaner, because the disk had no space for *size* bytes below the cap."""
+        """Wake the cleaner, because the disk had no space for *size* bytes although the cap had."""
         self._wake(size)
 
     def release(self, digest: Digest) -> None:
         """Remove a reservation."""
-        # While the index is unavailable, the reservation stays, and the cleaner corrects it later.
+        # If the index is unavailable, the reservation stays, and the cleaner removes it later.
         with contextlib.suppress(IndexUnavailable):
             self._store.release(digest)
 
     def settle(self, digest: Digest, size: int) -> None:
-        """Set a reservation to the bytes that are stored already, regardless of the cap."""
+        """Set a reservation to *size*, the bytes that are already stored, even above the cap."""
         if not size:
             self.release(digest)
             return
-        # While the index is unavailable, the reservation stays, and the cleaner corrects it later.
+        # If the index is unavailable, the reservation stays, and the cleaner corrects it later.
         with contextlib.suppress(IndexUnavailable):
             self._store.reserve(digest, size, None, self.clock())
 
     def error_for(self, size: int, own: int = 0) -> OutOfSpace | SpaceAwaited:
-        """Return the error for a refused push of *size* bytes that has reserved *own* bytes.
+        """Return the error for a push of *size* bytes that got no reservation.
 
-        The error of a push is OutOfSpace if waiting cannot help: the push is larger than the limit,
-        or the cleaner has just failed to free space. Otherwise the error is SpaceAwaited, and the
-        client may retry. Raises: IndexUnavailable.
+        *own* is the number of bytes that the push has already reserved. The error is OutOfSpace if
+        a later attempt cannot succeed: the push is larger than a limit, or the cleaner has just
+        failed to free space. Otherwise the error is SpaceAwaited, and the client can retry. Raises:
+        IndexUnavailable.
         """
         spool = self._limits.spool
         if spool is not None and self._is_spool_full(size - own):
@@ -131,7 +134,7 @@ class Reservations:
         return self.clock() - last_eviction_failure(self._notes) <= _WAIT_S + _RECENT_S
 
     def available(self, own: int = 0) -> int:
-        """Return the total that a refused upload, which holds *own* bytes, could reserve.
+        """Return the total that a rejected upload, which already holds *own* bytes, could reserve.
 
         Raises: IndexUnavailable, also while the index is being rebuilt.
         """
@@ -146,9 +149,10 @@ class Reservations:
         )
 
     def _is_spool_full(self, size: int, digest: Digest | None = None) -> bool:
-        """Return whether *size* bytes for *digest* do not fit beside the other reservations.
+        """Return whether *size* bytes and the reservations of other digests exceed `spool`.
 
-        An eviction removes content from the bucket, and makes no room in the state directory.
+        An eviction would not help: it deletes content in the bucket, and no file in the state
+        directory.
         """
         if self._limits.spool is None:
             return False
@@ -162,7 +166,7 @@ class Reservations:
         return poll(lambda: self._try(digest, size) or None, _WAIT_S, _POLL_S) is not None
 
     def _can_never_fit(self, size: int) -> bool:
-        """Return whether the cleaner has found that it can't free *size* bytes."""
+        """Return whether the cleaner has recorded that it cannot free *size* bytes."""
         fixed = unevictable_bytes(self._notes)
         return bool(fixed) and fixed + size > (self._limits.max_used_bytes or 0)
 
@@ -173,17 +177,23 @@ class Reservations:
 
 
 def _no_cleaner(_: int) -> None:
-    """Do nothing, because no cleaner runs that could be woken."""
+    """Do nothing, because there is no cleaner to wake."""
 
 
 class CleanerWakeup:
-    """Wakes the cleaner through its datagram socket; does not wait if the socket is absent."""
+    """A `CleanerWakeup` wakes the cleaner through its datagram socket, without waiting.
+
+    If the socket is absent, a call does nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = str(path)
 
     def __call__(self, needs: int) -> None:
-        """Wake the cleaner, because a transfer waits for *needs* bytes; 0: little space is left."""
+        """Wake the cleaner, because a download or upload waits for *needs* bytes.
+
+        If *needs* is 0, nothing waits, but little space is left.
+        """
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as wake_socket,
@@ -193,7 +203,7 @@ class CleanerWakeup:
 
 
 def unevictable_bytes(notes: KeyValueStore) -> int:
-    """Return the bytes that eviction could not free; 0 while eviction frees enough.
+    """Return the number of bytes that the cleaner cannot evict; 0 while it frees enough space.
 
     Raises: IndexUnavailable.
     """
@@ -202,7 +212,7 @@ def unevictable_bytes(notes: KeyValueStore) -> int:
 
 
 def record_unevictable(notes: KeyValueStore, size: int) -> None:
-    """Record that *size* bytes can't be evicted; a *size* of 0 withdraws the record.
+    """Record that the cleaner cannot evict *size* bytes; 0 removes the record.
 
     Raises: IndexUnavailable.
     """
@@ -211,7 +221,7 @@ def record_unevictable(notes: KeyValueStore, size: int) -> None:
 
 
 def last_eviction_failure(notes: KeyValueStore) -> float:
-    """Return the start of the cleaner's last round that freed too little (s, UTC epoch), or 0.
+    """Return when the cleaner's latest round that freed too little began (s, UTC epoch), or 0.
 
     Raises: IndexUnavailable.
     """
@@ -219,7 +229,7 @@ def last_eviction_failure(notes: KeyValueStore) -> float:
 
 
 def record_eviction_failure(notes: KeyValueStore, began: float) -> None:
-    """Record that the cleaner's round that began at *began* freed too little.
+    """Record that the round of the cleaner that began at *began* freed too little.
 
     Raises: IndexUnavailable.
     """

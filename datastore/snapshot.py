@@ -1,18 +1,18 @@
-"""Define the snapshot of the index: 256 objects of the bucket, from which a lost index is restored.
+"""Define the snapshot of the index: 256 objects in the bucket, from which a lost index is restored.
 
-Each object is a *shard*: `entrepot/index/<xx>` has the rows of all digests that begin with the byte
-xx, and the origins of all repositories whose name's SHA-256 begins with xx. A shard is a gzip file
-of JSON lines:
+Each of these objects is a *shard*. The shard `entrepot/index/<xx>` has the rows of the digests that
+begin with the byte xx. It also has the origins of those repositories whose names have a SHA-256
+that begins with xx. A shard is a gzip file with lines of JSON:
 
 | line | contents |
 |---|---|
-| first | an object: `version`, and `born`, the time since which the index records uses |
+| first | an object with `version`, and `born`, the time since which the index records uses |
 | `[name, origin, tag]` | the origin of a repository, and the entity tag of the origin's object |
-| `[digest, size, kind, used, children]` | a row; `children` only if the row has edges |
+| `[digest, size, kind, used, children]` | a row of the index; without edges it has no `children` |
 
-A shard is untrusted input: whoever may write to the bucket may have written the shard. So the size
-of a shard, of its content and of each line is bounded, and each value is checked. A shard with any
-defect counts as absent.
+A shard is untrusted input, because other programs with access to the bucket could have written it.
+So the sizes of a shard, of its decompressed content and of each line are limited, and each value is
+checked. A shard with any defect is ignored.
 """
 
 from __future__ import annotations
@@ -35,18 +35,21 @@ from entrepot.datastore.refs import Digest, Repository
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 """The names of all shards."""
 LARGEST_SHARD: Final = 32 * 1024 * 1024
-"""A larger shard is not read; with ten million rows in the index, one has a tenth of this size."""
+"""A larger shard (bytes) is not read.
+
+If the index has ten million rows, a shard has a tenth of this size.
+"""
 
 _VERSION = 1
 _MOST_BYTES = 256 * 1024 * 1024
 _LONGEST_LINE = 2 * 1024 * 1024
 _LONGEST_TAG = 1024
 _LARGEST_TOTAL = 2**54
-"""The sizes of one shard's rows add up to at most so many bytes.
+"""The sizes in the rows of one shard add up to at most this many bytes.
 
-The index adds the sizes of all 256 shards as a signed integer of 64 bits.
+The index adds the sizes of all 256 shards in a signed integer of 64 bits, which must not overflow.
 """
-_MOST_CHILDREN = MOST_DESCRIPTORS + 1  # the layers and the configuration of an image
+_MOST_CHILDREN = MOST_DESCRIPTORS + 1  # An image has its layers and one configuration.
 _CHUNK = 64 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 _LEVEL = 6
@@ -54,7 +57,7 @@ _LEVEL = 6
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRow:
-    """A `SnapshotRow` is a row of the index with the digests that the row's manifest lists."""
+    """A `SnapshotRow` is a row of the index; `children` are the digests that the manifest lists."""
 
     entry: IndexEntry
     children: tuple[Digest, ...] = ()
@@ -70,13 +73,13 @@ class SnapshotOrigin:
 
 
 class SnapshotStore(Protocol):
-    """A `SnapshotStore` has the objects of a bucket with their entity tags.
+    """A `SnapshotStore` reads and writes the objects of a snapshot in a bucket.
 
-    Raises, each method: StorageFull, StorageBroken.
+    Each method can raise StorageFull and StorageBroken.
     """
 
     def holds(self) -> bool:
-        """Return whether this appliance owns the bucket, so that it may write."""
+        """Return whether this appliance owns the bucket, and so is permitted to write to it."""
         ...
 
     def tags(self, key: str) -> Mapping[str, str]:
@@ -92,9 +95,10 @@ class SnapshotStore(Protocol):
         ...
 
     def remember(self, root: str, values: Mapping[str, tuple[bytes, str]]) -> None:
-        """Remember the content of objects below *root*, so that unchanged objects need not be read.
+        """Remember the content of those objects below *root* whose entity tag has not changed.
 
-        *values* has the content and the entity tag of each key.
+        *values* has the content and the entity tag of each key. No request is needed later to read
+        a remembered object.
         """
         ...
 
@@ -110,9 +114,9 @@ def shard_of(name: Repository) -> str:
 
 
 class ShardEncoder:
-    """A `ShardEncoder` compresses one shard while its lines are added; *born* is in s, UTC epoch.
+    """A `ShardEncoder` compresses the lines of one shard while they are added.
 
-    Equal lines in equal order make equal bytes.
+    *born* is in s, UTC epoch. Equal lines in the same order always result in equal bytes.
     """
 
     def __init__(self, born: float) -> None:
@@ -144,7 +148,10 @@ class ShardEncoder:
 
 
 def born_of(content: bytes) -> float:
-    """Return the time since which uses were recorded (s, UTC epoch). Raises: InvalidSnapshot."""
+    """Return `born` of a shard: the time since which the index recorded uses (s, UTC epoch).
+
+    Raises: InvalidSnapshot.
+    """
     header = _value(next(_lines(content), b""))
     if not isinstance(header, dict) or header.get("version") != _VERSION:
         raise InvalidSnapshot("", "a shard of an unknown version")
@@ -152,7 +159,10 @@ def born_of(content: bytes) -> float:
 
 
 def parse(content: bytes, shard: str) -> Iterator[SnapshotRow | SnapshotOrigin]:
-    """Yield the origins and rows of a shard. Raises: InvalidSnapshot, possibly after some rows."""
+    """Yield the origins and rows of a shard.
+
+    Raises: InvalidSnapshot at the first defect, so perhaps after some rows were yielded.
+    """
     born_of(content)
     lines = _lines(content)
     next(lines)
@@ -175,7 +185,8 @@ def _origin(value: list[Any]) -> SnapshotOrigin:
     name, upstream, entity_tag = value
     if not all(isinstance(each, str) for each in value):
         raise TypeError("an origin has three texts")
-    # JSON can escape a lone surrogate, which has no UTF-8 form: `encode` raises a ValueError.
+    # A JSON string can contain a lone surrogate as an escape. It has no UTF-8 form, so `encode`
+    # raises a ValueError.
     if len(upstream.encode()) > LONGEST_LINE or len(entity_tag) > _LONGEST_TAG:
         raise ValueError("an origin is too long")
     return SnapshotOrigin(Repository.parse(name), upstream, entity_tag)
@@ -214,7 +225,7 @@ def _value(line: bytes) -> object:
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
-    """Yield the lines of a gzip file, without ever holding its whole content."""
+    """Yield the lines of a gzip file; at no time is its whole content in memory."""
     rest, total = b"", 0
     for piece in _pieces(content):
         total += len(piece)

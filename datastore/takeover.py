@@ -1,16 +1,17 @@
-"""Find proxied content in a data directory that another program's pull-through cache wrote.
+"""Find proxied content in a data directory that the pull-through cache of another program wrote.
 
-A pull-through cache of another program stores repositories without their upstream. Therefore
-proxied content looks like pushed content, which is never evicted. docker distribution's proxy lists
-all content that it fetched, by REPOSITORY@DIGEST, in `scheduler-state.json` in the storage root
-(registry/proxy/scheduler).
+Such a program does not store which upstream a repository came from. Therefore its proxied content
+looks like pushed content, which is never evicted. docker distribution's proxy lists all content
+that it fetched, as REPOSITORY@DIGEST, in the file `scheduler-state.json` in the root of the storage
+(source: its package registry/proxy/scheduler).
 
 A repository counts as proxied if all of its links are in that list and no link is younger than the
-list. The origin of a repository that counts as proxied is stored as unknown. All other repositories
-stay hosted: the proxy drops expired entries from its list, so content that is not listed may be
-pushed or fetched, and pushed images must not be evicted by a guess. In a storage without times,
-nothing proves that the links are older than the list, so all repositories stay hosted if the
-operator does not decide otherwise.
+list. Then an unknown origin is stored for it. All other repositories stay hosted: the proxy removes
+expired entries from its list, so content that is not listed can be pushed or fetched. A pushed
+image must not be evicted because of a guess.
+
+In a storage that stores no times, nothing shows that a link is older than the list. So all
+repositories stay hosted there, except if the operator chooses the mode `evict`.
 """
 
 from __future__ import annotations
@@ -30,25 +31,30 @@ from entrepot.datastore.storage import Stat, Storage, time_of
 How = Literal["auto", "evict", "keep"]
 
 LARGEST_LIST: Final = 256 * 1024 * 1024
-"""A list of at most this many bytes is read; a larger list has a million entries."""
+"""A larger list (bytes) is ignored; a list of this size has about a million entries."""
 
 Spared = Callable[[Repository], bool]
-"""A `Spared` returns whether a repository is hosted, regardless of the list."""
+"""A `Spared` returns True for a repository that must stay hosted even if the list has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """A `Takeover` counts repositories marked as proxied, and unproven ones."""
+    """A `Takeover` is the result of a takeover, in numbers of repositories.
+
+    `marked` repositories were marked as proxied. `possible` repositories have no origin and stay
+    hosted, although they can be proxied.
+    """
 
     marked: int = 0
     possible: int = 0
 
 
 def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> Takeover:
-    """Mark the repositories that another program fetched; repeated calls do and count nothing.
+    """Mark the repositories that another program fetched, by storing an unknown origin for each.
 
-    *how* is `auto` to mark by the list, `evict` to mark all repositories without an origin, or
-    `keep` to mark none and remove earlier marks. Raises: StorageFull, StorageBroken.
+    *how* is the mode: `auto` marks repositories by the list, and `evict` marks all repositories
+    without an origin. `keep` marks none, and removes earlier marks. If an earlier call had the same
+    mode and list, do nothing. Raises: StorageFull, StorageBroken.
     """
     listed = storage.stat(layout.FETCHED_LIST)
     mode = _mode(how, listed)
@@ -70,8 +76,8 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
 def taken_at(storage: Storage) -> float:
     """Return when the last takeover ended (s, UTC epoch); 0 if that is not recorded.
 
-    Uses before the takeover are unknown, so the age of the content counts from the takeover at the
-    earliest.
+    No uses of the content were recorded before the takeover. So the cleaner treats content as if it
+    was last used at the takeover or later.
     """
     done = storage.stat(layout.TAKEOVER)
     return (time_of(done) or 0.0) if done else 0.0
@@ -118,7 +124,7 @@ def _is_listed(link: Stat, digests: set[Digest], listed: Stat) -> bool:
 
 
 def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]:
-    """Parse the list of fetched content; skip malformed entries."""
+    """Read the list of fetched content, by repository; skip malformed entries."""
     found: defaultdict[Repository, set[Digest]] = defaultdict(set)
     if listed.size > LARGEST_LIST:
         return found
@@ -136,7 +142,11 @@ def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]
 
 
 def _mode(how: How, listed: Stat | None) -> str:
-    """Return the text to store; for `auto`, it changes when the other program changes its list."""
+    """Return the text by which a later call recognizes that this takeover was done.
+
+    In the mode `auto` the text depends on the time and the size of the list: after the other
+    program has changed the list, the takeover is done again.
+    """
     return f"{how} {time_of(listed)} {listed.size}" if how == "auto" and listed else how
 
 

@@ -1,9 +1,10 @@
-"""Mark stored content whose file was not read and hashed since it was written.
+"""Mark stored content whose file was not read since it was written.
 
-The worker has hashed the bytes in memory, but the disk may have stored other bytes.
+The worker has hashed the bytes in memory, but the disk may have stored other bytes. So the file
+must be read and hashed once.
 
-Each mark of unverified content is an empty file. The file outlives the process that made it, so any
-process can verify the content.
+Each mark is an empty file. The file remains when the process that made it exits, so any process can
+verify the content later.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from entrepot.datastore.refs import Digest
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedMarks:
-    """The marks of unverified content are files in *folder*."""
+    """An `UnverifiedMarks` has the marks of unverified content, as files in *folder*."""
 
     folder: Path
 
@@ -40,7 +41,7 @@ class UnverifiedMarks:
             raise storage_error(error) from error
 
     def all(self) -> Iterator[tuple[Digest, float]]:
-        """Yield each marked digest, with the time of its mark (s, UTC epoch, the kernel's time)."""
+        """Yield each marked digest, with the time of its mark (s, UTC epoch, kernel clock)."""
         try:
             paths = sorted(self.folder.iterdir())
         except OSError:
@@ -52,7 +53,7 @@ class UnverifiedMarks:
                     yield digest, path.stat().st_mtime
 
     def remove(self, digest: Digest) -> None:
-        """Remove the mark of content that was re-read or deleted."""
+        """Remove the mark of content that was verified or deleted."""
         with suppress(OSError):
             self._path(digest).unlink(missing_ok=True)
 

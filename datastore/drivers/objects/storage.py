@@ -219,8 +219,8 @@ class ObjectStorage:
         except (Conflict, NotSent, Rejected):
             raise
         except StorageBroken:
-            # If docker distribution can write to the key too, no copies are made: the repair of a
-            # copy would overwrite the value that docker distribution wrote.
+            # If docker distribution can write to the key too, no copy is made, because the copy
+            # could replace a value that docker distribution writes later.
             if self.is_certain(change.key):
                 change.unanswered()
             raise

@@ -4,7 +4,9 @@ It keeps blobs in memory, verifies the signature of each request as Azure does, 
 program. `make soak` runs the same tests with Azurite (`tests/azurite.py`), which shows that this
 server answers as Microsoft's emulator does. An example of a test:
 
-with AzureFront() as azure: ... assert azure.refused == []
+    with AzureFront() as azure:
+        ...
+        assert azure.refused == []
 """
 
 from __future__ import annotations

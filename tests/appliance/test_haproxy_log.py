@@ -1,4 +1,4 @@
-"""haproxy.cfg: a request that the HTTP rules never see has a log line that can be parsed."""
+"""haproxy.cfg: the log line of a request that is refused before the HTTP rules can be parsed."""
 
 from __future__ import annotations
 

@@ -3,12 +3,15 @@
 A file of the corpus begins with lines `#: WORD REST`, which state what the appliance does with the
 configuration:
 
-- `refuses KEY...`: each of these keys or variables is a problem, and nothing else is; - `warns
-KEY...`: each of these is a warning, and nothing else is; - `follows KEY...`: each of these is a
-problem or a warning, as the table of docker distribution's keys has it; - `starts`: the
-configuration has no problem; - `sets KEY VALUE`: `entrepot check` shows the value; without VALUE,
-any other than `none`; - `probe METHOD PATH STATUS [HEADER: VALUE]`: a request has this response,
-whose header begins so; - `quick`: `make test` starts an appliance with it too.
+- `refuses KEY...`: each of these keys or variables is a problem, and nothing else is;
+- `warns KEY...`: each of these is a warning, and nothing else is;
+- `follows KEY...`: each of these is a problem or a warning, as its row in the table of docker
+  distribution's keys (config/distribution.py) states;
+- `starts`: the configuration has no problem;
+- `sets KEY VALUE`: `entrepot check` shows the value; without VALUE, any value except `none`;
+- `probe METHOD PATH STATUS [HEADER: VALUE]`: a request gets this status, and the response's
+  header begins with VALUE;
+- `quick`: `make test` starts an appliance with it too.
 
 The rest of the file is a configuration file (`.yml`), a compose file (`.compose.yml`), Kubernetes
 manifests (`.k8s.yml`) or variables (`.env`). Paths below `/auth`, `/certs`, `/etc` and
@@ -55,7 +58,7 @@ class Case:
         return {key for line in self.expected.get(word, []) for key in line.split()}
 
     def expects(self, word: str, verdict: KeySupport) -> set[str]:
-        """Return the keys of *word*, and those whose row in the table of keys has *verdict*."""
+        """Return the keys of *word*, and those of `follows` whose row has *verdict*."""
         return self.keys(word) | {
             each for each in self.keys("follows") if _verdict(each) is verdict
         }

@@ -1,8 +1,8 @@
 """List every key of docker distribution 2.8.3 and 3.1.1, with a value other than its default.
 
-The keys are those of `configuration/configuration.go` of both versions, those that 3.1's
-documentation names beside them, and each driver of storage. A key in a list or map is part of the
-value of that list or map, and is also listed by itself.
+The keys are those of `configuration/configuration.go` of both versions, those that only 3.1's
+documentation names, and each storage driver. A key in a list or map is part of the value of that
+list or map, and is also listed by itself.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def test_rules_without_users_are_a_problem(config_folder: ConfigFolder) -> None:
 
 
 def test_a_rule_for_anonymous_requires_anonymous_access(config_folder: ConfigFolder) -> None:
-    """An access rule for `anonymous` has no effect unless anonymous access is allowed.
+    """An access rule for `anonymous` is a problem if anonymous access is not allowed.
 
     Anonymous access without such a rule is a warning.
     """

@@ -109,7 +109,7 @@ def test_a_url_gets_its_scheme_and_loses_its_slash(text: str, expected: str) -> 
     "text", ["", "ftp://quay.io", "https://", "https://a/?b", "https://a/#b", "https://[::1", "a b"]
 )
 def test_an_invalid_url_is_an_error(text: str) -> None:
-    """An invalid URL of an upstream is an error with a message of the appliance's own."""
+    """An invalid URL of an upstream is an error with the appliance's own message."""
     with pytest.raises(Unreadable, match=r"not a registry's (URL|host)"):
         address.registry_url(text)
 
@@ -140,5 +140,5 @@ def test_the_default_url_of_a_host(host: str, expected: str) -> None:
 
 
 def test_a_realm_is_unchanged() -> None:
-    """A realm is unchanged, because it is compared with the realm of a challenge."""
+    """A realm keeps its text, because the appliance compares it with the realm of a challenge."""
     assert address.realm_url("https://auth.example/token/") == "https://auth.example/token/"

@@ -182,7 +182,7 @@ def test_each_missing_tls_file_is_a_problem(
 def test_a_missing_password_file_is_a_problem(
     config_folder: ConfigFolder, data: str, tmp_path: Path
 ) -> None:
-    """A missing password file is a problem, and the registry does not open to all.
+    """A missing password file is a problem; the registry does not start open to everyone.
 
     The appliance does not create a missing password file, as docker distribution would.
     """

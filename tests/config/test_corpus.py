@@ -33,7 +33,7 @@ def _loaded(case: Case, folder: Path, tmp_path: Path) -> Loaded:
 
 
 def _keys(problems: Iterable[Problem]) -> set[str]:
-    """Return the keys or variables that lines of messages name."""
+    """Return the keys or variables that the problems name."""
     sources = (each.source.partition("=")[0] for each in problems if _OPEN not in str(each))
     return {each.rpartition(": ")[2] for each in sources}
 
@@ -44,7 +44,7 @@ def test_a_configuration_in_use_starts_or_is_refused_with_a_remedy(
 ) -> None:
     """Each problem and warning of a configuration is one that its first lines list.
 
-    Each has a remedy and is one line.
+    Each message has a remedy and is one line.
     """
     case = cases.read(name, files)
     loaded = _loaded(case, files, tmp_path)

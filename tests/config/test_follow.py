@@ -17,7 +17,7 @@ access: [{{user: ann, repository: a, allow: pull}}]
 
 
 def test_rereading_an_unchanged_file_gives_equal_rights(config_folder: ConfigFolder) -> None:
-    """To reread an unchanged file gives rights equal to those of the start."""
+    """Rereading an unchanged file gives the same rights as the start."""
     config_folder.write(_TEXT)
 
     assert rights(config_folder.settings()) == read_rights(

@@ -1,4 +1,4 @@
-"""Patterns for hosts in a pull secret have the meaning that they have for the kubelet."""
+"""Patterns for hosts in a pull secret have the same meaning as for the kubelet."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_a_variable_is_yaml(config_folder: ConfigFolder) -> None:
 
 
 def test_an_empty_interval_is_the_default(config_folder: ConfigFolder) -> None:
-    """An interval of 0 or none of a health check is 10 s, as in docker distribution."""
+    """A health check with no interval, or with 0, runs every 10 s, as in docker distribution."""
     config_folder.write(
         "health: {storagedriver: {interval: 0s}, tcp: [{addr: 'a:1', interval: ''}]}"
     )

@@ -17,7 +17,7 @@ _DAY = 86400.0
 
 
 def test_a_rule_sets_the_retention_of_a_pattern(config_folder: ConfigFolder) -> None:
-    """A rule for a pattern keeps content for ever as far as it sets no value."""
+    """A retention rule keeps content for ever, unless it sets `ttl`, `keep` or `untagged`."""
     config_folder.write(
         """
         hosted:

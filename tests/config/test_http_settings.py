@@ -203,7 +203,8 @@ def test_a_host_and_relative_urls_contradict_each_other(config_folder: ConfigFol
 def test_a_host_without_the_prefix_is_a_warning(config_folder: ConfigFolder) -> None:
     """If `http.prefix` is set, an `http.host` without that prefix is a warning.
 
-    It is right behind a proxy that adds the prefix, and wrong behind one that passes the prefix on.
+    It is right behind a proxy that adds the prefix, and wrong behind a proxy that forwards the
+    prefix.
     """
     config_folder.write("http: {host: 'https://registry.test', prefix: /reg/}")
     (warning,) = config_folder.warnings()
@@ -219,7 +220,7 @@ def test_a_host_without_the_prefix_is_a_warning(config_folder: ConfigFolder) -> 
 
 
 def test_a_secret_is_accepted_without_a_message(config_folder: ConfigFolder) -> None:
-    """`http.secret` is accepted without a message, as the URLs of uploads contain no state."""
+    """`http.secret` causes no message, because the URLs of uploads contain no state."""
     config_folder.write("http: {secret: asecretforlocaldevelopment}")
 
     assert (config_folder.problems(), config_folder.warnings()) == ([], [])
@@ -285,7 +286,7 @@ def test_a_version_or_suite_that_cannot_be_had_is_refused(
 def test_versions_and_suites_without_a_certificate_are_warnings(
     config_folder: ConfigFolder,
 ) -> None:
-    """TLS versions and suites without a certificate are warnings, as they have no effect."""
+    """TLS versions and suites without a certificate have no effect, and are warnings."""
     config_folder.write("http: {tls: {minimumtls: tls1.3, ciphersuites: [TLS_AES_128_GCM_SHA256]}}")
 
     assert len(config_folder.warnings()) == 2

@@ -13,7 +13,8 @@ from tests.config.config_folder import ConfigFolder
 def test_flags_override_variables_which_override_the_file(config_folder: ConfigFolder) -> None:
     """Flags override variables, which override the file.
 
-    In this test each of four settings is set in one more source.
+    In this test the first of four settings has only its default, and each further setting is set in
+    one more source.
     """
     config_folder.write("cleaner: {ttl: 1d, threshold: 1, runevery: 1m}")
 

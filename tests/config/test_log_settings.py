@@ -25,7 +25,7 @@ _HOOK = """
 
 @pytest.mark.parametrize("given", ["debug", "DEBUG", "Debug"])
 def test_a_level_may_have_capitals(config_folder: ConfigFolder, given: str) -> None:
-    """A log level may have capitals, because docker distribution reads it in small letters."""
+    """A log level may have capitals, because docker distribution reads it in lower case."""
     assert config_folder.settings(f"--log.level={given}").log.level == "debug"
     assert config_folder.settings(REGISTRY_LOGLEVEL=given).log.level == "debug"
 
@@ -47,7 +47,7 @@ def test_other_levels_of_logrus_are_refused(
 
 
 def test_the_access_log_is_printed_in_the_image_only(config_folder: ConfigFolder) -> None:
-    """The access log is printed by default in the image only; the file decides anywhere."""
+    """By default only the image prints the access log; a configuration file overrides this."""
     assert config_folder.settings().log.accesslog.disabled
     assert not config_folder.settings(ENTREPOT_IMAGE="1").log.accesslog.disabled
 

@@ -102,7 +102,7 @@ def test_an_empty_or_invalid_proxy_ttl_is_reported_under_its_name(
 def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
     config_folder: ConfigFolder, text: str
 ) -> None:
-    """A key that asks for what the appliance does anyway causes no message."""
+    """A value that requests the appliance's normal behaviour causes no message."""
     config_folder.write(text)
 
     assert (config_folder.problems(), config_folder.warnings()) == ([], [])
@@ -287,7 +287,7 @@ def test_every_honoured_key_is_a_setting() -> None:
 
 
 def test_every_other_key_is_no_setting() -> None:
-    """Every other key of distribution is no setting; its row has the messages about it."""
+    """A key of docker distribution that is not honoured is no setting; its row has the message."""
     for row in ROWS:
         if row.verdict is not KeySupport.HONOURED:
             found = keys.find(tuple(row.key.replace(".**", ".below").split(".")))
@@ -296,7 +296,7 @@ def test_every_other_key_is_no_setting() -> None:
 
 
 def test_every_key_has_a_reason_unless_it_is_honoured() -> None:
-    """Every key of distribution has a reason unless it is honoured, and is listed once."""
+    """Every key of distribution that is not honoured has a reason; each key is listed once."""
     assert all(row.why for row in ROWS if row.verdict is not KeySupport.HONOURED)
     assert len(ROWS) == len({row.key for row in ROWS})
 

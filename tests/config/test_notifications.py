@@ -61,7 +61,7 @@ def test_an_endpoint_has_the_keys_of_docker_distribution(config_folder: ConfigFo
 def test_the_defaults_are_those_of_docker_distribution(
     config_folder: ConfigFolder, unset: str
 ) -> None:
-    """Time-out and threshold of an endpoint are 1 s and 10 failures unless they are positive."""
+    """An endpoint's time-out and threshold that are not positive are 1 s and 10 failures."""
     config_folder.write(
         f"notifications: {{endpoints: [{{name: a, url: 'http://h', {unset.strip()}}}]}}"
     )
@@ -157,7 +157,7 @@ def test_a_bad_endpoint_is_refused_on_one_line_with_a_remedy(
 
 @pytest.mark.parametrize("value", [r"a\nb", r"a\r\nX: y", r"a\0", r"a\u2028"])
 def test_a_header_with_a_line_break_is_refused(config_folder: ConfigFolder, value: str) -> None:
-    """A header of an endpoint with a line break is refused, as it could add another header."""
+    """An endpoint's header with a line break is refused: it could add another header."""
     text = f'[{{name: a, url: "http://h", headers: {{Authorization: ["{value}"]}}}}]'
     (problem,) = config_folder.problems(**{_VARIABLE: text})
 
@@ -175,7 +175,7 @@ def test_an_alias_bomb_is_refused_at_once(config_folder: ConfigFolder) -> None:
 
 
 def test_unknown_keys_and_actions_are_warnings(config_folder: ConfigFolder) -> None:
-    """Docker distribution ignores an unknown key of an endpoint; here it is a warning too."""
+    """Docker distribution ignores an unknown key of an endpoint; the appliance logs a warning."""
     text = "[{name: a, url: 'http://h', retries: 3, ignore: {tags: [x], actions: [pul]}}]"
     warnings = config_folder.warnings(**{_VARIABLE: text})
 

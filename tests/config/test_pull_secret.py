@@ -158,7 +158,7 @@ def test_a_host_takes_precedence_over_a_glob() -> None:
 
 
 def test_an_ignored_host_is_no_upstream() -> None:
-    """An ignored host is no upstream by a glob or a path either.
+    """A host in `pullsecret.ignore` is no upstream, even if a glob or a path matches it.
 
     Its entry is not validated.
     """
@@ -204,7 +204,7 @@ def test_a_credential_helper_is_a_warning() -> None:
 
 
 def test_a_registry_token_is_read() -> None:
-    """A `registrytoken` is read, and sent as bearer token, as by Docker's clients.
+    """A `registrytoken` is read, and sent as bearer token, as Docker's clients do.
 
     The token is never shown.
     """

@@ -1,4 +1,4 @@
-"""Quotes around the values of variables, which compose's list form and `--env-file` pass on."""
+"""Tests that quotes around a variable's value, which compose and `--env-file` keep, are removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The readers of single values, each of which returns the value or raises an error."""
+"""Tests the readers of single values: each returns the value or raises an error."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_other_types_are_no_words(given: object) -> None:
 
 
 def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A relative path becomes an absolute one, as programs may have other working directories."""
+    """A relative path becomes absolute, because programs may have other working directories."""
     monkeypatch.chdir(tmp_path)
 
     assert tmp_path / "data" == readers.path("./data")

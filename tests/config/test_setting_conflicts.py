@@ -62,7 +62,7 @@ def test_a_contradiction_is_one_line(
 def test_the_same_default_set_twice_is_no_contradiction(config_folder: ConfigFolder) -> None:
     """Two settings with the same default upstream are no contradiction.
 
-    In this test the two settings have two names of Docker Hub.
+    In this test the two settings have different names of Docker Hub.
     """
     flags = ["--proxy.default=docker.io", "--proxy.remoteurl=https://registry-1.docker.io"]
 
@@ -127,7 +127,10 @@ def test_a_size_without_its_unit_is_a_warning(
 
 
 def test_a_login_for_no_upstream_is_a_warning(config_folder: ConfigFolder) -> None:
-    """A login without an upstream is a warning: distribution starts and does not proxy."""
+    """A login without `proxy.remoteurl` is a warning.
+
+    Docker distribution would not proxy either.
+    """
     (warning,) = config_folder.warnings("--proxy.username=a", "--proxy.password=b")
 
     assert warning.startswith("proxy.username: the key has no effect: proxy.remoteurl is not set")

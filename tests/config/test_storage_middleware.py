@@ -86,7 +86,7 @@ def test_the_key_is_a_file_of_the_settings(config_folder: ConfigFolder) -> None:
 
 
 def test_a_key_that_cannot_sign_is_a_problem(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """A private key other than RSA is a problem, as CloudFront could not verify its signature."""
+    """A private key other than RSA is a problem: CloudFront could not verify its signature."""
     path = tmp_path / "key.pem"
     entry = _CLOUDFRONT.replace("/given/key.pem", str(path))
     _write(config_folder, f"{entry}}}")

@@ -82,7 +82,7 @@ def test_silly_needs_realm_and_service_and_is_a_warning(config_folder: ConfigFol
 
 
 def test_anonymous_beside_a_token_server_is_a_contradiction(config_folder: ConfigFolder) -> None:
-    """`anonymous` with a token server is a contradiction: the server decides about that."""
+    """With a token server, `anonymous` is a contradiction: that server decides on anonymous use."""
     config_folder.write(f"auth: {{token: {{{_COMPLETE}, jwks: /k}}, anonymous: pull}}")
 
     (problem,) = config_folder.problems()
@@ -118,7 +118,7 @@ def test_an_algorithm_that_is_never_accepted_is_refused(
 
 
 def test_a_shared_secret_beside_other_algorithms_is_a_warning(config_folder: ConfigFolder) -> None:
-    """A shared secret (HS256) with other algorithms is a warning: distribution documents it."""
+    """HS256 (a shared secret) among other algorithms has no effect, and is a warning."""
     _write(config_folder, f"{_COMPLETE}, jwks: /k, signingalgorithms: [ES256, HS256]")
     token = config_folder.settings().auth.token
 

@@ -1,4 +1,4 @@
-"""The values of sections without effect are checked all the same."""
+"""The values of sections without effect are still checked."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _DAY = 86400.0
 def test_the_file_of_its_readme_has_the_same_effect(config_folder: ConfigFolder) -> None:
     """The file of docker-cache-server's README has the same effect in the appliance.
 
-    Pushed content of docker-cache-server expires by its last use only.
+    Content that was pushed to docker-cache-server expires only by its last use.
     """
     config_folder.write(README)
     settings = config_folder.settings()
@@ -55,7 +55,7 @@ def test_the_file_of_its_readme_has_the_same_effect(config_folder: ConfigFolder)
 
 
 def test_each_of_its_keys_is_one_warning_with_the_replacement(config_folder: ConfigFolder) -> None:
-    """Each key of docker-cache-server is one warning with file, line and the new key."""
+    """Each key of docker-cache-server causes one warning with file, line and the new key."""
     config_folder.write(README)
     warnings = dict(
         each.split(": docker-cache-server's name", 1) for each in config_folder.warnings()
@@ -218,7 +218,7 @@ def test_an_unknown_variable_with_its_prefix_is_a_warning(config_folder: ConfigF
 
 
 def test_its_users_may_be_a_map_or_have_hashes(config_folder: ConfigFolder) -> None:
-    """docker-cache-server's users may be a map or have hashes, which are not hashed again."""
+    """docker-cache-server's users can be a map, or have hashes, which are not hashed again."""
     config_folder.write(f"auth: {{users: {{ann: {HASH}}}}}")
     first = config_folder.settings().auth.htpasswd
     config_folder.write(f"auth: {{users: [{{username: ann, password: {HASH}}}]}}")

@@ -1,4 +1,4 @@
-"""The command line, as `entrepot serve` and `entrepot check` read it."""
+"""Tests the command line, as `entrepot serve` and `entrepot check` read it."""
 
 from __future__ import annotations
 

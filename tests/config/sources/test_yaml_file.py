@@ -37,7 +37,7 @@ STOCK = """
 def test_the_stock_file_of_registry_2_is_valid(config_folder: ConfigFolder) -> None:
     """The stock file of registry:2 causes no problem.
 
-    The stock file of registry:2 causes one warning for each key without effect.
+    It causes one warning for each key without effect.
     """
     config_folder.write(STOCK)
 
@@ -55,10 +55,9 @@ def test_the_stock_file_of_registry_2_is_valid(config_folder: ConfigFolder) -> N
 
 
 def test_the_file_is_named_by_position_flag_or_variable(config_folder: ConfigFolder) -> None:
-    """The file is named by position, by flag or by variable.
+    """The configuration file is named by position, by flag or by variable.
 
-    The position, flags and variable are `serve FILE`, `--config FILE`, `--config=FILE` and
-    REGISTRY_CONFIGURATION_PATH.
+    The forms are `serve FILE`, `--config FILE`, `--config=FILE` and REGISTRY_CONFIGURATION_PATH.
     """
     config_folder.write("log: {level: debug}")
     path = str(config_folder.file)
@@ -196,7 +195,7 @@ def test_an_empty_file_changes_no_setting(config_folder: ConfigFolder, text: str
 
 
 def test_text_is_not_converted(config_folder: ConfigFolder) -> None:
-    """A text in the YAML file is not converted: YAML makes 0123 an 83 and yes a True.
+    """A text in the YAML file is not converted, although YAML makes 0123 an 83 and yes a True.
 
     YAML also makes 2024-01-01 a date.
     """

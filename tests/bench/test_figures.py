@@ -1,4 +1,4 @@
-"""Tests of the figures: one figure of a row stands for all rounds in which the row was measured."""
+"""Tests of the figures: the rounds in which a row was measured are combined into one figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the first byte's delay: a cache and its upstream are asked over kept connections."""
+"""Tests of the measured delay of a blob's first byte, through a cache and from its upstream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_outcome_has_a_difference_for_each_blob() -> None:
 
 
 def test_servers_with_the_same_paths_are_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache with the paths of its upstream has a difference, positive if it is slower."""
+    """If cache and upstream have the same paths, a slower cache has a positive difference."""
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
     with _server(response) as slow, _server(response) as fast:
         spans = {slow: 2.5, fast: 1.0}
@@ -50,7 +50,7 @@ def _task(port: int, upstream: int, *, size: int) -> dict[str, object]:
 
 @contextmanager
 def _server(response: bytes) -> Iterator[int]:
-    """Answer each request on every connection with *response*; yield the listening socket."""
+    """Answer each request on every connection with *response*; yield the server's port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=_accept, args=(listener, response), daemon=True).start()
         yield listener.getsockname()[1]

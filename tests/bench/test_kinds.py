@@ -1,4 +1,4 @@
-"""The configuration of each server has the necessary settings only."""
+"""The configuration of each server has only the necessary settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_peers_are_listed_between_them() -> None:
 
 
 def test_docker_distribution_3_is_a_peer_with_a_variable_of_its_own() -> None:
-    """The path of docker distribution 3 alone suffices, also beside other peers."""
+    """Docker distribution 3 is added by its path alone, also together with other peers."""
     alone = [kind.name for kind in known(registry3=sys.executable)]
     both = [kind.name for kind in known(f"drayage={sys.executable}", sys.executable)]
 
@@ -75,7 +75,7 @@ def test_a_plain_cache_has_stock_settings_and_the_upstream(tmp_path: Path) -> No
 def test_a_cache_with_passwords_has_the_path_of_the_htpasswd_file(
     tmp_path: Path, name: str
 ) -> None:
-    """docker-registry with passwords gets the path of the htpasswd file under its own key."""
+    """With passwords each server gets the path of the htpasswd file under its own key."""
     plan = Plan(tmp_path, "http://127.0.0.1:1", "a:b", tmp_path / "htpasswd")
     written = _configuration(_kind(name), plan)
 
@@ -121,7 +121,7 @@ def test_nginx_serves_the_same_bytes_under_the_same_paths(tmp_path: Path) -> Non
 
 
 def test_nginx_needs_no_folder_of_the_system(tmp_path: Path) -> None:
-    """Nginx writes only below the benchmark's folder, as a plain user may not write elsewhere."""
+    """Nginx writes only below the benchmark's folder: a plain user may not write elsewhere."""
     text = configuration(tmp_path, tmp_path, port=1, pem=None)
     written = [line.split()[1] for line in text.splitlines() if "_temp_path" in line]
 
@@ -137,7 +137,7 @@ def test_an_image_is_the_same_each_time() -> None:
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
 def test_tokens_are_required_from_the_same_token_server(tmp_path: Path, name: str) -> None:
-    """Entrepot and docker-registry get the same configuration of tokens, and verify alike."""
+    """Entrepot and docker-registry get the same token configuration, so both verify alike."""
     written = _configuration(_kind(name), Plan(tmp_path, tokens=tmp_path / "tokens.pem"))
 
     token = written["auth"]["token"]

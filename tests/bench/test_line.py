@@ -11,12 +11,12 @@ from bench.line import Line
 
 
 def test_a_chunk_arrives_after_its_transfer_time_and_the_delay() -> None:
-    """A chunk of 1,000 bytes arrives after 1 s at 1,000 bytes/s, and a delay of 0.5 s."""
+    """At 1,000 bytes/s and with a delay of 0.5 s, a chunk of 1,000 bytes arrives after 1.5 s."""
     assert Line(1000, 0.5).leaves(10.0, 1000, 0.0) == (11.5, 11.0)
 
 
 def test_chunks_of_a_connection_follow_each_other() -> None:
-    """Chunks that arrive together leave one after the other; the delay does not add up."""
+    """Chunks that arrive together leave one after the other; the delay is added only once."""
     line = Line(1000, 0.5)
     first, busy = line.leaves(10.0, 500, 0.0)
     second, _ = line.leaves(10.0, 500, busy)

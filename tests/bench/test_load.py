@@ -44,7 +44,7 @@ def test_wrk_without_a_result_is_an_error() -> None:
 
 
 def test_p99_is_the_99th_percentile() -> None:
-    """p99 is the 99th percentile: of 100 values the slowest does not count."""
+    """p99 is the 99th percentile: one slow value counts among 100 values, and not among 200."""
     assert p99([0.9, *[0.1] * 98, 0.5]) == 0.9
     assert p99([*[0.1] * 199, 0.9]) == 0.1
 
@@ -73,7 +73,7 @@ def test_an_incomplete_response_is_broken(head: bytes) -> None:
 
 
 def test_clients_without_a_server_have_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    """A missing server is a failure of each client, and does not end the benchmark."""
+    """If the server is missing, all requests of the clients count as failed; the run goes on."""
     task = {
         "port": 1,
         "tls": False,

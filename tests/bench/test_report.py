@@ -33,7 +33,7 @@ _RESULTS = {
     ids=str,
 )
 def test_a_number_has_three_significant_digits(value: float, text: str) -> None:
-    """A number in a table has three significant digits, as the measurement is no more precise."""
+    """A number in a table has three significant digits: the measurement is no more precise."""
     assert number(value) == text
 
 

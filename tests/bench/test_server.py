@@ -32,7 +32,7 @@ def test_a_started_server_answers(tmp_path: Path) -> None:
 
 
 def test_stopping_a_server_ends_its_children(tmp_path: Path) -> None:
-    """The end of a server ends its child processes too, which it may have left running."""
+    """When a server is stopped, its remaining child processes are stopped too."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         child = next(each for each in server.tree.processes() if _is_child(each.pid))
 
@@ -49,7 +49,9 @@ def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
 
 
 def test_the_cpu_time_of_a_command_beside_a_server_is_measured(tmp_path: Path) -> None:
-    """The CPU time of a command beside a server is measured; a command that fails is an error.
+    """The CPU time of a command that runs beside a server is measured.
+
+    A command that fails is an error.
 
     The command runs in the server's environment, so that `entrepot` finds its folder there.
     """
@@ -62,7 +64,7 @@ def test_the_cpu_time_of_a_command_beside_a_server_is_measured(tmp_path: Path) -
 
 
 def test_the_error_of_a_server_that_ends_has_its_last_output(tmp_path: Path) -> None:
-    """The error of a server that ends has the server's last output, which is the reason."""
+    """If a server exits, the error has its last output, which states the reason."""
     server = Server(_launch(tmp_path, "-c", "raise SystemExit('no such thing')"))
 
     with pytest.raises(ServerFailed, match="no such thing"):

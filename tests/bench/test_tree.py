@@ -76,7 +76,7 @@ def test_a_tree_without_its_root_is_empty() -> None:
     ids=["module", "submodule", "wrapped", "supervisord", "program", "no words"],
 )
 def test_the_role_of_a_process_is_its_module_or_program(words: list[str], role: str) -> None:
-    """The role of a process is its Python module or its program; each would be `python` else."""
+    """The role of a process is its Python module or program; otherwise each would be `python`."""
     assert role_of("haproxy", words) == role
 
 

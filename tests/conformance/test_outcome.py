@@ -1,4 +1,4 @@
-"""When a run of the conformance suite counts as passed."""
+"""Tests when a run of the conformance suite counts as passed."""
 
 from __future__ import annotations
 

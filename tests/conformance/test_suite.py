@@ -155,7 +155,7 @@ def test_options_are_the_users_and_the_address_is_not(tmp_path: Path, mark: str)
 
 
 def test_a_suite_that_cannot_be_started_is_an_error(tmp_path: Path) -> None:
-    """A suite that cannot be started, as one for another machine, is an error."""
+    """A suite that cannot be started, such as one for another machine, is an error."""
     broken = tmp_path / "suite"
     broken.write_bytes(b"\x7fELF")
     broken.chmod(0o755)

@@ -75,7 +75,10 @@ def render(nodes: Sequence[Node], scope: Scope) -> str:
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
-    """Yield text and actions in turn; `{{-` and `-}}` have removed the white space beside them."""
+    """Yield text and actions alternately.
+
+    `{{-` and `-}}` have removed the white space beside them.
+    """
     start, eats = 0, False
     for match in _ACTION.finditer(text):
         before = text[start : match.start()]

@@ -357,7 +357,7 @@ def test_variables_of_the_operator_win() -> None:
 
 
 def test_large_numbers_are_written_in_full() -> None:
-    """Helm reads numbers as floating point, whose plain text would be 1.6777216e+07."""
+    """Numbers are written in full, although Helm reads them as floating point (1.6777216e+07)."""
     environ = manifests.environment(chart.documents(**CHOICES["everything"]))
 
     assert environ["ENTREPOT_EDGE_CACHE_SIZE"] == "16777216"

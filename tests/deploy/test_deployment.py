@@ -158,7 +158,8 @@ def test_the_service_selects_the_container(documents: list[Document]) -> None:
 def test_it_uses_only_features_of_podman_4_3(documents: list[Document]) -> None:
     """Podman 4.3 can run deployment.yaml, such as a Secret with `optional: false`.
 
-    podman refuses a claim whose volume exists, but ignores a List of claims.
+    podman refuses a claim whose volume exists, but ignores a List of claims, so deployment.yaml has
+    its claim in a List.
     """
     pod, container = manifests.pod(documents), manifests.container(documents)
     secrets = [each["secret"] for each in pod["volumes"] if "secret" in each]

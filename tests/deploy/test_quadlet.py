@@ -1,4 +1,4 @@
-"""Tests of the quadlet: podman knows its keys, and it starts the container as the README does."""
+"""Tests of the quadlet: podman knows its keys, and the container starts as in the README."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_secret_is_at_the_configured_path(unit: Unit) -> None:
 
 
 def test_invalid_configuration_does_not_cause_restarts(unit: Unit) -> None:
-    """After an error in the configuration systemd does not restart Entrepot: it can't help."""
+    """Systemd does not restart Entrepot after an error in the configuration: that cannot help."""
     assert ("RestartPreventExitStatus", "2") in unit["Service"]
 
 

@@ -80,7 +80,7 @@ def main() -> None:
         has_caller=settings.log.reportcaller,
         limit=limit,
     )
-    # The log handler of gunicorn also needs this filter, because gunicorn does not use the root's.
+    # gunicorn has its own log handler, so its logger needs the filter too.
     logging.getLogger("gunicorn.error").addFilter(limit)
     discard_partial_downloads(settings.storage.statedir, boot())
     numbers = range(1, settings.http.workers + 1)
@@ -143,7 +143,7 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return a worker's limits for slow connections, which may use three quarters of the slots."""
+    """Return a worker's limits for slow connections: three quarters of all its connections."""
     limits = settings.limits
     return ConnectionLimits(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
 
@@ -204,7 +204,7 @@ def _redirects(
     """Return the redirects to the storage; None if every blob is sent by the appliance."""
     if not settings.has_redirects:
         return None
-    from entrepot.registry.storage_redirects import redirects  # noqa: PLC0415 - only then
+    from entrepot.registry.storage_redirects import redirects  # noqa: PLC0415 - rarely used
 
     return redirects(settings, storage, index, clock)
 
@@ -237,7 +237,8 @@ def _write_events(settings: Settings, limited: LimitReports) -> WriteEvents | No
     """Return the queue for events of pushes and deletions; None if no endpoint is configured."""
     if not settings.notifications.active:
         return None
-    # Only a worker with notifications imports these modules, which load SQLite's queue and UUIDs.
+    # These modules load SQLite and UUIDs, so a worker imports them only if an endpoint is
+    # configured.
     from entrepot.notifications import setup  # noqa: PLC0415
     from entrepot.registry.api.notify import Notifier  # noqa: PLC0415
 
@@ -246,7 +247,7 @@ def _write_events(settings: Settings, limited: LimitReports) -> WriteEvents | No
 
 
 def _may_host(settings: Settings) -> MayHost:
-    """Return the predicate for names in `hosted:`, which are hosted despite a default upstream.
+    """Return the predicate for names that match `hosted:`; they are hosted, not at an upstream.
 
     Official images are excluded: one pushed image would replace the official image for every
     dockerd. The pattern `**` in `hosted:` is excluded, because it sets a retention time and lists
@@ -324,7 +325,8 @@ class _InForce:
 class _View:
     """A `_View` has the upstreams under one pull secret; `sources` caches the settings of hosts.
 
-    PERF: to compute the settings of an upstream would take a fifth of the time of a warm hit.
+    PERF: without this cache, the settings of the upstream would be computed for each request, which
+    takes a fifth of the time of a cache hit.
     """
 
     secret: ParsedPullSecret | None
@@ -333,7 +335,10 @@ class _View:
 
 
 def _proxies(run: Path) -> Proxies:
-    """Return the proxies that `serve` handed over: a worker's environment has no passwords."""
+    """Return the proxies that `entrepot serve` read from its environment.
+
+    A worker's environment does not have them, because their URLs may contain passwords.
+    """
     handed = outbound.handed_over(run)
     return Proxies(handed.proxies, handed.exempt)
 
@@ -351,8 +356,8 @@ def _secret(
     def parse(content: bytes) -> ParsedPullSecret:
         secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
         if settings.storage.bucket and os.getpid() == made_in:
-            # With an object storage, a request before the fork would break the workers; `serve` has
-            # checked the names.
+            # A request to an object storage before the fork would break the workers. `entrepot
+            # serve` has already checked that no upstream hides a pushed repository.
             return secret
         storage = open_storage(settings.storage)
         known = config.upstreams_in_force(settings, secret)

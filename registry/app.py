@@ -69,18 +69,18 @@ class Parts:
 
     `report` receives the fields of each `download` event. `metrics` is the file of metrics that the
     logger writes. `prefetch` is the number of layers that are prefetched at a time from one
-    upstream. `may_host` returns whether a name is hosted although a default upstream could have it.
-    `epoch` returns the cache epoch of the HAProxy before the worker; None: there is no HAProxy, and
-    the worker ignores HAProxy's headers. `cache_fill` makes HAProxy fill its cache after repeated
-    HEAD requests. `clock` returns the appliance's time (s, UTC epoch). `events` queues the events
-    of pushes and deletions; None: no endpoint is configured. `damaged` is called for each damaged
-    stored file. `add_debug_pages` adds the routes of `http.debug.addr`; None: no debug listener is
-    configured. `token_endpoint` returns the resource that issues tokens; with None, the resource
-    for the docker daemon's login is used. `make_authorization` and `add_hooks` call the operator's
-    middleware of repositories, if there is any. If `may_repeat` is set, the worker's server may
-    repeat a response to an equal request without a call of the application. `has_edge_cache` states
-    that HAProxy has a content cache. `redirects` makes the URLs with which clients fetch blobs from
-    the storage; None: the appliance sends all blobs.
+    upstream. `may_host` returns whether a name without a host is hosted; all others belong to the
+    default upstream. `epoch` returns the cache epoch of the HAProxy in front of the worker; None:
+    there is no HAProxy, and the worker ignores HAProxy's headers. `cache_fill` makes HAProxy fill
+    its cache after repeated HEAD requests. `clock` returns the appliance's time (s, UTC epoch).
+    `events` queues the events of pushes and deletions; None: no endpoint is configured. `damaged`
+    is called for each damaged stored file. `add_debug_pages` adds the routes of `http.debug.addr`;
+    None: no debug listener is configured. `token_endpoint` returns the resource that issues tokens;
+    with None, the resource for the docker daemon's login is used. `make_authorization` and
+    `add_hooks` call the operator's repository middleware, if there is any. If `may_repeat` is set,
+    the worker's server is allowed to send the same response to an equal request without calling the
+    application. `has_edge_cache` states that HAProxy has a content cache. `redirects` makes the
+    URLs with which clients fetch blobs from the storage; None: the appliance sends all blobs.
     """
 
     storage: Storage

@@ -1,4 +1,4 @@
-"""The challenges of 401 responses: a WWW-Authenticate header that names the missing right.
+"""Make the challenge of a 401 response: a WWW-Authenticate header that names the missing right.
 
 A Bearer challenge names the scope that the request needs, as in docker distribution, so that the
 client can request exactly that scope from its token server ("Token Authentication Specification").
@@ -55,10 +55,11 @@ class AuthChallenge(Protocol):
 class BearerChallenge:
     """A `BearerChallenge` makes the WWW-Authenticate header of token authentication.
 
-    If `redirect` is set, the realm is the path `redirect` on the host that the client used, with
-    `scheme` if the client's scheme is unknown; the URL `realm` is used if the host is unknown.
-    `is_own` states that the realm's path is served by this registry, so the realm begins like the
-    other URLs of this registry. `fallback` is the whole header for the case that no realm is known.
+    The realm is the URL at which the client requests a token. If `redirect` is set, the realm is
+    the path `redirect` on the host that the client used, with `scheme` if the client's scheme is
+    unknown. If `redirect` is not set, or if the host is unknown, the realm is the URL `realm`.
+    `is_own` states that this registry serves the realm, so that the realm begins like the other
+    URLs of this registry. `fallback` is the whole header for the case that no realm is known.
     `error` is the reason why the registry refused the client's token.
     """
 

@@ -27,11 +27,11 @@ Wanted = Sequence[tuple[str, Options]]
 class RepositoryRequest:
     """A `RepositoryRequest` has the facts of an authorized request for a repository.
 
-    `repository` begins with the upstream's host, as in the access log; a hosted repository has
-    none. `kind` is the path segment after the repository's name: `manifests`, `blobs`, `uploads`,
-    `tags` or `referrers`. `reference` is the tag, digest or upload in the path as the client sent
-    it, possibly invalid; empty if the path has no reference. `user` is None for an anonymous
-    client.
+    `repository` begins with the upstream's host, as in the access log; the name of a hosted
+    repository has no host. `kind` is the path segment after the repository's name: `manifests`,
+    `blobs`, `uploads`, `tags` or `referrers`. `reference` is the tag, digest or upload in the path
+    as the client sent it, possibly invalid; empty if the path has no reference. `user` is None for
+    an anonymous client.
     """
 
     method: str
@@ -53,7 +53,7 @@ class RepositoryMiddleware(Protocol):
         ...
 
     def after(self, request: RepositoryRequest, status: int) -> None:
-        """Note the status of the response, which the worker sends after this call."""
+        """Receive the status of the response, which the worker sends after this call."""
         ...
 
 

@@ -13,7 +13,7 @@ from entrepot.registry.pullthrough.redirects import Redirects, Sign, Storehouse
 
 
 class _LocalValues:
-    """The values of a storage in local files; a local disk always counts as reachable."""
+    """A `_LocalValues` has the values of a storage in local files, which always responds."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -30,7 +30,7 @@ class _LocalValues:
 def redirects(
     settings: Settings, storage: Storage, index: Index, clock: Callable[[], float]
 ) -> Redirects | None:
-    """Return the redirects of one process, which sends no request before the first one.
+    """Return the redirects of one process; this function sends no request to the storage.
 
     Return None if clients fetch all blobs from the appliance.
     """

@@ -1,4 +1,4 @@
-"""Make the authenticators of tokens from the settings: of a token server, or of the appliance."""
+"""Make the authenticator for tokens of a token server, or for the appliance's own tokens."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def with_own_tokens(
 ) -> tuple[Authenticator, Callable[[Authorization], object]]:
     """Return the authenticator of `auth.htpasswd.token`, and its token endpoint.
 
-    The authenticator accepts the appliance's own tokens, and passwords as without tokens.
+    The authenticator accepts the appliance's own tokens, and also passwords.
     """
     path = key_file(settings.storage.statedir / layout.TOKEN_KEY, settings.run / OWN_KEY)
     key = ReloadingFile(path, parse_key, errors=(UnusableKeys,))

@@ -93,11 +93,11 @@ class TokenVerifier:
         signed, dot, signature = token.rpartition(".")
         head, second, payload = signed.partition(".")
         if not dot or not second:
-            raise InvalidToken("not a JSON Web Token")
+            raise InvalidToken("it is not a JSON Web Token")
         algorithm, header = self._header(head)
         key = self._signing_key(header)
         if key.algorithm not in {None, algorithm}:
-            raise InvalidToken("algorithm differs from the key's")
+            raise InvalidToken("its algorithm differs from the key's")
         content, code = _decoded(payload), _decoded(signature)
         self._verify(signed.encode(), code, key.key, algorithm)
         claims = _json(content, "payload")
@@ -108,9 +108,9 @@ class TokenVerifier:
         header = _known_header(head) if len(head) <= _SHORT_HEADER else _parsed_header(head)
         algorithm = header.get("alg")
         if not isinstance(algorithm, str) or algorithm not in self._signatures:
-            raise InvalidToken("algorithm not allowed")
+            raise InvalidToken("its algorithm is not allowed")
         if "crit" in header or "b64" in header:
-            raise InvalidToken("unsupported critical header")
+            raise InvalidToken("it has an unsupported critical header")
         return algorithm, header
 
     def _verify(self, signed: bytes, signature: bytes, key: PublicKey, algorithm: str) -> None:
@@ -125,7 +125,7 @@ class TokenVerifier:
         except (jwt.PyJWTError, ValueError, TypeError, UnsupportedAlgorithm):
             is_right = False
         if not is_right:
-            raise InvalidToken("wrong signature, or a key of another type")
+            raise InvalidToken("its signature is wrong, or the key has another type")
 
     def _signing_key(self, header: Mapping[str, Any]) -> SigningKey:
         """Return the trusted key that a token's header names by x5c, jwk or kid, in this order."""
@@ -137,7 +137,7 @@ class TokenVerifier:
             return self._of_jwk(jwk, trusted)
         if isinstance(name, str) and name in trusted.by_id:
             return trusted.by_id[name]
-        raise InvalidToken("signed by an unknown key")
+        raise InvalidToken("it is signed by an unknown key")
 
     def _of_jwk(self, jwk: object, trusted: TrustedKeys) -> SigningKey:
         """Return the trusted key that is named by the key in a token's header, or equals that key.
@@ -158,7 +158,7 @@ class TokenVerifier:
         for name in names:
             if name in trusted.by_id:
                 return trusted.by_id[name]
-        raise InvalidToken("signed by an unknown key")
+        raise InvalidToken("it is signed by an unknown key")
 
     def _of_chain(self, chain: object, trusted: TrustedKeys) -> SigningKey:
         """Return the key of a chain's first certificate, if the chain ends at a trusted root."""
@@ -183,16 +183,16 @@ class TokenVerifier:
         Raises: InvalidToken.
         """
         if claims.get("iss") != self._terms.issuer:
-            raise InvalidToken("another issuer")
+            raise InvalidToken("it names another issuer")
         audience = claims.get("aud")
         accepted = audience if isinstance(audience, list) else [audience]
         if self._terms.service not in accepted:
-            raise InvalidToken("another audience")
+            raise InvalidToken("it names another audience")
         now = self._clock()
         if _time(claims, "exp") + LEEWAY_S <= now:
-            raise InvalidToken("expired")
+            raise InvalidToken("it has expired")
         if _time(claims, "nbf") - LEEWAY_S > now:
-            raise InvalidToken("not valid yet")
+            raise InvalidToken("it is not valid yet")
 
 
 def _verify_chain(
@@ -224,7 +224,7 @@ def _verify_chain(
         others = {each.subject: each for each in reversed(chain[1:])}
         policy.build_client_verifier().verify(chain[0], list(others.values()))
     except (verification.VerificationError, ValueError, TypeError, UnsupportedAlgorithm):
-        raise InvalidToken("a certificate chain that does not end at a root") from None
+        raise InvalidToken("its certificate chain does not end at a trusted root") from None
 
 
 def _is_a_root(leaf: x509.Certificate, roots: Iterable[x509.Certificate], now: dt.datetime) -> bool:
@@ -259,7 +259,7 @@ def _decoded(segment: str) -> bytes:
         padded = f"{segment}{'=' * (-len(segment) % 4)}".encode()
         return binascii.a2b_base64(padded.translate(_STANDARD), strict_mode=True)
     except ValueError:
-        raise InvalidToken("not a JSON Web Token") from None
+        raise InvalidToken("it is not a JSON Web Token") from None
 
 
 def _json(content: bytes, what: str) -> Mapping[str, Any]:
@@ -287,7 +287,7 @@ def _claims(claims: Mapping[str, Any]) -> Claims:
         raise InvalidToken("malformed sub")
     if _CONTROL.search(subject):
         # The response has the subject in a header; a line end in it would begin a forged header.
-        raise InvalidToken("a control character in sub")
+        raise InvalidToken("its claim sub has a control character")
     return Claims(subject, _time(claims, "exp"), _access(claims.get("access")), password)
 
 

@@ -85,7 +85,7 @@ class TokenAuthenticator:
                 self._passwords.identify(None),
                 challenge=self._refused,
                 has_wrong_credentials=True,
-                refusal=f"token: {error}",
+                refusal=f"the token was refused: {error}",
             )
 
 

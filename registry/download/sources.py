@@ -343,7 +343,9 @@ class Sources:
             else:
                 after = error.retry_after if isinstance(error, Unavailable) else None
                 self._policy.failed(source, now, after)
-        log.info("source failed", extra={"upstream": error.upstream, "start": start})
+        log.info(
+            "a source of a download failed", extra={"upstream": error.upstream, "start": start}
+        )
 
     def _error(self) -> UpstreamError:
         """Return the error of the last source, which is the upstream, or else the latest error."""

@@ -108,8 +108,8 @@ class Blobs:
     def stored_size(self, resolved: ResolvedRepository, digest: Digest) -> int | None:
         """Return the size in bytes of a stored blob that this repository links, without opening it.
 
-        Return None for any other blob, for one whose size is not the verified one, and if the
-        storage does not answer.
+        Return None for any other blob, for a blob whose size differs from the verified size, and if
+        the storage does not respond.
         """
         try:
             if not self.store.repositories.links_blob(resolved.repository, digest):
@@ -147,7 +147,7 @@ class Blobs:
         """Open a blob of *size* bytes that was sent before.
 
         Return None if the link or the file is absent or has changed, or if the name of a hosted
-        repository may lead to an upstream now.
+        repository may now belong to an upstream.
         """
         repositories, name = self.store.repositories, resolved.repository
         try:
@@ -164,10 +164,11 @@ class Blobs:
         return StoredBlob(digest, opened[1], opened[0], source) if opened else None
 
     def _is_absent(self, resolved: ResolvedRepository, digest: Digest) -> bool:
-        """Return True if a blob must be downloaded, without a request to a remote storage.
+        """Return True if, according to the index, a remote storage does not have the blob.
 
-        The index may lack the row of a stored blob, which costs a download. Therefore the storage
-        is asked if no upstream can send the blob.
+        PERF: the look-up in the index saves a request to the storage. If the index lacks the row of
+        a stored blob, the blob is downloaded again. Therefore the index is not trusted while the
+        upstream does not respond.
         """
         if not self.is_remote or resolved.upstream is None:
             return False
@@ -303,7 +304,7 @@ class Blobs:
         *,
         size: int | None,
     ) -> Task:
-        """Return the task that downloads a blob; only repositories of one upstream share the task.
+        """Return the task that downloads a blob; repositories of one upstream share the download.
 
         If repositories of two upstreams shared the download, wrong bytes of one upstream would make
         pulls from the other fail, because the digest is compared only after the last byte.
@@ -359,7 +360,7 @@ def _registered(resolved: ResolvedRepository, digest: Digest) -> Registered:
 
 
 def after_first(pieces: Iterator[Piece], act: Callable[[], None]) -> Iterator[Piece]:
-    """Yield *pieces*, and call *act* after the first one, which the client waits for."""
+    """Yield *pieces*, and call *act* after the first piece, because the client waits for that."""
     for number, piece in enumerate(pieces):
         yield piece
         if not number:

@@ -61,8 +61,8 @@ class Lists:
 
         If the upstream has no referrers API, the list under the upstream's referrers tag is
         returned. Raises also: ManifestUnknown if the referrers tag is absent too. An empty index
-        would hide signatures that are stored under a tag, and clients read NameUnknown as a missing
-        repository.
+        instead would hide signatures under other tags, and clients understand NameUnknown as a
+        missing repository.
         """
         if resolved.upstream is None:
             raise NameUnknown(f"there is no repository {resolved.repository}")

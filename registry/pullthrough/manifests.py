@@ -107,7 +107,7 @@ def warning(error: UpstreamError) -> str:
     if isinstance(error, Absent):
         reason = "no longer has this manifest"
     elif _is_gone(error):
-        reason = "refuses it"
+        reason = "now refuses access"
     elif isinstance(error, Unavailable) and error.why is Why.UNSUPPORTED:
         reason = "now has a manifest of an unsupported type"
     else:
@@ -306,8 +306,8 @@ class Manifests:
         """Request the current manifest of a tag, with HEAD if a manifest is stored.
 
         Docker Hub counts GET requests against its limit, but not HEAD requests. The digest in a
-        response to HEAD may be wrong. If the content of that digest is not stored, the worker does
-        not request the digest, but the tag.
+        response to HEAD may be wrong. So if the content of that digest is not stored, the worker
+        requests the manifest by its tag.
         """
         known: StoredManifest | None = None
         found: HeadResult | None = None

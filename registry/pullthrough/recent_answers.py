@@ -1,7 +1,6 @@
-"""Keep recent answers of upstreams: 404 responses, and repositories that may read a blob.
+"""Remember recent responses of upstreams: 404s, and confirmations that a repository has a blob.
 
-Each kind of remembered response saves a request to the upstream when several clients request the
-same content.
+If several clients request the same content, a remembered response saves a request to the upstream.
 """
 
 from __future__ import annotations
@@ -39,7 +38,9 @@ class NegativeCache:
         """Raise Absent if the upstream recently responded with 404 for *reference*."""
         until = self._until.get((resolved.repository.name, str(reference)))
         if until is not None and self._clock() < until:
-            message = f"the upstream has no {resolved.remote} {reference}, as it answered just now"
+            message = (
+                f"the upstream has no {resolved.remote} {reference}, as it responded a moment ago"
+            )
             raise Absent(resolved.host, message)
 
     def remember(self, resolved: ResolvedRepository, reference: object) -> None:
@@ -57,12 +58,11 @@ _VALID_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class RecentConfirmations:
-    """The recent confirmations that an upstream has a blob in a repository: files in *folder*.
+    """A `RecentConfirmations` has the upstreams' confirmations that a repository has a blob.
 
-    All workers see the files of these confirmations. A reader that follows a download for a
-    repository with a confirmation sends no request of its own to the upstream. The files of
-    confirmations are beside the lock files in the spool folder. The cleaner removes confirmations
-    that were left behind.
+    Each confirmation is a file in *folder*, which all workers see. If there is a confirmation for
+    its repository, a reader that joins a download need not ask the upstream whether the repository
+    has the blob. The cleaner removes old files of confirmations.
     """
 
     folder: Path

@@ -3,9 +3,9 @@
 The URL is a permission: its holder can read that blob until the URL expires. So a URL is made only
 after the client's rights were checked, is never logged, and no cache may keep it.
 
-A client that is redirected cannot come back if the storage fails. So the storage must have answered
-this process within the last 1.5 s, otherwise it is asked for the blob first. The blob is pinned, so
-that it is not evicted while a URL may be used.
+A redirected client does not come back if the storage then fails. So a client is redirected only if
+the storage responded to this process within the last 1.5 s; otherwise the process first asks the
+storage for the blob. The blob is pinned, so that it is not evicted before the URL expires.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from entrepot.runtime.bounded_dict import BoundedDict
 log = logging.getLogger(__name__)
 
 SMALLEST: Final = 64 * 1024
-"""The appliance itself sends blobs up to this size in bytes, because it remembers their bytes."""
+"""The appliance itself sends blobs up to this size in bytes, because HAProxy can cache them."""
 
 _SHORTEST_S: Final = 5
-"""A URL that expires earlier might expire before the client uses it."""
+"""No URL is made that would expire within this many s: the client might use it too late."""
 _ANSWERED_S: Final = 1.5
 _CONFIRMED_S: Final = 600.0
 _MOST: Final = 32 * 1024
@@ -87,9 +87,10 @@ class Redirects:
     ) -> str | None:
         """Return the URL of a stored blob of *size* bytes; None: the appliance sends the blob.
 
-        *expires* is when the client's token expires (s, UTC epoch). *is_repeated* states that the
-        client was redirected to this blob a moment ago, and probably could not fetch it there: the
-        storage is then asked whether it has the blob, and the appliance sends it.
+        *expires* is the time at which the client's token expires (s, UTC epoch). *is_repeated*
+        states that the client was redirected to this blob a moment ago, and probably could not
+        fetch it there. Then the appliance sends the blob, after it has asked the storage whether
+        the blob is there.
         """
         if size <= SMALLEST:
             return None
@@ -99,7 +100,9 @@ class Redirects:
                 return None
             return self._made(digest, expires)
         except DatastoreError as error:
-            log.debug("no redirect", extra={"digest": digest, "error": error})
+            log.debug(
+                "client not redirected to the storage", extra={"digest": digest, "error": error}
+            )
             return None
 
     def _made(self, digest: Digest, expires: float | None) -> str | None:
@@ -111,9 +114,10 @@ class Redirects:
         return self._sign(key, int(lifetime)) if self._is_there(key) else None
 
     def _is_kept(self, digest: Digest, now: float) -> bool:
-        """Return whether the blob is stored and is not evicted before a URL of now expires.
+        """Return whether the blob is stored, and stays stored until a URL made now expires.
 
-        PERF: a pin lasts twice as long as a URL, so a popular blob is pinned once in that time.
+        PERF: a pin lasts twice as long as a URL, so a popular blob is pinned only once in the
+        lifetime of a URL.
         """
         if self._pinned.get(digest.hex, 0.0) >= now + self._expiry:
             return True
@@ -132,7 +136,7 @@ class Redirects:
             return self._look(key)
         if self._storage.has_answered(_ANSWERED_S):
             return True
-        with self._asking:  # The first thread's answer counts for all.
+        with self._asking:  # Only the first thread asks the storage; the others use its result.
             return self._storage.has_answered(_ANSWERED_S) or self._look(key)
 
     def _is_confirmed(self, key: str) -> bool:

@@ -4,8 +4,8 @@ One thread of each worker polls all these connections. The polling thread sends 
 response as fast as the client reads. A slow reader may take any time while the worker has fewer
 slow readers than the limit. On an idle connection the polling thread repeats a response to an equal
 request (registry/server/repeats.py). If a worker responds before it has read the whole request
-body, the polling thread reads the rest for a short time. If the worker closed the connection
-with unread bytes, the kernel would reset the connection, and the client could lose the response.
+body, the polling thread reads the rest for a short time. If the worker closed the connection with
+unread bytes, the kernel would reset the connection, and the client could lose the response.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class ConnectionPoller:
         self._wake()
 
     def _wake(self) -> None:
-        """Let the polling thread look at its connections; start it if it does not run."""
+        """Let the polling thread check its connections; start it if it does not run."""
         self._start()
         # If the pipe is full, its bytes wake the polling thread anyway.
         with suppress(OSError):
@@ -251,7 +251,7 @@ class ConnectionPoller:
             kept.handle(request)
 
     def _push(self, poller: selectors.BaseSelector, reader: SlowReader) -> None:
-        """Send what the client reads of the current piece."""
+        """Send as much of the current piece as the client accepts now."""
         try:
             is_sent = reader.delivery.push()
             # a repeated response has one piece only, after which `send` closes its file
@@ -272,7 +272,7 @@ class ConnectionPoller:
             self._run(lambda: self._send(reader))
 
     def _send(self, reader: SlowReader) -> None:
-        """Continue a response in a worker thread, to its end or until the client is slow."""
+        """Continue a response in a worker thread, until it ends or the client is slow again."""
         delivery = reader.delivery
         try:
             is_over = delivery.send(0.0)

@@ -58,8 +58,8 @@ class Delivery:
     def send(self, patience: float) -> bool:
         """Send the pieces; return False if the connection accepts nothing for *patience* s.
 
-        Raises: ConnectionError if the client left or the body ends before its length; a short body
-        is logged once.
+        Raises: ConnectionError if the client disconnected or the body ends before its length; a
+        body that is too short is logged once.
         """
         try:
             return self._send(patience)
@@ -195,7 +195,10 @@ class RepeatableBytes:
 
 
 class BodyProgress(Protocol):
-    """A `BodyProgress` is a request body being read: `received` bytes, and whether it was cut."""
+    """A `BodyProgress` is a request body of which `received` bytes have been read.
+
+    `is_cut` states that the body was cut off, because it arrived too slowly.
+    """
 
     received: int
     is_cut: bool
@@ -215,17 +218,17 @@ class Poller(Protocol):
 
 @dataclass(slots=True)
 class LentConnection:
-    """The client's connection, which the server lends to the code that sends the response.
+    """A `LentConnection` is the client's connection, which the server lends to the application.
 
     `poller` takes slow connections over; without a poller, the thread waits for the client without
-    a time limit. If the client still sends bytes after the response, the server reads and discards
-    them for `drain_s` seconds. `patience` is the time in seconds that a thread waits for a slow
-    client.
+    a time limit. `is_handed_over` states that the poller owns the connection. If the client still
+    sends bytes after the response, the server reads and discards them for `drain_s` seconds. A
+    thread waits for a slow client for `patience` seconds.
+
     `has_chunks` states that a body of unknown length is sent with chunked coding, which HTTP/1.0
-    does not have. `is_handed_over` states that the poller owns the connection.
-    The application sets `repeatable` before it starts a response with which the server may answer
-    equal requests.
-    `is_frequent` returns whether it was called for an equal request within the last second.
+    does not have. The application sets `repeatable` before it starts a response that the server may
+    repeat to equal requests. `is_frequent` returns whether it was called for an equal request
+    within the last second.
     """
 
     socket: socket.socket
@@ -284,8 +287,8 @@ def broken(error: Exception) -> ConnectionError:
     """
     if isinstance(error, ConnectionError):
         return error
-    log.warning("answer cut short", extra={"error": error})
-    return ConnectionResetError(errno.ECONNRESET, "answer cut short")
+    log.warning("the response was cut short", extra={"error": error})
+    return ConnectionResetError(errno.ECONNRESET, "the response was cut short")
 
 
 def _is_writable(connection: socket.socket, patience: float) -> bool:

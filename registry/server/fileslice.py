@@ -14,10 +14,10 @@ _CHUNK = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class FileSlice:
-    """A `FileSlice` is a file's bytes `start` to `stop` (exclusive), valid until the next piece.
+    """A `FileSlice` is a file's bytes `start` to `stop` (exclusive).
 
-    The file had all bytes of the slice when the slice was made. If the file of the slice became
-    shorter since then, the response is cut off.
+    The slice is valid until the next piece is requested. The file had all bytes of the slice when
+    the slice was made. If the file has become shorter since then, the response is cut off.
     """
 
     descriptor: int

@@ -34,23 +34,23 @@ _KEEPALIVE_S = 75  # The worker keeps an idle connection open longer than HAProx
 _SEND_BUFFER = 512 * 1024
 """The send buffer of a connection to HAProxy in bytes; the operating system may allow fewer bytes.
 
-PERF: a larger send buffer makes worker and HAProxy wake each other less often, so that a large blob
-costs both a third less CPU. For a file, the send buffer refers to pages of the page cache and
-copies nothing. Pages in the send buffer stay in memory until a slow client has received them, so
-the buffer is not larger.
+PERF: with a larger buffer than the default, worker and HAProxy wake each other less often, so that
+a large blob costs both a third less CPU. For a file, the send buffer refers to pages of the page
+cache and copies nothing. These pages stay in memory until a slow client has received them, so the
+buffer is not made even larger.
 """
-_GRACE_S = 2  # HAProxy ends before the workers, and waits for open responses.
+# Workers get this many s to finish their requests at a stop. That is enough, because HAProxy exits
+# before the workers, and itself waits for open responses.
+_GRACE_S = 2
 
 
 @dataclass(frozen=True, slots=True)
 class SocketServing:
     """A `SocketServing` has one unix socket for each worker.
 
-    *started* is called in each worker after the worker's start.
-
     `blobs` are additional sockets, one for each worker; requests over these sockets have their own
-    threads. `limits` apply to slow connections; `on_limit` is called for each connection that a
-    limit closed.
+    threads. Each worker calls `started` after its start. `limits` apply to slow connections;
+    `on_limit` is called for each connection that was closed because of a limit.
     """
 
     sockets: tuple[Path, ...]
@@ -92,7 +92,7 @@ class SocketServing:
 class AddressServing:
     """An `AddressServing` has workers that share one `host:port`.
 
-    gunicorn calls *started* and the other functions at the start and end of each worker.
+    Each worker calls `started` after its start, and `stopped` before it exits.
     """
 
     address: str
@@ -112,7 +112,7 @@ class AddressServing:
 
 
 class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    """Runs a WSGI application in several processes."""
+    """A `GunicornApplication` runs a WSGI application in several processes."""
 
     def __init__(self, app: WSGIApplication, serving: SocketServing | AddressServing) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The kinds of connections that the polling thread of a worker has, and the limits for them."""
+"""Define the kinds of connections that a worker's polling thread has, and their limits."""
 
 from __future__ import annotations
 

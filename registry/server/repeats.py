@@ -125,7 +125,7 @@ class Repeats:
         return True
 
     def end(self) -> None:
-        """Repeat no more responses: a worker that ends must send `Connection: close`."""
+        """Repeat no more responses: a worker that is about to exit sends `Connection: close`."""
         self._is_ended = True
 
     def _opened(self, repeatable: Repeatable) -> BinaryIO | None:

@@ -5,12 +5,12 @@ HAProxy sends the next request over the same connection at once. A thread that w
 connection saves two wake-ups, and two rounds of gunicorn's main loop. Only a few threads may wait,
 and only for a moment, so idle connections do not use up the threads.
 
-No thread waits for a slow client: registry/server/connection_poller.py sends the rest of a response
-to a slow client and closes connections. gunicorn would wait up to two seconds in its polling thread
-for the peer to close the connection. HAProxy does not close the connection to a worker until a slow
-client has read the response. Requests for blobs have separate threads, so they never delay
-manifests. Between two of these requests the poller has the connection, and repeats a response to an
-equal request (registry/server/repeats.py).
+No thread waits for a slow client: the connection poller (registry/server/connection_poller.py)
+sends the rest of a response to a slow client. The poller also closes connections. gunicorn itself
+would wait up to two seconds in its main loop until HAProxy closes the connection, and HAProxy waits
+until a slow client has read the response. Requests for blobs have separate threads, so they never
+delay requests for manifests. Between two requests for blobs the poller keeps the connection, and
+repeats a response to an equal request (registry/server/repeats.py).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ requests.
 """
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""accept(2) no longer fails with these errors after other connections are closed."""
+"""accept(2) fails with these errors only until other connections are closed."""
 _SHORTAGE_PAUSE_S = 0.05
 _KEPT_BY_POLLER = "kept by the poller"
 """The result of `handle` if the poller owns the connection."""
@@ -171,7 +171,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         except OSError as error:
             if error.errno not in _SHORTAGES:
                 raise
-            # Without this pause, the poller would report the listening socket again at once.
+            # Without this pause, gunicorn's main loop would call this method again at once.
             time.sleep(_SHORTAGE_PAUSE_S)
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
@@ -195,7 +195,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """Handle a request of a connection, and the requests that follow soon.
 
         Return True if gunicorn must wait for the next request, `_KEPT_BY_POLLER` if the poller
-        waits.
+        waits for it, and False if the connection has no next request.
         """
         is_kept = self._handle_one(conn)
         if is_kept is True and self._is_for_blobs(conn) and not _has_read_ahead(conn):
@@ -241,8 +241,9 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:  # noqa: ANN401 - gunicorn's own
         """Return whether the connection can have another request, once the request body is read.
 
-        PERF: a request without a body has no rest. gunicorn would set the socket's time-out three
-        times to read it, and the thread would acquire the interpreter lock again each time.
+        PERF: gunicorn reads the rest of each request body. To find that a request without a body
+        has no rest, gunicorn would set the socket's time-out three times, and the thread would
+        acquire the interpreter lock again each time.
         """
         parser = conn.parser
         if keepalive and getattr(parser.mesg.body.reader, "length", None) == 0:

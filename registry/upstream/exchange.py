@@ -417,7 +417,7 @@ class Exchange:
         if response.status in _DENIED and not response.foreign:
             if self._authorizer.has_credential(f"{self._prefix}{request.name}"):
                 self._breaker.refused()
-            return Denied(self.host, f"it responds {response.status}")
+            return Denied(self.host, f"the upstream responds {response.status}")
         where = " from the target of its redirect" if response.foreign else ""
         message = f"{request.operation}: status {response.status}{where}"
         is_temporary = (

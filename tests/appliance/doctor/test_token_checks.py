@@ -139,7 +139,7 @@ def test_a_token_of_the_realm_is_verified_as_the_appliance_does(
     ("changed", "reason", "remedy"),
     [
         ({"issuer": "other"}, "another issuer", "auth.token.issuer"),
-        ({"signingalgorithms": ("RS256",)}, "algorithm not allowed", "signingalgorithms"),
+        ({"signingalgorithms": ("RS256",)}, "algorithm is not allowed", "signingalgorithms"),
     ],
     ids=["issuer", "algorithm"],
 )

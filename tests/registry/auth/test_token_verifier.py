@@ -114,7 +114,7 @@ def test_a_token_is_refused_if_its_algorithm_is_not_allowed(token: str) -> None:
     by = signer(token)
     verify = _verifier(parse_jwks(by.jwks(kid="k")), algorithms=EVERY - {token})
 
-    assert _reason(verify, _valid(by, {"kid": "k"})) == "algorithm not allowed"
+    assert _reason(verify, _valid(by, {"kid": "k"})) == "its algorithm is not allowed"
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -138,9 +138,9 @@ def test_a_token_that_another_key_signed_is_refused(algorithm: str) -> None:
         {},
     ):
         assert _reason(verify, bad.sign(content, header)) in {
-            "wrong signature, or a key of another type",
-            "signed by an unknown key",
-            "a certificate chain that does not end at a root",
+            "its signature is wrong, or the key has another type",
+            "it is signed by an unknown key",
+            "its certificate chain does not end at a trusted root",
         }
 
 
@@ -170,12 +170,12 @@ def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
 
     for header in (by.by_id(), by.chain(), {"jwk": by.jwk()}):
         whole = {"alg": name, **header}
-        assert _reason(verify, _unsigned(whole, content)) == "algorithm not allowed"
+        assert _reason(verify, _unsigned(whole, content)) == "its algorithm is not allowed"
         for secret in secrets:
             signing_input = _unsigned(whole, content).rpartition(".")[0].encode()
             mac = hmac.digest(secret, signing_input, hashlib.sha256)
             forged = _unsigned(whole, content, mac)
-            assert _reason(verify, forged) == "algorithm not allowed"
+            assert _reason(verify, forged) == "its algorithm is not allowed"
 
 
 @pytest.mark.parametrize("declared", ALGORITHMS)
@@ -195,7 +195,10 @@ def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
     forged = _unsigned({"alg": declared, **by.by_id()}, content)
     token = f"{forged.rpartition('.')[0]}.{honest.rpartition('.')[2]}"
 
-    assert _reason(_verifier(_bundle(by)), token) == "wrong signature, or a key of another type"
+    assert (
+        _reason(_verifier(_bundle(by)), token)
+        == "its signature is wrong, or the key has another type"
+    )
 
 
 def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
@@ -206,7 +209,7 @@ def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
     by = Signer(signer("RS256").key, "PS256")
     verify = _verifier(parse_jwks(by.jwks(kid="k", alg="RS256")))
 
-    assert _reason(verify, _valid(by, {"kid": "k"})) == "algorithm differs from the key's"
+    assert _reason(verify, _valid(by, {"kid": "k"})) == "its algorithm differs from the key's"
 
 
 def test_a_chain_is_verified_against_the_bundle() -> None:
@@ -221,7 +224,7 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
     verify = _verifier(_bundle(root), now=TODAY)
 
     assert verify(leaf.sign(content, leaf.chain(middle))).subject == "ann"
-    refused = "a certificate chain that does not end at a root"
+    refused = "its certificate chain does not end at a trusted root"
     assert _reason(verify, leaf.sign(content, leaf.chain())) == refused
     user = Signer(new_key("ES256"), "ES256", root)
     user.certificate = certificate_of(user.key, root, is_authority=False)
@@ -243,7 +246,7 @@ def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
     verify = _verifier(_bundle(root), now=TODAY)
 
     assert verify(leaf.sign(content, leaf.chain(middle, other))).subject == "ann"
-    refused = "a certificate chain that does not end at a root"
+    refused = "its certificate chain does not end at a trusted root"
     assert _reason(verify, leaf.sign(content, leaf.chain(other, middle))) == refused
 
 
@@ -266,7 +269,7 @@ def test_a_certificate_out_of_its_time_is_refused(days: tuple[int, int]) -> None
     own = Signer(new_key("ES256"), "ES256")
     own.certificate = certificate_of(own.key, days=days)
     content = claims(PULL, now=TODAY)
-    refused = "a certificate chain that does not end at a root"
+    refused = "its certificate chain does not end at a trusted root"
 
     for by, trusted in ((old, root), (own, own)):
         verify = _verifier(_bundle(trusted), now=TODAY)
@@ -292,27 +295,27 @@ TRUSTED = parse_jwks(BY.jwks())
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"iss": "another"}, "another issuer"),
-        ({"iss": None}, "another issuer"),
-        ({"iss": [ISSUER]}, "another issuer"),
-        ({"aud": "another"}, "another audience"),
-        ({"aud": None}, "another audience"),
-        ({"aud": ["one", "two"]}, "another audience"),
-        ({"aud": []}, "another audience"),
-        ({"aud": {SERVICE: 1}}, "another audience"),
-        ({"exp": None}, "expired"),
-        ({"exp": int(NOW) - LEEWAY_S}, "expired"),
+        ({"iss": "another"}, "it names another issuer"),
+        ({"iss": None}, "it names another issuer"),
+        ({"iss": [ISSUER]}, "it names another issuer"),
+        ({"aud": "another"}, "it names another audience"),
+        ({"aud": None}, "it names another audience"),
+        ({"aud": ["one", "two"]}, "it names another audience"),
+        ({"aud": []}, "it names another audience"),
+        ({"aud": {SERVICE: 1}}, "it names another audience"),
+        ({"exp": None}, "it has expired"),
+        ({"exp": int(NOW) - LEEWAY_S}, "it has expired"),
         ({"exp": "1900000000"}, "malformed exp"),
         ({"exp": 1.9e9}, "malformed exp"),
         ({"exp": True}, "malformed exp"),
         ({"exp": 2**53}, "malformed exp"),
         ({"exp": -1}, "malformed exp"),
-        ({"nbf": int(NOW) + LEEWAY_S + 1}, "not valid yet"),
+        ({"nbf": int(NOW) + LEEWAY_S + 1}, "it is not valid yet"),
         ({"nbf": "soon"}, "malformed nbf"),
         ({"sub": 7}, "malformed sub"),
         ({"sub": "x" * 1025}, "malformed sub"),
         ({"sub": "\ud800"}, "malformed sub"),
-        ({"sub": "ann\r\nX-Entrepot-Rights: 1.1.1.1"}, "a control character in sub"),
+        ({"sub": "ann\r\nX-Entrepot-Rights: 1.1.1.1"}, "its claim sub has a control character"),
         ({"access": {}}, "malformed access"),
         ({"access": ["repository:a:pull"]}, "malformed access"),
         ({"access": [{"type": "repository", "name": 7, "actions": []}]}, "malformed access"),
@@ -364,7 +367,7 @@ def test_a_critical_header_refuses_the_token(header: dict[str, Any]) -> None:
     content = claims(PULL, now=NOW)
     token = _unsigned({"alg": "ES256", **BY.by_id(), **header}, content, b"x" * 64)
 
-    assert _reason(_verifier(TRUSTED), token) == "unsupported critical header"
+    assert _reason(_verifier(TRUSTED), token) == "it has an unsupported critical header"
 
 
 def test_the_access_of_several_entries_is_combined() -> None:
@@ -466,7 +469,7 @@ def test_a_segment_that_is_not_base64url_is_refused(at: int, put: str) -> None:
     parts = _valid(BY).split(".")
     parts[at] += put
 
-    assert _reason(_verifier(TRUSTED), ".".join(parts)) == "not a JSON Web Token"
+    assert _reason(_verifier(TRUSTED), ".".join(parts)) == "it is not a JSON Web Token"
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,10 @@ def test_a_token_is_verified_once_until_it_expires() -> None:
         assert authentication.counted.times == times, seconds
 
     authentication.clock.now += 2
-    assert authentication.authenticator.identify_verified(header).refusal == "token: expired"
+    assert (
+        authentication.authenticator.identify_verified(header).refusal
+        == "the token was refused: it has expired"
+    )
 
 
 def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:

@@ -1,4 +1,4 @@
-"""Blobs from an upstream: whole, as a range, cut off, stalled, and in pieces."""
+"""A client fetches a blob from an upstream: whole, as a range, cut off, stalled, or in pieces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from tests.upstream import FakeUpstream
 
 
 def test_a_whole_blob_is_requested_without_a_range(upstream: FakeUpstream) -> None:
-    """A whole blob is requested without a range; its body starts at 0 and has a size."""
+    """The request for a whole blob has no Range.
+
+    The response's body begins at offset 0 and states its size.
+    """
     digest = upstream.add_blob("app", b"content")
 
     with client_of(upstream).blob("app", digest) as blob:
@@ -37,7 +40,10 @@ def test_a_whole_blob_is_requested_without_a_range(upstream: FakeUpstream) -> No
 def test_a_part_of_a_blob_is_requested_with_an_exact_range(
     upstream: FakeUpstream, start: int, stop: int | None, sent: str, expected: bytes
 ) -> None:
-    """A part of a blob is requested with an exact range; the response has start and size."""
+    """The request for a part of a blob has exactly its Range.
+
+    The response states the start of the part and the size of the blob.
+    """
     digest = upstream.add_blob("app", b"content")
 
     with client_of(upstream).blob("app", digest, start, stop) as blob:
@@ -48,9 +54,9 @@ def test_a_part_of_a_blob_is_requested_with_an_exact_range(
 
 
 def test_a_body_starts_at_0_if_the_range_was_ignored(upstream: FakeUpstream) -> None:
-    """If the upstream ignored the range, the body starts at 0.
+    """If the upstream ignores the Range, the returned body begins at offset 0.
 
-    The caller discards the bytes that it already has.
+    The caller then discards the bytes that it already has.
     """
     digest = upstream.add_blob("app", b"content")
     upstream.misbehave(ignore_range=True)
@@ -77,7 +83,7 @@ def test_a_part_other_than_the_requested_one_is_nonsense(
 ) -> None:
     """If the upstream sends another range than the requested one, the download fails at once.
 
-    Otherwise only the digest of the whole blob would show the error.
+    Otherwise only the digest of the whole blob would reveal the error.
     """
     digest = upstream.add_blob("app", b"content")
     upstream.misbehave(**knobs)
@@ -97,7 +103,7 @@ def _drain(blob: RemoteBlob, into: bytearray) -> None:
 def test_a_cut_blob_yields_the_received_bytes_and_then_fails(
     upstream: FakeUpstream, *, chunked: bool
 ) -> None:
-    """A body that is cut off yields the received bytes and then raises Unavailable."""
+    """If a body is cut off, the client yields the received bytes and then raises Unavailable."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", cut=300, chunked=chunked)
     received = bytearray()
@@ -110,7 +116,7 @@ def test_a_cut_blob_yields_the_received_bytes_and_then_fails(
 
 
 def test_a_blob_of_unknown_length_has_no_size(upstream: FakeUpstream) -> None:
-    """A chunked blob has no size, and its last chunk ends it."""
+    """If a blob is sent in chunks, its size is unknown, and the last chunk ends it."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", chunked=True)
 
@@ -121,7 +127,7 @@ def test_a_blob_of_unknown_length_has_no_size(upstream: FakeUpstream) -> None:
 
 
 def test_a_blob_that_stalls_is_a_timeout(upstream: FakeUpstream) -> None:
-    """A body that stalls raises Unavailable after the read time-out."""
+    """If a body stalls for longer than the read timeout, the client raises Unavailable."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", hold=threading.Event(), hold_after=100)
     client = client_of(upstream, read_timeout=0.5)
@@ -134,7 +140,7 @@ def test_a_blob_that_stalls_is_a_timeout(upstream: FakeUpstream) -> None:
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
 def test_the_first_bytes_do_not_wait_for_more(upstream: FakeUpstream, *, chunked: bool) -> None:
-    """The first bytes of a slow upstream's body are passed on without waiting for more."""
+    """If the upstream sends few bytes and then pauses, the client yields these bytes at once."""
     gate = threading.Event()
     digest = upstream.add_blob("app", b"x" * 1_000_000)
     upstream.misbehave("/blobs/", hold=gate, hold_after=100, chunked=chunked)
@@ -150,7 +156,7 @@ def test_the_first_bytes_do_not_wait_for_more(upstream: FakeUpstream, *, chunked
 
 
 def test_no_piece_is_larger_than_256_kib(upstream: FakeUpstream) -> None:
-    """A piece of a body has at most 256 KiB, so the memory of a reader is bounded."""
+    """The client yields pieces of at most 256 KiB, so the memory of a reader is bounded."""
     digest = upstream.add_blob("app", b"x" * 3_000_000)
 
     with client_of(upstream).blob("app", digest) as blob:
@@ -161,7 +167,7 @@ def test_no_piece_is_larger_than_256_kib(upstream: FakeUpstream) -> None:
 
 
 def test_blob_size_is_requested_with_head(upstream: FakeUpstream) -> None:
-    """The size of a blob is requested with HEAD, without a byte of the blob."""
+    """To learn the size of a blob, the client sends a HEAD, and receives no byte of the blob."""
     digest = upstream.add_blob("app", b"content")
 
     assert client_of(upstream).blob_size("app", digest) == 7

@@ -1,4 +1,4 @@
-"""When the circuit breaker of an upstream opens and closes, and how workers share its state."""
+"""The circuit breaker of an upstream opens and closes, and workers share its state."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ DEAD = UpstreamFailure("timeout", at_once=True)
 
 
 def _patience(knobs: dict[str, Any]) -> float:
-    """Return a read time-out (s) that is short only if the upstream holds its response back."""
+    """Return a read timeout (s), which is short only if the upstream holds its response back."""
     return 0.5 if "hold" in knobs else 10.0
 
 
@@ -69,8 +69,8 @@ def test_breaker_rests_then_probes_then_closes(
 ) -> None:
     """An open circuit breaker rejects requests for a while, then admits one request as a probe.
 
-    A response to the probe closes the breaker. This holds whether or not the breaker shares its
-    state with other workers in a file.
+    A response to the probe closes the breaker. This holds whether the breaker shares its state with
+    other workers in a file or not.
     """
     breaker = Breaker("host", tmp_path if shared else None, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -88,10 +88,10 @@ def test_breaker_rests_then_probes_then_closes(
 
 
 def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) -> None:
-    """Workers share the state of a circuit breaker through a file.
+    """If one worker opens the circuit breaker, other workers reject requests too.
 
-    After a failure in one worker, another worker rejects requests too, and one probe closes the
-    breaker for both. The first worker that changes the state creates the folder of that file.
+    The workers share its state in a file. The first worker that changes the state creates the
+    folder of that file.
     """
     one, other = (
         Breaker("host:5000", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)
@@ -105,7 +105,7 @@ def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) ->
 
 
 def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> None:
-    """Failures are counted over all workers: one in each of three workers opens the breaker."""
+    """If each of three workers sees one failure, the circuit breaker opens."""
     workers = [Breaker("host", tmp_path, clock=clock) for _ in range(3)]
     for worker in workers:
         worker.failed(UpstreamFailure("refused"), worker.admit())
@@ -114,7 +114,7 @@ def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> 
 
 
 def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
-    """If many threads request admission at once, the breaker lets one thread probe."""
+    """If eight threads ask for admission at the same time, the breaker admits one as a probe."""
     breaker = Breaker("host", tmp_path, clock=clock)
     breaker.failed(DEAD, breaker.admit())
     clock.now += 1
@@ -138,7 +138,10 @@ def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
-    """Opening and closing are reported once each, as a report purges HAProxy's cache."""
+    """A circuit breaker reports each opening and each closing once.
+
+    Each report purges HAProxy's cache.
+    """
     events = Events()
     breaker = Breaker("host", report=events, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -156,7 +159,7 @@ def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
 def test_breaker_works_in_memory_if_its_directory_cannot_be_created(
     tmp_path: Path, clock: Clock
 ) -> None:
-    """A breaker whose directory cannot be created keeps its state in its process."""
+    """If the folder of the state file cannot be created, the circuit breaker works in memory."""
     breaker = Breaker("host", tmp_path / "gone" / run_names.BREAKERS, clock=clock)
     breaker.failed(DEAD, breaker.admit())
 
@@ -164,7 +167,7 @@ def test_breaker_works_in_memory_if_its_directory_cannot_be_created(
 
 
 def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock: Clock) -> None:
-    """A state file that cannot be parsed counts as a closed circuit breaker, so pulls go on."""
+    """If a state file cannot be parsed, the circuit breaker counts as closed, so pulls go on."""
     (tmp_path / "host.json").write_text('{"trips": ')
 
     assert Breaker("host", tmp_path, clock=clock).admit() == Pass()
@@ -187,7 +190,10 @@ def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock
 def test_a_state_file_with_wrong_types_counts_as_a_closed_breaker(
     tmp_path: Path, clock: Clock, content: str
 ) -> None:
-    """A state file with wrong types counts as a closed breaker, and is replaced."""
+    """If a state file has values of wrong types, the circuit breaker counts as closed.
+
+    The next failure replaces the file.
+    """
     (tmp_path / "host.json").write_text(content)
     breaker = Breaker("host", tmp_path, clock=clock)
 
@@ -199,7 +205,10 @@ def test_a_state_file_with_wrong_types_counts_as_a_closed_breaker(
 
 
 def test_read_all_returns_the_state_of_each_upstream(tmp_path: Path, clock: Clock) -> None:
-    """`read_all` returns the state of each upstream that had a problem; a host has its port."""
+    """`read_all` returns the state of each upstream that had a problem.
+
+    The host of an upstream includes its port.
+    """
     dead, slow, healthy = (
         Breaker(host, tmp_path, clock=clock) for host in ("a:5000", "b.example", "c")
     )
@@ -224,9 +233,9 @@ def test_read_all_returns_the_state_of_each_upstream(tmp_path: Path, clock: Cloc
 def test_three_failures_open_the_breaker_if_v2_fails_too(
     upstream: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """Three failures open the breaker if `/v2/` fails too.
+    """After three failures the client requests `/v2/`; if that fails too, the breaker opens.
 
-    After that a request is rejected without a connection.
+    After that, a request is rejected without a connection.
     """
     upstream.misbehave(**knobs)
     events, shared = listening()
@@ -241,7 +250,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
     sent = [each.method for each in upstream.requests if each.path != "/v2/"]
     assert [each.path for each in upstream.requests][len(sent) :] == ["/v2/"]
     assert why[3:] == [Why.RESTING, Why.RESTING]
-    if "hold" in knobs:  # this GET would wait until the read time-out
+    if "hold" in knobs:  # the GET after each HEAD would wait until the read timeout
         assert sent == ["HEAD"] * 3
         assert events.outcomes() == [("head", "unavailable")] * 3
     else:
@@ -250,7 +259,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
 
 
 def test_a_rate_limit_lasts_as_long_as_retry_after(upstream: FakeUpstream, tmp_path: Path) -> None:
-    """A rate limit lasts as long as Retry-After: after one 429 no worker sends a request."""
+    """After one 429, no worker sends a request until the time in its Retry-After has passed."""
     upstream.misbehave(status=429, headers={"Retry-After": "30"})
     shared = listening(tmp_path)[1]
 
@@ -265,7 +274,7 @@ def test_a_rate_limit_lasts_as_long_as_retry_after(upstream: FakeUpstream, tmp_p
 
 
 def test_404_does_not_count_as_a_failure(upstream: FakeUpstream) -> None:
-    """A response of 404 or 403 does not count as a failure, because the upstream works."""
+    """A 404 does not count as a failure, because it shows that the upstream works."""
     client = client_of(upstream)
 
     for _ in range(5):
@@ -276,7 +285,7 @@ def test_404_does_not_count_as_a_failure(upstream: FakeUpstream) -> None:
 
 
 def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream) -> None:
-    """A HEAD that fails does not open the circuit breaker if the GET after it succeeds."""
+    """If a HEAD fails but the GET after it succeeds, the circuit breaker stays closed."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(method="HEAD", status=500)
     upstream.misbehave("/v2/$", status=500)
@@ -288,9 +297,9 @@ def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream)
 
 
 def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpstream) -> None:
-    """While the upstream limits the rate of manifests, a HEAD is sent, but no GET after it.
+    """While the upstream limits the rate of manifests, the client sends a HEAD but no GET after it.
 
-    The upstream does not limit HEAD requests.
+    Upstreams do not limit HEAD requests.
     """
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("manifests", method="GET", status=429)
@@ -308,7 +317,7 @@ def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpst
 
 
 def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
-    """A body that breaks off does not open the circuit breaker, so the rest can be requested."""
+    """If bodies break off, the circuit breaker stays closed, so the client can request the rest."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave(cut=10)
     client = client_of(upstream)
@@ -321,7 +330,7 @@ def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
 
 
 class TestOfOnePath:
-    """Failures of one path must not open the breaker: a client chooses the path."""
+    """A client chooses the path of its requests, so failures of one path open no breaker."""
 
     @staticmethod
     def _fails(client: Upstream, times: int = 20) -> set[Why]:
@@ -354,9 +363,9 @@ class TestOfOnePath:
     def test_one_failing_path_does_not_block_other_requests(
         self, upstream: FakeUpstream, knobs: dict[str, Any], alive: int
     ) -> None:
-        """One failing path does not block other requests, however often it fails.
+        """If one path fails again and again, requests for other paths are still sent.
 
-        `/v2/` may respond with any status below 500 in that check.
+        A status below 500 for `/v2/` shows that the upstream works.
         """
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave("/bad", **knobs)
@@ -372,7 +381,10 @@ class TestOfOnePath:
     def test_a_probe_of_the_failing_path_still_closes_the_breaker(
         self, upstream: FakeUpstream, tmp_path: Path
     ) -> None:
-        """A probe of the failing path still closes the breaker, which ends the outage for all."""
+        """If the upstream is up again but the probe's path fails, the breaker closes all the same.
+
+        So the outage ends for all paths.
+        """
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave(status=503)
         now = Clock()
@@ -392,20 +404,20 @@ class TestOfOnePath:
     def test_breaker_opens_if_v2_fails_as_well(
         self, upstream: FakeUpstream, knobs: dict[str, Any]
     ) -> None:
-        """The circuit breaker opens after few requests if `/v2/` fails too."""
+        """If `/v2/` fails as well as the requested path, the breaker opens after few requests."""
         upstream.misbehave("/bad", status=500)
         upstream.misbehave("/v2/$", **knobs)
 
         client = client_of(upstream, read_timeout=_patience(knobs))
 
         assert Why.RESTING in self._fails(client)
-        # the client repeats a request once if its idle connection was dead
+        # a request on a dead idle connection is sent a second time
         assert upstream.count() <= 5
 
     def test_a_refused_connection_opens_the_breaker_without_a_check_of_v2(self) -> None:
-        """A refused connection opens the breaker without a check of `/v2/`.
+        """If the upstream refuses connections, the breaker opens without a request for `/v2/`.
 
-        No client can cause a refused connection by its choice of a path.
+        No client can cause that with its choice of a path.
         """
         with FakeUpstream() as gone:
             client = client_of(gone)
@@ -414,7 +426,10 @@ class TestOfOnePath:
         assert found == {Why.REFUSED, Why.RESTING}
 
     def test_concurrent_failures_share_one_check_of_v2(self, upstream: FakeUpstream) -> None:
-        """Concurrent failures share one check of `/v2/`, whose result is valid for a second."""
+        """If many requests fail at the same time, the client requests `/v2/` once for all of them.
+
+        The result is valid for one second.
+        """
         upstream.misbehave("/bad", status=500)
         shared = replace(listening()[1], clock=Clock())
         client = client_of(upstream, shared, connect_timeout=10.0, read_timeout=10.0)
@@ -428,7 +443,7 @@ class TestOfOnePath:
 def test_each_change_of_an_upstream_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """When a circuit breaker opens or closes, only one of several workers logs it."""
+    """If several workers see that an upstream fails or recovers, only one of them logs it."""
     clock = Clock()
     caplog.set_level(logging.INFO)
     workers = [Breaker("x.test", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)]
@@ -463,7 +478,7 @@ LEASE = 10.0
 
 
 def _tripped(times: int, now: float = 100.0) -> Circuit:
-    """Return the state of a breaker after it opened *times* times, lastly at *now* (s)."""
+    """Return the state of a breaker that has opened *times* times, the last time at *now* (s)."""
     circuit = failed(CLOSED, now, DEAD, probe=False)
     for _ in range(times - 1):
         circuit = failed(circuit, now, SLOW, probe=True)
@@ -471,7 +486,7 @@ def _tripped(times: int, now: float = 100.0) -> Circuit:
 
 
 def test_three_consecutive_failures_open_the_breaker() -> None:
-    """Three consecutive failures open the breaker; a response restarts the count."""
+    """Three failures without a response between them open the circuit breaker."""
     two = failed(failed(CLOSED, 100, SLOW, probe=False), 100, SLOW, probe=False)
     three = failed(two, 100, SLOW, probe=False)
     after_answer = failed(answered(two), 100, SLOW, probe=False)
@@ -483,19 +498,19 @@ def test_three_consecutive_failures_open_the_breaker() -> None:
 
 
 def test_one_connection_timeout_opens_the_breaker() -> None:
-    """One connection time-out opens the circuit breaker: further requests would wait too."""
+    """One timeout of a connection opens the circuit breaker: further requests would wait too."""
     assert not failed(CLOSED, 100, DEAD, probe=False).is_closed
 
 
 def test_the_rest_doubles_up_to_30_s() -> None:
-    """An open circuit breaker rejects requests for 1, 2, 4, 8, 16, 30, 30 s between two probes."""
+    """An open circuit breaker waits 1, 2, 4, 8, 16, 30, 30 s between its probes."""
     rests = [_tripped(times).until - 100 for times in range(1, 8)]
 
     assert rests == [1, 2, 4, 8, 16, 30, 30]
 
 
 def test_one_request_probes_and_others_are_rejected() -> None:
-    """After its pause an open breaker admits one request, and rejects others meanwhile."""
+    """After its pause, an open circuit breaker admits one probe, and rejects all other requests."""
     circuit = _tripped(1)
 
     probing, first = admit(circuit, 101, LEASE)
@@ -507,9 +522,9 @@ def test_one_request_probes_and_others_are_rejected() -> None:
 
 
 def test_a_probe_without_a_result_is_replaced() -> None:
-    """If the one admitted request has no result for a while, another one is admitted.
+    """If a probe has no result for a while, the circuit breaker admits another one.
 
-    The worker that sent the first one may have been killed.
+    The worker that sent the first probe may have been killed.
     """
     probing, _ = admit(_tripped(1), 101, LEASE)
 
@@ -517,15 +532,15 @@ def test_a_probe_without_a_result_is_replaced() -> None:
 
 
 def test_any_response_closes_the_breaker() -> None:
-    """A response of any status closes the breaker, because it shows that the upstream is up."""
+    """A response with any status closes the circuit breaker: the upstream is up."""
     assert admit(answered(_tripped(5)), 100, LEASE)[1] == Pass()
     assert answered(_tripped(5)) == CLOSED
 
 
 def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
-    """The failure of a request sent before the circuit breaker opened prolongs no pause.
+    """If a request was sent before the circuit breaker opened, its failure extends no pause.
 
-    Twenty requests that fail together count as one failure.
+    So twenty requests that fail together count as one failure.
     """
     circuit = _tripped(1)
 
@@ -538,9 +553,9 @@ def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
 def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
     retry_after: float | None, span: float
 ) -> None:
-    """A rate limit lasts for the time in Retry-After, 60 s at most.
+    """A rate limit lasts for the time in Retry-After, but at most 60 s.
 
-    Docker Hub may send hours in Retry-After, but one request a minute is not too many.
+    Docker Hub may state hours, but one request a minute is not too many.
     """
     circuit = limited(CLOSED, 100, retry_after)
 
@@ -551,14 +566,17 @@ def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
 
 
 def test_a_rate_limit_closes_an_open_breaker() -> None:
-    """A response 429 closes an open circuit breaker; its rate limit outlasts later responses."""
+    """A 429 closes an open circuit breaker; its rate limit lasts in spite of later responses."""
     circuit = answered(limited(_tripped(3), 100, 7))
 
     assert circuit == Circuit(limited=107)
 
 
 def test_a_clock_set_back_does_not_extend_a_rest() -> None:
-    """A clock that is set back does not prolong the pause of an open circuit breaker."""
+    """If the clock is set back, the pause of an open circuit breaker is at most 30 s.
+
+    A rate limit is at most 60 s.
+    """
     circuit = limited(_tripped(1, now=5000), 5000, 60)
 
     assert admit(_tripped(1, now=5000), 1000, LEASE)[1] == Rejection("resting", 30)

@@ -1,4 +1,4 @@
-"""The parser of WWW-Authenticate, and the choice of token endpoints that may get a password."""
+"""The client parses WWW-Authenticate, and decides which token endpoints get a password."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ from tests.sizes import scaled
     ids=lambda value: str(value)[:30],
 )
 def test_challenges_are_parsed(header: str, expected: list[Challenge]) -> None:
-    """Challenges are parsed, with quoted values or without: RFC 9110, 11.6.1."""
+    """The parser returns each challenge of the header, with quoted or unquoted values.
+
+    See RFC 9110, 11.6.1.
+    """
     assert parse_challenges(header) == expected
 
 
@@ -81,10 +84,10 @@ def test_challenges_are_parsed(header: str, expected: list[Challenge]) -> None:
 def test_only_the_upstreams_own_realm_is_trusted(
     realm: str, url: str, trusted: str | None, *, expected: bool
 ) -> None:
-    """A password is sent only to a trusted token endpoint, over https if the upstream uses it.
+    """The client sends a password only to a trusted token endpoint.
 
     An endpoint is trusted if it is on the upstream's host, in a list of known pairs of hosts, or
-    named by the setting `realm`.
+    named by the setting `realm`. If the upstream uses https, the endpoint must use https too.
     """
     assert may_trust(realm, url, trusted) is expected
 
@@ -92,7 +95,7 @@ def test_only_the_upstreams_own_realm_is_trusted(
 @given(st.text(alphabet='Ba_-,="\\ \t;realmservic!', max_size=60))
 @settings(max_examples=scaled(50, 300))
 def test_no_header_raises(text: str) -> None:
-    """No text in WWW-Authenticate raises an exception; each challenge found in it has a scheme."""
+    """No text in WWW-Authenticate raises an error, and each challenge in it has a scheme."""
     assert all(each.scheme for each in parse_challenges(text))
 
 
@@ -104,7 +107,10 @@ def test_no_header_raises(text: str) -> None:
 )
 @settings(max_examples=scaled(25, 100))
 def test_well_formed_challenges_are_read_back(challenges: list[tuple[str, str, str]]) -> None:
-    """Challenges with any quoted character are parsed as they were written: RFC 9110, 5.6.4."""
+    """If a challenge has quoted characters, its parsed values are the original ones.
+
+    See RFC 9110, 5.6.4.
+    """
 
     def quoted(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -122,5 +128,8 @@ def test_well_formed_challenges_are_read_back(challenges: list[tuple[str, str, s
 )
 @pytest.mark.parametrize("start", ["", "Bearer ", 'Bearer a="'])
 def test_parsing_a_challenge_takes_linear_time(start: str, piece: str) -> None:
-    """A challenge is parsed in linear time: 60,000 characters blocked all clients for a minute."""
+    """The time to parse a challenge grows linearly with its length.
+
+    An earlier parser blocked all clients for a minute on 60,000 characters.
+    """
     assert growth(parse_challenges, piece, start) < 4

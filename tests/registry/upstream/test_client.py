@@ -1,4 +1,4 @@
-"""Requests for manifests of an upstream, and the error for each kind of failure."""
+"""A client requests manifests from an upstream, and raises an error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ V1 = Tag("v1")
 
 
 def test_head_returns_digest_size_and_type(upstream: FakeUpstream) -> None:
-    """HEAD of a manifest returns its digest, size and type.
+    """A HEAD of a manifest returns its digest, size and type.
 
-    The HEAD has all types in Accept, no compression, and the appliance's User-Agent.
+    The request lists all types in Accept, asks for no compression, and has the appliance's
+    User-Agent.
     """
     image = upstream.add_image("app", "v1", [b"layer"])
 
@@ -38,7 +39,10 @@ def test_head_returns_digest_size_and_type(upstream: FakeUpstream) -> None:
 
 
 def test_head_without_a_valid_digest_returns_none(upstream: FakeUpstream) -> None:
-    """A HEAD without a valid digest returns None, so its caller sends a GET."""
+    """If the response to a HEAD has no valid digest, the returned digest is None.
+
+    The caller then sends a GET.
+    """
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", headers={"Docker-Content-Digest": None})
     omitted = client_of(upstream).head("app", V1)
@@ -52,7 +56,10 @@ def test_head_without_a_valid_digest_returns_none(upstream: FakeUpstream) -> Non
 def test_get_replaces_head_if_the_upstream_does_not_support_it(
     upstream: FakeUpstream, status: int
 ) -> None:
-    """A GET replaces a HEAD that the upstream does not support, which is no failure."""
+    """If an upstream does not support HEAD, the client sends a GET instead.
+
+    This does not count as a failure.
+    """
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(method="HEAD", status=status)
     client = client_of(upstream)
@@ -64,7 +71,7 @@ def test_get_replaces_head_if_the_upstream_does_not_support_it(
 
 
 def test_a_manifest_is_returned_byte_for_byte(upstream: FakeUpstream) -> None:
-    """A manifest is returned byte for byte, with the digest of its bytes.
+    """The client returns a manifest byte for byte, with the digest of its bytes.
 
     The returned media type is that of the response's Content-Type.
     """
@@ -79,7 +86,10 @@ def test_a_manifest_is_returned_byte_for_byte(upstream: FakeUpstream) -> None:
 
 
 def test_a_generic_content_type_is_replaced_by_the_manifests_own(upstream: FakeUpstream) -> None:
-    """A generic Content-Type, as of a plain file server, is replaced by the manifest's own."""
+    """If the Content-Type is generic, the client returns the media type in the manifest.
+
+    A plain file server sends a generic Content-Type.
+    """
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", media_type="application/json")
 
@@ -113,7 +123,7 @@ def test_a_generic_content_type_is_replaced_by_the_manifests_own(upstream: FakeU
 def test_each_failure_of_a_manifest_has_its_error(
     upstream: FakeUpstream, knobs: dict[str, Any], kind: type[UpstreamError], why: Why | None
 ) -> None:
-    """Each failure of a manifest request is one of three exceptions, with a reason."""
+    """A failed manifest request raises Absent, Denied, or Unavailable with a reason."""
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/manifests/", **knobs)
 
@@ -128,7 +138,10 @@ def test_each_failure_of_a_manifest_has_its_error(
 def test_a_wrong_digest_header_of_a_tag_is_a_warning(
     upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the digest header of a tag is wrong, a warning is logged and the body's digest is used."""
+    """If the digest header of a tag is wrong, the client uses the digest of the body.
+
+    It logs one warning.
+    """
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
     client = client_of(upstream)
@@ -143,7 +156,7 @@ def test_a_wrong_digest_header_of_a_tag_is_a_warning(
 
 
 def test_an_upstream_that_hangs_is_a_timeout(upstream: FakeUpstream) -> None:
-    """An upstream that sends no byte within the read time-out fails with TIMEOUT."""
+    """If an upstream sends no byte within the read timeout, the request fails with TIMEOUT."""
     upstream.misbehave(hold=threading.Event())
 
     with pytest.raises(Unavailable) as raised:
@@ -153,7 +166,7 @@ def test_an_upstream_that_hangs_is_a_timeout(upstream: FakeUpstream) -> None:
 
 
 def test_a_stopped_upstream_is_refused(upstream: FakeUpstream) -> None:
-    """A stopped upstream, on whose port no process listens, fails with REFUSED."""
+    """If no process listens on the upstream's port, a request fails with REFUSED."""
     upstream.stop()
 
     with pytest.raises(Unavailable) as raised:
@@ -163,7 +176,10 @@ def test_a_stopped_upstream_is_refused(upstream: FakeUpstream) -> None:
 
 
 def test_a_host_that_does_not_resolve_is_refused() -> None:
-    """A host name that does not resolve fails with REFUSED; RFC 2606 reserves `.invalid`."""
+    """If the name of an upstream does not resolve, a request fails with REFUSED.
+
+    RFC 2606 reserves `.invalid` for names that never resolve.
+    """
     with FakeUpstream() as upstream:
         client = client_of(upstream, url="http://nowhere.invalid:1", connect_timeout=5.0)
 
@@ -175,7 +191,7 @@ def test_a_host_that_does_not_resolve_is_refused() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_passed_on(upstream: FakeUpstream, status: int) -> None:
-    """An upstream's Retry-After is passed on to the client of the appliance."""
+    """If an upstream sends Retry-After, the client's error has it."""
     upstream.misbehave(status=status, headers={"Retry-After": "17"})
 
     with pytest.raises(Unavailable) as raised:
@@ -185,7 +201,7 @@ def test_retry_after_is_passed_on(upstream: FakeUpstream, status: int) -> None:
 
 
 def test_connections_are_reused(upstream: FakeUpstream) -> None:
-    """Connections to an upstream are reused after responses of every kind."""
+    """The client uses the same connection again after each kind of response."""
     image = upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
 
@@ -202,7 +218,7 @@ def test_connections_are_reused(upstream: FakeUpstream) -> None:
 
 
 def test_a_dead_idle_connection_is_not_a_failure(upstream: FakeUpstream) -> None:
-    """A dead idle connection is no failure: the request is repeated on a new connection."""
+    """If an idle connection is dead, the client repeats the request on a new connection."""
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
     client.head("app", V1)
@@ -214,7 +230,7 @@ def test_a_dead_idle_connection_is_not_a_failure(upstream: FakeUpstream) -> None
 
 
 def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> None:
-    """If the URL of an upstream has a path, it stands before the repository names.
+    """If the URL of an upstream has a path, the path comes before each repository's name.
 
     Harbor stores cached images under the name of a project.
     """
@@ -227,7 +243,7 @@ def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> 
 def test_events_have_each_request_and_the_rate_limit(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """Each request is an event, and each reported rate limit is an event `budget`."""
+    """The client reports each request as an event, and each rate limit as an event `budget`."""
     upstream.add_image("app", "v1", [b"layer"])
     rate = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
     upstream.misbehave("/v1", headers=rate)
@@ -258,7 +274,10 @@ def test_events_have_each_request_and_the_rate_limit(
 def test_a_manifest_of_an_unsupported_type_is_unsupported(
     upstream: FakeUpstream, content_type: str, body: dict[str, Any], *, named: bool
 ) -> None:
-    """A manifest of an unknown type is refused; the message does not repeat unknown texts."""
+    """A manifest of an unsupported type is rejected.
+
+    The message names the type only if it is a known one.
+    """
     upstream.add_manifest("app", "v1", json.dumps(body).encode(), content_type)
 
     with pytest.raises(Unavailable) as raised:
@@ -274,7 +293,7 @@ def test_a_manifest_of_an_unsupported_type_is_unsupported(
 def test_mediatype_in_a_manifest_replaces_a_wrong_content_type(
     upstream: FakeUpstream, content_type: str
 ) -> None:
-    """`mediaType` in a manifest replaces a wrong Content-Type, such as that of files."""
+    """If the Content-Type is no manifest's, the client returns the `mediaType` in the manifest."""
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
     upstream.misbehave("/v1", media_type=content_type)
 

@@ -1,4 +1,4 @@
-"""The decoding of compressed response bodies, and its limits."""
+"""The client decodes compressed response bodies within limits."""
 
 from __future__ import annotations
 
@@ -38,32 +38,35 @@ def _decode_all(body: bytes, named: str, step: int) -> bytes:
     ids=["gzip", "case", "members", "zlib", "raw", "two", "unknown", "too many"],
 )
 def test_a_coding_is_decoded(named: str, body: bytes, step: int) -> None:
-    """A content coding is decoded in pieces of any size; an unknown one is left as it is."""
+    """The client decodes a body in pieces of any size.
+
+    It does not decode an unknown content coding.
+    """
     assert _decode_all(body, named, step) == CONTENT
 
 
 @pytest.mark.parametrize("length", [1 << 18, 1 << 19, (1 << 18) + 1])
 def test_a_body_that_fills_its_last_piece_is_complete(length: int) -> None:
-    """A body that ends with a piece of 256 KiB is complete without further input."""
+    """If a body ends with a full piece of 256 KiB, it counts as complete."""
     assert _decode(gzip.compress(bytes(length))) == (length, False)
 
 
 @pytest.mark.parametrize("cut", [1, 8, 1000])
 def test_a_truncated_encoded_body_is_rejected(cut: int) -> None:
-    """A truncated encoded body is rejected, although its length does not show the loss."""
+    """A compressed body that lacks its last bytes is rejected."""
     with pytest.raises(Undecodable):
         _decode_all(gzip.compress(CONTENT)[:-cut], "gzip", 1000)
 
 
 def test_a_body_that_is_not_in_its_coding_is_rejected() -> None:
-    """A body that is not in its coding, or has further bytes after it, is rejected."""
+    """A body that is not compressed as stated, or that has further bytes, is rejected."""
     for body in (b"<html>", gzip.compress(b"x") + b"<html>"):
         with pytest.raises(Undecodable):
             _decode_all(body, "gzip", 1000)
 
 
 def test_a_decompression_bomb_is_rejected() -> None:
-    """A decompression bomb is rejected: two layers of gzip expand a million times."""
+    """A decompression bomb is rejected: two layers of gzip expand a body a million times."""
     bomb = gzip.compress(gzip.compress(bytes(1 << 26)))
 
     with pytest.raises(Undecodable, match="too many bytes"):
@@ -72,7 +75,10 @@ def test_a_decompression_bomb_is_rejected() -> None:
 
 
 def test_the_whole_blob_replaces_a_range_of_an_encoded_body(upstream: FakeUpstream) -> None:
-    """The whole blob replaces a range of an encoded body, whose offsets would differ."""
+    """If the upstream compresses blobs, the client requests the whole blob instead of a range.
+
+    The offsets in the compressed body are other ones.
+    """
     digest = upstream.add_blob("app", CONTENT)
     upstream.quirks.coding = "gzip"
     client = client_of(upstream)
@@ -84,9 +90,9 @@ def test_the_whole_blob_replaces_a_range_of_an_encoded_body(upstream: FakeUpstre
 
 
 def test_a_wrong_content_encoding_is_ignored_the_next_time(upstream: FakeUpstream) -> None:
-    """If decoded bytes have a wrong digest, the next request ignores Content-Encoding.
+    """If the decoded bytes have a wrong digest, the next request ignores Content-Encoding.
 
-    Some registries send a layer that is a gzip file with "Content-Encoding: gzip".
+    Some registries send "Content-Encoding: gzip" for a layer that is itself a gzip file.
     """
     layer = gzip.compress(CONTENT)
     digest = upstream.add_blob("app", layer)
@@ -101,7 +107,7 @@ def test_a_wrong_content_encoding_is_ignored_the_next_time(upstream: FakeUpstrea
 
 
 def _decode(body: bytes, size: int | None = None) -> tuple[int, bool]:
-    """Decode the gzip *body*; return the number of bytes, and whether it was rejected."""
+    """Decode the gzip *body*; return the number of bytes and whether it was rejected."""
     received = 0
     try:
         for piece in decoded(iter([body]), ("gzip",), size):
@@ -113,7 +119,7 @@ def _decode(body: bytes, size: int | None = None) -> tuple[int, bool]:
 
 @pytest.mark.parametrize("size", [1000, 70 << 20], ids=["small", "larger than without a size"])
 def test_no_more_than_the_named_size_is_decoded(size: int) -> None:
-    """If the size of the content is known, decoding stops after that many bytes."""
+    """If the size of the content is known, a body that decodes to more bytes is rejected."""
     assert _decode(gzip.compress(bytes(size), 1), size) == (size, False)
 
     received, refused = _decode(gzip.compress(bytes(size + 1), 1), size)
@@ -122,10 +128,7 @@ def test_no_more_than_the_named_size_is_decoded(size: int) -> None:
 
 
 def test_without_a_size_an_unusual_ratio_is_rejected() -> None:
-    """Without a size, an unusual ratio of decompression is rejected.
-
-    A bomb with one layer of gzip expands a thousandfold.
-    """
+    """If the size is unknown, a body that expands a thousand times is rejected."""
     received, refused = _decode(gzip.compress(bytes(100 << 20), 1))
 
     assert refused
@@ -133,7 +136,7 @@ def test_without_a_size_an_unusual_ratio_is_rejected() -> None:
 
 
 def test_without_a_size_a_usual_ratio_is_accepted() -> None:
-    """Without a size, an uncompressed tar that gzip made several times shorter is accepted."""
+    """If the size is unknown, a tar that gzip made several times shorter is accepted."""
     layer = (filler(64 << 10) + bytes(512 << 10)) * 120
 
     assert _decode(gzip.compress(layer, 1)) == (len(layer), False)
@@ -144,7 +147,7 @@ def test_without_a_size_a_usual_ratio_is_accepted() -> None:
 def test_a_wrong_content_encoding_is_ignored_the_next_time_with_a_size(
     upstream: FakeUpstream, layer: bytes, *, chunked: bool
 ) -> None:
-    """If the received bytes had the expected size, the next request ignores Content-Encoding."""
+    """If the compressed bytes have the expected size, the next request ignores Content-Encoding."""
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, chunked=chunked, times=2)
     (fetch,) = client_of(upstream).blob_sources("app", digest, len(layer))

@@ -1,4 +1,4 @@
-"""`proxy.exec`: a program of Docker's credential helpers supplies the login for an upstream."""
+"""`proxy.exec`: a program with the protocol of Docker's credential helpers supplies a login."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Helper = Callable[[str], str]
 
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helper:
-    """Return a function that writes a shell script as credential helper and returns its path."""
-    # other users may own the temporary folder, so the check of owners is switched off
+    """Return a function that writes a shell script as a credential helper and returns its path."""
+    # other users may own the temporary folder, so the test disables the check of owners
     monkeypatch.setattr(credential_helper, "_only_root_changes", lambda _: True)
 
     def write(script: str) -> str:
@@ -55,7 +55,10 @@ def _runs(folder: Path) -> int:
 
 
 def test_the_program_gets_the_word_get_and_the_host(helper: Helper, tmp_path: Path) -> None:
-    """A helper gets the word `get` and the host, as docker-credential-helpers define."""
+    """A credential helper gets the argument `get` and the host as its input.
+
+    The protocol of docker-credential-helpers defines this.
+    """
     command = helper(f"echo \"$#$1 $(cat)\" > {tmp_path}/seen; echo '{_LOGIN}'")
 
     assert ask(command, _HOST) == Credential("robot", "secret")
@@ -63,19 +66,19 @@ def test_the_program_gets_the_word_get_and_the_host(helper: Helper, tmp_path: Pa
 
 
 def test_a_program_may_leave_its_input_unread(helper: Helper) -> None:
-    """A helper may leave its input unread, if it serves one registry."""
+    """A credential helper may ignore its input, for example because it serves one registry."""
     assert ask(helper(f"exec <&-; echo '{_LOGIN}'"), _HOST) == Credential("robot", "secret")
 
 
 def test_an_identity_token_is_not_a_password(helper: Helper) -> None:
-    """An identity token from a helper, marked by the user `<token>`, is no password."""
+    """If a helper returns the user `<token>`, the secret is an identity token, not a password."""
     command = helper('echo \'{"Username": "<token>", "Secret": "abc"}\'')
 
     assert ask(command, _HOST) == Credential("", "", identity_token="abc")
 
 
 def test_a_program_that_knows_no_login_is_no_failure(helper: Helper) -> None:
-    """A helper that knows no login is no failure: requests are anonymous then."""
+    """If a helper has no login for the host, requests to the upstream are anonymous."""
     command = helper("echo 'credentials not found in native keychain'; exit 1")
 
     assert ask(command, _HOST) is None
@@ -94,7 +97,7 @@ def test_a_program_that_knows_no_login_is_no_failure(helper: Helper) -> None:
     ],
 )
 def test_a_program_that_fails_gives_a_reason(helper: Helper, script: str, reason: str) -> None:
-    """A helper that fails gives a reason, in one line for the log."""
+    """If a helper fails, the error states the reason in one line."""
     with pytest.raises(HelperFailed, match=reason):
         ask(helper(script), _HOST)
 
@@ -103,7 +106,7 @@ def test_a_program_that_fails_gives_a_reason(helper: Helper, script: str, reason
     "script", ["sleep 60", "exec >&-; sleep 60", "yes | tr y ' ' | head -c 9; cat"]
 )
 def test_a_program_that_hangs_is_killed_with_its_children(helper: Helper, script: str) -> None:
-    """A helper that hangs is killed with its children, also after it has closed its output."""
+    """If a helper hangs, it is killed together with its children, even if it closed its output."""
     command = helper(f"sleep 60 & echo $! > $0.child; {script}")
 
     with pytest.raises(HelperFailed, match="the program did not end in time"):
@@ -114,7 +117,7 @@ def test_a_program_that_hangs_is_killed_with_its_children(helper: Helper, script
 
 
 def test_a_missing_program_is_a_failure() -> None:
-    """A missing helper is a failure, as when it is removed while the appliance runs."""
+    """If the helper's file is missing, the error states that."""
     with pytest.raises(HelperFailed, match="no such program"):
         ask("/none/docker-credential-test", _HOST)
 
@@ -125,7 +128,7 @@ def test_a_missing_program_is_a_failure() -> None:
 def test_a_login_is_used_for_its_lifetime(
     helper: Helper, tmp_path: Path, clock: Clock, lifetime: float | None, runs: list[int]
 ) -> None:
-    """A helper's login is used for its lifetime; with a lifetime of 0 for one request."""
+    """The login of a helper is used for the configured lifetime; with 0 s, for one request."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, lifetime, clock)
     seen = []
     for _ in range(3):
@@ -139,7 +142,7 @@ def test_a_login_is_used_for_its_lifetime(
 def test_a_failed_program_runs_again_after_a_pause(
     helper: Helper, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failed helper runs again after a pause, in which requests are anonymous."""
+    """If a helper fails, it is started again after a pause, in which requests are anonymous."""
     credentials = HelperCredentials(helper("exit 1"), _HOST, 0.0, clock)
     found = [credentials.find("a") for _ in range(3)]
     clock.now += 11
@@ -158,7 +161,7 @@ def test_a_program_that_hangs_holds_requests_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A helper that hangs delays requests for a bounded time, and later ones not at all."""
+    """If a helper hangs, the first request waits for a bounded time, and later ones do not wait."""
     monkeypatch.setattr(credential_helper, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(credential_helper, "_IMPATIENCE_S", 0.0)
     credentials = HelperCredentials(
@@ -177,7 +180,7 @@ def test_a_program_that_hangs_holds_requests_for_a_bounded_time(
 def test_a_program_that_hangs_leaves_its_previous_login_in_use(
     helper: Helper, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A helper that hangs leaves its previous login in use."""
+    """While a helper hangs, its previous login stays in use."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 60.0, clock)
     first = credentials.find("a")
     monkeypatch.setattr(credential_helper, "_IMPATIENCE_S", 0.0)
@@ -191,7 +194,7 @@ def test_a_program_that_hangs_leaves_its_previous_login_in_use(
 
 
 def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, clock: Clock) -> None:
-    """A helper that has hung is waited for again once it has ended in time."""
+    """Once a helper that has hung ends in time again, requests wait for it again."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 0.0, clock)
     credentials._patience = 0.0
 
@@ -206,7 +209,10 @@ def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, cloc
 def test_the_host_is_that_of_the_url_and_the_helper_precedes_a_password(
     helper: Helper, tmp_path: Path
 ) -> None:
-    """The helper gets the host of the upstream's URL; its login precedes a configured password."""
+    """A helper gets the host in the upstream's URL.
+
+    Its login has precedence over a configured password.
+    """
     config = UpstreamConfig(
         "docker.io",
         "https://registry-1.docker.io",
@@ -223,7 +229,10 @@ def test_the_host_is_that_of_the_url_and_the_helper_precedes_a_password(
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root owns a program that it alone can change")
 def test_root_runs_no_program_that_others_can_change(tmp_path: Path) -> None:
-    """Root runs no helper that others can change, because they would become root."""
+    """As root, the appliance starts no helper that another user can change.
+
+    That user would otherwise become root.
+    """
     program = Path("/usr/bin/true")
     assert credential_helper._only_root_changes(program)
     for mode, owner in ((0o777, 0), (0o755, 12345)):

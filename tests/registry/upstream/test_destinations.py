@@ -1,4 +1,4 @@
-"""The address to which a response of an upstream leads is checked when it is dialled."""
+"""A client checks the address to which an upstream's response leads before it connects."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ PUBLIC = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2
 
 @pytest.mark.parametrize("address", INTERNAL)
 def test_a_public_upstream_may_not_redirect_to_an_internal_address(address: str) -> None:
-    """A public upstream may not redirect to an internal address, in any notation."""
+    """If a public upstream redirects to an internal address, in any notation, it is refused."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
 
@@ -85,7 +85,7 @@ def test_a_public_upstream_may_not_redirect_to_an_internal_address(address: str)
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_an_upstream_may_redirect_to_public_addresses(address: str) -> None:
-    """An upstream may redirect to public addresses, where registries store their layers."""
+    """An upstream may redirect to public addresses, where many registries store their layers."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     checked.check_dialled(CDN, address)
 
@@ -103,9 +103,10 @@ def test_an_upstream_may_redirect_to_public_addresses(address: str) -> None:
 def test_an_upstream_may_redirect_to_its_own_kind_of_address(
     home: str, leads_to: list[str], not_to: list[str]
 ) -> None:
-    """An upstream with a private address may redirect to private addresses, except cloud metadata.
+    """An upstream with a private address may redirect to private addresses.
 
-    A private registry often has its storage in the same network, to which it redirects.
+    The metadata address of clouds is excluded. The storage of a private registry is often in the
+    same network.
     """
     checked = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
     checked.check_dialled(("http", "reg.lan", 5000), home)
@@ -114,7 +115,7 @@ def test_an_upstream_may_redirect_to_its_own_kind_of_address(
 
 
 def test_an_upstream_stays_public_after_its_first_public_address() -> None:
-    """An upstream stays public after its first public address, whatever its name resolves to."""
+    """An upstream that once had a public address counts as public, even if its address changes."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     for address in ("8.8.8.8", "10.0.0.1"):
         checked.check_dialled(("https", "a.io", 443), address)
@@ -124,7 +125,10 @@ def test_an_upstream_stays_public_after_its_first_public_address() -> None:
 
 
 def test_another_port_of_the_upstream_is_another_origin() -> None:
-    """Another port of the upstream is another origin, which the operator did not configure."""
+    """A redirect to another port of the upstream is checked like one to another host.
+
+    The operator did not configure that port.
+    """
     checked = Destinations(UpstreamConfig("a.io", "https://a.io", realm="https://sso.lan/t"))
     checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
 
@@ -149,7 +153,7 @@ def test_another_port_of_the_upstream_is_another_origin() -> None:
 def test_the_operator_can_permit_more_addresses(
     allowed: tuple[str, ...], address: str, *, expected: bool
 ) -> None:
-    """The operator can permit more addresses for redirects: `any`, or a list of networks."""
+    """With the setting for redirects, the operator permits `any` address or a list of networks."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io", redirects=allowed))
     checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
     if expected:
@@ -161,9 +165,9 @@ def test_the_operator_can_permit_more_addresses(
 
 @given(st.ip_addresses(v=4))
 def test_an_embedded_ipv4_address_has_the_same_reach(address: Any) -> None:
-    """An IPv4 address embedded in an IPv6 address has the reach of the IPv4 address.
+    """An IPv4 address within an IPv6 address counts as the IPv4 address.
 
-    Otherwise an attacker could reach a private address by another notation of it.
+    Otherwise an attacker could reach a private address in another notation.
     """
     plain, number = reach_of(str(address)), int(address)
     forms = [f"::ffff:{address}", f"64:ff9b::{address}", f"::ffff:0:{address}"]
@@ -192,7 +196,10 @@ def test_an_embedded_ipv4_address_has_the_same_reach(address: Any) -> None:
     ],
 )
 def test_an_address_in_a_url_is_checked_before_the_proxy(url: str) -> None:
-    """An address in a URL is checked before the proxy is used; the proxy resolves host names."""
+    """If a redirect's URL has an internal address, it is refused even if a proxy is configured.
+
+    A host name is not checked, because the proxy resolves it.
+    """
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     with pytest.raises(AddressRefused):
         checked.check_by_name(url)
@@ -206,7 +213,7 @@ def test_an_address_in_a_url_is_checked_before_the_proxy(url: str) -> None:
 
 @pytest.fixture
 def public_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Treat the upstream's own loopback address, which is checked first, as public."""
+    """Treat the loopback address of the upstream, which is checked first, as public."""
     reaches = iter([Reach.PUBLIC])
     monkeypatch.setattr(
         destinations, "reach_of", lambda each: next(reaches, None) or reach_of(each)
@@ -215,7 +222,7 @@ def public_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def internal() -> Iterator[FakeUpstream]:
-    """Run a service with an internal address, to which no redirect may lead."""
+    """Run a service at an internal address, to which no redirect may lead."""
     with FakeUpstream() as service:
         service.add_image("app", "v1", [b"layer"])
         yield service
@@ -238,7 +245,7 @@ OPERATIONS: dict[str, Callable[[Upstream], object]] = {
 def test_a_redirect_to_an_internal_address_is_not_followed(
     upstream: FakeUpstream, internal: FakeUpstream, operation: str
 ) -> None:
-    """A redirect to an internal address is not followed: no connection is opened."""
+    """If an upstream redirects to an internal address, the client opens no connection there."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
     with pytest.raises(Unavailable) as raised:
@@ -252,7 +259,7 @@ def test_a_redirect_to_an_internal_address_is_not_followed(
 
 @pytest.mark.usefixtures("public_home")
 def test_every_redirect_is_checked(upstream: FakeUpstream, internal: FakeUpstream) -> None:
-    """Every redirect of a chain is checked, also after one to the upstream itself."""
+    """In a chain of redirects, each one is checked, even after one to the upstream itself."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("hop", redirect=f"{internal.url}/v2/app/manifests/v1")
     upstream.misbehave("/manifests/v1", redirect=f"{upstream.url}/hop")
@@ -266,7 +273,7 @@ def test_every_redirect_is_checked(upstream: FakeUpstream, internal: FakeUpstrea
 def test_a_host_name_is_checked_by_its_address(
     upstream: FakeUpstream, internal: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A host name is checked by its address and resolved once.
+    """A redirect to a host name is checked by its address, and the name is resolved once.
 
     A second lookup of the name could return another address.
     """
@@ -293,7 +300,7 @@ def test_a_host_name_is_checked_by_its_address(
 def test_a_token_realm_at_an_internal_address_is_not_requested(
     upstream: FakeUpstream, internal: FakeUpstream
 ) -> None:
-    """A token realm at an internal address is not requested."""
+    """If a token realm has an internal address, the client sends it no request."""
     challenge = f'Bearer realm="{internal.url}/token",service="s"'
     upstream.misbehave(status=401, headers={"WWW-Authenticate": challenge})
     with pytest.raises(Unavailable):
@@ -304,7 +311,7 @@ def test_a_token_realm_at_an_internal_address_is_not_requested(
 
 @pytest.mark.usefixtures("public_home")
 def test_redirects_of_a_mirror_are_checked(upstream: FakeUpstream, internal: FakeUpstream) -> None:
-    """Redirects of a mirror are checked against the mirror's own address."""
+    """A redirect of a mirror is checked by the address of that mirror."""
     upstream.add_image("app", "v1", [b"layer"])
     with FakeUpstream() as mirror:
         mirror.misbehave(redirect=f"{internal.url}{{path}}")
@@ -319,7 +326,10 @@ def test_redirects_of_a_mirror_are_checked(upstream: FakeUpstream, internal: Fak
 def test_a_permitted_redirect_is_followed(
     upstream: FakeUpstream, internal: FakeUpstream, allowed: tuple[str, ...]
 ) -> None:
-    """A permitted redirect is followed, as to the internal storage of a public registry."""
+    """If the operator permits an internal address, a redirect to it is followed.
+
+    A public registry may have its storage in the internal network.
+    """
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
 
     assert client_of(upstream, redirects=allowed).manifest("app", Tag("v1")).body
@@ -329,7 +339,7 @@ def test_a_permitted_redirect_is_followed(
 def test_a_blob_behind_a_refused_redirect_is_refused_at_once(
     upstream: FakeUpstream, internal: FakeUpstream
 ) -> None:
-    """A blob behind a refused redirect is refused at once, without a pause or a retry."""
+    """If a blob's redirect is refused, the download fails at once, without a second request."""
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
     digest = Digest.of(b"layer")
     pauses: list[float] = []
@@ -345,7 +355,10 @@ def test_a_blob_behind_a_refused_redirect_is_refused_at_once(
 def test_a_proxy_gets_no_request_for_an_internal_address(
     upstream: FakeUpstream, internal: FakeUpstream, inner: str
 ) -> None:
-    """A proxy gets no request for an internal address, which it may be able to reach."""
+    """If a redirect leads to an internal address, a proxy gets no request for it.
+
+    The proxy may be able to reach that address.
+    """
     with FakeUpstream() as proxy:
         proxy.misbehave(redirect=f"http://{inner}/x")
         shared = Shared(proxies=Proxies({"http": proxy.url}))

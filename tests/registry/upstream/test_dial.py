@@ -1,4 +1,4 @@
-"""A connection is made within one time-out, whatever fails: packets, addresses, the resolver."""
+"""A connection is made within one timeout, whether packets, addresses or the resolver fail."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def black_hole() -> Iterator[int]:
-    """Return the port of a listener that accepts no more connections: it drops each further SYN."""
+    """Yield the port of a listener that drops each further SYN, because its queue is full."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -33,7 +33,7 @@ def black_hole() -> Iterator[int]:
 
 
 def _resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
-    """Make every host name resolve to the given addresses, in their order."""
+    """Make every host name resolve to the given addresses, in this order."""
     real = socket.getaddrinfo
 
     def answer(host: str, *args: Any, **kwargs: Any) -> Any:
@@ -46,7 +46,10 @@ def _resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) 
 
 
 def test_dropped_packets_cost_one_connect_timeout(black_hole: int) -> None:
-    """An upstream that drops packets costs one connect time-out, then its breaker is open."""
+    """If an upstream drops packets, one request waits for the connect timeout.
+
+    The circuit breaker is open then.
+    """
     url = f"http://127.0.0.1:{black_hole}"
     with FakeUpstream() as unused:
         client = client_of(unused, url=url, connect_timeout=0.1)
@@ -63,9 +66,9 @@ def test_dropped_packets_cost_one_connect_timeout(black_hole: int) -> None:
 def test_the_first_address_that_connects_is_used(
     black_hole: int, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of several addresses of a host, the first one that accepts a connection is used.
+    """If a host has several addresses, the first one that accepts a connection is used.
 
-    The next one is tried if the last one refuses, or does not answer for a moment.
+    The next address is tried if the current one refuses, or does not respond for a moment.
     """
     port = int(upstream.host.rpartition(":")[2])
     _resolving_to(monkeypatch, ("127.0.0.1", black_hole), ("127.0.0.1", 1), ("127.0.0.1", port))
@@ -77,7 +80,10 @@ def test_the_first_address_that_connects_is_used(
 
 
 def test_a_hanging_resolver_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the resolver hangs, the connection fails in time; the call is left in its thread."""
+    """If the resolver hangs, the connection fails within its timeout.
+
+    The call of the resolver continues in its own thread.
+    """
     release = threading.Event()
     real = socket.getaddrinfo
 
@@ -94,14 +100,14 @@ def test_a_hanging_resolver_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_closed_port_is_a_refused_connection() -> None:
-    """A closed port is a refused connection."""
+    """If no process listens on the port, the connection fails with ConnectionRefusedError."""
     with pytest.raises(ConnectionRefusedError):
         dial("127.0.0.1", 1, 5)
 
 
 @pytest.mark.parametrize("name", ["a.localhost", "A.B.LocalHost", "a.localhost."])
 def test_a_name_below_localhost_is_loopback(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """A name below `localhost` is loopback without a resolver: RFC 6761, 6.3."""
+    """A name below `localhost` is loopback, without a call of the resolver (RFC 6761, 6.3)."""
     _resolving_to(monkeypatch, ("192.0.2.1", 1))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connection = dial(name, listener.getsockname()[1], 5.0)

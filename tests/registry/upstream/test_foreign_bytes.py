@@ -1,4 +1,4 @@
-"""Error messages contain no bytes that an upstream sent: after a redirect they may be internal."""
+"""Error messages contain no bytes of an upstream: after a redirect they may be internal data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DIGEST = Digest.of(b"layer")
 
 
 def _client(upstream: FakeUpstream) -> Upstream:
-    """Return a client with short time-outs."""
+    """Return a client with short timeouts."""
     return client_of(upstream, connect_timeout=0.2, read_timeout=0.3)
 
 
@@ -78,7 +78,7 @@ def _everything(client: Upstream) -> list[str]:
     ids=lambda value: str(value)[:60],
 )
 def test_no_byte_of_an_upstream_is_in_a_message(upstream: FakeUpstream, fault: Any) -> None:
-    """No byte of an upstream is in an error message: messages have fixed texts and numbers."""
+    """Whatever an upstream sends, error messages have only fixed texts and numbers."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(**fault)
 
@@ -86,7 +86,7 @@ def test_no_byte_of_an_upstream_is_in_a_message(upstream: FakeUpstream, fault: A
 
 
 def test_the_log_has_the_details(upstream: FakeUpstream, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has up to 200 characters of an upstream's bytes, which log formatters escape."""
+    """The log has at most 200 characters of an upstream's bytes; log formatters escape them."""
     caplog.set_level(logging.INFO)
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/manifests/", body=b"{}", media_type=f"text/{MARK}{'x' * 9000}")

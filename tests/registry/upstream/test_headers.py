@@ -1,4 +1,4 @@
-"""The parsers of response headers, with valid and invalid values."""
+"""The client parses response headers with valid and invalid values."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ URL = "https://reg.example:5000/v2/app/tags/list?n=2"
     ],
 )
 def test_content_range_is_parsed(text: str, expected: ContentRange | None) -> None:
-    """Content-Range is parsed; `stop` is exclusive in code, and inclusive in the header."""
+    """The parser of Content-Range returns an exclusive end; the header has an inclusive one."""
     assert content_range({"Content-Range": text}) == expected
 
 
@@ -48,13 +48,13 @@ def test_content_range_is_parsed(text: str, expected: ContentRange | None) -> No
     [("7", 7.0), (" 0 ", 0.0), ("-1", None), ("soon", None), ("", None), ("²", None)],
 )
 def test_retry_after_in_seconds(text: str, expected: float | None) -> None:
-    """Retry-After is read in seconds; an invalid value counts as missing."""
+    """A Retry-After may be a number of seconds; an invalid value counts as missing."""
     assert retry_after({"Retry-After": text}, 0) == expected
 
 
 @pytest.mark.parametrize(("ahead", "expected"), [(30, 30.0), (-30, 0.0)])
 def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
-    """A Retry-After as a date is a span; a date in the past is 0."""
+    """A Retry-After may be a date: the parser returns the seconds until then, at least 0."""
     date = datetime.fromtimestamp(1_000_000 + ahead, UTC)
 
     assert retry_after({"Retry-After": format_datetime(date, usegmt=True)}, 1_000_000) == expected
@@ -82,7 +82,10 @@ def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
     ],
 )
 def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> None:
-    """The next page of a list is on the same host: scheme and port of the link are ignored."""
+    """The next page of a list is requested from the same host.
+
+    The scheme and the port in the link are ignored too.
+    """
     assert next_page({"Link": link}, URL) == expected
 
 
@@ -100,13 +103,16 @@ def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> N
     ],
 )
 def test_a_next_page_that_is_not_a_url_is_an_error(link: str) -> None:
-    """A next page that is not a URL is an error, so that no list ends early."""
+    """If the link to the next page is not a URL, the parser raises ValueError.
+
+    Otherwise the list would end early.
+    """
     with pytest.raises(ValueError, match="URL"):
         next_page({"Link": link}, URL)
 
 
 def test_length_type_digest_and_rate_limit_are_parsed() -> None:
-    """Content-Length, Content-Type, digest and rate limit of a response are parsed."""
+    """The client parses the length, the media type, the digest and the rate limit of a response."""
     assert content_length({"Content-Length": "12"}) == 12
     assert content_length({"Content-Length": "x"}) is None
     assert media_type({"Content-Type": "Text/HTML; charset=x"}) == "text/html"
@@ -142,7 +148,7 @@ DATES = ["Thu, 01 Jan 9999999 00:00:00 GMT", "Thu, 99 Foo 2026 99:99:99 GMT", "0
 
 @pytest.mark.parametrize("text", ABSURD)
 def test_an_impossible_number_counts_as_missing(text: str) -> None:
-    """An impossible number in a header, such as a length above 8 PiB, counts as missing."""
+    """An impossible number in a header counts as missing."""
     assert content_length({"Content-Length": text}) is None
     assert content_range({"Content-Range": f"bytes 0-{text}/{text}"}) is None
     assert content_range({"Content-Range": f"bytes {text}-9/10"}) is None
@@ -151,7 +157,7 @@ def test_an_impossible_number_counts_as_missing(text: str) -> None:
 
 
 def test_the_largest_accepted_length_is_8_pib() -> None:
-    """The largest accepted length is 8 PiB; sums of some hundred such lengths fit the index."""
+    """The largest accepted length is 8 PiB, so sums of some hundred lengths fit into the index."""
     assert content_length({"Content-Length": str(LARGEST_SIZE)}) == LARGEST_SIZE
     assert content_length({"Content-Length": str(LARGEST_SIZE + 1)}) is None
     assert content_range({"Content-Range": f"bytes 0-0/{LARGEST_SIZE + 1}"}) is None
@@ -159,13 +165,13 @@ def test_the_largest_accepted_length_is_8_pib() -> None:
 
 @pytest.mark.parametrize("text", ["bytes 5-5/5", "bytes 0-0/0", "bytes 0-9/9"])
 def test_a_range_past_the_size_is_ignored(text: str) -> None:
-    """A Content-Range past the size is ignored, as its last byte must be before the size."""
+    """A Content-Range whose last byte is not within its size is ignored."""
     assert content_range({"Content-Range": text}) is None
 
 
 @pytest.mark.parametrize("text", [*ABSURD, *DATES])
 def test_an_absurd_retry_after_is_bounded_or_ignored(text: str) -> None:
-    """An absurd Retry-After is bounded by a year or ignored: it becomes a sleep and a date."""
+    """An absurd Retry-After is ignored or bounded by a year, because the client waits for it."""
     wait = retry_after({"Retry-After": text}, 0)
 
     assert wait is None or 0 <= wait <= 366 * 86400
@@ -174,7 +180,7 @@ def test_an_absurd_retry_after_is_bounded_or_ignored(text: str) -> None:
 @given(st.text(max_size=80), st.sampled_from(["Retry-After", "Content-Range", "RateLimit-Limit"]))
 @settings(max_examples=scaled(30, 150))
 def test_no_header_value_raises(text: str, name: str) -> None:
-    """No header value raises: any text is parsed or ignored."""
+    """No text in these headers raises an error: it is parsed or ignored."""
     headers = {name: text, "RateLimit-Remaining": text, "Content-Length": text}
     content_length(headers), content_range(headers), retry_after(headers, 0), budget(headers)
     content_digest({"Docker-Content-Digest": text}), media_type({"Content-Type": text})
@@ -183,7 +189,7 @@ def test_no_header_value_raises(text: str, name: str) -> None:
 @given(st.text(alphabet='<>;=", \trelnxt/?*:[]@', max_size=60))
 @settings(max_examples=scaled(50, 300))
 def test_a_link_raises_only_valueerror(text: str) -> None:
-    """A Link header that cannot be used raises ValueError only, and the list is then rejected."""
+    """An unusable Link raises ValueError and no other error."""
     with suppress(ValueError):
         page = next_page({"Link": text}, URL)
 
@@ -192,5 +198,5 @@ def test_a_link_raises_only_valueerror(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["<", "<>", "<>;", "<>; a=", '<>;a="', "<>;a", ";", " ", "<>; "])
 def test_parsing_a_link_takes_linear_time(piece: str) -> None:
-    """A Link header of 64 KiB is parsed in linear time."""
+    """The time to parse a Link header grows linearly with its length."""
     assert growth(lambda text: next_page({"Link": text}, URL), piece) < 4

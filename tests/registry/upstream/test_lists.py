@@ -1,4 +1,4 @@
-"""Lists of tags and referrers, which an upstream sends in pages."""
+"""A client reads lists of tags and referrers, which an upstream sends in pages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.upstream import FakeUpstream
 
 
 def test_tags_are_read_from_every_page(upstream: FakeUpstream) -> None:
-    """Tags are read from every page of an upstream."""
+    """If an upstream sends tags in three pages, the client returns the tags of all pages."""
     for tag in "abcde":
         upstream.add_image("app", tag, [b"layer"])
     upstream.page = 2
@@ -28,7 +28,7 @@ def test_tags_are_read_from_every_page(upstream: FakeUpstream) -> None:
 
 
 def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
-    """A list of tags with a limit requests no page beyond the limit."""
+    """If the caller wants two tags, the client requests only two."""
     for tag in "abcde":
         upstream.add_image("app", tag, [b"layer"])
 
@@ -37,7 +37,10 @@ def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
 
 
 def test_a_next_page_on_another_host_is_requested_from_the_upstream(upstream: FakeUpstream) -> None:
-    """A next page on another host is requested from the upstream, which may not know its name."""
+    """If a link to the next page names another host, the client requests it from the upstream.
+
+    The upstream may not know its public name.
+    """
     for tag in "abc":
         upstream.add_image("app", tag, [b"layer"])
     upstream.page = 2
@@ -48,7 +51,10 @@ def test_a_next_page_on_another_host_is_requested_from_the_upstream(upstream: Fa
 
 
 def test_a_next_page_that_is_not_a_url_is_nonsense(upstream: FakeUpstream) -> None:
-    """A next page that is not a URL is nonsense, so that no list ends early."""
+    """If the link to the next page is not a URL, the request fails.
+
+    Otherwise the list would end early.
+    """
     upstream.add_image("app", "a", [b"layer"])
     upstream.misbehave("/tags", headers={"Link": '<ftp://x/v2/>; rel="next"'})
 
@@ -60,7 +66,7 @@ def test_a_next_page_that_is_not_a_url_is_nonsense(upstream: FakeUpstream) -> No
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tags": {}}', b"[" * 100_000])
 def test_a_body_that_is_not_a_list_is_nonsense(upstream: FakeUpstream, body: bytes) -> None:
-    """A body that is not a list of tags is an error, and not taken for an empty list."""
+    """If the body is not a list of tags, the request fails; it does not return an empty list."""
     upstream.misbehave("/tags", status=200, body=body)
 
     with pytest.raises(Unavailable) as raised:
@@ -83,7 +89,10 @@ def _kinds(client: Upstream, subject: Digest, artifact_type: str | None = None) 
 
 
 def test_referrers_are_returned_as_one_index(upstream: FakeUpstream) -> None:
-    """Referrers of several pages become one index; a single page is passed on unchanged."""
+    """The client merges referrers of several pages into one index.
+
+    It returns a single page unchanged.
+    """
     subject = _with_referrers(upstream)
 
     single = client_of(upstream).referrers("app", subject)
@@ -97,7 +106,7 @@ def test_referrers_are_returned_as_one_index(upstream: FakeUpstream) -> None:
 
 
 def test_referrers_are_filtered_by_the_upstream_or_here(upstream: FakeUpstream) -> None:
-    """If the upstream does not filter referrers by type, the appliance filters them."""
+    """If the upstream does not filter referrers by artifact type, the client filters them."""
     subject = _with_referrers(upstream)
 
     by_upstream = _kinds(client_of(upstream), subject, "application/x.sig")
@@ -114,9 +123,10 @@ def test_referrers_are_filtered_by_the_upstream_or_here(upstream: FakeUpstream) 
 def test_an_upstream_without_the_referrers_api_is_absent(
     upstream: FakeUpstream, status: int
 ) -> None:
-    """An upstream without the referrers API raises Absent, so clients use the tag schema.
+    """If an upstream has no list of referrers, the client raises Absent.
 
-    With an empty list instead, a client would not find an existing signature.
+    The appliance's client then looks for the referrers tag. With an empty list, it would miss an
+    existing signature.
     """
     upstream.misbehave("/referrers", status=status)
 
@@ -125,7 +135,7 @@ def test_an_upstream_without_the_referrers_api_is_absent(
 
 
 class TestBounds:
-    """A list without an end is rejected; its limits apply to all pages together."""
+    """A list without an end is rejected; the limits apply to all its pages together."""
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +147,7 @@ class TestBounds:
 
     @staticmethod
     def _endless(upstream: FakeUpstream, body: dict[str, Any], times: int | None = None) -> None:
-        """Make the upstream respond with *body* and a link to a further page, *times* times."""
+        """Make the upstream respond *times* times with *body* and a link to a further page."""
         upstream.quirks.endless = True
         upstream.misbehave(
             body=json.dumps(body).encode(),
@@ -161,7 +171,7 @@ class TestBounds:
     def test_an_endless_list_of_tags_is_rejected(
         self, upstream: FakeUpstream, tags: list[str], pages: int
     ) -> None:
-        """An endless list of tags is rejected for its number of tags, bytes or empty pages."""
+        """A list with too many tags, bytes or empty pages is rejected."""
         self._endless(upstream, {"tags": tags})
         with pytest.raises(ListTooLong):
             client_of(upstream).tags("app")
@@ -169,7 +179,7 @@ class TestBounds:
         assert len(upstream.requests) == pages
 
     def test_only_the_requested_number_of_tags_is_read(self, upstream: FakeUpstream) -> None:
-        """A list of tags with a limit is read up to the limit, even from an endless list."""
+        """If the caller wants seven tags, the client reads only seven, even of an endless list."""
         self._endless(upstream, {"tags": ["a", "b", "c"]})
 
         found = client_of(upstream).tags("app", limit=7)
@@ -180,7 +190,7 @@ class TestBounds:
     def test_an_endless_list_of_referrers_is_rejected(
         self, upstream: FakeUpstream, size: int
     ) -> None:
-        """An endless list of referrers is rejected for its number of referrers or bytes."""
+        """A list with too many referrers or bytes is rejected."""
         self._endless(upstream, {"manifests": [{"artifactType": "x" * size}] * 5})
         with pytest.raises(ListTooLong):
             client_of(upstream).referrers("app", Digest.of(b"x"))
@@ -190,7 +200,7 @@ class TestBounds:
     def test_slow_pages_share_one_timeout(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Slow pages of a list share one time-out."""
+        """All pages of a list together must arrive within one timeout."""
         monkeypatch.setattr(client, "_LIST_WITHIN_S", 0.2)
         self._endless(upstream, {"tags": []})
         upstream.misbehave(delay=0.05, status=200, body=b"{}")
@@ -202,7 +212,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("limit", [None, 5])
     def test_a_repeated_page_ends_the_list(self, upstream: FakeUpstream, limit: int | None) -> None:
-        """A page of tags that repeats the previous page ends the list.
+        """If a page of tags equals the previous page, the list ends there.
 
         A registry that ignores `last` links to the page that it has just sent.
         """

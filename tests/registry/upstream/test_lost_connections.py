@@ -1,4 +1,4 @@
-"""Idle connections to an upstream that were lost: the network drops their packets silently."""
+"""An idle connection to an upstream was lost: the network drops its packets silently."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _RETURN_0 = struct.pack(
 
 
 def lose_packets(connection: socket.socket) -> None:
-    """Drop all packets that arrive on *connection* from now on, acknowledgements too.
+    """Drop all packets that arrive on *connection* from now on, even acknowledgements.
 
-    Like with a dead router, neither end gets an error.
+    As with a dead router, neither end gets an error.
     """
     program = ctypes.create_string_buffer(_RETURN_0)
     attached = struct.pack("HP", 1, ctypes.addressof(program))
@@ -37,7 +37,10 @@ def lose_packets(connection: socket.socket) -> None:
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
-    """Return the list of dialled connections; lost packets are noticed after half a second."""
+    """Return a list to which each new connection is added.
+
+    A lost packet is noticed after half a second.
+    """
     monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
     made = list[socket.socket]()
     real = dial.dial
@@ -53,9 +56,9 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
 def test_an_unacknowledged_request_is_repeated_on_a_new_connection(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """If no TCP acknowledgement follows a request, it is repeated on a new connection.
+    """If no TCP acknowledgement follows a request, the client repeats it on a new connection.
 
-    The repetition is long before the read time-out of 30 s, and the circuit breaker counts no
+    The client does so long before the read timeout of 30 s, and the circuit breaker counts no
     failure.
     """
     upstream.add_image("app", "v1", [b"layer"])
@@ -72,10 +75,10 @@ def test_an_unacknowledged_request_is_repeated_on_a_new_connection(
 def test_other_idle_connections_are_not_tried_after_a_lost_one(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """After a request on an idle connection got no response, a new connection is opened.
+    """If an idle connection was lost, the client opens a new connection.
 
-    Other idle connections are not tried: they used the same network path, and each would cost the
-    same wait.
+    It does not try its other idle connections: they used the same network path, and each would cost
+    the same wait.
     """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
@@ -94,7 +97,10 @@ def test_other_idle_connections_are_not_tried_after_a_lost_one(
 def test_an_unsafe_request_is_not_repeated(
     upstream: FakeUpstream, dialled: list[socket.socket]
 ) -> None:
-    """A POST whose response was lost is not repeated, as it may have had an effect."""
+    """If the response to a POST is lost, the client does not repeat the POST.
+
+    The POST may have had an effect.
+    """
     upstream.add_image("app", "v1", [b"layer"])
     wire = Wire(UpstreamConfig("upstream.test", upstream.url))
     answer = wire.send(Request("GET", f"{upstream.url}/v2/"))
@@ -111,7 +117,7 @@ def test_an_unsafe_request_is_not_repeated(
 def test_a_lost_new_connection_is_a_failure(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A new connection that is lost is a failure, and is not dialled again."""
+    """If a new connection is lost, the request fails; the client opens no further connection."""
     dialled = list[socket.socket]()
     monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
     real = dial.dial

@@ -1,4 +1,4 @@
-"""Mirrors are asked before their upstream; if none has the content, the upstream decides."""
+"""A client asks mirrors before their upstream; if none has the content, the upstream decides."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def mirror() -> Iterator[FakeUpstream]:
 def test_a_mirror_with_the_image_replaces_the_upstream(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """A mirror with the image replaces the upstream, and gets the upstream's host as `ns`."""
+    """If a mirror has the image, the upstream gets no request.
+
+    The mirror gets the host of the upstream as `ns`.
+    """
     image = mirror.add_image("app", "v1", [b"layer"])
     client = client_of(upstream, mirrors=(mirror.url,))
 
@@ -52,7 +55,7 @@ def test_a_mirror_with_the_image_replaces_the_upstream(
 def test_a_failed_mirror_is_skipped(
     upstream: FakeUpstream, mirror: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """A failed mirror is skipped, whatever its error is."""
+    """If a mirror fails in any way, the client sends its request to the upstream."""
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(**knobs)
     client = client_of(upstream, mirrors=(mirror.url,))
@@ -66,7 +69,7 @@ def test_a_failed_mirror_is_skipped(
 def test_a_mirror_with_an_open_breaker_gets_no_request(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """A mirror whose circuit breaker is open gets no request; the upstream still gets requests.
+    """If a mirror's circuit breaker is open, only the upstream gets requests.
 
     In this test a GET follows each HEAD to the mirror.
     """
@@ -83,7 +86,7 @@ def test_a_mirror_with_an_open_breaker_gets_no_request(
 def test_the_error_of_the_upstream_is_the_result(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """If a mirror denies access, the upstream's error is the result of the request."""
+    """If both the mirror and the upstream fail, the client raises the upstream's error."""
     mirror.misbehave(status=403)
 
     with pytest.raises(Absent):
@@ -91,7 +94,7 @@ def test_the_error_of_the_upstream_is_the_result(
 
 
 def test_a_mirror_is_never_sent_the_upstreams_password(mirror: FakeUpstream) -> None:
-    """A mirror gets its own credential of the pull secret, never the upstream's."""
+    """A mirror gets only its own credential of the pull secret, never that of the upstream."""
     mirror_gate = BasicGate({"robot": "m"})
     with (
         FakeUpstream(gate=BasicGate({"me": "x"})) as upstream,
@@ -121,7 +124,10 @@ def test_a_mirror_is_never_sent_the_upstreams_password(mirror: FakeUpstream) -> 
 def test_all_hanging_mirrors_share_a_time_limit(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """Mirrors that hang use a limited time: the first has its own, all others share one."""
+    """If all mirrors hang, the upstream is asked after a limited time.
+
+    The first mirror has its own time limit, and all others share one.
+    """
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     monkeypatch.setattr(mirrors, "_REST_S", 0.6)
     image = upstream.add_image("app", "v1", [b"layer"])
@@ -142,7 +148,7 @@ def test_all_hanging_mirrors_share_a_time_limit(
 def test_the_time_of_mirrors_does_not_reduce_that_of_the_upstream(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time that mirrors take does not reduce the time of the upstream, which may be slow."""
+    """If mirrors have used up their time, the upstream still has all of its own timeout."""
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)
@@ -154,7 +160,10 @@ def test_the_time_of_mirrors_does_not_reduce_that_of_the_upstream(
 def test_no_mirror_is_dialled_with_too_little_time_left(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No mirror is dialled with too little time left: its breaker would open without cause."""
+    """If too little time is left for a mirror, the client does not connect to it.
+
+    Otherwise the mirror's circuit breaker would open without cause.
+    """
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.4)
     upstream.add_image("app", "v1", [b"layer"])
 

@@ -1,4 +1,4 @@
-"""The configured credential is offered before an upstream's 401, 403 or 404 is believed."""
+"""A client offers its credential before it takes an upstream's 401, 403 or 404 as final."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TAG = Tag("v1")
 class Strict:
     """A registry that has one manifest and records its requests.
 
-    `refuses` returns the response of the registry to a request that it refuses, or None.
+    `refuses` returns the response to a request that the registry rejects, else None.
     """
 
     refuses: Callable[[Seen], Reply | None]
@@ -56,7 +56,7 @@ class Strict:
 def client_for(
     strict: Strict, secret: PlainSecret | Credential | None = None
 ) -> Iterator[Upstream]:
-    """Run the registry, and yield a client whose pull secret has *secret* for it."""
+    """Run the registry, and yield a client of it, with *secret* as its pull secret."""
     server = HttpServer(strict.answer)
     server.start()
     try:
@@ -69,9 +69,9 @@ def client_for(
 
 
 def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], Reply | None]:
-    """Return the rule of a registry that hides repositories from clients without a login.
+    """Return the rule of a registry that hides its repositories from clients without a login.
 
-    Such a registry sends a challenge at /v2/ only.
+    Such a registry sends a challenge only at /v2/.
     """
 
     def refuse(seen: Seen) -> Reply | None:
@@ -86,9 +86,9 @@ def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], R
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_registry_that_hides_repositories_is_sent_the_password(status: int) -> None:
-    """If a repository looks absent, the client gets a challenge at `/v2/` and sends its password.
+    """If a repository looks absent, the client requests `/v2/` and sends its password.
 
-    Artifactory can be configured so.
+    Artifactory can be configured to hide repositories and to send a challenge only at `/v2/`.
     """
     strict = Strict(hides(status))
     with client_for(strict, Credential("me", "secret")) as upstream:
@@ -102,7 +102,7 @@ def test_a_registry_that_hides_repositories_is_sent_the_password(status: int) ->
 def test_without_a_password_a_rejection_is_accepted_at_once(
     status: int, fact: type[Exception]
 ) -> None:
-    """Without a password for the registry its rejection is accepted at once."""
+    """Without a password for the registry, the client takes a 403 or 404 as final."""
     strict = Strict(hides(status))
     with client_for(strict) as upstream, pytest.raises(fact):
         upstream.manifest("app", _TAG)
@@ -111,7 +111,7 @@ def test_without_a_password_a_rejection_is_accepted_at_once(
 
 
 def test_v2_without_a_challenge_is_requested_once_a_minute() -> None:
-    """If `/v2/` sends no challenge, it is requested once a minute, not for each 404."""
+    """If `/v2/` sends no challenge, the client requests it once a minute, not after each 404."""
     strict = Strict(lambda seen: Reply(200) if seen.path == "/v2/" else error(404, "NAME_UNKNOWN"))
     with client_for(strict, Credential("me", "secret")) as upstream:
         for _ in range(3):
@@ -122,7 +122,7 @@ def test_v2_without_a_challenge_is_requested_once_a_minute() -> None:
 
 
 def test_a_rejected_password_is_not_sent_twice() -> None:
-    """A password that `/v2/` rejects is not sent twice: the repository gets none."""
+    """If `/v2/` rejects the password, the client does not send it to the repository."""
 
     def refuse(seen: Seen) -> Reply | None:
         if seen.path == "/v2/":
@@ -137,7 +137,7 @@ def test_a_rejected_password_is_not_sent_twice() -> None:
 
 
 class TokenRegistry:
-    """A registry with a token endpoint, which accepts only the token `valid`."""
+    """A registry with a token endpoint; it accepts only the token `valid`."""
 
     def __init__(self, scope: str = "", realm: str = "") -> None:
         self.valid = "t1"
@@ -147,7 +147,7 @@ class TokenRegistry:
         self.strict = Strict(self.refuse)
 
     def refuse(self, seen: Seen) -> Reply | None:
-        """Issue a token, accept a request with the valid one, and challenge others."""
+        """Issue a token, accept a request with the valid token, and challenge other requests."""
         if seen.path == "/token":
             good = self.valid if self.scope in ("", seen.query.get("scope")) else "bad"
             return Reply(
@@ -164,7 +164,10 @@ class TokenRegistry:
 
 
 def test_a_401_without_a_challenge_fetches_another_token() -> None:
-    """A 401 without a challenge fetches another token: Docker Hub responds so to an old one."""
+    """If a token gets a 401 without a challenge, the client fetches another token.
+
+    Docker Hub responds so to an old token.
+    """
     registry = TokenRegistry()
     registry.challenges_again = False
     with client_for(registry.strict) as upstream:
@@ -177,9 +180,10 @@ def test_a_401_without_a_challenge_fetches_another_token() -> None:
 
 
 def test_the_scope_of_the_challenge_is_requested() -> None:
-    """A token is requested with the scope in the challenge, as a reverse proxy may rename things.
+    """The client requests a token with the scope in the challenge, even for another name.
 
-    The scope is remembered for the repository and used at once the next time.
+    A reverse proxy may rename repositories. The client remembers the scope and uses it at once the
+    next time.
     """
     registry = TokenRegistry(scope="repository:group/mirror/app:pull")
     with client_for(registry.strict) as upstream:
@@ -192,7 +196,7 @@ def test_the_scope_of_the_challenge_is_requested() -> None:
 
 @pytest.mark.parametrize("scope", ["x" * 5000, "repository:\u00e4:pull"])
 def test_an_invalid_scope_is_not_used(scope: str) -> None:
-    """An invalid scope of an untrusted challenge is not used in a URL."""
+    """If the scope in a challenge is invalid, the client requests the scope of the repository."""
     registry = TokenRegistry(scope=scope)
     with client_for(registry.strict) as upstream, pytest.raises((Denied, Unavailable)):
         upstream.manifest("app", _TAG)
@@ -202,7 +206,10 @@ def test_an_invalid_scope_is_not_used(scope: str) -> None:
 
 
 def test_an_anonymous_token_may_come_from_another_host() -> None:
-    """An anonymous token may come from another host, as of GitLab, Gitea and Harbor."""
+    """Without a password, the client requests a token from any host in the challenge.
+
+    GitLab, Gitea and Harbor may have their token endpoint on another host.
+    """
     endpoint = TokenRegistry()
     server = HttpServer(endpoint.strict.answer)
     server.start()
@@ -218,9 +225,9 @@ def test_an_anonymous_token_may_come_from_another_host() -> None:
 
 
 def test_a_password_is_not_sent_to_a_token_endpoint_on_another_host() -> None:
-    """A password is not sent to a token endpoint on another host.
+    """The client does not send a password to a token endpoint on another host.
 
-    The operator can trust such an endpoint with the setting `realm`.
+    The operator can permit such an endpoint with the setting `realm`.
     """
     endpoint = TokenRegistry()
     server = HttpServer(endpoint.strict.answer)
@@ -240,7 +247,10 @@ def test_a_password_is_not_sent_to_a_token_endpoint_on_another_host() -> None:
 
 
 def test_a_registry_token_is_sent_unchanged() -> None:
-    """The `registrytoken` of a pull secret is sent unchanged, without a token endpoint."""
+    """The client sends the `registrytoken` of a pull secret unchanged.
+
+    It requests no token.
+    """
     registry = TokenRegistry()
     secret = Credential("", "", registry_token="t1")
     with client_for(registry.strict, secret) as upstream:

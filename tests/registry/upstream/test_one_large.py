@@ -1,4 +1,4 @@
-"""Large documents of upstreams are parsed one at a time, with pauses between them."""
+"""A worker parses large documents of upstreams one at a time, with pauses between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ LARGE = b"x" * 1_000_000
 
 
 class Times:
-    """A clock and the CPU time of a thread, in s, which a test sets; a wait moves the clock."""
+    """A clock (s) and the CPU time (s) of a thread, which the test sets.
+
+    A wait moves the clock forward.
+    """
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -21,12 +24,12 @@ class Times:
         self.waits: list[float] = []
 
     def wait(self, duration: float) -> None:
-        """Record a wait of *duration* s, and move the clock by it."""
+        """Record a wait of *duration* (s), and move the clock forward by it."""
         self.waits.append(duration)
         self.now += duration
 
     def documents(self) -> LargeDocuments:
-        """Return a limiter of documents that uses this clock."""
+        """Return a `LargeDocuments` that uses this clock."""
         return LargeDocuments(lambda: self.now, lambda: self.spent, self.wait)
 
     def parse(self, seconds: float) -> None:
@@ -36,7 +39,7 @@ class Times:
 
 
 def test_a_large_document_waits_for_another_and_a_small_one_does_not() -> None:
-    """A large document waits for another one to be parsed; a small one does not."""
+    """While a large document is parsed, another large one waits, and a small one does not."""
     documents, entered = LargeDocuments(), threading.Event()
 
     def parse() -> None:
@@ -53,7 +56,7 @@ def test_a_large_document_waits_for_another_and_a_small_one_does_not() -> None:
 
 
 def test_a_document_that_cannot_be_parsed_does_not_block_the_next_one() -> None:
-    """A document whose parsing raises does not block the next one."""
+    """If the parser of a document raises an error, the next document does not wait."""
     documents = LargeDocuments()
     with suppress(ValueError), documents.turn("a.test", LARGE):
         int("no number")
@@ -68,7 +71,7 @@ def test_a_document_that_cannot_be_parsed_does_not_block_the_next_one() -> None:
 
 
 def test_large_documents_take_at_most_a_third_of_the_time() -> None:
-    """Large documents take at most a third of a worker's time."""
+    """If large documents come one after another, a worker parses for a third of the time."""
     times = Times()
     documents = times.documents()
     for _ in range(10):
@@ -80,7 +83,7 @@ def test_large_documents_take_at_most_a_third_of_the_time() -> None:
 
 
 def test_a_large_document_after_a_pause_of_its_clients_does_not_wait() -> None:
-    """A large document is parsed without a wait if none was parsed shortly before."""
+    """If no large document was parsed shortly before, the next one does not wait."""
     times = Times()
     documents = times.documents()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Redirects are followed, and no credential leaves the host of its upstream."""
+"""A client follows redirects, and no credential leaves the host of its upstream."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def _to(storage: FakeUpstream) -> dict[str, Any]:
 def test_a_redirected_blob_is_fetched_without_the_credentials(
     storage: FakeUpstream,
 ) -> None:
-    """A redirected blob is fetched with its Range, and without the credentials.
+    """If a blob is redirected, the client sends its Range to the new URL, but no credential.
 
-    A later request for the blob starts at the upstream again.
+    A later request for the blob begins at the upstream again.
     """
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)
@@ -56,7 +56,7 @@ def test_a_redirected_blob_is_fetched_without_the_credentials(
 
 
 def test_a_redirect_on_the_same_host_keeps_the_credentials() -> None:
-    """A redirect on the same host keeps the credentials."""
+    """If an upstream redirects to its own host, the client sends its credential there too."""
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)
         upstream.misbehave("/blobs/", times=1, redirect="{path}")
@@ -69,7 +69,7 @@ def test_a_redirect_on_the_same_host_keeps_the_credentials() -> None:
 def test_every_kind_of_redirect_is_followed(
     upstream: FakeUpstream, storage: FakeUpstream, status: int
 ) -> None:
-    """Every kind of redirect is followed, because all are equivalent for GET and HEAD."""
+    """The client follows 301, 302, 303, 307 and 308, which are equivalent for GET and HEAD."""
     upstream.misbehave("/blobs/", status=status, **_to(storage))
 
     assert client_of(upstream).blob_size("app", DIGEST) == 10
@@ -81,21 +81,24 @@ def test_every_kind_of_redirect_is_followed(
     ids=["loop", "ftp", "bad", "none"],
 )
 def test_an_invalid_redirect_is_nonsense(upstream: FakeUpstream, target: str) -> None:
-    """More than five redirects, or one to another scheme than HTTP, make the request fail."""
+    """A request fails after more than five redirects, or after one to an invalid URL."""
     upstream.misbehave("/blobs/", redirect=target)
 
     with pytest.raises(Unavailable) as raised:
         client_of(upstream).blob_size("app", DIGEST)
 
     assert raised.value.why is Why.NONSENSE
-    assert upstream.count() <= 12  # each of them is a HEAD, or the GET that follows a failed HEAD
+    assert upstream.count() <= 12  # at most six HEADs, and six GETs after the HEADs have failed
 
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_rejection_by_the_storage_host_is_not_a_denial(
     upstream: FakeUpstream, storage: FakeUpstream, status: int
 ) -> None:
-    """A rejection by the storage host is no denial, as its signed URL may have expired."""
+    """If the storage host rejects a redirected request, the client raises Unavailable, not Denied.
+
+    The signed URL may have expired.
+    """
     upstream.misbehave("/blobs/", **_to(storage))
     storage.misbehave(status=status)
 
@@ -106,7 +109,7 @@ def test_a_rejection_by_the_storage_host_is_not_a_denial(
 def test_the_first_byte_is_requested_if_the_storage_rejects_head(
     upstream: FakeUpstream, storage: FakeUpstream
 ) -> None:
-    """If the storage host rejects a HEAD, a GET of the first byte shows the size of the blob."""
+    """If the storage host rejects a HEAD, a GET of the first byte returns the size of the blob."""
     upstream.misbehave("/blobs/", **_to(storage))
     storage.misbehave(method="HEAD", status=403)
 
@@ -115,7 +118,7 @@ def test_the_first_byte_is_requested_if_the_storage_rejects_head(
 
 
 def test_a_404_of_the_storage_host_is_absent(upstream: FakeUpstream, storage: FakeUpstream) -> None:
-    """A 404 of the storage host is Absent, like a 404 of the upstream."""
+    """If the storage host responds 404, the client raises Absent, as after an upstream's 404."""
     upstream.misbehave("/blobs/", **_to(storage))
 
     with pytest.raises(Absent):
@@ -125,7 +128,10 @@ def test_a_404_of_the_storage_host_is_absent(upstream: FakeUpstream, storage: Fa
 def test_a_redirect_from_https_to_http_needs_insecure(
     tmp_path: Path, storage: FakeUpstream
 ) -> None:
-    """A redirect from https to http needs `insecure`: an attacker could downgrade connections."""
+    """A redirect from https to http is refused, unless `insecure` is set.
+
+    Otherwise an attacker could downgrade connections.
+    """
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         upstream.misbehave("/blobs/", **_to(storage))
@@ -141,7 +147,7 @@ def test_a_redirect_from_https_to_http_needs_insecure(
 def test_no_message_contains_the_query_of_a_url(
     upstream: FakeUpstream, storage: FakeUpstream
 ) -> None:
-    """No message contains the query of a URL, because a signed URL is a credential."""
+    """Error messages omit the query of a URL, because a signed URL is a credential."""
     upstream.misbehave("/blobs/", **_to(storage))
     storage.stop()
 

@@ -1,4 +1,4 @@
-"""Status line and headers of an upstream's response, which are limited in size and time."""
+"""The status line and the headers of an upstream's response are limited in size and time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
 def sending(
     pieces: Callable[[], Iterator[bytes]], pause: float = 0
 ) -> Iterator[tuple[Upstream, list[int]]]:
-    """Respond to each request with *pieces*; yield a client, and the sizes that were sent."""
+    """Respond to each request with *pieces*; yield a client and the bytes sent for each request."""
     sent: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -68,7 +68,7 @@ def sending(
     ],
 )
 def test_interim_responses_are_skipped(interim: bytes) -> None:
-    """A client skips interim responses that it does not know: RFC 9110, 15.2."""
+    """The client skips interim responses, even unknown ones (RFC 9110, 15.2)."""
     with sending(lambda: iter([interim, ANSWER])) as (client, sent):
         for _ in range(2):
             assert client.manifest("app", V1).body == IMAGE.manifest
@@ -91,7 +91,10 @@ def test_interim_responses_are_skipped(interim: bytes) -> None:
     ids=["hints", "101", "larger", "large", "many", "line", "status", "digits"],
 )
 def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why: Why) -> None:
-    """Endless response headers are rejected after 64 KiB, and a bit more in kernel buffers."""
+    """The client rejects response headers without an end after 64 KiB.
+
+    The kernel's buffers may receive some more.
+    """
     with sending(pieces) as (client, _), pytest.raises(Unavailable) as raised:
         client.manifest("app", V1)
 
@@ -104,7 +107,7 @@ def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why
     [b"x", b"", b"-1", b"+7", b"7_0", b"7.0", b"0x7", b"7, 8", b"7,", b"9" * 17, b"9" * 5000],
 )
 def test_a_length_that_cannot_be_read_is_refused_at_once(length: bytes) -> None:
-    """A Content-Length that is not one number is an error at once (RFC 9112, 6.3)."""
+    """If the Content-Length is not exactly one number, the request fails (RFC 9112, 6.3)."""
     head = HEAD + b"Content-Type: %s\r\n" % IMAGE.media_type.encode()
     answer = head + b"Content-Length: " + length + b"\r\n\r\n" + IMAGE.manifest
     with sending(lambda: iter([answer])) as (client, _):
@@ -116,7 +119,7 @@ def test_a_length_that_cannot_be_read_is_refused_at_once(length: bytes) -> None:
 
 @pytest.mark.parametrize("lengths", [b"%d, %d", b"%d\r\nContent-Length: %d"])
 def test_equal_lengths_are_one_length(lengths: bytes) -> None:
-    """Equal lengths in a list or in two Content-Length headers are one length: RFC 9110, 8.6."""
+    """Equal lengths in a list or in two Content-Length headers count as one (RFC 9110, 8.6)."""
     said = lengths % (len(IMAGE.manifest), len(IMAGE.manifest))
     head = HEAD + b"Content-Type: %s\r\n" % IMAGE.media_type.encode()
     answer = head + b"Content-Length: " + said + b"\r\n\r\n" + IMAGE.manifest
@@ -136,9 +139,9 @@ def test_equal_lengths_are_one_length(lengths: bytes) -> None:
     ids=["headers", "line", "body", "chunks", "trailers"],
 )
 def test_slow_bytes_do_not_block_a_thread(pieces: Callable[[], Iterator[bytes]]) -> None:
-    """Headers that arrive byte by byte do not occupy a thread for long.
+    """If headers or a small body arrive byte by byte, the request fails after one read timeout.
 
-    All headers, and all of a small body, share the time-out of one read.
+    So a slow upstream does not occupy a thread for long.
     """
     with sending(pieces, pause=0.02) as (client, _):
         began = time.monotonic()
@@ -150,7 +153,7 @@ def test_slow_bytes_do_not_block_a_thread(pieces: Callable[[], Iterator[bytes]])
 
 
 def test_endless_trailers_are_rejected() -> None:
-    """Endless trailers after the last chunk of a blob are rejected."""
+    """If a blob has trailers without an end after its last chunk, the download fails."""
     content = b"5\r\nlayer\r\n0\r\n"
     head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + content
     with (

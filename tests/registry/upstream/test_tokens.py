@@ -1,4 +1,4 @@
-"""Tokens and passwords, for an upstream that requires them."""
+"""A client authenticates at an upstream with tokens and passwords."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def _shared(upstream: FakeUpstream, username: str, password: str) -> Shared:
 
 
 def test_basic_credentials_are_sent_from_the_start_after_the_first_challenge() -> None:
-    """After one 401, every request carries the password of an upstream with Basic.
+    """After the first challenge for Basic, the client sends its password with every request.
 
-    Passwords for an upstream may contain colons and any letter.
+    A password may contain colons and any letter.
     """
     with _upstream(BasicGate({"me": "pä:ss"})) as upstream:
         client = client_of(upstream, _shared(upstream, "me", "pä:ss"))
@@ -54,7 +54,10 @@ def test_basic_credentials_are_sent_from_the_start_after_the_first_challenge() -
 
 
 def test_a_wrong_password_is_denied_and_not_repeated() -> None:
-    """A wrong password is denied, and not sent again for the same request."""
+    """If an upstream rejects a password, the request fails with Denied.
+
+    The client does not send that password a second time for this request.
+    """
     with _upstream(BasicGate({"me": "right"})) as upstream:
         client = client_of(upstream, _shared(upstream, "me", "wrong"))
 
@@ -69,15 +72,15 @@ def test_a_wrong_password_is_denied_and_not_repeated() -> None:
 
 
 def test_without_credentials_basic_is_denied() -> None:
-    """Without a credential for an upstream with Basic the request is denied."""
+    """If an upstream requires a password and none is configured, the request fails with Denied."""
     with _upstream(BasicGate({"me": "right"})) as upstream, pytest.raises(Denied):
         client_of(upstream).head("app", V1)
 
 
 def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    """The file of an upstream's password is read again after a change.
+    """If the file of an upstream's password changes, the client uses the new password.
 
-    A password in the settings precedes the pull secret.
+    A password in the settings has precedence over the pull secret.
     """
     path = tmp_path / "password"
     path.write_text("old\n")
@@ -93,9 +96,9 @@ def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 
 def test_a_missing_password_file_makes_the_upstream_unavailable(tmp_path: Path) -> None:
-    """A missing password file makes the upstream unavailable, not the request denied.
+    """If the file of a password is missing, a request fails with Unavailable, not with Denied.
 
-    Stored content may be served while the password file is missing.
+    So stored content may be served meanwhile.
     """
     with _upstream(BasicGate({"me": "x"})) as upstream:
         client = client_of(upstream, username="me", password_file=tmp_path / "gone")
@@ -108,9 +111,9 @@ def test_a_missing_password_file_makes_the_upstream_unavailable(tmp_path: Path) 
 
 @pytest.mark.parametrize("key", ["token", "access_token"])
 def test_an_anonymous_token_is_used_for_public_repositories(key: str) -> None:
-    """A public repository's anonymous token is requested once, with scope and service.
+    """For a public repository, the client requests one anonymous token with scope and service.
 
-    The request has no credentials.
+    This request has no credentials.
     """
     with TokenService(key=key) as tokens, _upstream(tokens) as upstream:
         client = client_of(upstream)
@@ -126,9 +129,9 @@ def test_an_anonymous_token_is_used_for_public_repositories(key: str) -> None:
 
 
 def test_tokens_are_requested_with_the_credential_of_the_longest_path() -> None:
-    """A token is requested with the credential of the longest path in the pull secret.
+    """The client requests a token with the credential of the longest matching path.
 
-    A token is used only with the credential for which it was issued.
+    It uses a token only together with the credential for which the token was issued.
     """
     with TokenService({"a": "1", "b": "2"}) as tokens, _upstream(tokens) as upstream:
         secret = PlainSecret(
@@ -144,7 +147,7 @@ def test_tokens_are_requested_with_the_credential_of_the_longest_path() -> None:
 
 
 def test_an_identity_token_is_exchanged_for_a_bearer_token() -> None:
-    """An identity token is exchanged for a bearer token by POST (distribution's OAuth2)."""
+    """The client exchanges an identity token for a Bearer token by POST (distribution's OAuth2)."""
     service = TokenService({}, key="access_token", identity_tokens={"refresh": "me"})
     with service as tokens, _upstream(tokens) as upstream:
         secret = PlainSecret({upstream.host: Credential("", "", "refresh")})
@@ -155,9 +158,9 @@ def test_an_identity_token_is_exchanged_for_a_bearer_token() -> None:
 
 
 def test_a_head_that_is_rejected_with_any_token_costs_one_token() -> None:
-    """A HEAD that is rejected even with a token is not sent again with another token.
+    """If a HEAD is rejected even with a token, the client fetches no further token for it.
 
-    The client sends a GET from then on.
+    From then on the client sends a GET instead.
     """
     with TokenService() as tokens, _upstream(tokens) as upstream:
         upstream.misbehave(
@@ -176,7 +179,7 @@ def test_a_head_that_is_rejected_with_any_token_costs_one_token() -> None:
 
 @pytest.mark.parametrize("status", [408, 502, 503, 504])
 def test_head_is_not_skipped_after_a_transient_failure(status: int) -> None:
-    """HEAD is sent again after a transient failure, which proves nothing about the next HEAD."""
+    """After a temporary failure of a HEAD, the client sends a HEAD again the next time."""
     with FakeUpstream() as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave(method="HEAD", status=status)
@@ -189,7 +192,7 @@ def test_head_is_not_skipped_after_a_transient_failure(status: int) -> None:
 
 
 def test_a_token_that_expires_early_is_replaced_once() -> None:
-    """A token that expires early is replaced once: a 401 costs one token and one request."""
+    """If a token expires early, the client fetches one new token and repeats the request."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         client = client_of(upstream)
         client.head("app", V1)
@@ -204,7 +207,7 @@ def test_a_token_that_expires_early_is_replaced_once() -> None:
 
 
 def test_credentials_that_the_token_endpoint_rejects_are_denied() -> None:
-    """Credentials that the token endpoint rejects with 401 or 403 are denied."""
+    """If the token endpoint rejects the password, the request fails with Denied."""
     with TokenService({"me": "right"}) as tokens, _upstream(tokens) as upstream:
         events, _ = listening()
         secret = secret_of(upstream.host, "me", "wrong")
@@ -221,7 +224,7 @@ def test_credentials_that_the_token_endpoint_rejects_are_denied() -> None:
     [(429, Why.LIMITED), (500, Why.NONSENSE), (404, Why.NONSENSE), (400, Why.NONSENSE)],
 )
 def test_a_failed_token_endpoint_makes_the_upstream_unavailable(status: int, why: Why) -> None:
-    """A failed token endpoint makes the upstream unavailable: the image may exist."""
+    """If the token endpoint fails, the request fails with Unavailable: the image may exist."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         tokens.fault = Fault(status=status)
 
@@ -232,7 +235,10 @@ def test_a_failed_token_endpoint_makes_the_upstream_unavailable(status: int, why
 
 
 def test_an_untrusted_realm_gets_no_request(tmp_path: Path) -> None:
-    """An untrusted realm gets no request, and the error names the setting to trust it."""
+    """An untrusted token endpoint gets no request.
+
+    The error names the setting with which the operator can permit it.
+    """
     with TokenService() as tokens, _upstream(tokens) as upstream:
         tokens.realm = tokens.url.replace("127.0.0.1", "localhost")
         shared = Shared(secret=lambda: secret_of(upstream.host, "me", "x"), breakers=tmp_path)
@@ -252,7 +258,7 @@ def _key(scope: str = "a") -> TokenKey:
 
 
 def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
-    """A token is used until 10 s before it expires, or for nine tenths of a short lifetime."""
+    """A token with a lifetime of 300 s is used until 10 s before it expires."""
     now = 0.0
     fetched: list[str] = []
 
@@ -272,7 +278,7 @@ def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
 
 
 def test_concurrent_threads_fetch_one_token() -> None:
-    """Concurrent threads fetch one token; other threads wait for the thread that fetches it."""
+    """If eight threads need the same token, one thread fetches it and the others wait."""
     fetched = []
     together = threading.Barrier(8)
 
@@ -296,7 +302,7 @@ def test_concurrent_threads_fetch_one_token() -> None:
 
 
 def test_a_failed_fetch_caches_no_token() -> None:
-    """A failed fetch caches no token, and the next call fetches again."""
+    """If a token cannot be fetched, the next call fetches it again."""
     failures = [ConnectionBroken("no", Why.REFUSED)]
 
     def fetch(_key: TokenKey) -> tuple[str, float]:
@@ -324,7 +330,7 @@ def test_a_failed_fetch_caches_no_token() -> None:
     ids=["not sent", "sent", "too short", "issued before", "issued later", "unreadable"],
 )
 def test_the_lifetime_of_a_token_excludes_its_age(document: dict[str, object], life: float) -> None:
-    """The lifetime of a token is shortened by its age, measured by the endpoint's own clock."""
+    """The age of a token, by the clock of its endpoint, is subtracted from its lifetime."""
     assert read_token(json.dumps(document).encode(), DATE) == ("t", life)
 
 
@@ -340,6 +346,6 @@ def test_the_lifetime_of_a_token_excludes_its_age(document: dict[str, object], l
     ],
 )
 def test_an_invalid_token_response_is_rejected(body: bytes) -> None:
-    """An invalid token response is rejected, such as a token with a line break."""
+    """An invalid response of a token endpoint is rejected, such as a token with a line end."""
     with pytest.raises(ConnectionBroken):
         read_token(body, {})

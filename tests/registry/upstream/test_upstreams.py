@@ -1,4 +1,4 @@
-"""The table of upstreams: names, patterns, and changes of the settings."""
+"""The table of upstreams finds them by name or pattern, and follows changes of the settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _config(host: str) -> UpstreamConfig:
 
 
 class InForce:
-    """The settings of upstreams, with a pull secret that the test can change at any time."""
+    """The settings of upstreams; the test can change their pull secret at any time."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class InForce:
         return list({*self._hosts, *(secret.hosts if secret else ())})
 
     def config(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of the upstream *host*; None if it is not an upstream."""
+        """Return the settings of the upstream *host*, or None if it is not an upstream."""
         secret = self._secret()
         is_named = host in self._hosts or (secret is not None and secret.names(host))
         return self._config(host) if is_named else None
@@ -70,13 +70,13 @@ def _table(*hosts: str, secret: PlainSecret | None = None) -> UpstreamTable:
     [("127.0.0.1:5001", "127.0.0.1_5001"), ("quay.io", "quay.io"), ("Reg.LAN:80", "reg.lan_80")],
 )
 def test_both_spellings_of_a_port_are_converted(host: str, folded: str) -> None:
-    """`host:port` is an upstream's name, and `host_port` its spelling in repository names."""
+    """An upstream is named `host:port`; in a repository's name it is `host_port`."""
     assert fold(host) == folded
     assert unfold(folded) == host.lower()
 
 
 def test_both_spellings_find_the_same_upstream() -> None:
-    """Both spellings of a host and port find one upstream with one client, in any case."""
+    """Both spellings of a host with a port, in any case, find the same upstream and client."""
     table = _table("reg.lan:5000")
 
     found = table.find("reg.lan:5000")
@@ -87,7 +87,7 @@ def test_both_spellings_find_the_same_upstream() -> None:
 
 
 def test_a_host_name_with_an_underscore_is_found() -> None:
-    """A host name with an underscore is found: a service of a compose file may have one."""
+    """The table finds a host with an underscore, such as a service of a compose file."""
     found = _table("cache_1").find("cache_1")
 
     assert found is not None
@@ -95,12 +95,18 @@ def test_a_host_name_with_an_underscore_is_found() -> None:
 
 
 def test_an_unknown_host_is_not_an_upstream() -> None:
-    """An unknown host is no upstream: a client must not make the appliance connect there."""
+    """A host that is not configured is not an upstream.
+
+    Otherwise a client could make the appliance connect to any host.
+    """
     assert _table("quay.io").find("evil.example") is None
 
 
 def test_hosts_of_the_pull_secret_are_upstreams() -> None:
-    """Hosts of the pull secret are upstreams; hosts that globs match cannot be listed."""
+    """Each host of the pull secret is an upstream, and so is each host that a pattern matches.
+
+    Only hosts without a pattern are listed.
+    """
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan:5000", secret=secret)
 
@@ -110,10 +116,7 @@ def test_hosts_of_the_pull_secret_are_upstreams() -> None:
 
 
 def test_a_changed_pull_secret_applies_at_once() -> None:
-    """A changed pull secret applies at once, without a restart.
-
-    A changed pull secret adds and removes hosts, and changes passwords.
-    """
+    """If the pull secret changes, upstreams and passwords change without a restart."""
     with FakeUpstream(gate=BasicGate({"me": "new"})) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         now = [secret_of("other.example", "me", "x")]
@@ -129,7 +132,10 @@ def test_a_changed_pull_secret_applies_at_once() -> None:
 
 
 def test_a_client_is_kept_until_its_settings_change() -> None:
-    """An upstream's client keeps its connections and tokens until its settings change."""
+    """The table keeps an upstream's client until the settings of the upstream change.
+
+    The client has connections and tokens.
+    """
     freshness = [60.0]
     table = UpstreamTable(
         InForce(
@@ -150,7 +156,10 @@ def test_a_client_is_kept_until_its_settings_change() -> None:
 
 
 def test_the_number_of_clients_from_globs_is_bounded() -> None:
-    """A bounded number of clients is kept for hosts that match a pattern: requests choose them."""
+    """For hosts that match a pattern, the table keeps at most 64 clients.
+
+    Requests choose these hosts.
+    """
     table = _table(secret=PlainSecret({"*.azurecr.io": Credential("a", "b")}))
 
     for number in range(300):
@@ -160,9 +169,9 @@ def test_the_number_of_clients_from_globs_is_bounded() -> None:
 
 
 def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
-    """Hosts from globs do not evict clients of named hosts.
+    """Hosts that match a pattern do not displace the clients of hosts without a pattern.
 
-    Otherwise the tokens and connections of named hosts would be lost each time.
+    Otherwise the tokens and connections of those would be lost each time.
     """
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan", secret=secret)
@@ -175,7 +184,7 @@ def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_hosts_from_globs_share_tls_contexts(*, secure: bool) -> None:
-    """Hosts that match a pattern share TLS contexts, each of which takes a third of a MiB."""
+    """Hosts with equal TLS settings share one TLS context, which takes a third of a MiB."""
     shared = Shared()
     scheme = "https" if secure else "http"
     wires = [
@@ -191,7 +200,10 @@ def test_hosts_from_globs_share_tls_contexts(*, secure: bool) -> None:
 def test_tls_contexts_differ_if_the_trust_settings_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A changed file of authorities is read again, and the number of contexts is bounded."""
+    """If a file of authorities changes, the client reads it again.
+
+    The number of TLS contexts is bounded.
+    """
     monkeypatch.setattr(pools, "_MOST_CONTEXTS", 4)
     ca = Authority(tmp_path).path
     contexts = TlsContexts()
@@ -214,9 +226,10 @@ def test_tls_contexts_differ_if_the_trust_settings_differ(
 def test_a_host_that_never_responded_has_no_breaker_file(
     upstream: FakeUpstream, tmp_path: Path, *, answers: bool
 ) -> None:
-    """The circuit breaker of a host that never responded has no file, so invented names leave none.
+    """If a host has never responded, its circuit breaker has no file.
 
-    Once the host has responded, all workers share the state of its breaker.
+    So invented names leave no files. Once the host has responded, all workers share the state of
+    its breaker.
     """
     secret = PlainSecret({"*.lan": Credential("", "")})
     table = UpstreamTable(
@@ -285,7 +298,7 @@ def test_an_invalid_host_name_is_not_an_upstream(host: str) -> None:
 @given(st.text(alphabet="ab01.-:[]_%é/@", max_size=20))
 @settings(max_examples=scaled(50, 300))
 def test_every_valid_host_name_can_be_part_of_a_url(text: str) -> None:
-    """Every valid host name can be part of a URL, for any parser."""
+    """A valid host name can be part of a URL, and a URL parser returns it unchanged."""
     if is_host(text):
         target = urlsplit(f"https://{text}")
 
@@ -295,6 +308,6 @@ def test_every_valid_host_name_can_be_part_of_a_url(text: str) -> None:
 
 
 def test_the_default_upstream_is_the_configured_one() -> None:
-    """The default upstream, which serves names without a host, is the configured one."""
+    """The table returns the configured default upstream, which serves names without a host."""
     assert UpstreamTable(FixedUpstreams({}), default="docker.io").default == "docker.io"
     assert _table().default is None

@@ -1,4 +1,4 @@
-"""Credentials stay at their origin, and the URL of a redirect is sent byte for byte."""
+"""Credentials stay at their origin, and a redirect's URL is requested byte for byte."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ HOME = "https://reg.example"
     ],
 )
 def test_the_spellings_of_one_origin_are_equal(url: str) -> None:
-    """The spellings of one origin are equal in case and default port: RFC 6454, 4."""
+    """Two URLs have the same origin if they differ only in case or a default port (RFC 6454, 4)."""
     assert origin_of(url) == origin_of(HOME) is not None
 
 
@@ -51,7 +51,7 @@ def test_the_spellings_of_one_origin_are_equal(url: str) -> None:
     ],
 )
 def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
-    """Spellings of one IPv6 address are equal in the canonical form of RFC 5952."""
+    """Two spellings of one IPv6 address have the same origin, by the form of RFC 5952."""
     assert origin_of(url) == origin_of(other) is not None
 
 
@@ -84,9 +84,9 @@ def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
     ],
 )
 def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
-    """A URL with another origin than the upstream's gets no credential.
+    """A request to a URL of another origin gets no credential.
 
-    Nor does a URL that two parsers could read differently.
+    A URL that two parsers could read differently gets none either.
     """
     known = sealed(HOME, "Basic secret")
     assert known is not None
@@ -96,7 +96,7 @@ def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
 
 
 def test_repr_of_a_sealed_credential_hides_it() -> None:
-    """The repr of a sealed credential hides it from messages and tracebacks."""
+    """The repr of a credential hides it, so no message or traceback contains it."""
     origin = origin_of(HOME)
     assert origin is not None
 
@@ -108,7 +108,7 @@ def test_repr_of_a_sealed_credential_hides_it() -> None:
 
 @pytest.fixture(params=["basic", "bearer"])
 def gate(request: pytest.FixtureRequest) -> Iterator[Gate]:
-    """Yield an upstream's authentication: by password, then by token."""
+    """Yield the authentication of an upstream: by password or by token."""
     if request.param == "basic":
         yield BasicGate({"me": "pw"})
         return
@@ -140,7 +140,7 @@ def _client(registry: FakeUpstream) -> Upstream:
 
 
 def _renamed(host: FakeUpstream) -> str:
-    """Return the URL of *host* under another host name."""
+    """Return the URL of *host* with the host name `localhost`."""
     return host.url.replace("127.0.0.1", "localhost")
 
 
@@ -154,9 +154,9 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
     other: FakeUpstream,
     by_name: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """If a list is redirected to another host, no further page is requested with the credential.
+    """If a list is redirected to another host, its further pages are requested without credential.
 
-    The links to further pages come from that host, so they may lead anywhere.
+    The links to these pages come from that host, so they may lead anywhere.
     """
     target = _renamed(other) if by_name else other.url
     registry.misbehave("/tags/list", redirect=target + "{path}?{query}")
@@ -168,10 +168,10 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
 def test_a_challenge_of_another_host_is_not_answered(
     registry: FakeUpstream, other: FakeUpstream, gate: Gate
 ) -> None:
-    """A challenge of another host is never answered with a password: its realm may be any URL."""
+    """A challenge of another host gets no password, because its realm may be any URL."""
     registry.misbehave("/tags/list", redirect=_renamed(other) + "{path}")
     client = _client(registry)
-    client.tags("app")  # the client has learned the challenge of the upstream
+    client.tags("app")  # the client then has the challenge of the upstream
     requests = len(gate.requests) if isinstance(gate, TokenService) else 0
     other.forget()
     challenge = f'Basic realm="x", Bearer realm="{_renamed(other)}/token",service="s"'
@@ -206,7 +206,10 @@ _NEXT = {
 def test_a_path_in_the_url_begins_each_name_or_precedes_the_api(
     registry: FakeUpstream, path: str, requested: str, *, is_first: bool
 ) -> None:
-    """A path in `url` begins each name; a path in `proxy.remoteurl` precedes the API."""
+    """A path in `url` comes before each repository's name.
+
+    A path in `proxy.remoteurl` comes before `/v2/`.
+    """
     config = UpstreamConfig(registry.host, f"{registry.url}{path}", path_first=is_first)
     with suppress(RegistryError):  # the fake upstream has no tags at most of these paths
         open_upstream(config, Shared()).tags("app")
@@ -232,12 +235,15 @@ def test_a_path_in_the_url_begins_each_name_or_precedes_the_api(
 def test_no_spelling_of_a_redirect_forwards_the_credential(
     registry: FakeUpstream, other: FakeUpstream, location: str
 ) -> None:
-    """No spelling of a redirect forwards the credential, although URL parsers differ."""
+    """However the URL of a redirect is written, no other host gets the credential.
+
+    URL parsers differ.
+    """
     there = _renamed(other).removeprefix("http://")
     target = location.format(own=registry.host, other=there)
     registry.misbehave("/tags/list", redirect=target.replace("{", "{{").replace("}", "}}"))
 
-    # some of these URLs are valid and lead to the other host's list of tags
+    # some of these URLs are valid, and the other host sends its list of tags
     with suppress(RegistryError):
         _client(registry).tags("app")
 
@@ -247,7 +253,10 @@ def test_no_spelling_of_a_redirect_forwards_the_credential(
 def test_a_redirect_back_to_the_origin_gets_no_credential(
     registry: FakeUpstream, other: FakeUpstream
 ) -> None:
-    """A redirect back to the origin gets no credential: its target must not choose the request."""
+    """If another host redirects back to the upstream, the request has no credential.
+
+    That host must not choose requests with the credential.
+    """
     registry.misbehave("/tags/list", redirect=other.url + "{path}")
     other.misbehave("/tags/list", redirect=registry.url + "/v2/app/manifests/a")
 
@@ -285,7 +294,10 @@ DIGEST = Digest.of(CONTENT)
 def test_the_target_of_a_redirect_is_sent_byte_for_byte(
     upstream: FakeUpstream, target: str
 ) -> None:
-    """The target of a redirect is sent byte for byte, because a signature covers it."""
+    """The client requests the path and query of a redirect byte for byte.
+
+    A signature in the URL covers them.
+    """
     with socket.create_server(("127.0.0.1", 0)) as storage:
         lines: list[bytes] = []
         thread = threading.Thread(target=_answer, args=(storage, lines))
@@ -321,14 +333,17 @@ def _answer(storage: socket.socket, lines: list[bytes]) -> None:
     ],
 )
 def test_resolving_a_location_keeps_its_bytes(location: str, expected: tuple[str, str]) -> None:
-    """Resolving a Location keeps its bytes, except blanks and fragments (RFC 9110, 10.2.2)."""
+    """A resolved Location keeps its bytes; only blanks are escaped and fragments are dropped.
+
+    See RFC 9110, 10.2.2.
+    """
     assert expected == split_target(resolve_location("https://reg.example:5000/v2/x", location))
 
 
 @pytest.mark.parametrize("sign", ["\r", "\n", "\r\nX: y", "\0", "\t", "\x7f", "\x0b"])
 @pytest.mark.parametrize("where", ["http://cdn.example/a{}b", "/a?{}b", "http://cdn{}.example/"])
 def test_a_control_character_in_a_location_is_rejected(sign: str, where: str) -> None:
-    """A control character in a Location is rejected: it could start a header."""
+    """A Location with a control character is rejected: it could begin another header."""
     with pytest.raises(ValueError, match="control character"):
         resolve_location("https://reg.example/", where.format(sign))
 
@@ -337,7 +352,10 @@ def test_a_control_character_in_a_location_is_rejected(sign: str, where: str) ->
 def test_a_location_that_is_not_a_valid_url_is_nonsense(
     upstream: FakeUpstream, location: str
 ) -> None:
-    """A Location that is not a valid URL is NONSENSE: parsers could find different hosts."""
+    """If a Location is not a valid URL, the request fails.
+
+    Parsers could find different hosts in it.
+    """
     upstream.misbehave("/blobs/", status=307, headers={"Location": location})
 
     with pytest.raises(Unavailable) as raised, client_of(upstream).blob("app", DIGEST):

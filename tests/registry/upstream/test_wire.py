@@ -1,4 +1,4 @@
-"""Connections to an upstream: with TLS, through proxies, and after a fork."""
+"""A client connects to an upstream with TLS, through proxies, and after a fork."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def _why(upstream: FakeUpstream, **settings: Any) -> Why:
 
 
 def test_a_private_authority_is_trusted_if_configured(tmp_path: Path) -> None:
-    """A private authority is trusted if it is configured; `insecure` accepts any certificate."""
+    """If the operator configures a private authority, its certificates are accepted.
+
+    With `insecure` any certificate is accepted.
+    """
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:
         upstream.add_image("app", "v1", [b"layer"])
@@ -41,7 +44,7 @@ def test_a_private_authority_is_trusted_if_configured(tmp_path: Path) -> None:
 
 
 def test_a_certificate_for_another_host_is_rejected(tmp_path: Path) -> None:
-    """A certificate for another host is rejected, although its authority is trusted."""
+    """A certificate for another host is rejected, even if its authority is trusted."""
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context("other.example")) as upstream:
         assert _why(upstream, ca=authority.path) is Why.REFUSED
@@ -57,14 +60,17 @@ def test_a_missing_authority_file_makes_only_that_upstream_unavailable(
 def test_plain_http_on_a_tls_port_and_the_reverse_fail(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    """Plain HTTP on a TLS port fails, and so does the reverse; the message has the cause."""
+    """Plain HTTP to a TLS port fails, and so does TLS to a port of plain HTTP."""
     with FakeUpstream(tls=Authority(tmp_path).context()) as secure:
         assert _why(secure, url=f"http://{secure.host}") in {Why.REFUSED, Why.NONSENSE}
     assert _why(upstream, url=f"https://{upstream.host}") is Why.REFUSED
 
 
 def test_a_hanging_tls_handshake_is_a_connection_timeout() -> None:
-    """A hanging TLS handshake takes the connect time-out, and opens the breaker at once."""
+    """If a TLS handshake hangs, the request fails after the connect timeout.
+
+    The circuit breaker opens at once.
+    """
     with socket.create_server(("127.0.0.1", 0)) as hanging, FakeUpstream() as upstream:
         url = f"https://127.0.0.1:{hanging.getsockname()[1]}"
         client = client_of(upstream, url=url, connect_timeout=0.1, read_timeout=60.0)
@@ -78,7 +84,7 @@ def test_a_hanging_tls_handshake_is_a_connection_timeout() -> None:
 
 
 def test_a_response_that_is_not_http_is_nonsense() -> None:
-    """A response that is not HTTP, as from another service on the port, counts as NONSENSE."""
+    """If another service listens on the port and its response is not HTTP, the request fails."""
     with socket.create_server(("127.0.0.1", 0)) as listener, FakeUpstream() as upstream:
 
         def greet() -> None:
@@ -97,7 +103,10 @@ def test_a_response_that_is_not_http_is_nonsense() -> None:
 
 
 def test_a_proxy_is_used_except_for_loopback(upstream: FakeUpstream) -> None:
-    """A proxy gets the absolute URL with its own credentials; loopback uses no proxy."""
+    """A proxy gets the absolute URL and its own credentials.
+
+    Requests to loopback use no proxy.
+    """
     upstream.add_image("app", "v1", [b"layer"])
     proxied: list[Seen] = []
 
@@ -122,7 +131,7 @@ def test_a_proxy_is_used_except_for_loopback(upstream: FakeUpstream) -> None:
 
 
 def test_a_stopped_proxy_is_named_in_the_message(upstream: FakeUpstream) -> None:
-    """If the configured proxy is down, the error names the proxy, and its reason is `refused`."""
+    """If the configured proxy is down, the request fails, and the error names the proxy."""
     shared = Shared(proxies=Proxies({"https": "http://127.0.0.1:1"}))
 
     with pytest.raises(Unavailable) as raised:
@@ -135,7 +144,7 @@ def test_a_stopped_proxy_is_named_in_the_message(upstream: FakeUpstream) -> None
 def test_a_forked_process_opens_its_own_connections(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forked process opens its own connections to an upstream.
+    """After a fork, the new process opens its own connections to an upstream.
 
     Two processes on one connection would read each other's responses.
     """
@@ -153,9 +162,9 @@ def test_a_forked_process_opens_its_own_connections(
 def test_an_authority_without_key_usage_is_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An authority without key usage is trusted by Python 3.13 and by older versions.
+    """An authority without the extension keyUsage is trusted.
 
-    Python 3.13 requires keyUsage of authorities by default.
+    Python 3.13 requires that extension by default.
     """
     default = ssl.create_default_context
 

@@ -73,7 +73,7 @@ class LoseAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ApplyLater:
-    """Fault: close the connection without an answer; apply the request when *when* is set."""
+    """Fault: close the connection without an answer; apply the request once *when* is set."""
 
     when: threading.Event
     applied: threading.Event = field(default_factory=threading.Event)
@@ -81,7 +81,7 @@ class ApplyLater:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Fault: answer the request as usual, but only when *until* is set."""
+    """Fault: answer the request as usual, but only once the event *until* is set."""
 
     until: threading.Event
 

@@ -157,7 +157,7 @@ def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
     ],
 )
 def test_a_costly_expression_is_found(text: str, method: str) -> None:
-    """The measurement finds an exponential and a quadratic expression, so it can fail."""
+    """The measurement finds an exponential and a quadratic expression, so that test can fail."""
     use = Use("", re.compile(text), (method,))
 
     assert costly(use.pattern, run_of(use, method)) is not None

@@ -34,7 +34,7 @@ _ALSO_SETTINGS = {
     run_names.SIGNING_ROOTS,
     run_names.SIGNING_KEYS,
 }
-"""Names in the run directory that users' files or sections of the configuration have as well."""
+"""Names in the run directory that are also names of users' files or configuration sections."""
 _SUPERVISOR_OWN = {"supervisord.out", "supervisord.pid"} | {
     f"{program}.out" for program in ("haproxy", "registry", "logger", "cleaner")
 }

@@ -41,7 +41,7 @@ def test_every_folder_of_code_is_linked_by_a_relative_link() -> None:
 
 
 def test_every_folder_of_code_is_a_package() -> None:
-    """Every folder of code is a Python package, because the wheel would lack another folder."""
+    """Every folder of code is a Python package, because the wheel leaves out other folders."""
     folders = {path.parent for top in _folders() for path in (_ROOT / top).rglob("*.py")}
 
     assert [str(each) for each in sorted(folders) if not (each / "__init__.py").exists()] == []

@@ -33,7 +33,7 @@ class _Server(EndsAtOnce, ThreadingMixIn, UnixStreamServer):
 
 
 class StubWorker:
-    """A stand-in for a worker on the socket *path*; `seen` lists all requests but health checks.
+    """A stand-in for a worker on the socket *path*; `seen` lists all requests except health checks.
 
     `status` and `headers` are those of its responses.
     """

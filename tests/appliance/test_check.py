@@ -109,7 +109,7 @@ def test_a_key_that_is_set_is_shown_with_its_remedy(config_folder: ConfigFolder)
 
 
 def test_no_secret_is_shown(config_folder: ConfigFolder) -> None:
-    """`check` shows no secret, valid or invalid."""
+    """`check` shows no secret, whether its value is valid or invalid."""
     config_folder.write(
         "upstreams: {a.io: {username: me, password: hunter2}}\nredis: {password: hunter2}"
     )

@@ -82,7 +82,7 @@ def test_the_help_of_a_command_describes_that_command_only(
 def test_the_command_line_of_the_registry_image_is_understood(
     theirs: list[str], ours: list[str]
 ) -> None:
-    """The arguments that compose files and charts give to docker distribution's image work."""
+    """`entrepot` accepts the arguments that compose files give to docker distribution's image."""
     assert translated(theirs) == ours
 
 

@@ -293,7 +293,7 @@ def test_location_begins_as_the_request_or_its_proxy_says(
 
 
 def test_location_begins_with_the_configured_host(started: _Started) -> None:
-    """Location begins with the configured host, which no header of a client changes."""
+    """A Location begins with the configured host, which no header of a client changes."""
     haproxy = started.get(host="https://registry.test/x", prefix="/reg/")
 
     found = _location(haproxy, "/reg/echo", "X-Forwarded-Host: a.test", "Forwarded: host=b.test")
@@ -374,7 +374,7 @@ def test_http2_without_tls_is_accepted_with_prior_knowledge(started: _Started) -
 
 
 def test_the_debug_listener_serves_its_pages_and_nothing_else() -> None:
-    """Pages for debugging are served on the address of `http.debug.addr`, and only they.
+    """Only pages for debugging are served on the address of `http.debug.addr`.
 
     A worker recognises such a request by a header, which HAProxy removes from other requests.
     """

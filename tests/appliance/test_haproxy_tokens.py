@@ -176,8 +176,8 @@ def test_a_password_is_remembered_beside_tokens(
 def test_a_refused_token_is_not_counted_as_a_wrong_password(haproxy: Haproxy) -> None:
     """A refused token does not count as a failed login.
 
-    A client can put any user's name into an invalid token, so the logins of that user would be
-    delayed. A limit is not needed either, because no client can guess a signature.
+    A client can put any user's name into an invalid token, and could otherwise delay the logins of
+    that user. A limit is not needed either, because no client can guess a signature.
     """
     for _ in range(3):
         haproxy.request("/status/401", _token({"exp": _in(300), "sub": "alice"}))

@@ -30,7 +30,7 @@ def temporary(
 
 
 def test_the_run_directory_is_private_and_removed_afterwards(tmp_path: Path) -> None:
-    """The run directory is private, and is removed when the appliance ends.
+    """The run directory is private, and is removed when the appliance stops.
 
     While the appliance runs, a file in the state directory has the path of the run directory.
     """

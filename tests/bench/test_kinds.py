@@ -30,7 +30,7 @@ def test_three_servers_are_compared_by_default() -> None:
 
 
 def test_peers_are_listed_between_them() -> None:
-    """A peer is listed between the servers, and measured like docker-registry."""
+    """A peer is listed between docker-registry and nginx, and measured like docker-registry."""
     names = [
         kind.name for kind in known(f"distribution3={sys.executable},drayage={sys.executable}")
     ]

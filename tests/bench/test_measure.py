@@ -19,7 +19,10 @@ def _sample() -> Sample:
 
 
 def test_no_sample_is_taken_when_the_time_is_over() -> None:
-    """After the time of a run a row is not measured; the report says so in place of a figure."""
+    """After the time of a run a row is not measured.
+
+    The report states this in place of a figure.
+    """
     book = Book()
     attempt("idle", "entrepot", book, _sample)
     book.most_s = -1.0

@@ -106,7 +106,7 @@ def test_a_value_is_shown_on_one_line_and_shortened(config_folder: ConfigFolder)
     "name", ["CLEANER_MAXSIZE", "REGISTRY_HTTP_ADDR", "REGISTRY_LOG", "REGISTRYDIR"]
 )
 def test_an_empty_variable_is_like_an_absent_one(config_folder: ConfigFolder, name: str) -> None:
-    """An empty variable is like an absent one: compose's `${VARIABLE:-}` makes such ones."""
+    """An empty variable is like an absent one, because compose's `${VARIABLE:-}` produces it."""
     assert config_folder.settings() == config_folder.settings(**{name: ""})
 
 
@@ -157,7 +157,7 @@ def test_values_in_the_environment_are_not_parsed_as_yaml(config_folder: ConfigF
 def test_a_section_in_the_environment_that_is_no_yaml_is_one_line(
     config_folder: ConfigFolder,
 ) -> None:
-    """A section in a variable that is no YAML is a problem of one line with the variable."""
+    """If a section in a variable is not YAML, the problem is one line with the variable's name."""
     (problem,) = config_folder.problems(REGISTRY_UPSTREAMS="{quay.io: [")
 
     assert problem.startswith("REGISTRY_UPSTREAMS: not YAML: ")

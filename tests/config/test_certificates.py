@@ -98,7 +98,7 @@ def test_the_names_of_a_certificate_without_names_are_an_error() -> None:
 
 
 def test_the_warning_names_the_setting(tmp_path: Path) -> None:
-    """A warning about a certificate names the setting that names its file."""
+    """A warning about a certificate states the setting that contains the path of its file."""
     path = tmp_path / "certs.pem"
     path.write_bytes(_certificate(names=()))
     settings = ConfigFolder(tmp_path).settings(f"--http.tls.certificate={path}")

@@ -57,7 +57,7 @@ def test_problems_of_other_settings_are_ignored(config_folder: ConfigFolder) -> 
 def test_an_invalid_edit_raises_an_error_with_its_line(
     config_folder: ConfigFolder, text: str, expected: str
 ) -> None:
-    """An invalid edit raises an error with its line and the message of the start."""
+    """An invalid change of the file raises the same error as at the start, with its line."""
     with pytest.raises(ConfigError) as caught:
         read_rights(text.encode(), config_folder.file)
 

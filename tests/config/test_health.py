@@ -114,7 +114,7 @@ def test_a_wrong_value_is_refused_with_its_reason(
 
 
 def test_a_key_without_an_effect_is_a_warning(config_folder: ConfigFolder) -> None:
-    """An unknown key of a health check, or the threshold of a file, is a warning."""
+    """An unknown key of a health check is a warning, and so is the threshold of a file check."""
     config_folder.write(
         "health: {file: [{file: /a, threshold: 3}], tcp: [{addr: 'a:1', treshold: 3}]}"
     )

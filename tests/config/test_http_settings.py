@@ -80,7 +80,7 @@ def test_a_header_that_would_break_responses_is_refused(
 def test_the_version_header_of_the_registry_api_may_be_repeated(
     config_folder: ConfigFolder,
 ) -> None:
-    """Docker-Distribution-Api-Version may be configured: every response has it in any case."""
+    """Docker-Distribution-Api-Version may be configured: every response has it anyway."""
     config_folder.write("http: {headers: {Docker-Distribution-Api-Version: [registry/2.0]}}")
 
     assert config_folder.settings().http.headers == {}
@@ -276,7 +276,7 @@ def test_client_auth_without_authorities_is_a_warning(config_folder: ConfigFolde
 def test_a_version_or_suite_that_cannot_be_had_is_refused(
     config_folder: ConfigFolder, text: str, message: str
 ) -> None:
-    """A TLS version or suite that HAProxy does not have is refused, as by distribution."""
+    """A TLS version or suite that HAProxy does not have is refused, as in docker distribution."""
     config_folder.write(f"http: {{tls: {{certificate: /c.pem, {text}}}}}")
 
     (problem,) = config_folder.problems()
@@ -307,7 +307,7 @@ def test_the_names_of_all_suites_are_read(config_folder: ConfigFolder) -> None:
 
 
 def test_letsencrypt_is_refused_with_the_way_that_works(config_folder: ConfigFolder) -> None:
-    """`letsencrypt` is refused with a remedy that names certbot and the followed folder."""
+    """`letsencrypt` is refused with a remedy: certbot, and the folder /certs."""
     config_folder.write("http: {tls: {letsencrypt: {cachefile: /c, hosts: [a.test]}}}")
 
     assert all("certbot" in each and "/certs" in each for each in config_folder.problems())

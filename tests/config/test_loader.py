@@ -1,4 +1,4 @@
-"""Tests of the precedence of the sources, and that all problems are reported at once."""
+"""Tests of the precedence of the sources of settings, and of the defaults."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_every_value_has_its_source(config_folder: ConfigFolder) -> None:
 def test_a_section_in_the_environment_is_merged_into_the_file(config_folder: ConfigFolder) -> None:
     """A section in a variable is merged into the section in the file.
 
-    REGISTRY_A contains YAML; settings of the file that the YAML lacks stay.
+    The variable contains YAML; settings of the file that this YAML lacks stay.
     """
     config_folder.write("upstreams: {quay.io: {freshness: 1m, ongone: serve}}")
     quay = config_folder.settings(

@@ -200,7 +200,7 @@ def test_variables_set_single_keys_of_a_hook(config_folder: ConfigFolder) -> Non
 def test_an_unusable_hook_is_one_line(
     config_folder: ConfigFolder, old: str, new: str, message: str
 ) -> None:
-    """An unusable mail hook is one line at the start, before the first line is to be mailed."""
+    """An unusable mail hook is one line at the start, not an error when a line is mailed."""
     assert old in _HOOK
     config_folder.write(f"log:\n hooks:\n  -{_HOOK.replace(old, new)}")
 

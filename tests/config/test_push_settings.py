@@ -55,7 +55,7 @@ def test_every_key_is_read_and_handed_over(config_folder: ConfigFolder) -> None:
 def test_the_older_switch_has_precedence_if_it_is_on(
     config_folder: ConfigFolder, text: str, *, is_on: bool
 ) -> None:
-    """`validation.enabled`, the older switch, counts as docker distribution computes it."""
+    """`validation.enabled`, the older switch, has the same effect as in docker distribution."""
     config_folder.write(f"validation: {{{text}}}")
 
     assert config_folder.settings().validation.is_on is is_on

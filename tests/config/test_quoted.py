@@ -29,7 +29,7 @@ from tests.config.config_folder import ConfigFolder
     ],
 )
 def test_quotes_and_surrounding_space_are_removed(written: str, meant: str) -> None:
-    """Quotes and surrounding space of a variable are removed, as by distribution 2.8.2."""
+    """Quotes and surrounding space of a variable are removed, as in docker distribution 2.8.2."""
     assert unquoted(written) == meant
 
 

@@ -122,7 +122,7 @@ def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder) -> None:
 def test_each_wrong_value_is_one_line(
     config_folder: ConfigFolder, redirect: str, expected: str
 ) -> None:
-    """A wrong value is one line: a URL lasts 20 minutes at most, an endpoint has no path."""
+    """A wrong value of `storage.redirect` is one line, such as an expiry of over 20 minutes."""
     config_folder.write(f"storage: {{s3: {{{_S3}}}, redirect: {{{redirect}}}}}")
 
     assert config_folder.problems() == [f"{_AT}.{expected}"]

@@ -34,7 +34,7 @@ def test_the_settings_of_a_token_server_are_read(config_folder: ConfigFolder) ->
 
 
 def test_variables_set_a_token_server(config_folder: ConfigFolder) -> None:
-    """Variables set a token server; REGISTRY_AUTH replaces the scheme of the file."""
+    """Variables configure a token server; REGISTRY_AUTH replaces the scheme of the file."""
     config_folder.write("auth: {htpasswd: {path: /p}}")
     auth = config_folder.settings(
         REGISTRY_AUTH="token",

@@ -1,4 +1,4 @@
-"""Which upstreams are active, and with which settings."""
+"""Tests which upstreams are active, and with which settings."""
 
 from __future__ import annotations
 
@@ -377,7 +377,7 @@ def test_the_public_registries_can_be_switched_off(config_folder: ConfigFolder) 
 
 
 def test_a_disabled_default_is_a_problem(config_folder: ConfigFolder) -> None:
-    """A default upstream with `enabled: false` is a problem, because one of both is a mistake."""
+    """A default upstream with `enabled: false` is a problem: one of the two settings is wrong."""
     flags = ["--proxy.default=quay.io", "--upstreams.quay.io.enabled=false"]
 
     message = "quay.io is the default, but upstreams.quay.io.enabled is false"
@@ -391,7 +391,7 @@ def test_a_path_in_remoteurl_precedes_the_api_and_one_in_url_begins_the_names(
 ) -> None:
     """A path in `remoteurl` precedes /v2/, and a path in `url` begins the repository names.
 
-    The first is docker distribution's rule, the second is needed for Harbor's projects.
+    The first rule is docker distribution's; the second is needed for Harbor's projects.
     """
     remote = "--proxy.remoteurl=https://a.io/mirror/"
     both = config_folder.settings(remote, "--upstreams.a.io.url=https://a.io/team")

@@ -1,4 +1,4 @@
-"""How `make conformance` finds, builds and configures the suite."""
+"""Tests how `make conformance` finds, builds and configures the suite."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_without_go_a_checkout_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_build_that_fails_shows_what_it_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The output of a failed build is shown, as it has the reason, such as a missing module."""
+    """The output of a failed build is shown: it has the reason, such as a missing module."""
     _go(tmp_path, monkeypatch, "echo no such module >&2; exit 1")
 
     with pytest.raises(SuiteError, match="could not be built:\nno such module"):

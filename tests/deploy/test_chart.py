@@ -332,7 +332,7 @@ def test_each_driver_has_its_variables(
 
 
 def test_content_in_memory_has_no_volume_and_no_size_limit_of_a_disk() -> None:
-    """The tmpfs of the pod has the content, and the appliance derives its limit from the memory."""
+    """With `inmemory` the content is in a tmpfs; the appliance derives its limit from memory."""
     documents = chart.documents(storage={"driver": "inmemory"})
     (data,) = (each for each in manifests.pod(documents)["volumes"] if each["name"] == "data")
 
@@ -364,7 +364,7 @@ def test_large_numbers_are_written_in_full() -> None:
 
 
 def test_a_configuration_file_is_read_with_its_certificate_authority() -> None:
-    """The file of the chart's ConfigMap is in the place that the variable names."""
+    """The chart mounts the ConfigMap's file at the path in REGISTRY_CONFIGURATION_PATH."""
     documents = chart.documents(**CHOICES["a configuration file"])
     found = manifests.of_kind(documents, "ConfigMap")["data"]["config.yml"]
     mounts = {

@@ -51,7 +51,7 @@ def _all(unit: Unit, key: str) -> list[str]:
 
 
 def test_podman_knows_every_key(unit: Unit) -> None:
-    """Podman knows every key of the quadlet file; with an unknown key it makes no service."""
+    """Podman knows every key of the quadlet file; with an unknown key podman makes no service."""
     assert unit.keys() == {"Unit", "Container", "Service", "Install"}
     assert {name for name, _ in unit["Container"]} <= KNOWN
 

@@ -52,7 +52,7 @@ def _rows(store: DataDirectory) -> list[tuple[IndexEntry, object]]:
 def test_content_passes_through_three_drivers_unchanged(
     source: DataDirectory, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After migrations through storages of three drivers content and last uses are the same."""
+    """Content and last uses survive migrations through the storages of three drivers."""
     with Azurite(tmp_path / "azurite") as azurite, S3Front() as s3:
         azure = {"accountname": ACCOUNT, "accountkey": KEY, "container": "images"}
         bucket = {

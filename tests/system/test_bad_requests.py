@@ -145,7 +145,7 @@ def test_a_method_that_is_not_ours_is_refused(shared: Appliance, method: str) ->
 def test_a_range_is_read_as_rfc_9110_has_it(
     shared: Appliance, layer: bytes, asked: str, status: int
 ) -> None:
-    """A Range header that cannot be parsed is ignored, and a range past the end is 416."""
+    """A Range header that cannot be parsed is ignored, and a range past the end gets 416."""
     response = shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked)
 
     assert response.status == status

@@ -71,7 +71,7 @@ def test_the_data_directory_is_never_above_its_cap(filled: Filled) -> None:
 
 
 def test_what_was_used_last_is_what_is_left(filled: Filled) -> None:
-    """After evictions the images that clients used last are stored, and no others."""
+    """After evictions only the most recently used images are still stored."""
     left = [number for number in filled.used if filled.holds(number)]
 
     assert filled.used[-len(left) :] == left

@@ -115,7 +115,7 @@ def puller(request: pytest.FixtureRequest, world: World, folder: Path) -> Iterat
 def test_a_client_pulls_cold_warm_and_in_an_outage(
     request: pytest.FixtureRequest, world: World, puller: Puller
 ) -> None:
-    """Each client pulls each kind of image: not stored, stored, and while the upstream is down.
+    """Each client pulls images before they are stored, afterwards, and in an upstream's outage.
 
     The upstream sends each part of an image once.
     """

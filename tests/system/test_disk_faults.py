@@ -1,6 +1,6 @@
-"""The disk fails for two seconds: pulls succeed, pushes can be repeated, no program is restarted.
+"""While the disk fails for two seconds, pulls succeed; failed pushes can be repeated later.
 
-In `make soak` one system call at a time fails, with each error.
+No program is restarted. In `make soak` one system call at a time fails, with each error.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance)
 
 
 def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
-    """A pull of one platform's image keeps its index and the signature of the index's other image.
+    """If one platform's image is pulled, its index and the other image's signature stay too.
 
     When no client has pulled any of them for long enough, they all expire.
     """
@@ -105,7 +105,7 @@ def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
 
 
 def test_the_newest_tags_stay_by_rule_and_everything_else_for_ever(start: Start) -> None:
-    """A rule for a namespace keeps its newest tags only; a repository without a rule keeps all."""
+    """With a rule only the newest tags of a repository stay; without a rule all tags stay."""
     hosted = {"hosted": {"ci/*": {"keep": 2}}, "cleaner": {"runevery": "1s"}}
     appliance = start(Setup(settings=hosted))
     made = [image([filler(KB, n)], command=(str(n),)) for n in range(4)]

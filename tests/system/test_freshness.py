@@ -69,7 +69,7 @@ def test_a_fresh_tag_causes_no_upstream_request(appliance: Appliance, fake: Fake
 def test_a_tag_that_did_not_move_is_revalidated_with_one_head(
     appliance: Appliance, fake: FakeUpstream
 ) -> None:
-    """A tag that did not move is confirmed by one HEAD; its manifest is not fetched again.
+    """A tag that has not moved is confirmed by one HEAD; its manifest is not fetched again.
 
     Docker Hub does not count a HEAD against its rate limit.
     """

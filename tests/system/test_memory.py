@@ -72,7 +72,7 @@ def warmed(shared: Appliance, image: Image) -> Appliance:
 
 @dataclass(frozen=True, slots=True)
 class OneUpstream:
-    """An upstream that one test uses and may stop, and the appliance in front of it."""
+    """An upstream that one test uses and can stop, and the appliance in front of it."""
 
     appliance: Appliance
     fake: FakeUpstream
@@ -314,7 +314,7 @@ def test_an_evicted_image_is_removed_from_the_cache(start: Start, fake: FakeUpst
 
 
 def test_pushed_content_is_never_cached_by_haproxy(several: tuple[Appliance, object]) -> None:
-    """HAProxy never caches pushed content, so that the next pull sees a push."""
+    """HAProxy never caches pushed content, so each pull after a push gets the new content."""
     appliance = several[0]
     path = manifest_path("team/app", "v1")
     for seed in (608, 609, 610):

@@ -1,4 +1,4 @@
-"""Which upstream each form of an image's name leads to, and with which protocol."""
+"""Tests to which upstream each form of an image's name leads, and with which protocol."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
 
 
 def test_a_large_layer_uses_little_memory_of_its_worker(hosting: Appliance) -> None:
-    """For a large upload a worker needs less than 60 MB of memory, in one request or a stream."""
+    """A worker needs less than 60 MB for a large upload, with a Content-Length or in chunks."""
     http, piece = hosting.http, filler(MB, 480)
     digest = repeated(piece, LARGE // MB)
     pieces = (piece for _ in range(LARGE // MB))

@@ -1,4 +1,4 @@
-"""Access rules and users in the configuration file apply without a restart when it changes."""
+"""A changed configuration file's access rules and users apply without a restart."""
 
 from __future__ import annotations
 

@@ -174,7 +174,7 @@ def test_dockerd_logs_in_pulls_and_pushes(site: Site, home: Path) -> None:
 
 
 def test_containerd_pulls_and_pushes(site: Site, home: Path) -> None:
-    """Containerd posts its password to the realm for the scope in the challenge."""
+    """Containerd pulls and pushes with a token, for which it posts its password to the realm."""
     with Containerd(home / "containerd") as containerd:
         image = f"{site.netloc}/{FREE}:v1"
         assert containerd.pull(image)

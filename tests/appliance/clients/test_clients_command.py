@@ -152,7 +152,7 @@ def test_a_client_may_be_named_by_another_program_with_the_same_files(
 def test_bad_input_is_one_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], expected: str
 ) -> None:
-    """Bad input gets one line with the right syntax or the remedy."""
+    """For bad input `entrepot clients` prints one line with the right syntax or the remedy."""
     (tmp_path / "text").write_text("hello")
     (tmp_path / "auth.json").write_text('{"auths": {"b:5000": {}}}')
     Authority(tmp_path).certificate("leaf.test")

@@ -1,4 +1,4 @@
-"""How `entrepot doctor` chooses the image that it pulls."""
+"""Tests how `entrepot doctor` chooses the image that it pulls."""
 
 from __future__ import annotations
 

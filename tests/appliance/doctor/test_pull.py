@@ -127,7 +127,7 @@ def test_the_remedy_of_a_refused_login_depends_on_the_challenge(
 def test_an_error_that_would_end_a_clients_pull_is_a_failure(
     registry: FakeUpstream, pattern: str, knobs: dict[str, Any], expected: str
 ) -> None:
-    """An error that would end a client's pull is a failure with the part and the response."""
+    """For an error that would end a client's pull, `doctor` reports the part and the response."""
     add_image(registry)
     registry.misbehave(pattern, **{**knobs, "headers": {**GOOD, **knobs.get("headers", {})}})
 
@@ -148,7 +148,7 @@ def test_an_error_that_would_end_a_clients_pull_is_a_failure(
 def test_a_fault_that_clients_tolerate_is_a_fallback(
     registry: FakeUpstream, headers: dict[str, str | None], expected: str
 ) -> None:
-    """A fault that clients tolerate is a fallback, which `doctor` reports once."""
+    """`doctor` reports a fault that clients tolerate as a fallback, and only once."""
     add_image(registry)
     registry.misbehave("", headers={**GOOD, **headers})
 

@@ -134,7 +134,7 @@ def test_only_chains_to_the_intermediate_authority_are_admitted(
     *,
     is_admitted: bool,
 ) -> None:
-    """The CA file need not have the root, as in Go; chains to other CAs stay refused."""
+    """An intermediate CA in the CA file is enough, as in Go; chains to other CAs are refused."""
     haproxy, context = site
     shown = tmp_path / "client.pem"
     shown.write_bytes(holder.pem + b"".join(each.pem for each in above) + holder.private)

@@ -67,7 +67,7 @@ def test_the_configured_number_of_workers_is_enabled() -> None:
 
 
 def test_haproxy_has_a_frontend_for_each_thread() -> None:
-    """The variable of a frontend is set for each thread; a unix socket has one listener only."""
+    """Each thread of HAProxy after the first gets a frontend; a unix socket has one listener."""
     by_tcp = variables(Settings(http=HttpSettings(threads=3)), START)
     unix = HttpSettings.model_validate({"net": "unix", "addr": "/run/r.sock", "threads": "3"})
     by_unix = variables(Settings(http=unix), START)

@@ -145,7 +145,7 @@ assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == {signal.SIGUSR2}
 
 
 def test_a_forked_program_ends_with_its_parent() -> None:
-    """The kernel ends a forked program whose parent was killed."""
+    """The kernel terminates a forked program whose parent was killed."""
     source = PARENT.format(main="    signal.pause()", before="    pass")
     parent = subprocess.Popen([sys.executable, "-c", source], cwd=ROOT, stdout=subprocess.PIPE)
     assert parent.stdout is not None

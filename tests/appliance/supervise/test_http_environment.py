@@ -46,7 +46,8 @@ def test_go_names_of_cipher_suites_become_those_of_openssl(
 ) -> None:
     """Go's names of cipher suites are translated to OpenSSL's.
 
-    If no configured suite belongs to TLS 1.2, HAProxy accepts no TLS 1.2, as servers in Go do.
+    If no configured suite belongs to TLS 1.2, HAProxy does not accept TLS 1.2; servers in Go behave
+    in the same way.
     """
     found = _variables(tls=given)
 

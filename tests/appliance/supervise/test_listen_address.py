@@ -107,7 +107,7 @@ def test_a_path_with_another_file_or_no_folder_is_refused(folder: Path) -> None:
 
 
 def test_a_socket_is_removed_at_the_stop(folder: Path) -> None:
-    """The public socket is removed at the stop, because HAProxy leaves it."""
+    """When `serve` stops, it removes the public socket, which HAProxy leaves behind."""
     path = folder / "a.sock"
     with socket.socket(socket.AF_UNIX) as own:
         own.bind(str(path))

@@ -67,7 +67,7 @@ def test_other_output_is_no_entry(formatter: str, line: str) -> None:
 
 
 def test_an_error_after_which_all_programs_end_has_the_level_fatal_too() -> None:
-    """A critical line of `serve`, after which all programs end, also has the level fatal."""
+    """A critical line of `serve`, after which all programs stop, also has the level fatal."""
     record = logging.makeLogRecord(
         {"levelno": logging.CRITICAL, "msg": "supervisord ended", "how": "killed"}
     )

@@ -84,7 +84,7 @@ LOG = [
 def test_the_reason_of_an_end_is_read_from_supervisords_log(
     name: str, lines: list[str], how: str
 ) -> None:
-    """The reason of a program's end is the last line about the program in supervisord's log."""
+    """The reason for a program's exit is read from its last line in supervisord's log."""
     assert how_it_ended(name, lines) == how
 
 

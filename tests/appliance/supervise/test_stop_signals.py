@@ -42,7 +42,7 @@ print([each.name for each in before], [each.name for each in after])
 def test_a_signal_that_other_daemons_handle_does_not_stop_the_appliance(
     number: signal.Signals,
 ) -> None:
-    """SIGHUP, SIGUSR1 and SIGUSR2 have no effect but a log line: changed files are followed."""
+    """SIGHUP, SIGUSR1 and SIGUSR2 only cause a log line: changed files are read anyway."""
     with running(WAITS) as process:
         assert next_line(process) == "ready"
         process.send_signal(number)

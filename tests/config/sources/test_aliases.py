@@ -165,7 +165,7 @@ def test_the_data_folder_of_its_newer_releases_is_found(
 
 
 def test_disabled_auth_is_open_to_all(config_folder: ConfigFolder) -> None:
-    """With docker-cache-server's `auth.enabled: false` users in the file need no passwords."""
+    """With docker-cache-server's `auth.enabled: false`, the file's users are ignored."""
     config_folder.write("auth: {enabled: false, users: [{username: a, password: b}]}")
 
     assert config_folder.settings().auth.htpasswd is None

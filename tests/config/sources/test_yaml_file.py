@@ -126,7 +126,7 @@ def test_the_image_reads_the_file_of_registry_3(config_folder: ConfigFolder) -> 
 
 
 def test_of_two_usual_files_the_newer_one_is_read(config_folder: ConfigFolder) -> None:
-    """If both usual paths have a file, that at the path of registry:3 is read.
+    """If both usual paths have a file, the file at the path of registry:3 is read.
 
     A warning names the file that is not read, because that may be the one with the passwords.
     """

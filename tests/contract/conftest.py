@@ -1,6 +1,6 @@
-"""The drivers with which every contract is tested: those of the table, and those in memory.
+"""Run each contract test with every driver: those of the driver table, and those in memory.
 
-A new driver needs a row in the table, and its parameters in this module.
+For a new driver, add a row to the driver table and its parameters to this module.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _PARAMETERS: dict[str, Callable[[Path], Parameters]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of an index that are not rows: reservations, pins, notes, and times of links."""
+    """The parts of an index besides its rows: reservations, pins, notes, and times of links."""
 
     reservations: ReservationStore
     pins: PinStore
@@ -63,22 +63,22 @@ def s3() -> Iterator[S3Front]:
 
 _DRIVERS = [
     *(name for name in STORAGES if name != "oss"),
-    pytest.param("azurite", marks=pytest.mark.soak),  # Azurite is a program of npm
+    pytest.param("azurite", marks=pytest.mark.soak),  # Azurite must be installed with npm
     _MEMORY,
 ]
-"""The driver `oss` is missing, because it sends the requests of `s3`."""
+"""The drivers of a storage. `oss` is left out, because it sends the same requests as `s3`."""
 
 
 @pytest.fixture(scope="session")
 def azure() -> Iterator[AzureFront]:
-    """Run the small Azure server, for the tests of one process."""
+    """Run a small Azure server for all tests of one process."""
     with AzureFront() as front:
         yield front
 
 
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    """Run Microsoft's emulator of Azure, for the tests of one process."""
+    """Run Azurite, Microsoft's emulator of Azure, for all tests of one process."""
     with Azurite(tmp_path_factory.mktemp("azurite")) as running:
         yield running
 
@@ -101,15 +101,15 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return the clock of the tested index."""
+    """Return the clock that the tested index uses."""
     return Clock(1000.0)
 
 
 @pytest.fixture(params=[*INDEXES, _MEMORY, _MIXED])
 def new_index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Index]:
-    """Return the index of one driver before its first rebuild, as after a loss.
+    """Yield the index of one driver before its first rebuild, as after a loss.
 
-    The index `mixed` has its rows in memory, and its pins and notes in the driver of production.
+    The index `mixed` has its rows in memory, and its pins and notes in the SQLite driver.
     """
     made = [each(tmp_path, clock) for name, each in INDEXES.items() if name == request.param]
     if request.param == _MEMORY:
@@ -124,16 +124,16 @@ def new_index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> I
 
 @pytest.fixture
 def index(new_index: Index) -> Index:
-    """Return the empty index of one driver, which counts as rebuilt."""
+    """Return the empty index of one driver, after its first rebuild."""
     new_index.notes.put({REBUILT: "0"})
     return new_index
 
 
 @pytest.fixture(params=[*INDEXES, _MEMORY])
 def parts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Parts]:
-    """Return the empty parts of one driver's index.
+    """Yield the empty parts of one driver's index.
 
-    Parts in memory are separate objects, not parts of one index.
+    The parts in memory are separate objects; they do not belong to one index.
     """
     if request.param == _MEMORY:
         notes = MemoryNotes({REBUILT: "0"})
@@ -148,23 +148,23 @@ def parts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Itera
 
 @pytest.fixture
 def reservations(parts: Parts) -> ReservationStore:
-    """Return the reservations of one driver."""
+    """Return the reservations of one driver's index."""
     return parts.reservations
 
 
 @pytest.fixture
 def pins(parts: Parts) -> PinStore:
-    """Return the pins of one driver; a pin keeps content from eviction while a push uses it."""
+    """Return the pins of one driver's index; a pin keeps content from eviction during a push."""
     return parts.pins
 
 
 @pytest.fixture
 def notes(parts: Parts) -> KeyValueStore:
-    """Return the notes of one driver, which keep small values under names."""
+    """Return the notes of one driver's index; each note is a short text under a name."""
     return parts.notes
 
 
 @pytest.fixture
 def link_times(parts: Parts) -> LinkTimes:
-    """Return the times of links of one driver."""
+    """Return the times of links of one driver's index."""
     return parts.link_times

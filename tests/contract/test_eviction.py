@@ -1,4 +1,4 @@
-"""The order of eviction, and the removal of rows, in the index of every driver."""
+"""The index of every driver returns rows in the order of eviction, and deletes rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.sizes import scaled
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
 ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
-# a sum of two doubles that is not exactly the decimal number with which it is printed
+# the sum of two doubles, which no short decimal number represents exactly
 ODD_TIME = 1_700_000_000.1 + 0.2
 
 
@@ -36,7 +36,7 @@ class TestOldest:
     """`oldest` of an index returns pages of rows in the order of eviction."""
 
     def test_the_least_recently_used_row_is_first(self, index: Index) -> None:
-        """The least recently used row is first, whatever the order of recording."""
+        """The least recently used row comes first, in whatever order the rows were recorded."""
         rows = [
             IndexEntry(digest, 1, ContentKind.BLOB, used) for digest, used in ((A, 3.0), (B, 1.0))
         ]
@@ -48,9 +48,9 @@ class TestOldest:
     def test_at_equal_times_an_index_is_before_its_manifests_and_they_before_their_layers(
         self, index: Index
     ) -> None:
-        """At equal times the order of eviction is index, manifest, layer.
+        """Content with equal last uses is evicted in this order: OCI index, manifest, layer.
 
-        So a manifest that stays never references an evicted manifest or layer.
+        So a manifest that stays never refers to an evicted manifest or layer.
         """
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
@@ -62,7 +62,7 @@ class TestOldest:
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
     def test_pages_have_no_gaps_and_no_overlaps(self, index: Index, limit: int) -> None:
-        """Pages of rows have no gaps and no overlaps, even with many equal times and kinds."""
+        """Pages of rows have no gaps and no overlaps, even if many rows have equal times."""
         places = itertools.product((1.0, 2.0), ContentKind, range(4))
         rows = [
             IndexEntry(Digest.of(repr(place).encode()), 1, place[1], place[0]) for place in places
@@ -73,7 +73,10 @@ class TestOldest:
         assert _pages(index, limit) == sorted(rows, key=Cursor.after)
 
     def test_digests_of_both_algorithms_are_sorted_as_text(self, index: Index) -> None:
-        """Digests of both algorithms are sorted as text, because a cursor compares texts."""
+        """Rows with equal times are sorted by their digests as text, sha256 and sha512 together.
+
+        A cursor compares texts.
+        """
         rows = [
             IndexEntry(Digest.of(bytes([n]), algorithm), 1, ContentKind.BLOB, 1.0)
             for n in range(20)
@@ -85,7 +88,7 @@ class TestOldest:
         assert _pages(index, 3) == sorted(rows, key=lambda row: str(row.digest))
 
     def test_a_touched_row_is_found_again_on_a_later_page(self, index: Index) -> None:
-        """A row that is used while a sweep reads pages is found again on a later page."""
+        """If a row is used while a sweep reads pages, a later page has it with its new time."""
         for digest, used in ((A, 1.0), (B, 2.0)):
             _record(index, IndexEntry(digest, 1, ContentKind.BLOB, used))
         (first,) = index.oldest(None, 1)
@@ -97,13 +100,10 @@ class TestOldest:
 
 
 class TestUnnamed:
-    """`unnamed` of an index returns pages of unreferenced rows: root manifests and unused blobs."""
+    """`unreferenced` returns pages of rows to which no other row refers."""
 
     def test_referenced_rows_are_excluded(self, index: Index) -> None:
-        """A row that another row references is on no page of rows to evict.
-
-        When the referencing row is removed, the row is listed.
-        """
+        """`unreferenced` leaves out a row to which a manifest's row refers."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(D, 1, ContentKind.BLOB, 2.0)
         index.record(B, 1, ContentKind.MANIFEST, 3.0, children=[C, C])
@@ -113,7 +113,7 @@ class TestUnnamed:
         assert [entry.digest for entry in index.unreferenced(Cursor.after(first[0]), 1)] == [B]
 
     def test_a_row_is_included_again_after_the_removal_of_its_manifest(self, index: Index) -> None:
-        """A row is listed again after the manifest that references it is removed."""
+        """When the row of a manifest is deleted, `unreferenced` returns the rows of its parts."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.mark_for_deletion(IndexEntry(B, 1, ContentKind.MANIFEST, 1.0))
@@ -125,12 +125,12 @@ class TestUnnamed:
 
 
 class TestNaming:
-    """`naming` returns the manifests that reference a digest."""
+    """`parents` returns the manifests that refer to a digest."""
 
     def test_each_referencing_manifest_is_listed_once(self, index: Index) -> None:
-        """Each manifest that references a digest is listed once.
+        """`parents` returns each manifest that refers to a digest once.
 
-        A manifest may reference a digest twice, and the digest may have no row.
+        A manifest may refer to a digest twice, and the digest may have no row.
         """
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C, D])
@@ -139,7 +139,7 @@ class TestNaming:
         assert index.parents(A) == []
 
     def test_a_removed_manifest_is_not_listed(self, index: Index) -> None:
-        """`naming` does not list a removed manifest, but lists a marked one."""
+        """`parents` returns a manifest that is marked for deletion, but no deleted one."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
         assert index.parents(C) == [A]
@@ -150,12 +150,13 @@ class TestNaming:
 
 
 class TestLeave:
-    """`leave` marks a row of the index for removal only if it is unchanged since it was read."""
+    """`mark_for_deletion` marks a row only if the row is unchanged since the cleaner read it."""
 
     def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: Index) -> None:
-        """A row that is marked for removal still counts, but is not listed for another eviction.
+        """A row that is marked for deletion still counts, but is on no page of rows to evict.
 
-        Its file may still exist. The list of marked rows lets another cleaner complete the removal.
+        The file of the row may still exist. From the list of marked rows another cleaner can
+        complete the deletion.
         """
         _record(index, ROW)
 
@@ -168,7 +169,7 @@ class TestLeave:
         )
 
     def test_a_row_that_was_used_meanwhile_is_not_marked(self, index: Index) -> None:
-        """A row that was used after the cleaner had read it is not marked for removal."""
+        """If a row was used after the cleaner had read it, it is not marked for deletion."""
         _record(index, ROW)
         index.touch({A: 6.0})
 
@@ -176,16 +177,16 @@ class TestLeave:
         assert index.marked_for_deletion() == []
 
     def test_a_row_that_was_recorded_with_another_kind_is_not_marked(self, index: Index) -> None:
-        """A row whose kind has changed after the cleaner had read it is not marked for removal."""
+        """If the kind of a row changed after the cleaner read it, the row is not marked."""
         _record(index, ROW)
         index.record(A, 10, ContentKind.MANIFEST, 5.0)
 
         assert index.mark_for_deletion(ROW) is False
 
     def test_an_absent_or_marked_row_is_not_marked(self, index: Index) -> None:
-        """A row that is absent or already marked for removal is not marked.
+        """`mark_for_deletion` returns False for a row that is absent or already marked.
 
-        So if two cleaners sweep at once, only one of them removes the content.
+        So if two cleaners sweep at the same time, only one of them deletes the content.
         """
         assert index.mark_for_deletion(ROW) is False
 
@@ -194,7 +195,7 @@ class TestLeave:
         assert (index.mark_for_deletion(ROW), index.mark_for_deletion(ROW)) == (True, False)
 
     def test_times_are_compared_exactly(self, index: Index) -> None:
-        """Times of rows are compared exactly, for any floating-point time."""
+        """`mark_for_deletion` compares times exactly, for any floating-point number."""
         row = IndexEntry(A, 10, ContentKind.BLOB, ODD_TIME)
         _record(index, row)
 
@@ -206,7 +207,7 @@ class TestForget:
     """`forget` deletes a row of the index after its file was deleted."""
 
     def test_a_marked_row_is_deleted(self, index: Index) -> None:
-        """`forget` deletes a marked row, and its bytes are no longer counted.
+        """`forget` deletes a marked row, whose bytes no longer count.
 
         A second call changes nothing.
         """
@@ -223,7 +224,7 @@ class TestForget:
         )
 
     def test_an_unmarked_row_stays(self, index: Index) -> None:
-        """`forget` leaves an unmarked row."""
+        """`forget` does not delete a row without a mark."""
         _record(index, ROW)
 
         index.forget(A)
@@ -231,7 +232,7 @@ class TestForget:
         assert index.entry(A) == ROW
 
     def test_a_row_that_was_recorded_again_stays(self, index: Index) -> None:
-        """`forget` leaves a row that was recorded again after its mark."""
+        """`forget` does not delete a row that was recorded again after it was marked."""
         _record(index, ROW)
         index.mark_for_deletion(ROW)
 
@@ -241,10 +242,10 @@ class TestForget:
         assert (index.oldest(None, 1), index.marked_for_deletion()) == ([ROW], [])
 
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
-        """A use of content does not undo the mark for removal of its row: the file may be deleted.
+        """A use of content does not remove the mark from its row, because the file may be deleted.
 
-        Only a download or push undoes the mark, when it records the row again after it has stored
-        the file.
+        Only a download or push removes the mark: it records the row again after it has stored the
+        file.
         """
         _record(index, ROW)
         index.mark_for_deletion(ROW)
@@ -280,10 +281,9 @@ _KINDS = {_INDEX: ContentKind.INDEX, **dict.fromkeys(_MANIFESTS, ContentKind.MAN
 def test_a_manifest_is_always_evicted_before_its_parts(
     index: Index, steps: list[tuple[str, Digest, int]]
 ) -> None:
-    """A manifest is always evicted before its parts.
+    """A manifest is always evicted before its parts, and the totals of the index are correct.
 
-    The order holds for any sequence of records, touches, restores and evictions. The totals of the
-    index stay correct in any such sequence.
+    This holds for any sequence of records, touches, restores and evictions.
     """
     _empty(index)
     for verb, digest, at in steps:

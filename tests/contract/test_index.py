@@ -1,4 +1,4 @@
-"""The rows of every driver's index: their values, their parts, and their last uses."""
+"""The index of every driver stores rows with their values, their parts and their last uses."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ class TestRecord:
     def test_a_row_has_the_recorded_values(
         self, index: Index, digest: Digest, kind: ContentKind
     ) -> None:
-        """A row has the recorded values, for every digest algorithm and kind."""
+        """A row has the values that were recorded, for every digest algorithm and kind."""
         index.record(digest, 10, kind, 5.25)
 
         assert index.entry(digest) == IndexEntry(digest, 10, kind, 5.25)
         assert index.count() == 1
 
     def test_an_absent_row_is_none(self, index: Index) -> None:
-        """`entry` of an absent row is None."""
+        """If a digest has no row, `entry` returns None."""
         assert index.entry(A) is None
         assert index.children(A) == []
         assert (index.count(), index.reservations.used_bytes()) == (0, 0)
 
     def test_a_repeated_record_updates_the_row_and_keeps_the_later_time(self, index: Index) -> None:
-        """A second record of a row keeps the later time of use and takes the other values.
+        """If a row is recorded again, it keeps the later last use and gets the other new values.
 
-        It corrects the kind of a row that a rebuild had taken for a blob.
+        So a kind that a rebuild has guessed wrongly is corrected.
         """
         index.record(A, 10, ContentKind.BLOB, 5.0)
         index.record(A, 12, ContentKind.MANIFEST, 3.0)
@@ -50,16 +50,16 @@ class TestRecord:
         assert (index.count(), index.reservations.used_bytes()) == (1, 12 + OVERHEAD)
 
     def test_the_parts_of_a_manifest_keep_their_order(self, index: Index) -> None:
-        """The parts of a manifest keep their order; the last record replaces the list."""
+        """The parts of a manifest keep their order; a second record replaces the whole list."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[D, B])
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, B, D])
 
         assert index.children(A) == [C, B, D]
 
     def test_the_manifests_of_a_part_are_sorted_by_last_use(self, index: Index) -> None:
-        """The manifests of a part are sorted by last use, the latest first.
+        """`parents` returns the manifests of a part sorted by last use, the latest first.
 
-        The first one is the one that clients most likely pull.
+        Clients most likely pull the first one.
         """
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 2.0, children=[C])
@@ -68,13 +68,13 @@ class TestRecord:
         assert index.parents(A) == []
 
     def test_a_repeated_part_is_kept_twice(self, index: Index) -> None:
-        """A manifest's row keeps a repeated part twice: an image may have a layer twice."""
+        """If a manifest lists a layer twice, its parts have the layer twice."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B, B])
 
         assert index.children(A) == [B, B]
 
     def test_a_recorded_manifest_updates_older_parts(self, index: Index) -> None:
-        """The parts of a manifest never have an older access time than the manifest."""
+        """If a part has an earlier last use than a recorded manifest, it gets the manifest's."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(C, 1, ContentKind.BLOB, 9.0)
         index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B, C])
@@ -82,7 +82,7 @@ class TestRecord:
         assert (_used(index, B), _used(index, C)) == (5.0, 9.0)
 
     def test_a_part_recorded_later_gets_the_time_of_its_manifest(self, index: Index) -> None:
-        """A part that is recorded later gets its manifest's time, if its own time is earlier."""
+        """If a part is recorded after its manifest, it gets the later of the two last uses."""
         index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B])
         index.record(B, 1, ContentKind.BLOB, 2.0)
 
@@ -91,7 +91,7 @@ class TestRecord:
     def test_a_manifest_recorded_last_passes_the_time_of_its_index_to_its_layers(
         self, index: Index
     ) -> None:
-        """Layers of a manifest that is recorded after its index get the index's last use."""
+        """If a manifest is recorded after its OCI index, its layers get the index's last use."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.INDEX, 9.0, children=[B])
         index.record(B, 1, ContentKind.MANIFEST, 3.0, children=[C])
@@ -103,7 +103,7 @@ class TestRestore:
     """`restore` of an index creates rows for stored files."""
 
     def test_a_missing_row_is_created(self, index: Index) -> None:
-        """`restore` creates a missing row with the time of its file."""
+        """`restore` creates a missing row; the time of its file is the last use."""
         index.restore(
             [IndexEntry(A, 10, ContentKind.BLOB, 5.0), IndexEntry(LONG, 20, ContentKind.BLOB, 6.0)]
         )
@@ -115,9 +115,9 @@ class TestRestore:
         assert index.reservations.used_bytes() == 30 + 2 * OVERHEAD
 
     def test_an_existing_row_is_unchanged(self, index: Index) -> None:
-        """`restore` leaves an existing row, whose values are more exact than those of files.
+        """`restore` does not change an existing row: its values are more exact than a file's.
 
-        If the row is marked for removal, the mark stays too.
+        A mark for deletion stays too.
         """
         index.record(A, 10, ContentKind.MANIFEST, 5.0, children=[B])
         index.mark_for_deletion(IndexEntry(A, 10, ContentKind.MANIFEST, 5.0))
@@ -128,16 +128,19 @@ class TestRestore:
         assert (index.children(A), index.reservations.used_bytes()) == ([B], 10 + OVERHEAD)
 
     def test_a_restored_part_gets_the_time_of_its_manifest(self, index: Index) -> None:
-        """A restored part gets the time of its manifest: file times may be an hour behind."""
+        """If a restored part has an earlier last use than its manifest, it gets the manifest's.
+
+        File times may be an hour behind.
+        """
         index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B])
         index.restore([IndexEntry(B, 1, ContentKind.BLOB, 2.0)])
 
         assert _used(index, B) == 5.0
 
     def test_a_restored_manifest_has_its_edges(self, index: Index) -> None:
-        """`restore` adds the edges of a new manifest, and its parts get the time of its last use.
+        """`restore` stores the parts of a new manifest, and the parts get its last use.
 
-        The edges of a row that exists stay unchanged.
+        The parts of an existing manifest stay unchanged.
         """
         index.record(D, 1, ContentKind.MANIFEST, 1.0, children=[LONG])
         rows = [
@@ -156,9 +159,9 @@ class TestByDigest:
     """`by_digest` of an index returns rows in the order of their digests."""
 
     def test_pages_have_each_row_of_a_range_once(self, index: Index) -> None:
-        """A page of rows begins after its first bound and ends with its second.
+        """A page of rows begins after its first bound and ends with its second bound.
 
-        Rows that are marked for removal are left out.
+        Rows that are marked for deletion are left out.
         """
         digests = sorted([A, B, C, D, LONG])
         for number, digest in enumerate(digests):
@@ -174,7 +177,10 @@ class TestByDigest:
         assert page(digests[4], None, 9) == []
 
     def test_the_bounds_may_be_the_first_bytes_of_digests(self, index: Index) -> None:
-        """The first byte of a digest may be a bound: rows that begin with it come after it."""
+        """A bound may be only the first byte of a digest.
+
+        A digest that begins with this byte comes after the bound.
+        """
         first = Digest("sha256", "ab" + 62 * "0")
         for digest in (first, Digest("sha256", "aa" + 62 * "f"), Digest("sha256", "ac" + 62 * "0")):
             index.record(digest, 1, ContentKind.BLOB, 1.0)
@@ -185,10 +191,10 @@ class TestByDigest:
 
 
 class TestTouch:
-    """`touch` updates access times."""
+    """`touch` updates the last use of rows."""
 
     def test_the_later_time_is_kept(self, index: Index) -> None:
-        """Of two recorded last uses of a row the later is kept, in any order of calls."""
+        """If a row is touched with two times, it keeps the later one, in any order of the calls."""
         index.record(A, 1, ContentKind.BLOB, 5.0)
 
         index.touch({A: 9.5})
@@ -197,7 +203,7 @@ class TestTouch:
         assert _used(index, A) == 9.5
 
     def test_a_touch_creates_no_row(self, index: Index) -> None:
-        """A touch creates no row, so content that was evicted stays evicted."""
+        """`touch` creates no row, so evicted content stays evicted."""
         index.touch({A: 9.0})
 
         assert (index.entry(A), index.count()) == (None, 0)
@@ -217,7 +223,7 @@ class TestTouch:
         assert index.entry(D) is None
 
     def test_a_touch_of_a_part_does_not_touch_its_manifests(self, index: Index) -> None:
-        """A touch of a part does not touch its manifests, because two images may share a layer."""
+        """A use of a layer does not count as a use of its manifests: images may share it."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B])
 
@@ -226,7 +232,7 @@ class TestTouch:
         assert _used(index, A) == 1.0
 
     def test_a_part_gets_the_latest_of_all_times(self, index: Index) -> None:
-        """A part gets the latest time of use among its own and those of its manifests."""
+        """A part gets the latest of its own last use and those of its manifests."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(C, 1, ContentKind.BLOB, 1.0)
@@ -236,7 +242,10 @@ class TestTouch:
         assert _used(index, C) == 9.0
 
     def test_a_touch_of_an_absent_manifest_has_no_effect(self, index: Index) -> None:
-        """A touch of an absent manifest has no effect, because its list of parts is gone."""
+        """If the row of a manifest is deleted, a use of the manifest changes no other row.
+
+        Its list of parts is deleted too.
+        """
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B])
         index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
@@ -247,9 +256,9 @@ class TestTouch:
         assert (_used(index, B), index.children(A)) == (1.0, [])
 
     def test_a_cycle_of_references_ends(self, index: Index) -> None:
-        """Rows that reference each other in a circle do not block the logger.
+        """If two rows refer to each other, `touch` still ends.
 
-        Digests make such circles impossible, but an upstream may send anything.
+        Digests make such a circle impossible, but an upstream may send anything.
         """
         index.record(A, 1, ContentKind.INDEX, 1.0, children=[B])
         index.record(B, 1, ContentKind.INDEX, 1.0, children=[A])

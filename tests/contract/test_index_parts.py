@@ -1,4 +1,4 @@
-"""Rows together with reservations, pins and notes, for every driver and for mixed drivers."""
+"""Rows work together with reservations, pins and notes, with every driver and mixed drivers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 
 
 def test_a_touch_stores_its_notes(index: Index) -> None:
-    """A touch stores its notes with it: the logger commits its position with the last uses."""
+    """`touch` stores notes in the same transaction as the last uses.
+
+    The logger commits its position in the log so.
+    """
     index.record(A, 10, ContentKind.BLOB, 5.0)
 
     index.touch({A: 9.0}, {"position": "77"})
@@ -23,9 +26,9 @@ def test_a_touch_stores_its_notes(index: Index) -> None:
 
 
 def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
-    """A row that a push has pinned does not stay marked for removal.
+    """If a push has pinned a row, the row is not marked for deletion.
 
-    Otherwise the push would wait for the end of a removal that does not happen.
+    Otherwise the push would wait for a deletion that never ends.
     """
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A], until=clock.now + 10)
@@ -36,7 +39,7 @@ def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
 
 
 def test_rows_and_reservations_count_against_the_cap(index: Index) -> None:
-    """Rows and reservations count against the cap, and so do the files of marked rows."""
+    """Rows, also those marked for deletion, and reservations count against the cap."""
     index.record(A, 100, ContentKind.BLOB, 1.0)
     index.mark_for_deletion(IndexEntry(A, 100, ContentKind.BLOB, 1.0))
     index.reservations.reserve(B, 50, None, 1.0)
@@ -47,7 +50,7 @@ def test_rows_and_reservations_count_against_the_cap(index: Index) -> None:
 
 
 def test_a_smaller_reservation_is_never_refused(index: Index) -> None:
-    """A reservation that becomes smaller is never refused, even if the cap was reduced since."""
+    """A reservation can always become smaller, even if the cap was reduced meanwhile."""
     index.reservations.reserve(A, 100, None, 1.0)
     index.record(B, 1, ContentKind.BLOB, 1.0)
 
@@ -55,7 +58,7 @@ def test_a_smaller_reservation_is_never_refused(index: Index) -> None:
 
 
 def test_a_record_replaces_its_reservation(index: Index) -> None:
-    """A record replaces the reservation of its content: no byte counts twice or not at all."""
+    """If content is recorded, its reservation is removed, so each byte counts exactly once."""
     index.reservations.reserve(A, 100, None, 1.0)
     index.reservations.reserve(B, 7, None, 1.0)
 
@@ -66,7 +69,7 @@ def test_a_record_replaces_its_reservation(index: Index) -> None:
 
 
 def test_a_lost_index_refuses_reservations_under_a_cap(new_index: Index) -> None:
-    """Until a lost index is rebuilt it refuses reservations under a cap.
+    """Until a lost index is rebuilt, it rejects reservations under a cap.
 
     It does not know how many bytes the stored files have.
     """
@@ -79,7 +82,7 @@ def test_a_lost_index_refuses_reservations_under_a_cap(new_index: Index) -> None
 
 
 def test_a_pinned_row_is_not_marked_before_the_pin_ends(index: Index, clock: Clock) -> None:
-    """A pinned row is not marked before the pin ends; the end is exclusive."""
+    """A pinned row cannot be marked for deletion before the end of the pin (exclusive)."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A, B], until=clock.now + 10)
 
@@ -89,7 +92,7 @@ def test_a_pinned_row_is_not_marked_before_the_pin_ends(index: Index, clock: Clo
 
 
 def test_a_pin_protects_a_row_that_is_recorded_later(index: Index, clock: Clock) -> None:
-    """A pin protects a row that is recorded later."""
+    """If a digest is pinned before its row is recorded, the row cannot be marked for deletion."""
     index.pins.pin([A], until=clock.now + 10)
     index.record(A, 10, ContentKind.BLOB, 5.0)
 
@@ -97,7 +100,7 @@ def test_a_pin_protects_a_row_that_is_recorded_later(index: Index, clock: Clock)
 
 
 def test_the_later_end_of_two_pins_applies(index: Index, clock: Clock) -> None:
-    """If a digest has two pins, the later end applies."""
+    """If a digest has two pins, its row is protected until the later end."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A], until=clock.now + 10)
     index.pins.pin([A], until=clock.now + 5)
@@ -107,7 +110,7 @@ def test_the_later_end_of_two_pins_applies(index: Index, clock: Clock) -> None:
 
 
 def test_a_pin_is_removed_separately(index: Index, clock: Clock) -> None:
-    """Of two pushes that share a layer, each removes only its own pin."""
+    """If two pushes share a layer, each removes only its own pin."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     for until in (clock.now + 5, clock.now + 10):
         index.pins.pin([A], until)
@@ -119,7 +122,7 @@ def test_a_pin_is_removed_separately(index: Index, clock: Clock) -> None:
 
 
 def test_pins_count_no_bytes(index: Index, clock: Clock) -> None:
-    """Pins count no bytes: a pin is neither a row nor a reservation."""
+    """A pin counts no bytes, because it is neither a row nor a reservation."""
     index.pins.pin([A], until=clock.now + 10)
 
     assert (index.reservations.used_bytes(), index.count(), index.entry(A)) == (0, 0, None)

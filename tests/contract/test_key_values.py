@@ -1,4 +1,4 @@
-"""The notes of an index (KeyValueStore) with every driver."""
+"""The notes of an index (`KeyValueStore`) keep short texts under names, with every driver."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from entrepot.datastore.index import KeyValueStore
 
 
 def test_a_note_is_kept_until_it_is_replaced(notes: KeyValueStore) -> None:
-    """A note stays until it is replaced, and other notes stay as they are."""
+    """A note stays until another value replaces it; the other notes stay unchanged."""
     notes.put({"news": "1", "position": "77"})
     notes.put({"news": "2"})
 
@@ -14,5 +14,5 @@ def test_a_note_is_kept_until_it_is_replaced(notes: KeyValueStore) -> None:
 
 
 def test_an_absent_note_is_none(notes: KeyValueStore) -> None:
-    """A note that was never put is None."""
+    """If a note was never written, `get` returns None."""
     assert notes.get("absent") is None

@@ -1,4 +1,4 @@
-"""The times of links (LinkTimes) with every driver."""
+"""The index keeps the times at which links were confirmed (`LinkTimes`), with every driver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ A, B = Digest.of(b"a"), Digest.of(b"b", "sha512")
 def test_a_confirmation_has_its_digest_and_the_time_of_the_index(
     link_times: LinkTimes, clock: Clock
 ) -> None:
-    """A confirmed link has its digest and the index's time, for any algorithm and any key."""
+    """A confirmed link has its digest and the time of the index's clock.
+
+    Any digest algorithm and any key are allowed.
+    """
     link_times.confirm("team/app/ü'%/link", A)
     clock.now += 0.25
     link_times.confirm("other", B)
@@ -22,7 +25,7 @@ def test_a_confirmation_has_its_digest_and_the_time_of_the_index(
 
 
 def test_a_later_confirmation_replaces_an_earlier_one(link_times: LinkTimes, clock: Clock) -> None:
-    """A later confirmation of a link replaces an earlier one, also if the clock was set back."""
+    """A second confirmation of a link replaces the first, even if the clock was set back."""
     link_times.confirm("key", A)
     clock.now -= 10
     link_times.confirm("key", B)
@@ -31,12 +34,12 @@ def test_a_later_confirmation_replaces_an_earlier_one(link_times: LinkTimes, clo
 
 
 def test_an_unknown_link_has_no_time(link_times: LinkTimes) -> None:
-    """An unknown link has no time: its absence is a result, not an error."""
+    """If a link was never confirmed, `get` returns None."""
     assert link_times.get("absent") is None
 
 
 def test_forgotten_times_are_absent(link_times: LinkTimes) -> None:
-    """A forgotten link time is absent; to forget an absent time is no error."""
+    """`forget` deletes the times of links; to delete an absent time is no error."""
     for key in ("a", "b", "c"):
         link_times.confirm(key, A)
 
@@ -47,7 +50,10 @@ def test_forgotten_times_are_absent(link_times: LinkTimes) -> None:
 
 
 def test_pages_have_each_time_once_in_the_order_of_keys(link_times: LinkTimes) -> None:
-    """Pages of link times have each time once: a page begins after the last page's last key."""
+    """Pages of link times have each time once, sorted by key.
+
+    A page begins after the last key of the previous page.
+    """
     for key in ("b", "a/2", "a/10", "c"):
         link_times.confirm(key, A)
 
@@ -60,7 +66,10 @@ def test_pages_have_each_time_once_in_the_order_of_keys(link_times: LinkTimes) -
 
 
 def test_restored_times_keep_their_own_time(link_times: LinkTimes, clock: Clock) -> None:
-    """A restored link time keeps its own time; it replaces another digest, but no later time."""
+    """`restore` stores a link's time, unless the same digest has a later one.
+
+    The time of another digest is replaced.
+    """
     for key in ("later", "earlier", "other"):
         link_times.confirm(key, A)
     at = {"new": 5.0, "later": clock.now + 10, "earlier": clock.now - 10}

@@ -1,4 +1,4 @@
-"""Links with their times: those of files, and those in the index of each driver."""
+"""Links have times: those of their files, or those in the index, with every driver."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _IN_INDEX = [f"times in {name}" for name in (*INDEXES, "memory")]
 
 @dataclass
 class Place:
-    """One kind of storage for links and times; `open` returns the links as another process does."""
+    """A storage for links and their times.
+
+    `open` returns the links as another process sees them.
+    """
 
     clock: Clock
     storage: Storage
@@ -56,7 +59,7 @@ def _in_index(name: str, folder: Path, clock: Clock) -> Place:
 
 @pytest.fixture(params=["files", "files in memory", *_IN_INDEX])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Return an empty storage for links, for each way to keep their times."""
+    """Yield an empty storage for links, once for each way in which their times are kept."""
     made = _place(request.param, tmp_path, Clock(float(int(time.time()))))
     yield made
     for each in made.indexes:
@@ -73,26 +76,26 @@ def _place(name: str, folder: Path, clock: Clock) -> Place:
 
 @pytest.fixture
 def links(place: Place) -> Links:
-    """Return the links of one process."""
+    """Return the links as one process sees them."""
     return place.open()
 
 
 class TestEveryPlace:
-    """Rules for links that hold whether a disk or the index keeps their times."""
+    """Rules for links that hold whether files or the index have their times."""
 
     def test_an_absent_link_has_neither_digest_nor_time(self, links: Links) -> None:
-        """An absent link has neither digest nor time: its absence is a result, not an error."""
+        """For an absent link, `read` and `confirmed` return None."""
         assert (links.read(KEY), links.confirmed(KEY)) == (None, None)
 
     def test_a_written_link_is_confirmed_now(self, links: Links, place: Place) -> None:
-        """A written link is confirmed at the time of the appliance's clock (s, UTC epoch)."""
+        """A link that is written counts as confirmed now, by the clock of the appliance."""
         links.write(KEY, A)
 
         assert links.read(KEY) == (A, place.clock.now)
         assert links.confirmed(KEY) == place.clock.now
 
     def test_to_write_a_link_again_confirms_it(self, links: Links, place: Place) -> None:
-        """To write a link again confirms it, and changes the time of no other link."""
+        """If a link is written again, it counts as confirmed now; other links keep their times."""
         written = place.clock.now
         links.write(KEY, A)
         links.write(OTHER, A)
@@ -104,7 +107,10 @@ class TestEveryPlace:
         assert links.read(OTHER) == (A, written)
 
     def test_a_link_has_the_digest_that_was_written_last(self, links: Links, place: Place) -> None:
-        """A link has the digest that was written last, as text, which docker distribution reads."""
+        """A link has the digest that was written last.
+
+        The digest is stored as text, which docker distribution can read.
+        """
         links.write(KEY, A)
         place.clock.now += 1
         links.write(KEY, B)
@@ -113,7 +119,7 @@ class TestEveryPlace:
         assert place.storage.read(KEY) == str(B).encode()
 
     def test_a_kept_link_has_its_digest(self, links: Links) -> None:
-        """A link in the history of a tag has its digest; its time is not used."""
+        """`keep` writes a link of a tag's history: it has a digest, and its time is not used."""
         links.keep(KEY, A)
         links.keep(KEY, B)
 
@@ -122,7 +128,7 @@ class TestEveryPlace:
         assert found[0] == B
 
     def test_a_removed_link_is_absent(self, links: Links) -> None:
-        """A removed link is absent, and to remove an absent link is no error."""
+        """A deleted link is absent; to delete an absent link is no error."""
         links.write(KEY, A)
 
         assert (links.delete(KEY), links.delete(KEY)) == (True, False)
@@ -132,7 +138,7 @@ class TestEveryPlace:
     def test_an_unreadable_link_counts_as_absent(
         self, links: Links, place: Place, content: bytes
     ) -> None:
-        """An unreadable link, which another program may have left, counts as absent."""
+        """If another program has left an unreadable link, the link counts as absent."""
         place.storage.write(KEY, content)
         assert links.read(KEY) is None
 
@@ -141,7 +147,7 @@ class TestEveryPlace:
         assert links.read(KEY) == (A, place.clock.now)
 
     def test_every_process_sees_the_confirmation_of_one(self, place: Place) -> None:
-        """Every process reads the new time of a link that another process has confirmed."""
+        """If one process confirms a link, every other process reads its new time."""
         one, other = place.open(), place.open()
         one.write(KEY, A)
         assert other.read(KEY) == (A, place.clock.now)
@@ -165,7 +171,7 @@ class Counting(MemoryStorage):
 
 
 class Unavailable:
-    """A stand-in for the times in an index that cannot be opened."""
+    """Link times in an index that cannot be opened."""
 
     def get(self, key: str) -> LinkTime | None:
         """Raise IndexUnavailable."""
@@ -185,13 +191,10 @@ class Unavailable:
 
 
 class TestTimesInTheIndex:
-    """Rules for links in a storage without times, whose times are in the index."""
+    """Rules for links whose times are in the index, because their storage has no file times."""
 
     def test_the_driver_decides_where_times_are_kept(self, tmp_path: Path) -> None:
-        """Times of links are those of files on a disk, and are in the index for a bucket.
-
-        The storage driver decides which of both applies.
-        """
+        """On a disk the times of links are file times; for a bucket they are in the index."""
         disk, index = STORAGES["filesystem"]({"rootdirectory": tmp_path}, None), MemoryIndex()
         links = links_of(disk, index.link_times)
         links.write(KEY, A)
@@ -202,9 +205,9 @@ class TestTimesInTheIndex:
         assert isinstance(links_of(MemoryStorage(), index.link_times), IndexLinks)
 
     def test_a_confirmation_writes_nothing_to_the_storage(self) -> None:
-        """To confirm an unchanged link writes only its time to the index.
+        """If an unchanged link is confirmed, only its time in the index is written.
 
-        In a bucket a write to the link would cost a request.
+        In a bucket, a write to the link would cost a request.
         """
         storage, clock = Counting(), Clock(1000.0)
         links = links_of(storage, MemoryIndex(clock=clock).link_times)
@@ -215,7 +218,10 @@ class TestTimesInTheIndex:
         assert storage.writes == 2
 
     def test_after_the_loss_of_the_index_a_time_is_unknown(self) -> None:
-        """After the loss of the index a link's time is unknown: it counts as confirmed long ago."""
+        """After the loss of the index, the time of a link is unknown.
+
+        The link then counts as confirmed long ago.
+        """
         storage = MemoryStorage()
         links_of(storage, MemoryIndex().link_times).write(KEY, A)
 
@@ -225,7 +231,7 @@ class TestTimesInTheIndex:
         assert links.confirmed(KEY) == UNKNOWN
 
     def test_the_time_of_another_digest_does_not_count(self) -> None:
-        """A time that the index has for another digest of the same link does not count.
+        """If the index has the time of another digest for a link, the link's time is unknown.
 
         A process writes the link first and its time afterwards. Until then, or if the process is
         killed in between, the index has the time of the old digest.
@@ -238,7 +244,7 @@ class TestTimesInTheIndex:
         assert links.read(KEY) == (B, UNKNOWN)
 
     def test_a_removed_link_leaves_no_time(self) -> None:
-        """A removed link leaves no time.
+        """If a link is deleted, its time is deleted too.
 
         Otherwise a link that another program writes later would count as confirmed.
         """
@@ -251,7 +257,7 @@ class TestTimesInTheIndex:
 
     @pytest.mark.parametrize("times", [Unavailable(), None], ids=["unavailable", "none"])
     def test_links_work_without_an_index(self, times: LinkTimes | None) -> None:
-        """While the index is unavailable, links can be written and read without their times."""
+        """While the index is unavailable, links can be written and read, but without times."""
         links = links_of(MemoryStorage(), times)
         links.write(KEY, A)
 

@@ -1,4 +1,4 @@
-"""The pins of every driver."""
+"""The pins of an index protect content from eviction until they end, with every driver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ A, B, C = (Digest.of(letter) for letter in (b"a", b"b", b"c"))
 
 
 def test_pins_are_listed_until_they_end(pins: PinStore, clock: Clock) -> None:
-    """Pins are listed until they end: all pins, or those of the given digests."""
+    """`all` and `pinned` list a pin until its end (exclusive)."""
     pins.pin([A], until=clock.now + 10)
     pins.pin([B], until=clock.now + 5)
     assert pins.pinned([A, B, C]) == pins.all() == {A, B}
@@ -20,7 +20,7 @@ def test_pins_are_listed_until_they_end(pins: PinStore, clock: Clock) -> None:
 
 
 def test_two_pins_of_a_digest_end_separately(pins: PinStore, clock: Clock) -> None:
-    """Two pins of one digest end separately, so a layer of two pushes is protected to the last."""
+    """If two pushes have pinned a layer, the layer is pinned until both pins are removed."""
     for until in (clock.now + 10, clock.now + 5):
         pins.pin([A], until)
 
@@ -31,7 +31,7 @@ def test_two_pins_of_a_digest_end_separately(pins: PinStore, clock: Clock) -> No
 
 
 def test_the_later_end_of_two_pins_decides(pins: PinStore, clock: Clock) -> None:
-    """The later end of two pins decides: a call with an earlier end shortens no protection."""
+    """If a digest is pinned twice, it stays pinned until the later end."""
     pins.pin([A], until=clock.now + 10)
     pins.pin([A], until=clock.now + 5)
     clock.now += 7
@@ -40,7 +40,10 @@ def test_the_later_end_of_two_pins_decides(pins: PinStore, clock: Clock) -> None
 
 
 def test_a_repeated_pin_is_removed_at_once(pins: PinStore, clock: Clock) -> None:
-    """A repeated pin is removed at once, because every method may be repeated after a failure."""
+    """If the same pin is set twice, one `unpin` removes it.
+
+    A caller may repeat any method after a failure.
+    """
     until = clock.now + 10
     pins.pin([A], until)
     pins.pin([A], until)

@@ -1,4 +1,4 @@
-"""The reservations of every driver."""
+"""The reservations of an index promise disk space below a cap, with every driver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ A, B, C = (Digest.of(letter) for letter in (b"a", b"b", b"c"))
 
 
 def test_bytes_can_be_reserved_up_to_the_cap(reservations: ReservationStore) -> None:
-    """Bytes can be reserved up to the cap, inclusively, with the overhead of each row."""
+    """Bytes can be reserved up to the cap (inclusive); each reservation counts its overhead too."""
     cap = 100 + OVERHEAD
 
     assert reservations.reserve(A, 101, cap, 1.0) is False
@@ -22,12 +22,15 @@ def test_bytes_can_be_reserved_up_to_the_cap(reservations: ReservationStore) -> 
 
 
 def test_without_a_cap_every_reservation_is_granted(reservations: ReservationStore) -> None:
-    """A reservation without a cap (None) is always granted."""
+    """If the cap is None, every reservation is granted."""
     assert reservations.reserve(A, 10**15, None, 1.0) is True
 
 
 def test_a_second_reservation_replaces_the_first(reservations: ReservationStore) -> None:
-    """A second reservation replaces the first, as a download that grows reserves its new length."""
+    """A second reservation of a digest replaces the first.
+
+    A download whose length grows reserves its new length so.
+    """
     reservations.reserve(A, 100, None, 1.0)
 
     assert reservations.reserve(A, 300, 300 + OVERHEAD, 2.0) is True
@@ -36,7 +39,7 @@ def test_a_second_reservation_replaces_the_first(reservations: ReservationStore)
 
 
 def test_a_refused_reservation_leaves_the_first_unchanged(reservations: ReservationStore) -> None:
-    """A refused larger reservation leaves the existing one unchanged."""
+    """If a larger reservation is rejected, the existing one stays unchanged."""
     reservations.reserve(A, 100, None, 1.0)
 
     assert reservations.reserve(A, 301, 300 + OVERHEAD, 2.0) is False
@@ -44,7 +47,7 @@ def test_a_refused_reservation_leaves_the_first_unchanged(reservations: Reservat
 
 
 def test_a_released_reservation_frees_its_bytes(reservations: ReservationStore) -> None:
-    """A released reservation frees its bytes, and a second release is no error."""
+    """If a reservation is released, its bytes no longer count; a second release is no error."""
     reservations.reserve(A, 100, None, 1.0)
 
     reservations.release(A)
@@ -54,7 +57,10 @@ def test_a_released_reservation_frees_its_bytes(reservations: ReservationStore) 
 
 
 def test_reservations_are_listed_the_oldest_first(reservations: ReservationStore) -> None:
-    """Reservations are listed oldest first, so that the cleaner checks dead processes' first."""
+    """Reservations are listed with the oldest first.
+
+    The cleaner so checks first those whose processes may be dead.
+    """
     for digest, at in ((A, 3.0), (B, 1.0), (C, 2.0)):
         reservations.reserve(digest, 1, None, at)
 
@@ -62,7 +68,7 @@ def test_reservations_are_listed_the_oldest_first(reservations: ReservationStore
 
 
 def test_concurrent_reservations_never_exceed_the_cap(reservations: ReservationStore) -> None:
-    """Concurrent reservations never exceed the cap: check and reservation are one transaction."""
+    """If four threads reserve space at the same time, the total never exceeds the cap."""
     cap = 10 * (100 + OVERHEAD)
     digests = [Digest.of(bytes([number])) for number in range(40)]
     granted: list[bool] = []
@@ -80,7 +86,10 @@ def test_concurrent_reservations_never_exceed_the_cap(reservations: ReservationS
 
 
 def test_all_reservations_together_can_be_limited(reservations: ReservationStore) -> None:
-    """The limit is inclusive, counts no overhead, and does not count the replaced reservation."""
+    """The sum of all reservations can have its own limit (inclusive).
+
+    That sum counts no overhead, and not the reservation that is replaced.
+    """
     assert reservations.reserve(A, 60, None, 1.0, 100) is True
     assert reservations.reserve(B, 41, None, 1.0, 100) is False
     assert reservations.reserve(B, 40, None, 1.0, 100) is True

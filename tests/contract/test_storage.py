@@ -1,4 +1,4 @@
-"""The methods of a storage, with every driver."""
+"""The methods of a storage follow the same rules with every driver."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TestStat:
     """`stat` of a storage returns the attributes of a value."""
 
     def test_an_absent_value_has_no_attributes(self, storage: Storage) -> None:
-        """`stat` of an absent value is None."""
+        """For an absent value, `stat` returns None."""
         assert storage.stat("a/b") is None
 
     def test_key_and_size_are_those_of_the_value(self, storage: Storage) -> None:
@@ -41,13 +41,13 @@ class TestStat:
         assert (stat.key, stat.size) == ("a/b", 5)
 
     def test_the_folder_of_a_value_is_no_value(self, storage: Storage) -> None:
-        """A folder is not a value, so it has no attributes."""
+        """A folder is not a value, so `stat` of its key returns None."""
         storage.write("a/b", b"")
 
         assert storage.stat("a") is None
 
     def test_there_is_no_value_below_a_value(self, storage: Storage) -> None:
-        """Below a value there are no other values."""
+        """A key below the key of a value has no value."""
         storage.write("a/b", b"")
 
         assert storage.stat("a/b/c") is None
@@ -57,14 +57,17 @@ class TestReading:
     """`read` and `open` of a storage return the content of a value."""
 
     def test_read_returns_the_written_bytes(self, storage: Storage) -> None:
-        """`read` returns the bytes that were written, unchanged."""
+        """`read` returns exactly the bytes that were written."""
         storage.write("key", b"\x00\xff value")
 
         assert storage.read("key") == b"\x00\xff value"
 
     @pytest.mark.parametrize("length", [0, 1, 65535, 65536, 65537, 200_000])
     def test_a_value_longer_than_the_limit_is_not_read(self, storage: Storage, length: int) -> None:
-        """A value longer than the limit is not read, as a layer that is requested as a manifest."""
+        """If a value is longer than the limit, `read` raises NotFound.
+
+        A client may request a large layer as a manifest.
+        """
         storage.write("key", b"x" * length)
 
         assert storage.read("key", length) == storage.read("key", length + 1) == b"x" * length
@@ -74,7 +77,7 @@ class TestReading:
 
     @pytest.mark.parametrize("key", ["absent", "above", "above/value/below"])
     def test_an_absent_value_raises_not_found(self, storage: Storage, key: str) -> None:
-        """An absent value raises NotFound with its key."""
+        """For an absent value, `read` and `open` raise NotFound with its key."""
         storage.write("above/value", b"")
 
         with pytest.raises(NotFound) as of_read:
@@ -85,7 +88,7 @@ class TestReading:
         assert (of_read.value.key, of_open.value.key) == (key, key)
 
     def test_an_open_value_can_be_read_from_any_offset(self, storage: Storage) -> None:
-        """An open value can be read from any offset after `seek`, as for a range."""
+        """After `seek`, an open value can be read from any offset, as for a range."""
         storage.write("key", b"0123456789")
 
         with storage.open("key") as file:
@@ -95,7 +98,10 @@ class TestReading:
         assert rest == b"789"
 
     def test_an_open_value_can_be_read_after_its_deletion(self, storage: Storage) -> None:
-        """An open value can be read after its deletion, as when the cleaner deletes content."""
+        """If a value is deleted while it is open, all its bytes can still be read.
+
+        The cleaner may evict content that a client is reading.
+        """
         storage.write("key", b"content")
 
         with storage.open("key") as file:
@@ -104,7 +110,7 @@ class TestReading:
             assert file.read() == b"content"
 
     def test_an_open_value_can_be_read_after_its_replacement(self, storage: Storage) -> None:
-        """An open value can be read after its replacement, from its first byte to its last."""
+        """If a value is replaced while it is open, all bytes of the old value can still be read."""
         storage.write("key", b"old")
 
         with storage.open("key") as file:
@@ -114,23 +120,23 @@ class TestReading:
 
 
 class TestWrite:
-    """`write` stores small values."""
+    """`write` stores a small value under a key."""
 
     def test_a_second_value_replaces_the_first(self, storage: Storage) -> None:
-        """A second value of a key replaces the first."""
+        """If a key already has a value, `write` replaces it."""
         storage.write("key", b"first and longer")
         storage.write("key", b"second")
 
         assert storage.read("key") == b"second"
 
     def test_an_empty_value_is_stored(self, storage: Storage) -> None:
-        """An empty value is stored, and differs from an absent value."""
+        """An empty value is stored, and is not the same as an absent value."""
         storage.write("key", b"")
 
         assert storage.read("key") == b""
 
     def test_readers_see_the_old_value_or_the_new(self, storage: Storage) -> None:
-        """Readers of a value that is replaced see the old value or the new, never a mixture."""
+        """If a value is replaced, a reader gets the old or the new value, never a mixture."""
         values = {bytes([number]) * 5000 for number in range(1, 60)}
         storage.write("key", next(iter(values)))
         seen: set[bytes] = set()
@@ -152,10 +158,10 @@ class TestWrite:
 
 
 class TestAdopt:
-    """`commit_file` of a storage commits a finished local file."""
+    """`commit_file` makes a finished local file the value of a key."""
 
     def test_a_local_file_becomes_the_value(self, storage: Storage, tmp_path: Path) -> None:
-        """`commit_file` makes a local file the value, and its path no longer exists."""
+        """After `commit_file`, the key has the file's content, and the local path is gone."""
         path = _local_file(tmp_path, b"content")
 
         storage.commit_file(path, "a/b/data")
@@ -164,7 +170,10 @@ class TestAdopt:
         assert not path.exists()
 
     def test_a_local_file_replaces_a_value(self, storage: Storage, tmp_path: Path) -> None:
-        """A local file replaces a value, so two commits of the same content do not conflict."""
+        """`commit_file` replaces an existing value.
+
+        So two commits of the same content do not conflict.
+        """
         storage.write("key", b"old")
 
         storage.commit_file(_local_file(tmp_path, b"new"), "key")
@@ -172,7 +181,7 @@ class TestAdopt:
         assert storage.read("key") == b"new"
 
     def test_readers_of_the_local_file_continue(self, storage: Storage, tmp_path: Path) -> None:
-        """A client that reads a local file, such as a download, continues after its commit."""
+        """A reader that has opened the local file can read it to its end after the commit."""
         path = _local_file(tmp_path, b"content")
 
         with path.open("rb") as reader:
@@ -181,7 +190,7 @@ class TestAdopt:
             assert reader.read() == b"content"
 
     def test_an_absent_local_file_raises_not_found(self, storage: Storage, tmp_path: Path) -> None:
-        """A commit of an absent local file raises NotFound and creates no value."""
+        """If the local file is absent, `commit_file` raises NotFound and creates no value."""
         with pytest.raises(NotFound):
             storage.commit_file(tmp_path / "absent", "key")
 
@@ -189,10 +198,10 @@ class TestAdopt:
 
 
 class TestDelete:
-    """`delete` of a storage removes values and empty folders."""
+    """`delete` deletes a value, and the folders that it leaves empty."""
 
     def test_a_value_is_absent_after_its_deletion(self, storage: Storage) -> None:
-        """`delete` returns True for an existing value, which is absent afterwards."""
+        """`delete` of an existing value returns True, and the value is absent afterwards."""
         storage.write("a/b", b"")
 
         assert storage.delete("a/b") is True
@@ -200,9 +209,9 @@ class TestDelete:
 
     @pytest.mark.parametrize("key", ["absent", "above", "above/value/below"])
     def test_the_deletion_of_an_absent_value_is_no_error(self, storage: Storage, key: str) -> None:
-        """`delete` of an absent value returns False and raises no error.
+        """`delete` of an absent value returns False.
 
-        `delete` of a folder's key removes nothing of the folder.
+        With the key of a folder, it deletes nothing in that folder.
         """
         storage.write("above/value", b"kept")
 
@@ -210,7 +219,7 @@ class TestDelete:
         assert storage.read("above/value") == b"kept"
 
     def test_empty_folders_are_deleted_with_their_last_value(self, storage: Storage) -> None:
-        """An empty folder is deleted with its last value, so `list` does not show the folder."""
+        """If the last value of a folder is deleted, `list` no longer returns the folder."""
         storage.write("a/b/c/one", b"")
         storage.write("a/two", b"")
 
@@ -221,9 +230,9 @@ class TestDelete:
     def test_concurrent_deletions_and_writes_do_not_disturb_each_other(
         self, storage: Storage
     ) -> None:
-        """Concurrent deletions and writes do not disturb each other.
+        """If threads write and delete values in one folder, no write fails.
 
-        A deletion in one thread never removes the folder of another thread's write.
+        A deletion never removes a folder into which another thread writes.
         """
         keys = [f"a/b/{number}/value" for number in range(4)]
 
@@ -241,10 +250,10 @@ class TestDelete:
 
 
 class TestSetAside:
-    """`set_aside` moves a value to another key if it is still the value that was opened."""
+    """`set_aside` moves a value to another key if the value is still the one that was opened."""
 
     def test_the_opened_value_is_moved(self, storage: Storage) -> None:
-        """To set an opened value aside keeps its content; its first key has no value then."""
+        """`set_aside` moves the opened value to the second key; the first key has no value then."""
         storage.write("a/b", b"content")
         with storage.open("a/b") as file:
             assert storage.set_aside("a/b", "c/d", file)
@@ -253,9 +262,9 @@ class TestSetAside:
         assert storage.read("c/d") == b"content"
 
     def test_a_value_that_was_replaced_stays(self, storage: Storage) -> None:
-        """`set_aside` leaves a value that was replaced after it was opened.
+        """If a value was replaced after it was opened, `set_aside` does not move the new value.
 
-        The caller has found damage in the old value only.
+        The caller has found damage only in the old value.
         """
         storage.write("a/b", b"old")
         with storage.open("a/b") as file:
@@ -267,7 +276,7 @@ class TestSetAside:
         assert storage.stat("c/d") is None
 
     def test_a_deleted_value_is_no_error(self, storage: Storage) -> None:
-        """To move a value that another process deleted is no error."""
+        """If another process has deleted the value, `set_aside` returns False without an error."""
         storage.write("a/b", b"old")
         with storage.open("a/b") as file:
             storage.delete("a/b")
@@ -276,16 +285,19 @@ class TestSetAside:
 
 
 class TestTimes:
-    """`set_time` sets a value's time, from which the order of eviction can be rebuilt."""
+    """`set_time` sets the time of a value; a lost index is rebuilt from these times."""
 
     def test_the_time_of_an_absent_value_is_not_set(self, storage: Storage) -> None:
-        """To set the time of an absent value creates no value and is no error."""
+        """If a value is absent, `set_time` creates no value and raises no error."""
         set_time(storage, "absent", 5.0)
 
         assert storage.stat("absent") is None
 
     def test_only_a_driver_with_times_sets_them(self, storage: Storage) -> None:
-        """Only a driver with times sets a value's time; the content is unchanged in any driver."""
+        """`set_time` has an effect only with a driver that has times.
+
+        The content of the value stays unchanged with any driver.
+        """
         storage.write("key", b"content")
 
         set_time(storage, "key", 5.5)
@@ -296,7 +308,10 @@ class TestTimes:
         assert storage.read("key") == b"content"
 
     def test_a_written_value_has_the_time_of_the_write(self, storage: Storage) -> None:
-        """A written value has the time of the write (s, UTC epoch), also in `walk`."""
+        """If the driver has times, a value has the time (s, UTC epoch) of its write.
+
+        `stat` and `walk` return the same time.
+        """
         before = time.time()
         storage.write("a/b", b"12345")
 
@@ -309,10 +324,13 @@ class TestTimes:
 
 
 class TestDescriptors:
-    """`descriptor_of` returns what sendfile needs, if the driver has files."""
+    """`descriptor_of` returns a file descriptor for `sendfile`, if the driver has files."""
 
     def test_a_descriptor_reads_the_value(self, storage: Storage) -> None:
-        """The descriptor of a value reads the value; without a descriptor callers read its file."""
+        """The descriptor of an open value reads that value.
+
+        If there is no descriptor, the caller reads the open value itself.
+        """
         storage.write("key", b"content")
         with storage.open("key") as file:
             descriptor = descriptor_of(file)
@@ -324,17 +342,20 @@ class TestDescriptors:
 
 
 class TestListAndWalk:
-    """`list` and `walk` enumerate values."""
+    """`list` returns the names in a folder; `walk` returns all values below a folder."""
 
     def test_list_returns_the_names_directly_below_in_order(self, storage: Storage) -> None:
-        """`list` returns the names directly below a folder in order, each name once."""
+        """`list` returns the names directly in a folder, sorted, each one once."""
         for key in ("a/z", "a/b/1", "a/b/2", "a/c", "ab/x", "a.b/x"):
             storage.write(key, b"")
 
         assert list(storage.list("a")) == ["b", "c", "z"]
 
     def test_walk_returns_every_value_below(self, storage: Storage) -> None:
-        """`walk` returns the values in any order, and none of a folder with a similar name."""
+        """`walk` returns all values below a folder, in any order.
+
+        It returns none of a folder with a similar name.
+        """
         for key in ("a/c.d/1", "a/c/2", "a/b", "other/1", "ab/1"):
             storage.write(key, key.encode())
 
@@ -344,13 +365,13 @@ class TestListAndWalk:
 
     @pytest.mark.parametrize("key", ["absent", "value", "value/below"])
     def test_below_an_absent_folder_there_are_no_values(self, storage: Storage, key: str) -> None:
-        """`list` and `walk` of an absent folder yield nothing."""
+        """`list` and `walk` of an absent folder return nothing."""
         storage.write("value", b"")
 
         assert (list(storage.list(key)), list(storage.walk(key))) == ([], [])
 
     def test_a_walk_continues_after_a_deletion(self, storage: Storage) -> None:
-        """A walk that meets a value that was deleted meanwhile continues with the next value."""
+        """If values are deleted during a `walk`, it continues with the next value."""
         for name in "abcd":
             storage.write(f"top/{name}/value", b"")
         walk = storage.walk("top")
@@ -364,11 +385,11 @@ class TestListAndWalk:
         assert walked <= {f"top/{name}/value" for name in "abcd"}
 
     def test_a_new_storage_is_empty(self, storage: Storage) -> None:
-        """A new storage is empty, and no method requires another one before it."""
+        """A new storage has no values, and its methods work without any preparation."""
         assert (list(storage.list("")), list(storage.walk(""))) == ([], [])
 
     def test_completed_writes_leave_no_temporary_files(self, storage: Storage) -> None:
-        """Completed writes leave no temporary files; `tidy` finds only those of dead processes."""
+        """Completed writes leave no temporary files that `remove_unfinished` would find."""
         storage.write("a/b", b"content")
 
         assert storage.remove_unfinished("", before=float("inf")) == 0
@@ -387,9 +408,9 @@ _KEYS = st.lists(st.sampled_from(["a", "b", "a.b", "c-d", "_e"]), min_size=1, ma
 def test_every_driver_has_the_values_of_the_memory_driver(
     storage: Storage, steps: list[tuple[list[str], bool]]
 ) -> None:
-    """Every driver has the values of the memory driver.
+    """After any sequence of writes and deletions, every driver has the same values.
 
-    The values are equal after any sequence of writes and deletions.
+    The test compares them with the driver in memory.
     """
     for stat in list(storage.walk("")):
         storage.delete(stat.key)
@@ -407,7 +428,7 @@ def test_every_driver_has_the_values_of_the_memory_driver(
 
 
 def _run_all(tasks: list[Callable[[], None]]) -> list[BaseException]:
-    """Run all tasks at once, and return the exceptions of the tasks."""
+    """Run all tasks at the same time, each in a thread; return the exceptions that they raise."""
     errors: list[BaseException] = []
 
     def run(task: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""Prefetched content that no client has used, in the index of every driver."""
+"""The index of every driver lists prefetched content that no client has used."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def _unused(index: AccessIndex, before: float = 100.0, limit: int = 10) -> list[
 
 
 def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) -> None:
-    """Prefetched rows without a use are listed, the oldest first, up to a limit and a time.
+    """`prefetched_unused` lists prefetched rows that no client has used, the oldest first.
 
-    A row whose prefetch began exactly at that time is left out. Rows that a client used are left
-    out.
+    It leaves out rows whose prefetch began at the given time or later, and rows that were not
+    prefetched.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=7.0)
     index.record(B, 1, ContentKind.BLOB, 8.0, prefetched_at=5.0)
@@ -34,9 +34,9 @@ def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) 
 def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """A use later than the start of its prefetch makes a row used.
+    """A use after the start of its prefetch makes a prefetched row used.
 
-    That includes a use before the row was recorded, and one that the logger reports late.
+    The use may be earlier than the record of the row, and the logger may report it late.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({A: at})
@@ -48,7 +48,7 @@ def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
 def test_a_later_use_of_the_manifest_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """A use of the manifest later than the start of the prefetch makes a prefetched row used.
+    """A use of the manifest after the start of the prefetch makes a prefetched layer used.
 
     A client that has the layers requests only the manifest. The pull that started the prefetch does
     not count, because it is older than the prefetch.
@@ -61,7 +61,7 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 
 
 def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: AccessIndex) -> None:
-    """A prefetched row has the end of its download as its last use, whether it was used or not."""
+    """The last use of a prefetched row is the end of its download, until a client uses it."""
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     entry = index.entry(A)
 
@@ -70,7 +70,7 @@ def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: A
 
 
 def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
-    """If a prefetched blob had a row in the index before, it counts as used.
+    """If a prefetched blob already had a row, the row counts as used.
 
     Such a blob is prefetched because its file was lost.
     """
@@ -81,7 +81,10 @@ def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
 
 
 def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> None:
-    """A removed prefetched row is not listed again, even if a request downloads it again."""
+    """If an unused prefetched row is deleted, it is not listed any more.
+
+    That holds even if a client's request downloads the blob later.
+    """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     (entry,) = index.prefetched_unused(100.0, 10)
 
@@ -93,7 +96,7 @@ def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> Non
 
 
 def test_a_row_that_was_used_meanwhile_is_not_marked(index: AccessIndex) -> None:
-    """A prefetched row that was used after it was listed is not marked."""
+    """If a prefetched row is used after it was listed, it cannot be marked for deletion."""
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     (entry,) = index.prefetched_unused(100.0, 10)
     index.touch({A: 10.0})

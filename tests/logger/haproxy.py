@@ -1,4 +1,4 @@
-"""A stand-in for HAProxy's admin socket, which answers `show info`."""
+"""Provide an admin socket like HAProxy's, which responds to `show info`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Self
 
 
 class Admin:
-    """Serves the socket *path* in a thread; `pid` and `dropped` are values in its response."""
+    """Serve the socket *path* in a thread.
+
+    `pid` and `dropped` are values in the response.
+    """
 
     def __init__(self, path: Path) -> None:
         self.pid = 100

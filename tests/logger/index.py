@@ -1,4 +1,4 @@
-"""An index in memory, which a test can make unavailable."""
+"""Provide an index in memory, which a test can make unavailable."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from entrepot.datastore.refs import Digest
 
 
 class _FailingNotes(MemoryNotes):
-    """The notes of that index, which are unavailable together with it."""
+    """The notes of a `FailingIndex`, which are unavailable together with it."""
 
     def __init__(self, values: Mapping[str, str], refuse: Callable[[], None]) -> None:
         super().__init__(values)
         self._refuse = refuse
 
     def get(self, key: str) -> str | None:
-        """Return a note of the failing index."""
+        """Return a note, or raise IndexUnavailable while the index is unavailable."""
         self._refuse()
         return super().get(key)
 
     def clear(self) -> None:
-        """Remove all notes, as if the index had been replaced."""
+        """Delete all notes, as if the index had been replaced."""
         self._values.clear()
 
 
@@ -41,7 +41,7 @@ class FailingIndex(MemoryIndex):
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
     ) -> None:
-        """Record the uses, and count the transaction."""
+        """Record the last uses, and count the transaction."""
         self._refuse()
         super().touch(accesses, notes)
         self.commits += 1

@@ -1,4 +1,4 @@
-"""Lines of the access log and of the events file, as their writers write them."""
+"""Make lines of the access log and of the events file, in the form of their writers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOB = AccessLine(
 
 
 def answer(**fields: Any) -> AccessLine:
-    """Return the line of the access log `BLOB` with these fields changed."""
+    """Return the line `BLOB` of the access log with changed fields."""
     return replace(BLOB, **fields)
 
 
@@ -38,11 +38,11 @@ def probe(news: str) -> AccessLine:
 
 
 def written(line: AccessLine) -> bytes:
-    """Return an access line as bytes of the access log."""
+    """Return a line of the access log as bytes, in the form in which HAProxy writes it."""
     return json.dumps(asdict(line), separators=(",", ":")).replace("/", "\\/").encode()
 
 
 def event(name: str, at: float = 1000, **fields: Any) -> bytes:
-    """Return an event as bytes of the events file."""
+    """Return a line of the events file as bytes."""
     made = Event(name, at, fields)
     return json.dumps({"event": made.name, "at": made.at, **made.fields}).encode()

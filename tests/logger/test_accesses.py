@@ -1,4 +1,4 @@
-"""Which lines of the access log are uses of content, and at what time."""
+"""Decide which lines of the access log are uses of content, and at what time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _used(*lines: AccessLine, before: dict[str, float] | None = None) -> dict[Di
     ],
 )
 def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None:
-    """A pull and a push are uses, at the end of their response."""
+    """A line of a pull or push is a use of its content at the end of the response."""
     line = replace(LINE, method=method, kind=kind, status=status)
 
     assert _used(line) == {A: 1000.5}
@@ -73,17 +73,23 @@ def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None
     ],
 )
 def test_other_requests_are_no_uses(method: str, kind: str, status: int) -> None:
-    """A request that gets no content is no use; a HEAD of a blob only checks that it exists."""
+    """A line of a request that gets no content is no use.
+
+    A HEAD of a blob only checks that the blob exists.
+    """
     assert _used(replace(LINE, method=method, kind=kind, status=status)) == {}
 
 
 def test_an_aborted_response_is_a_use() -> None:
-    """An aborted response is a use, because the client probably returns for the rest."""
+    """A response that the client aborted is a use: the client probably returns for the rest."""
     assert _used(replace(LINE, termination="CD")) == {A: 1000.5}
 
 
 def test_the_latest_use_is_kept_in_any_order() -> None:
-    """The last use is kept in any order of lines: HAProxy writes a line at its response's end."""
+    """If several lines have the same digest, the latest use is kept, in any order of the lines.
+
+    HAProxy writes a line when the response ends.
+    """
     late, early = replace(LINE, start=3_000_000), replace(LINE, start=2_000_000)
     other = replace(LINE, digest=str(B))
 
@@ -91,12 +97,12 @@ def test_the_latest_use_is_kept_in_any_order() -> None:
 
 
 def test_a_later_batch_moves_a_use_on_and_never_back() -> None:
-    """A later batch of lines sets no last use back."""
+    """A later batch of lines never sets a last use back."""
     assert _used(LINE, before={str(A): 7.0}) == {A: 1000.5}
     assert _used(LINE, before={str(A): 2000.0}) == {A: 2000.0}
 
 
 @pytest.mark.parametrize("digest", ["", "-", "sha256:abc", "md5:" + "a" * 32])
 def test_an_invalid_digest_is_ignored(digest: str) -> None:
-    """An invalid digest in a log line is ignored: a worker's header may be absent."""
+    """A line with an invalid digest is ignored; a worker's header may have been absent."""
     assert _used(replace(LINE, digest=digest), replace(LINE, digest=str(B))) == {B: 1000.5}

@@ -1,4 +1,4 @@
-"""A batch of log lines is committed to the index in one transaction or not at all."""
+"""The logger commits a batch of log lines to the index in one transaction, or not at all."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def index() -> FailingIndex:
 
 
 def test_access_times_position_and_counters_are_one_transaction(index: FailingIndex) -> None:
-    """Access times, position and counters are committed in one transaction.
+    """The last uses, the position in the log and the counters are committed in one transaction.
 
-    A failed commit of a batch changes nothing; the next commit has everything once.
+    If a commit fails, nothing changes, and the next commit has everything once.
     """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(BLOB)))
@@ -71,7 +71,10 @@ def test_access_times_position_and_counters_are_one_transaction(index: FailingIn
 
 
 def test_lines_read_while_the_index_is_unavailable_are_kept(index: FailingIndex) -> None:
-    """Log lines read while the index is unavailable are kept, and counted once each."""
+    """Lines that the logger reads while the index is unavailable are kept.
+
+    The next commit counts each of them once.
+    """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB)))
     index.is_out = True
@@ -88,7 +91,7 @@ def test_lines_read_while_the_index_is_unavailable_are_kept(index: FailingIndex)
 
 
 def test_counters_continue_with_the_values_in_the_index(index: FailingIndex) -> None:
-    """Counters of a logger continue with the values in the index.
+    """After a restart, the logger's counters continue with the values in the index.
 
     A killed logger counts only those lines again that it had not committed.
     """
@@ -108,7 +111,10 @@ def test_counters_continue_with_the_values_in_the_index(index: FailingIndex) -> 
 
 
 def test_a_commit_writes_changed_metrics_only(index: FailingIndex) -> None:
-    """A commit writes only changed metrics, because there are up to ten commits per second."""
+    """A commit writes only the metrics that have changed.
+
+    There are up to ten commits a second.
+    """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB)))
     log_batch.commit(is_whole=True)
@@ -120,7 +126,7 @@ def test_a_commit_writes_changed_metrics_only(index: FailingIndex) -> None:
 
 
 def test_invalid_lines_are_counted(index: FailingIndex) -> None:
-    """Invalid log lines are counted and never fatal; lines around them count as usual."""
+    """The logger counts invalid lines, and handles the lines around them as usual."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(b"junk", written(BLOB), b"\x00\xff", b'{"start": 1e999}'))
     log_batch.events(_batch(b"junk", event("download"), event("unknown")))
@@ -131,9 +137,9 @@ def test_invalid_lines_are_counted(index: FailingIndex) -> None:
 
 
 def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex) -> None:
-    """The line of the cleaner's request is committed after all lines before it.
+    """The line of the cleaner's request is committed together with all lines before it.
 
-    The cleaner relies on that before it evicts. Its request is not counted in the metrics.
+    The cleaner relies on that before it evicts. Its request does not count in the metrics.
     """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
@@ -148,7 +154,7 @@ def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex
 
 
 def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingIndex) -> None:
-    """Until HAProxy's number of dropped lines is known, the cleaner's request is not committed."""
+    """Until the logger knows how many lines HAProxy dropped, it does not commit the log barrier."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
     log_batch.commit(is_whole=False)
@@ -165,7 +171,7 @@ def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingI
     ids=["from outside", "another internal request"],
 )
 def test_other_requests_are_no_log_barrier(index: FailingIndex, line: AccessLine) -> None:
-    """A client's request with the path of the cleaner's request is counted as any other."""
+    """If a client requests the path of the log barrier, it counts like any other request."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(line)))
     log_batch.commit(is_whole=True)
@@ -175,7 +181,7 @@ def test_other_requests_are_no_log_barrier(index: FailingIndex, line: AccessLine
 
 
 def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
-    """A gap in the log and a line that is too long are counted in metrics."""
+    """The logger counts gaps in the log and lines that are too long."""
     log_batch = LogBatch(index)
     log_batch.access(Batch([], _at(1), overlong=2, gaps=1))
     log_batch.commit(is_whole=True)
@@ -185,9 +191,9 @@ def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
 
 
 def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) -> None:
-    """The cleaner gets the number of lines lost by rotation.
+    """The number of lost lines that the cleaner gets includes losses by log rotation.
 
-    Lost lines may have been uses, like dropped lines, and their content would be evicted too early.
+    Lost lines may have been uses, and content with lost uses would be evicted too early.
     """
     gap = Batch([], _at(1), gaps=1)
     first = LogBatch(index, run="one")
@@ -207,9 +213,9 @@ def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) 
 def test_losses_before_and_after_a_restart_of_haproxy_are_added(
     index: FailingIndex, gaps: int
 ) -> None:
-    """Log lines lost before and after a restart of HAProxy are added.
+    """Lines that were lost before and after a restart of HAProxy are added.
 
-    HAProxy counts from 0 again after a restart. Without the addition, the number could be the same
+    HAProxy counts from 0 again after a restart. Without the addition the number could be the same
     before and after, and hide a loss.
     """
     log_batch = LogBatch(index)
@@ -225,10 +231,10 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
 
 
 def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None:
-    """In another run of the appliance HAProxy's count of lost lines starts at 0.
+    """In a new run of the appliance, HAProxy's count of lost lines starts at 0.
 
-    In a container HAProxy may have the same pid in both runs. The losses of the second run once
-    seemed to be those of the first.
+    In a container HAProxy may have the same pid in both runs. An earlier version took the losses of
+    the second run for those of the first.
     """
     first = LogBatch(index, run="one")
     first.drop(first.dropped.then(7, 3))
@@ -244,7 +250,7 @@ def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None
 
 
 def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) -> None:
-    """Log lines that were lost in an earlier run of the appliance are not reported again.
+    """Lines that were lost in an earlier run of the appliance are not reported to the cleaner.
 
     Otherwise each start of the cleaner would count all ages from that start, because the cleaner
     does not know which losses it has seen.
@@ -260,10 +266,7 @@ def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) ->
 
 
 def test_a_replaced_index_gets_all_values_again(index: FailingIndex) -> None:
-    """A replaced index gets the values of all metrics again.
-
-    Even metrics that have not changed are written, because a new index has none.
-    """
+    """If the index was replaced, the logger writes all metrics again, even unchanged ones."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB)))
     log_batch.events(_batch(event("budget", upstream="docker.io", remaining=7)))
@@ -285,7 +288,7 @@ def test_a_replaced_index_gets_all_values_again(index: FailingIndex) -> None:
 
 
 def test_breakers_are_those_of_this_run(index: FailingIndex) -> None:
-    """Breaker metrics are those of this run: at a start all breakers are closed."""
+    """At the start of the appliance, the metrics of circuit breakers show them as closed."""
     first = LogBatch(index, run="one")
     first.events(_batch(event("breaker", upstream="quay.io", state="open")))
     first.commit(is_whole=True)
@@ -298,7 +301,10 @@ def test_breakers_are_those_of_this_run(index: FailingIndex) -> None:
 
 
 def test_invalid_notes_of_metrics_start_at_0(index: FailingIndex) -> None:
-    """Invalid notes of metrics, as with other labels, start at 0, and the logger starts."""
+    """If the stored value of a metric is invalid, the metric starts at 0.
+
+    The logger still starts.
+    """
     index.notes.put({metrics.note(traffic.REQUESTS): "{", metrics.note(batch.LOST): "[[[], [1]]]"})
     index.notes.put({metrics.note(traffic.SIZE): json.dumps([[["blob"], [1, 2]]])})
     log_batch = LogBatch(index)

@@ -1,4 +1,4 @@
-"""The memory of the logger is bounded, however varied the requests are."""
+"""The memory of the logger is bounded, however much its lines vary."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _LINE = written(answer(digest="DIGEST", repository="NUM.test/a", user="NUM", uri
 
 
 class _Storage(TimedMemoryStorage):
-    """A storage in which every blob exists, and whose times cannot be set."""
+    """A storage in which every blob exists, and which does not set times."""
 
     def stat(self, key: str) -> TimedStat:
-        """Return the attributes of a file."""
+        """Return the attributes of a file of one byte."""
         return TimedStat(key, 1, 0.0)
 
 
 def _lines(first: int, count: int) -> Iterator[bytes]:
-    """Yield log lines whose values occur in no other line."""
+    """Yield log lines; each has values that no other line has."""
     for number in range(first, first + count):
         digest = hashlib.sha256(b"%d" % number).hexdigest().encode()
         yield _LINE.replace(b"DIGEST", b"sha256:" + digest).replace(b"NUM", b"n%d" % number)
@@ -51,7 +51,7 @@ def _events(first: int) -> list[bytes]:
 
 
 class Fed:
-    """The logger's batch and file times, with the number of lines that they have got."""
+    """A batch of the logger and its file times; `feed` gives them lines and counts the lines."""
 
     def __init__(self, *, limit: int) -> None:
         index = MemoryIndex()
@@ -60,7 +60,7 @@ class Fed:
         self._count = 0
 
     def feed(self, count: int) -> None:
-        """Give *count* new lines to the logger, and commit them by the thousand."""
+        """Give *count* new lines to the logger, and commit them after every 1,000."""
         for first in range(self._count, self._count + count, 1000):
             position = LogPosition(1, first, "aa", 1, 0.0)
             self._ledger.access(Batch(list(_lines(first, 1000)), position))
@@ -70,7 +70,7 @@ class Fed:
 
 
 def test_memory_does_not_grow_with_varied_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The logger's memory does not grow with four thousand more varied lines."""
+    """After 4,000 lines, 4,000 more with other values do not make the logger's memory grow."""
     monkeypatch.setattr(accesslog, "KEPT_BYTES", 100_000)
     fed = Fed(limit=500)
     fed.feed(2000)
@@ -104,11 +104,11 @@ print(before, resident())
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(_WITHIN_S + 60)  # the subprocess ends before this
+@pytest.mark.timeout(_WITHIN_S + 60)  # the time limit of the subprocess ends earlier
 def test_millions_of_varied_lines_need_no_more_memory_than_thousands() -> None:
-    """Millions of varied log lines need no more memory than thousands.
+    """After 200,000 lines, two million more make the logger's memory grow by at most a tenth.
 
-    With the default limits the logger has at most 90 MB, and stops growing.
+    With the default limits, the logger needs at most 90 MB.
     """
     before, after = map(int, run(_FEED, within=_WITHIN_S).split())
 

@@ -1,4 +1,4 @@
-"""Times of last use are on the appliance's clock; HAProxy's jump with the wall clock."""
+"""Last uses are times of the appliance's clock, although HAProxy writes times of the wall clock."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Machine:
         self._offsets = itertools.count(100)
 
     def wall(self) -> float:
-        """Return the time of the wall clock, which HAProxy writes into its lines (s)."""
+        """Return the time (s) of the wall clock, which HAProxy writes into its lines."""
         return _START + self.up + self.off
 
     def use(self, name: str, wall: float | None = None) -> None:
-        """Write a log line about a blob and commit it."""
+        """Write a log line about the blob *name* and commit it."""
         digest = Digest.of(name.encode())
         if self.index.entry(digest) is None:
             self.index.record(digest, 1, ContentKind.BLOB, 0.0)
@@ -59,7 +59,7 @@ def machine() -> Machine:
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0], ids=["40d", "1d", "-1h"])
 def test_a_jump_of_the_clock_keeps_the_order_of_access_times(machine: Machine, jump: float) -> None:
-    """A clock jump keeps the order of access times, also after the clock is correct again."""
+    """If the wall clock jumps and is corrected later, the order of last uses stays right."""
     for name, off in (("a", 0.0), ("b", jump), ("c", jump), ("d", 0.0), ("e", 0.0)):
         machine.off = off
         machine.up += 8
@@ -75,9 +75,9 @@ def test_a_jump_of_the_clock_keeps_the_order_of_access_times(machine: Machine, j
 def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_committed_ones(
     machine: Machine,
 ) -> None:
-    """A line written before a clock jump and read after it has a time between its neighbours.
+    """If a line was written before a jump of the clock and read after it, its use keeps its place.
 
-    So the use in that line is not older than uses that were committed before.
+    The use is not older than uses that were committed earlier.
     """
     machine.use("a")
     machine.up += 1
@@ -95,7 +95,7 @@ def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_commit
 def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
     machine: Machine,
 ) -> None:
-    """A log line from the time of a clock jump gets no time of use in the future.
+    """If a line was written while the clock was wrong, its use is not in the future.
 
     Otherwise the content of that line would be evicted forty days too late.
     """
@@ -111,7 +111,7 @@ def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
 
 
 def test_a_restarted_logger_knows_the_latest_access_time(machine: Machine) -> None:
-    """A restarted logger knows the latest access time, so a later line is not older."""
+    """After a restart, the logger still has the latest last use, so a later line is not older."""
     machine.use("a")
     machine.up += 1
     written_at = machine.wall()

@@ -1,4 +1,4 @@
-"""The logger writes gauges beside its counters."""
+"""The logger writes gauges into the metrics file, besides its counters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from entrepot.runtime.clock import Clock
 
 
 def test_the_number_of_failing_checks_is_a_gauge_if_there_are_checks(tmp_path: Path) -> None:
-    """The number of failing checks is a gauge if there are checks; else no file is looked up."""
+    """If health checks are configured, a gauge has the number of failing checks.
+
+    Without checks, the gauge is absent.
+    """
     failing = [2]
     checked = Display(tmp_path / "a", MemoryIndex(), build={}, failing=lambda: failing[0])
     Display(tmp_path / "b", MemoryIndex(), build={}).show({}, 0)
@@ -24,7 +27,10 @@ def test_the_number_of_failing_checks_is_a_gauge_if_there_are_checks(tmp_path: P
 
 
 def test_the_gauges_of_a_bucket_are_written_only_with_a_bucket(tmp_path: Path) -> None:
-    """The spool is measured with its uploads, and the snapshot has an age once it was written."""
+    """With a bucket, gauges show the size of the spool folder with its uploads, and its limit.
+
+    Once a snapshot of the index was written, a gauge has its age.
+    """
     spool, index, page = tmp_path / "spool", MemoryIndex(), tmp_path / "metrics"
     (spool / "uploads").mkdir(parents=True)
     (spool / "sha256-1").write_bytes(bytes(10))

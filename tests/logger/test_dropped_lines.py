@@ -1,4 +1,4 @@
-"""The number of log lines that HAProxy could not write."""
+"""The logger reads the number of log lines that HAProxy could not write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.logger.haproxy import Admin
 
 
 def test_the_count_is_read_from_the_admin_socket(tmp_path: Path) -> None:
-    """The count of dropped lines is read from HAProxy's admin socket with each call."""
+    """Each call reads the number of dropped lines from HAProxy's admin socket."""
     with Admin(tmp_path / "s") as admin:
         first = read_dropped(tmp_path / "s", DroppedLines())
         admin.dropped = 3
@@ -22,7 +22,7 @@ def test_the_count_is_read_from_the_admin_socket(tmp_path: Path) -> None:
 
 
 def test_without_a_response_the_count_is_none(tmp_path: Path) -> None:
-    """Without a response of HAProxy the count of dropped lines is None."""
+    """If HAProxy does not respond, the number of dropped lines is None."""
     with Admin(tmp_path / "s"):
         pass
 
@@ -38,12 +38,12 @@ def test_without_a_response_the_count_is_none(tmp_path: Path) -> None:
 def test_the_total_grows_across_restarts_and_resets_of_haproxy(
     pid: int, raw: int, total: int
 ) -> None:
-    """The total of dropped log lines never falls, although a restarted HAProxy counts from 0."""
+    """The total of dropped lines never falls, although a restarted HAProxy counts from 0."""
     assert DroppedLines(1, 5, 10).then(pid, raw) == DroppedLines(pid, raw, total)
 
 
 @pytest.mark.parametrize("text", [None, "", "7", "{", '{"x": 1}'])
 def test_an_invalid_note_loads_as_0(text: str | None) -> None:
-    """An unreadable note of that number counts as 0."""
+    """If the stored number of dropped lines is unreadable, it counts as 0."""
     assert DroppedLines.load(text) == DroppedLines()
     assert DroppedLines.load(DroppedLines(1, 2, 3).dump()) == DroppedLines(1, 2, 3)

@@ -1,4 +1,4 @@
-"""How the lines of the events file become metrics."""
+"""The logger counts the lines of the events file in metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EVICTION = {"size": 10, "idle": 500, "reason": "ttl"}
 
 
 class Counted:
-    """The metrics, to which the test adds events."""
+    """Metrics to which the test adds events."""
 
     def __init__(self, since: float = 0) -> None:
         self.registry = Registry(event_metrics.METRICS)
@@ -31,12 +31,15 @@ class Counted:
         self.happenings.count(Event(name, at, fields))
 
     def values(self, metric: Metric) -> dict[Labels, float]:
-        """Return the values of a metric of the registry."""
+        """Return the values of a metric by their labels."""
         return {labels: amounts[0] for labels, amounts in self.registry.values(metric).items()}
 
 
 def test_a_download_counts_its_bytes() -> None:
-    """A download counts its bytes by upstream, and in total under distribution's name."""
+    """The bytes of a download are counted for its upstream.
+
+    They also count in a metric with docker distribution's name.
+    """
     counted = Counted()
     counted.count("download", DOWNLOAD)
     counted.count("download", DOWNLOAD | {"outcome": "new"})
@@ -51,7 +54,7 @@ def test_a_download_counts_its_bytes() -> None:
 
 
 def test_a_resumed_download_counts_the_bytes_it_did_not_download_again() -> None:
-    """A resumed download counts the bytes that were on the disk before it."""
+    """A resumed download counts the bytes that were already on the disk."""
     counted = Counted()
     counted.count("download", DOWNLOAD | {"start": 300})
 
@@ -60,7 +63,7 @@ def test_a_resumed_download_counts_the_bytes_it_did_not_download_again() -> None
 
 
 def test_a_limit_is_counted_by_its_name() -> None:
-    """A reached limit is counted by its name; an event has the number of times."""
+    """If a limit is reached, its metric rises by the number in the event."""
     counted = Counted()
     counted.count("limit", {"limit": "readers", "count": 3})
     counted.count("limit", {"limit": "readers", "count": 4})
@@ -70,7 +73,7 @@ def test_a_limit_is_counted_by_its_name() -> None:
 
 
 def test_damaged_and_verified_content_is_counted() -> None:
-    """Damaged and verified content is counted, with a label for the part that found it.
+    """Damaged and verified content is counted, with a label for the program part that found it.
 
     The gauges of the quarantine have the values of the last event about it.
     """
@@ -90,7 +93,7 @@ def test_damaged_and_verified_content_is_counted() -> None:
 
 
 def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
-    """The metric of fetched bytes includes manifests, from the events of their requests.
+    """The metric of fetched bytes includes manifests, whose bytes are in the event of the request.
 
     There is no download event for a manifest.
     """
@@ -106,7 +109,7 @@ def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
 
 
 def test_the_eviction_age_is_the_shortest_idle_time_of_the_last_sweep() -> None:
-    """The eviction age is the shortest idle time of the last sweep.
+    """The eviction age is the shortest idle time of the content that the last sweep evicted.
 
     A short eviction age means that the cache is too small.
     """
@@ -123,7 +126,10 @@ def test_the_eviction_age_is_the_shortest_idle_time_of_the_last_sweep() -> None:
 
 
 def test_a_breaker_has_its_last_state_since_the_start() -> None:
-    """A breaker's metric has its last state since the start; all breakers start closed."""
+    """The metric of a circuit breaker has its last state since the appliance was started.
+
+    At a start, all circuit breakers are closed.
+    """
     counted = Counted(since=1000)
     counted.count("breaker", {"upstream": "a.example", "state": "open"}, at=999)
     counted.count("breaker", {"upstream": "b.example", "state": "open"})
@@ -136,7 +142,7 @@ def test_a_breaker_has_its_last_state_since_the_start() -> None:
 def test_a_budget_has_the_last_values_of_the_upstream() -> None:
     """The metrics of a rate limit have the values that the upstream sent last.
 
-    An upstream may send the number of requests that are left without the limit itself.
+    An upstream may send the number of remaining requests without the limit itself.
     """
     counted = Counted()
     counted.count("budget", {"upstream": "docker.io", "remaining": 76, "limit": 100})
@@ -147,7 +153,7 @@ def test_a_budget_has_the_last_values_of_the_upstream() -> None:
 
 
 def test_an_unknown_event_is_ignored() -> None:
-    """An unknown event is ignored: a newer worker may write it."""
+    """An unknown event is ignored, because a newer worker may write it."""
     counted = Counted()
     counted.count("new", {"x": 1})
 
@@ -172,7 +178,7 @@ def test_an_unknown_event_is_ignored() -> None:
     ids=lambda value: value if isinstance(value, str) else json.dumps(value)[:60],
 )
 def test_a_malformed_event_counts_nothing(name: str, fields: dict[str, Any]) -> None:
-    """A malformed event counts nothing, not even in part."""
+    """A malformed event changes no metric, even if some of its fields are valid."""
     counted = Counted()
     with pytest.raises(ValueError, match=r"no |out of range"):
         counted.count(name, fields)
@@ -182,7 +188,7 @@ def test_a_malformed_event_counts_nothing(name: str, fields: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_of_the_cleaner_has_its_label(reason: Reason) -> None:
-    """Every reason of the cleaner has a label for eviction metrics; None becomes `other`."""
+    """Each reason for which the cleaner evicts has its own label in the eviction metrics."""
     counted = Counted()
     counted.count("eviction", EVICTION | {"reason": reason.value})
 

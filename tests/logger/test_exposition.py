@@ -1,4 +1,4 @@
-"""The text with the metrics, in Prometheus' format."""
+"""The logger renders metrics in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOW = Metric("a_now", "gauge", "Now.")
 
 
 def test_prometheus_parses_the_text() -> None:
-    """Prometheus' parser reads counters, histograms, gauges and the build from the text."""
+    """A parser of Prometheus reads counters, histograms, gauges and the build from the text."""
     registry = Registry([COUNT, TIMES])
     registry.add(COUNT, 2, 'a "kind"\n')
     registry.observe(TIMES, 5.5, [1, 2, 3])
@@ -39,7 +39,10 @@ def test_prometheus_parses_the_text() -> None:
 
 
 def test_a_counter_without_labels_starts_at_0() -> None:
-    """A counter without labels starts at 0: an alert on its increase sees the first event."""
+    """A counter without labels is rendered as 0 before its first event.
+
+    So an alert on its increase sees the first event.
+    """
     lone = Metric("a_lone", "counter", "Lone.")
 
     text = exposition.render([lone], {}, {}, build={})
@@ -48,7 +51,7 @@ def test_a_counter_without_labels_starts_at_0() -> None:
 
 
 def test_names_are_unique_and_have_no_suffix_total() -> None:
-    """Names of metrics are unique and have no suffix `_total`, which the text format adds."""
+    """The names of metrics are unique and have no suffix `_total`, which the format adds."""
     names = [metric.name for metric in METRICS]
 
     assert len(names) == len(set(names))

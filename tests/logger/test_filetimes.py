@@ -1,4 +1,4 @@
-"""The times of stored files follow the times of last use."""
+"""The logger sets the times of stored files to the last uses of their content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ START = 1_000_000.0
 
 
 class Store:
-    """A storage and an index with an image: a manifest that references a layer."""
+    """A storage and an index with an image: a manifest that refers to a layer."""
 
     def __init__(self) -> None:
         self.storage = TimedMemoryStorage(lambda: START)
@@ -25,7 +25,7 @@ class Store:
         self.index.record(MANIFEST, 1, ContentKind.MANIFEST, START, children=[LAYER])
 
     def times(self, limit: int = 100) -> FileTimes:
-        """Return the object that writes file times, which has room for *limit* unwritten ones."""
+        """Return a `FileTimes`, which keeps at most *limit* unwritten times."""
         return FileTimes(self.storage, self.index, limit=limit)
 
     def modified(self, digest: Digest) -> float:
@@ -36,7 +36,7 @@ class Store:
 
 
 def test_a_file_time_is_written_once_an_hour() -> None:
-    """A file time is written at most once an hour, so hits cause few writes."""
+    """The time of a file is written at most once an hour, so hits cause few writes."""
     store = Store()
     times = store.times()
     times.follow({OTHER: START + STEP_S - 1})
@@ -48,9 +48,9 @@ def test_a_file_time_is_written_once_an_hour() -> None:
 
 
 def test_the_layers_of_a_manifest_get_its_file_time() -> None:
-    """The layers of a manifest get its file time.
+    """If the file time of a manifest is set, its layers get the same file time.
 
-    Otherwise a layer would be evicted before the manifest after a rebuild of the index.
+    Otherwise a layer would be evicted before its manifest after a rebuild of the index.
     """
     store = Store()
     store.times().follow({MANIFEST: START + STEP_S})
@@ -69,7 +69,7 @@ def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
 
 
 def test_a_flush_writes_smaller_differences() -> None:
-    """When the logger ends, it also writes file times that differ little from the last use.
+    """When the logger exits, it also writes file times that differ little from the last use.
 
     So the order of file times is exact. A layer that was used later than its manifest keeps the
     later file time.
@@ -83,7 +83,7 @@ def test_a_flush_writes_smaller_differences() -> None:
 
 
 def test_a_flush_ends_at_its_deadline() -> None:
-    """A flush of file times ends at its deadline, with the latest use written first."""
+    """`flush` ends at its deadline; it writes the latest uses first."""
     store = Store()
     times = store.times()
     times.follow({LAYER: START + 5, OTHER: START + 7})
@@ -95,7 +95,7 @@ def test_a_flush_ends_at_its_deadline() -> None:
 
 
 def test_the_number_of_unwritten_times_is_bounded() -> None:
-    """The number of unwritten file times is bounded; beyond it the oldest is written."""
+    """If too many file times are unwritten, the one with the oldest use is written."""
     store = Store()
     store.times(limit=1).follow({LAYER: START + 5, OTHER: START + 7})
 
@@ -104,7 +104,7 @@ def test_the_number_of_unwritten_times_is_bounded() -> None:
 
 
 def test_the_access_time_of_a_missing_file_is_ignored() -> None:
-    """The access time of a missing file is ignored."""
+    """If the file of a blob is missing, its time is not written, and no error is raised."""
     store = Store()
     absent = Digest.of(b"absent")
     times = store.times()
@@ -115,7 +115,7 @@ def test_the_access_time_of_a_missing_file_is_ignored() -> None:
 
 
 class Asked(MemoryStorage):
-    """A storage without times, which records each key of `stat`."""
+    """A storage without times; `asked` has each key for which `stat` was called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Asked(MemoryStorage):
 
 
 def test_a_storage_without_times_gets_none() -> None:
-    """In a storage without file times the logger writes none; only the index has the last uses."""
+    """In a storage without file times, the logger writes none: only the index has the last uses."""
     storage, index = Asked(), MemoryIndex()
     storage.write(layout.blob(OTHER), b"x")
     times = FileTimes(storage, index)

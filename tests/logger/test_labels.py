@@ -1,4 +1,4 @@
-"""The values of the labels of metrics are bounded."""
+"""The labels of metrics have a bounded number of values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ from entrepot.logger.labels import HOSTED, OTHER, UpstreamLabels
     ],
 )
 def test_the_upstream_of_a_repository_is_its_first_component(name: str, expected: str) -> None:
-    """The upstream of a repository is its first component, if it is a host or configured."""
+    """If the first component of a repository's name is a host or configured, it is the upstream.
+
+    Other repositories are hosted.
+    """
     assert UpstreamLabels(["cache"]).of_repository(name) == expected
 
 
@@ -59,12 +62,15 @@ def test_upstreams_beyond_the_limit_share_one_label() -> None:
     ],
 )
 def test_a_cache_status_is_one_word(cache: str, expected: str) -> None:
-    """A Cache-Status becomes one word by RFC 9211; a quoted detail is no parameter."""
+    """The value of Cache-Status becomes one word by RFC 9211; quoted text is no parameter."""
     assert labels.result(cache) == expected
 
 
 def test_the_reason_of_a_stale_response_is_its_detail() -> None:
-    """The reason of a stale response is its detail in Cache-Status; others become `other`."""
+    """The reason of a stale response is the detail in its Cache-Status.
+
+    Unknown details become `other`.
+    """
     assert labels.reason("entrepot; hit; ttl=-1; detail=timeout") == "timeout"
     assert labels.reason('entrepot; hit; ttl=-1; detail="what a client sent"') == OTHER
 
@@ -83,13 +89,13 @@ def test_the_reason_of_a_stale_response_is_its_detail() -> None:
     ],
 )
 def test_a_handler_has_the_name_of_docker_distribution(kind: str, uri: str, expected: str) -> None:
-    """A metric's handler has docker distribution's name, so that its dashboards keep working."""
+    """The label `handler` has docker distribution's names, so its dashboards keep working."""
     assert labels.handler(kind, uri) == expected
 
 
 @given(st.text(), st.text(), st.integers())
 def test_any_text_becomes_one_of_few_values(text: str, other: str, number: int) -> None:
-    """Any text becomes one of few label values, whatever clients request."""
+    """Whatever clients request, each label has one of few values."""
     assert labels.method(text) in {"get", "head", "put", "post", "patch", "delete", "options"} | {
         "unknown"
     }

@@ -1,4 +1,4 @@
-"""The loop of the logger, with a clock that the test moves."""
+"""The loop of the logger, with a clock that the test moves forward."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LoopHarness:
         self.start()
 
     def start(self) -> None:
-        """Begin a new loop, as after the death of the process."""
+        """Begin a new loop, as after the logger was killed."""
         display = Display(self.folder / "prom", self.index, cap=99, build={"version": "1"})
         times = FileTimes(self.storage, self.index)
         self.loop = LoggerLoop(
@@ -56,7 +56,7 @@ class LoopHarness:
             file.writelines(line + b"\n" for line in lines)
 
     def turn(self, seconds: float = 0) -> float:
-        """Advance the clock by *seconds*, and run the loop until it has to wait."""
+        """Move the clock forward by *seconds*, and run the loop until it has to wait."""
         self.now += seconds
         while (wait := self.loop.turn(self.now)) == 0:
             pass
@@ -68,7 +68,7 @@ class LoopHarness:
             self.turn(0.1)
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """Return the value of a metric in the file of the metrics; None if it is absent."""
+        """Return the value of a metric in the metrics file, or None if it is absent."""
         text = (self.folder / "prom").read_text()
         found = [
             sample.value
@@ -79,7 +79,7 @@ class LoopHarness:
         return sum(found) if found else None
 
     def used(self) -> float:
-        """Return the access time of the index's only row."""
+        """Return the last use of the only row in the index."""
         entry = self.index.entry(A)
         assert entry is not None
         return entry.used
@@ -87,13 +87,13 @@ class LoopHarness:
 
 @pytest.fixture
 def harness() -> Iterator[LoopHarness]:
-    """Return the loop in a folder whose path is short enough for a socket."""
+    """Yield the loop, in a folder whose path is short enough for a socket."""
     with tempfile.TemporaryDirectory() as folder:
         yield LoopHarness(Path(folder))
 
 
 def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> None:
-    """A log line updates an access time in one turn, and a metric within a second."""
+    """A log line changes the last use of its blob in one turn, and a metric within a second."""
     harness.log()
     harness.settle()
     harness.log(written(BLOB))
@@ -107,7 +107,7 @@ def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> Non
 
 
 def test_an_idle_loop_waits_longer_if_a_change_ends_the_wait(harness: LoopHarness) -> None:
-    """Without new lines the logger waits for a second, or three if a file watch can wake it."""
+    """Without new lines, the loop waits for 1 s, or for 3 s if a watch on the log can wake it."""
     harness.settle()
 
     assert harness.loop.turn(harness.now) <= 1.0
@@ -115,7 +115,7 @@ def test_an_idle_loop_waits_longer_if_a_change_ends_the_wait(harness: LoopHarnes
 
 
 def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
-    """The sizes of the store are in the metrics file without any request."""
+    """The sizes of the store are in the metrics file even without any request."""
     harness.turn()
 
     assert harness.metric("entrepot_blobs") == 1
@@ -130,7 +130,7 @@ def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
 
 
 def test_there_are_at_most_ten_commits_per_second(harness: LoopHarness) -> None:
-    """There are at most ten commits per second, whatever the rate of lines is."""
+    """The loop commits at most ten times a second, however many lines arrive."""
     harness.settle()
     before = harness.index.commits
     for _ in range(100):
@@ -142,7 +142,7 @@ def test_there_are_at_most_ten_commits_per_second(harness: LoopHarness) -> None:
 
 
 def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
-    """The logger commits less often while many lines are unread, so each row is updated once.
+    """While many lines are unread, the loop commits less often, so each row is updated once.
 
     It commits the last lines as soon as it has read them.
     """
@@ -161,7 +161,7 @@ def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
 
 
 def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: LoopHarness) -> None:
-    """The logger commits the line of the cleaner's request before it reads later lines."""
+    """The loop commits a log barrier before it reads the lines after it."""
     line = written(answer(uri="/" + "x" * 1000))
     harness.log()
     with Admin(harness.places.admin):
@@ -176,7 +176,7 @@ def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: L
 def test_access_times_of_many_rows_are_committed_before_more_lines_are_read(
     harness: LoopHarness,
 ) -> None:
-    """Access times of many rows are committed before more lines are read.
+    """If the read lines are uses of many rows, the loop commits before it reads more lines.
 
     A commit blocks other writers of the index, so its size is bounded.
     """
@@ -192,7 +192,7 @@ def test_access_times_of_many_rows_are_committed_before_more_lines_are_read(
 
 
 def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
-    """The line of the cleaner's request is committed at once, because the cleaner waits."""
+    """The loop commits a log barrier at once, because the cleaner waits for it."""
     with Admin(harness.places.admin) as admin:
         harness.settle()
         harness.log(written(BLOB))
@@ -206,9 +206,9 @@ def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
 
 
 def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopHarness) -> None:
-    """The logger commits the cleaner's request only when it knows how many lines HAProxy dropped.
+    """The loop commits a log barrier only when it knows how many lines HAProxy dropped.
 
-    It commits the uses of content before.
+    It commits the uses in the lines before the barrier without that number.
     """
     harness.settle()
     harness.log(written(BLOB), written(probe("n1")))
@@ -223,7 +223,7 @@ def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopH
 
 
 def test_a_failed_read_of_haproxy_s_count_is_repeated_after_250_ms(harness: LoopHarness) -> None:
-    """If HAProxy does not report its number of dropped lines, it is asked again after 250 ms.
+    """If HAProxy does not report its number of dropped lines, the loop asks again after 250 ms.
 
     The cleaner waits only a short time, and HAProxy may be busy for a moment.
     """
@@ -237,9 +237,9 @@ def test_a_failed_read_of_haproxy_s_count_is_repeated_after_250_ms(harness: Loop
 def test_an_unavailable_index_loses_no_lines(
     harness: LoopHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unavailable index loses no log lines, and causes one warning.
+    """While the index is unavailable, no line is lost, and one warning is logged.
 
-    Lines that the logger has read stay in memory, and the others in the log.
+    Lines that the loop has read stay in memory, and the others in the log.
     """
     harness.settle()
     harness.index.is_out = True
@@ -258,9 +258,9 @@ def test_an_unavailable_index_loses_no_lines(
 
 
 def test_the_loop_waits_for_an_index_that_is_unavailable_at_the_start(harness: LoopHarness) -> None:
-    """The loop waits for an index that is unavailable at the start.
+    """If the index is unavailable at the start, the loop waits for it and reads no line.
 
-    Without the positions in the index the logger reads no line.
+    The index has the positions at which the loop continues.
     """
     harness.log(written(BLOB))
     harness.index.is_out = True
@@ -276,7 +276,10 @@ def test_the_loop_waits_for_an_index_that_is_unavailable_at_the_start(harness: L
 def test_the_number_of_lines_in_memory_is_bounded_while_the_index_is_unavailable(
     harness: LoopHarness,
 ) -> None:
-    """While the index is unavailable, a bounded number of lines is in memory; others wait."""
+    """While the index is unavailable, the loop reads a bounded number of lines.
+
+    The others stay in the log.
+    """
     harness.settle()
     harness.index.is_out = True
     line = written(answer(uri="/" + "x" * 100))
@@ -296,7 +299,7 @@ def test_the_number_of_lines_in_memory_is_bounded_while_the_index_is_unavailable
 
 
 def test_a_restarted_loop_counts_no_line_twice(harness: LoopHarness) -> None:
-    """A restarted loop counts no line twice: counters are committed with the position."""
+    """After a restart, no line counts twice: counters and position are committed together."""
     harness.log(written(BLOB))
     harness.turn()
     harness.log(written(BLOB))
@@ -308,7 +311,7 @@ def test_a_restarted_loop_counts_no_line_twice(harness: LoopHarness) -> None:
 
 
 def test_the_end_of_the_loop_commits_all_lines(harness: LoopHarness) -> None:
-    """The end of the loop commits all lines and writes access times to the files."""
+    """When the loop ends, it commits all lines and writes the last uses to the file times."""
     harness.log()
     harness.settle()
     harness.log(written(BLOB))
@@ -327,9 +330,9 @@ def test_the_end_of_the_loop_commits_all_lines(harness: LoopHarness) -> None:
 
 
 def test_the_events_file_is_rotated_once_it_is_read(harness: LoopHarness) -> None:
-    """The events file is rotated once it is read, so it stays small.
+    """When the loop has read the events file, it rotates the file, so the file stays small.
 
-    Lines that a worker writes to the old events file later are read too.
+    Lines that a worker then still writes to the old file are read too.
     """
     for _ in range(3):
         write_event(harness.places.events, BUDGET)
@@ -348,7 +351,7 @@ def test_the_events_file_is_rotated_once_it_is_read(harness: LoopHarness) -> Non
 
 
 def test_events_that_are_not_committed_prevent_a_rotation(harness: LoopHarness) -> None:
-    """Events that are not committed prevent a rotation of the events file."""
+    """While events are not committed, the events file is not rotated."""
     harness.settle()
     harness.index.is_out = True
     for _ in range(3):
@@ -359,7 +362,7 @@ def test_events_that_are_not_committed_prevent_a_rotation(harness: LoopHarness) 
 
 
 def test_lag_is_the_age_of_the_last_line_while_lines_wait(harness: LoopHarness) -> None:
-    """The lag is the age of the last read line while lines wait, and 0 if no line waits."""
+    """The lag is the age of the last read line while lines are uncommitted; otherwise it is 0."""
     harness.settle()
     harness.log(written(BLOB))
     harness.settle()
@@ -374,7 +377,7 @@ def test_lag_is_the_age_of_the_last_line_while_lines_wait(harness: LoopHarness) 
 
 
 def test_an_idle_loop_waits_one_second(harness: LoopHarness) -> None:
-    """An idle loop waits one second for a change of a log."""
+    """Without new lines, the loop waits for one second."""
     harness.settle()
 
     assert harness.turn(1) == pytest.approx(1.0)
@@ -383,7 +386,7 @@ def test_an_idle_loop_waits_one_second(harness: LoopHarness) -> None:
 def test_an_unreadable_log_is_one_warning(
     harness: LoopHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A log that cannot be read is one warning, and is read again later."""
+    """If the log cannot be read, one warning is logged, and the loop tries again later."""
     harness.places.access.mkdir()
     harness.settle()
     harness.places.access.rmdir()
@@ -397,7 +400,7 @@ def test_an_unreadable_log_is_one_warning(
 
 
 def test_a_replaced_index_gets_all_counters_and_positions(harness: LoopHarness) -> None:
-    """A replaced index gets all counters and positions again."""
+    """If the index was replaced, the loop writes all counters and positions into the new one."""
     harness.log(written(BLOB))
     harness.settle()
     harness.index.stored.clear()

@@ -1,4 +1,4 @@
-"""The logger as a process: killed, restarted, and stopped."""
+"""The process of the logger is killed, restarted and ended by signals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ A = Digest.parse(BLOB.digest)
 
 
 class Logger:
-    """Runs the process of the logger, and writes the access log that this process reads."""
+    """Start and end the process of the logger, and write the access log that it reads."""
 
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"
@@ -77,7 +77,7 @@ class Logger:
         self.index.close()
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the value of a metric in the metrics file, 0 if there is no file."""
+        """Return the value of a metric in the metrics file, or 0 if there is no file."""
         with suppress(FileNotFoundError):
             text = (self.run / run_names.METRICS).read_text()
             return sum(
@@ -89,13 +89,13 @@ class Logger:
         return 0
 
     def lines(self) -> float:
-        """Return the number of access log lines in the metrics file."""
+        """Return the number of lines of the access log that the metrics file states."""
         return self.metric("entrepot_log_lines_total", log="access")
 
 
 @pytest.fixture
 def logger(tmp_path: Path) -> Iterator[Logger]:
-    """Return a logger whose process was not started."""
+    """Yield a logger whose process is not started yet."""
     made = Logger(tmp_path)
     yield made
     made.close()
@@ -109,7 +109,7 @@ def _eventually(condition: Callable[[], bool], within: float = 20) -> None:
 
 
 def _write(logger: Logger, first: int, count: int) -> None:
-    """Write *count* lines, and rotate the log in the middle of some of them."""
+    """Write *count* lines in small parts, and rotate the log once in the middle."""
     for number in range(first, first + count):
         logger.writer.unsent += written(answer(start=BLOB.start + number, bytes=number)) + b"\n"
         if number % 7 == 0:
@@ -126,7 +126,7 @@ def _has_committed(logger: Logger, least: int) -> bool:
 
 
 def test_a_logger_that_is_killed_repeatedly_counts_every_line_once(logger: Logger) -> None:
-    """A logger that is killed repeatedly counts every line once, in a log that is rotated."""
+    """If the logger is killed several times while the log is rotated, each line counts once."""
     logger.index.record(A, 10, ContentKind.BLOB, 0.0)
     with ThreadPoolExecutor(1) as writers:
         for part in range(3):
@@ -154,10 +154,7 @@ def test_a_logger_that_is_killed_repeatedly_counts_every_line_once(logger: Logge
 
 
 def test_sigterm_commits_the_lines_that_were_read(logger: Logger) -> None:
-    """SIGTERM commits the lines that were read; SIGHUP is ignored.
-
-    After SIGTERM the logger's exit code is 0, and all lines are committed.
-    """
+    """After SIGTERM the logger commits all lines and exits with 0; SIGHUP has no effect."""
     logger.start()
     _eventually((logger.run / run_names.METRICS).exists)
     assert logger.process is not None
@@ -172,7 +169,7 @@ def test_sigterm_commits_the_lines_that_were_read(logger: Logger) -> None:
 
 
 def test_inotify_reports_new_lines_before_the_next_poll(logger: Logger) -> None:
-    """Inotify reports new lines before the next poll, in a folder that did not exist at first."""
+    """If the log's folder does not exist at the start, the logger still notices its first lines."""
     (logger.state / "log").rmdir()
     logger.start()
     _eventually((logger.run / run_names.METRICS).exists)

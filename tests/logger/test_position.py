@@ -1,4 +1,4 @@
-"""The position in a rotated log is found by the inode and the first bytes of a file."""
+"""The reader finds its position in a rotated log by the inode and the first bytes of a file."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ FAMILY = [OLD, MIDDLE, YOUNG]
 
 
 def test_without_a_position_reading_starts_with_the_oldest_file() -> None:
-    """Without a position, reading starts with the oldest log file, and there is no gap."""
+    """Without a position, the reader begins with the oldest file of the log."""
     assert locate(FAMILY, None) == ResumePoint(OLD, OLD.start())
 
 
 def test_without_a_file_there_is_no_position() -> None:
-    """Without a log file there is no position, and the reader waits for one."""
+    """If the log has no file, there is no position, and the reader waits for a file."""
     assert locate([], None) is None
     assert locate([], _inside(YOUNG, 4)) is None
 
 
 @pytest.mark.parametrize("seen", FAMILY, ids=[each.name for each in FAMILY])
 def test_a_position_is_found_after_its_file_was_renamed(seen: Seen) -> None:
-    """A position is found after its file was renamed: inode and first bytes stay."""
+    """If the file of a position was renamed, its inode and first bytes identify it."""
     assert locate(FAMILY, _inside(seen, 50)) == ResumePoint(seen, _inside(seen, 50))
 
 
 def test_a_copy_with_another_inode_is_the_same_file() -> None:
-    """A copy of a log file with another inode is the same file.
+    """If a file of the log has the same first bytes but another inode, it is the same file.
 
-    After a move of the data directory to another disk, reading continues at the position.
+    After the data directory was moved to another disk, the reader so continues at its position.
     """
     moved = [replace(each, inode=each.inode + 100) for each in FAMILY]
 
@@ -62,9 +62,9 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
 
 
 def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
-    """A copy of a file is not read as long as the file with the inode of the position exists.
+    """If both a file and its copy exist, the reader continues in the file with its inode.
 
-    Otherwise an older copy would be read, and then the file a second time.
+    Otherwise it would read the copy, and then the file a second time.
     """
     copied = [replace(YOUNG, name="log.1", inode=99), YOUNG]
 
@@ -72,16 +72,16 @@ def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
 
 
 def test_another_file_with_the_same_inode_is_a_gap() -> None:
-    """If another file has the inode of the position, missing lines are reported as a gap."""
+    """If another file has the inode of the position, the reader reports a gap of lost lines."""
     gone = LogPosition(YOUNG.inode, 50, fingerprint(b"zzzz"), 4, modified=5)
 
     assert locate(FAMILY, gone) == ResumePoint(OLD, OLD.start(), gap=True)
 
 
 def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> None:
-    """A truncated log is read from its start, and older files not again.
+    """If the file of the position was truncated, the reader begins at its start.
 
-    The older files were read before and are not counted again.
+    It does not read older files again.
     """
     truncated = replace(YOUNG, size=0, head=b"", modified=31)
 
@@ -91,7 +91,7 @@ def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> N
 
 
 def test_a_file_shorter_than_the_position_is_a_gap() -> None:
-    """A log file shorter than the position is a gap: the file was truncated."""
+    """If a file is shorter than the position in it, the reader reports a gap."""
     found = locate([replace(YOUNG, size=49, modified=31)], _inside(YOUNG, 50))
 
     assert found is not None
@@ -99,28 +99,25 @@ def test_a_file_shorter_than_the_position_is_a_gap() -> None:
 
 
 def test_a_position_at_the_start_of_an_empty_file_follows_its_inode() -> None:
-    """A position at the start of an empty file follows its inode; there are no first bytes."""
+    """If the position is at the start of a file, only the inode identifies the file."""
     assert locate(FAMILY, MIDDLE.start()) == ResumePoint(MIDDLE, MIDDLE.start())
 
 
 def test_the_next_file_is_the_next_younger() -> None:
-    """After a file's end, reading continues with the next younger file of the rotation."""
+    """At the end of a rotated file, the reader continues with the next younger file."""
     assert after(FAMILY, _inside(OLD, 50)) == ResumePoint(MIDDLE, MIDDLE.start())
     assert after(FAMILY, _inside(YOUNG, 50)) is None
 
 
 def test_a_file_that_left_the_family_while_it_was_read_is_a_gap() -> None:
-    """If a log file is rotated away while it is read, the reader reports a gap of unknown size."""
+    """If a file is rotated away while it is read, the reader reports a gap of unknown size."""
     left = LogPosition(77, 50, fingerprint(b"zzzz"), 4, modified=5)
 
     assert after(FAMILY, left) == ResumePoint(OLD, OLD.start(), gap=True)
 
 
 def test_after_a_deleted_file_older_files_are_not_read_again() -> None:
-    """If the file of the position was deleted, older rotated files are not read again.
-
-    The reader had read them before it reached the deleted file.
-    """
+    """If the file of the position was deleted, the reader does not read older files again."""
     deleted = _inside(YOUNG, 50)
 
     assert after([OLD, MIDDLE], deleted) is None
@@ -143,21 +140,21 @@ def test_after_a_deleted_file_older_files_are_not_read_again() -> None:
     ],
 )
 def test_the_generation_is_the_number_in_the_name(name: str, expected: int | None) -> None:
-    """The number in the name of a rotated log file is its age: a higher number is older.
+    """The number in the name of a rotated file is its age: a higher number is older.
 
-    Only names that the rotation of the log creates belong to the log.
+    Only names that the rotation creates belong to the log.
     """
     assert generation(name, "access.log") == expected
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "null", '"x"', '{"inode": 1}', '{"x": 1}'])
 def test_an_invalid_position_is_none(text: str | None) -> None:
-    """An invalid position is None, so that a note of another version prevents no start."""
+    """A stored position that cannot be parsed counts as None, so the logger starts."""
     assert LogPosition.load(text) is None
 
 
 def test_a_dumped_position_is_loaded_unchanged() -> None:
-    """A dumped position is loaded with all its fields."""
+    """A position that is stored and loaded again has all its fields."""
     position = LogPosition(5, 77, "abcd", 4, 1.25, skipping=True)
 
     assert LogPosition.load(position.dump()) == position

@@ -1,4 +1,4 @@
-"""The threads of the logger that queue and deliver the events of pulls."""
+"""Threads of the logger queue and deliver the notification events of pulls."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ MUCH = 10**6
 
 
 def number(which: int) -> str:
-    """Return the ID of the request number *which*."""
+    """Return the ID of the request with the number *which*."""
     return f"{which:08x}-89ab-4def-8123-456789abcdef"
 
 
 class Bench:
-    """An access log, a queue of events, and a collector that can be started again."""
+    """An access log, a queue of events, and the collector that reads the log."""
 
     def __init__(self, folder: Path, *endpoints: EventEndpoint) -> None:
         self.log = folder / "access.log"
@@ -50,7 +50,7 @@ class Bench:
         self.woken = 0
 
     def start(self) -> PullCollector:
-        """Start new objects on the same files, as the process after a kill does."""
+        """Create new objects on the same files, as a new process does after a kill."""
         self.queue.close()
         self.queue = EventQueue(self.path, MUCH, is_durable=False)
         self.collector = PullCollector(
@@ -68,12 +68,12 @@ class Bench:
             file.writelines(line(number(each), **fields) + b"\n" for each in numbers)
 
     def turn(self) -> None:
-        """Read the log to its end."""
+        """Run the collector until it has read the log to its end."""
         while self.collector.turn(time.monotonic()) == 0:
             pass
 
     def queued(self, endpoint: str = "a") -> list[int]:
-        """Return the numbers of the requests whose events are queued."""
+        """Return the numbers of the requests whose events are queued for *endpoint*."""
         events = map(json.loads, self.queue.first(endpoint, 999, MUCH).events)
         return [int(each["request"]["id"][:8], 16) for each in events]
 
@@ -83,14 +83,17 @@ class Bench:
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    """Return an access log and a queue with one endpoint."""
+    """Yield an access log and a queue with one endpoint."""
     found = Bench(tmp_path)
     yield found
     found.queue.close()
 
 
 def test_the_pulls_of_the_log_are_queued_in_order(bench: Bench) -> None:
-    """The pulls of the log are queued in order, and the delivery is woken."""
+    """The collector queues the pulls in the log in their order, and wakes the delivery.
+
+    It ignores a request that failed.
+    """
     bench.write(1, 2)
     bench.write(9, status=404)
     bench.write(3)
@@ -101,7 +104,7 @@ def test_the_pulls_of_the_log_are_queued_in_order(bench: Bench) -> None:
 
 
 def test_after_many_lines_the_next_ones_wait(bench: Bench) -> None:
-    """After many lines the log is read less often, so that more events share a transaction."""
+    """After many lines, the collector waits longer, so that more events share a transaction."""
     bench.write(1)
     bench.turn()
     few = bench.collector.turn(time.monotonic())
@@ -112,7 +115,10 @@ def test_after_many_lines_the_next_ones_wait(bench: Bench) -> None:
 
 
 def test_after_a_kill_no_event_is_lost_or_doubled(bench: Bench) -> None:
-    """After a kill no event is lost or doubled: a new process continues after queued lines."""
+    """After a kill, a new process continues after the queued lines.
+
+    No event is lost or queued twice.
+    """
     bench.write(1, 2)
     bench.turn()
     bench.write(3)
@@ -127,7 +133,7 @@ def test_after_a_kill_no_event_is_lost_or_doubled(bench: Bench) -> None:
 def test_a_kill_before_the_commit_repeats_the_lines(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lines read before a kill, but not committed, are read again by the next process."""
+    """If a process is killed before its commit, the next one reads the same lines again."""
     bench.write(1)
     bench.turn()
     bench.write(2)
@@ -146,7 +152,7 @@ def test_a_kill_before_the_commit_repeats_the_lines(
 
 
 def test_a_rotation_loses_no_event(bench: Bench) -> None:
-    """A rotation of the log loses no event, also for a new process."""
+    """If the log is rotated, no event is lost, even if a new process reads it."""
     bench.write(1)
     bench.turn()
     bench.write(2)
@@ -162,7 +168,10 @@ def test_a_rotation_loses_no_event(bench: Bench) -> None:
 def test_while_the_queue_is_unavailable_lines_wait(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the queue is unavailable, lines that were read are kept, and no others are read."""
+    """While the queue is unavailable, the collector keeps the lines that it has read.
+
+    It reads no further lines.
+    """
     bench.write(1)
     bench.turn()
 
@@ -175,14 +184,14 @@ def test_while_the_queue_is_unavailable_lines_wait(
         assert bench.collector.turn(time.monotonic()) > 0
         bench.write(3)
         assert bench.collector.turn(time.monotonic()) > 0
-    bench.turn()  # the lines that waited are queued now
+    bench.turn()  # queues the lines that it has kept
     bench.turn()
 
     assert bench.queued() == [1, 2, 3]
 
 
 def test_each_endpoint_gets_the_pulls_that_it_wants(tmp_path: Path) -> None:
-    """Each endpoint gets the pulls that it wants: it may ignore pulls or a media type."""
+    """An endpoint that ignores pulls or a media type gets no events of those."""
     bench = Bench(
         tmp_path,
         EventEndpoint("a", ""),
@@ -198,7 +207,7 @@ def test_each_endpoint_gets_the_pulls_that_it_wants(tmp_path: Path) -> None:
 
 
 def test_lines_without_a_pull_move_the_position(bench: Bench) -> None:
-    """Lines without a pull are recorded as read, so that no restart reads them again."""
+    """Lines without a pull move the stored position too, so a restart does not read them again."""
     bench.write(1, status=404)
     bench.turn()
 
@@ -206,7 +215,7 @@ def test_lines_without_a_pull_move_the_position(bench: Bench) -> None:
 
 
 def test_an_idle_collector_is_woken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a second without lines the thread waits until the loop of the logger wakes it."""
+    """After a while without lines, the collector's thread waits until the logger wakes it."""
     monkeypatch.setattr("entrepot.logger.pull_events._BUSY_S", 0.0)
     monkeypatch.setattr("entrepot.logger.pull_events._IDLE_S", 3600.0)
     bench.collector.start()
@@ -221,7 +230,7 @@ def test_an_idle_collector_is_woken(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
-    """A stop queues the last lines, which were written before it."""
+    """When the collector is stopped, it queues the events of lines that were written before."""
     bench.collector.start()
     bench.write(1)
     bench.collector.stop()
@@ -230,7 +239,7 @@ def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
 
 
 def test_the_store_knows_sizes_and_references(tmp_path: Path) -> None:
-    """Sizes and references of content come from the storage, because the log lacks them."""
+    """The size and the parts of content come from the index and storage: the log has neither."""
     storage, index = disk_storage(tmp_path), MemoryIndex()
     body = json.dumps({"config": {"digest": "sha256:1"}, "layers": []}).encode()
     digest, absent = Digest.of(body), Digest.of(b"absent")
@@ -245,7 +254,7 @@ def test_the_store_knows_sizes_and_references(tmp_path: Path) -> None:
 
 
 def test_content_that_is_no_manifest_has_no_references(tmp_path: Path) -> None:
-    """Content that is not a manifest has no references, which is no error."""
+    """For content that is not a manifest, `references` returns None without an error."""
     storage = disk_storage(tmp_path)
     for body in (b"[]", b"x", b'{"layers": 7}'):
         storage.write(layout.blob(Digest.of(body)), body)
@@ -257,7 +266,10 @@ def test_content_that_is_no_manifest_has_no_references(tmp_path: Path) -> None:
 def test_few_lines_are_read_at_once_if_events_may_be_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, included: str, fewest: int, most: int
 ) -> None:
-    """If events may be large, as of 64 KiB, only few lines are read before they are queued."""
+    """If events may be large, the collector reads fewer lines at a time.
+
+    Events are large if they list the parts of manifests.
+    """
     endpoint = {"name": "a", "url": "http://127.0.0.1:1/"}
     file = tmp_path / "config.yml"
     events = {"endpoints": [endpoint], "events": {"includereferences": included}}
@@ -285,7 +297,7 @@ def test_few_lines_are_read_at_once_if_events_may_be_large(
 
 
 def test_the_metrics_have_the_names_of_docker_distribution() -> None:
-    """Counters of endpoints have the names, labels and values of docker distribution 3.x."""
+    """The metrics of endpoints have the names, labels and values of docker distribution 3.x."""
     found = notification_metrics.rows([Statistics("a", 3, 2, 10, 4, 5, {200: 10, 503: 4, 599: 1})])
     values = {
         (metric.name, *labels): amounts[0] for metric, rows in found for labels, amounts in rows

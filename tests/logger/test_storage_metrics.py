@@ -1,4 +1,4 @@
-"""Tests of the metrics about requests to a bucket."""
+"""The logger counts the requests to a bucket in metrics."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ def _counted(*events: dict[str, Any], since: float = 0) -> Registry:
 
 
 def test_a_request_is_counted_by_verb_and_status_with_its_duration() -> None:
-    """The histogram has docker distribution's name and labels; unknown words have one label."""
+    """Each request to a bucket is counted by method and status, and its duration in a histogram.
+
+    The histogram has docker distribution's name and labels. Unknown values share one label.
+    """
     put = {"action": "PutContent", "status": "2xx", "bytes": 70, "seconds": 0.5}
     registry = _counted(
         REQUEST | {"seconds": 0.25},
@@ -55,7 +58,7 @@ def test_a_request_is_counted_by_verb_and_status_with_its_duration() -> None:
 
 
 def test_read_bytes_and_retries_are_counted() -> None:
-    """The bytes of a body are reported when the reader has closed the object."""
+    """The bytes that were read from a bucket, and the repeated requests, are counted."""
     registry = _counted(
         {"what": "read", "driver": "azure", "bytes": 5},
         {"what": "read", "driver": "azure", "bytes": 6},
@@ -85,7 +88,7 @@ def test_the_circuit_of_this_run_is_shown(since: float, expected: object) -> Non
     ],
 )
 def test_a_malformed_report_counts_nothing(fields: dict[str, Any]) -> None:
-    """An event about requests with an impossible number is not counted."""
+    """An event with an impossible number changes no metric."""
     registry = Registry(METRICS)
     metrics = EventMetrics(registry, UpstreamLabels())
 

@@ -1,4 +1,4 @@
-"""A wrong password is sent to an upstream only rarely, so that the upstream locks no account."""
+"""A client sends a wrong password to an upstream only rarely, so that no account is locked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYER = Digest.of(b"layer")
 
 
 def upstream_with(gate: BasicGate | TokenService) -> FakeUpstream:
-    """Return an upstream with two images behind *gate*."""
+    """Return an upstream with two images; *gate* checks its credentials."""
     upstream = FakeUpstream(gate=gate)
     for name in ("app", "other"):
         upstream.add_image(name, "v1", [b"layer"])
@@ -31,19 +31,19 @@ def upstream_with(gate: BasicGate | TokenService) -> FakeUpstream:
 
 
 def sent(upstream: FakeUpstream) -> list[str]:
-    """Return the paths of the requests that had a password."""
+    """Return the paths of the requests that carried a password."""
     return [each.path for each in upstream.requests if "authorization" in each.headers]
 
 
 def denied(*acts: Callable[[], object]) -> None:
-    """Call each of *acts*, and assert that the upstream denies it."""
+    """Call each function of *acts*; assert that it raises Denied."""
     for act in acts:
         with pytest.raises(Denied):
             act()
 
 
 def test_many_requests_send_a_wrong_password_once() -> None:
-    """After one refusal at `/v2/` no request of any kind sends the password."""
+    """If `/v2/` rejects a password, the next requests of any kind do not send it."""
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         secret = secret_of(upstream.host, "me", "wrong")
         client = client_of(upstream, Shared(secret=lambda: secret))
@@ -58,7 +58,10 @@ def test_many_requests_send_a_wrong_password_once() -> None:
 
 
 def test_requests_at_the_same_time_send_a_wrong_password_once() -> None:
-    """Requests at the same time send a wrong password once: others wait for the first."""
+    """If eight threads send requests at the same time, only one sends the wrong password.
+
+    The other threads wait for its result.
+    """
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         secret = secret_of(upstream.host, "me", "wrong")
         client = client_of(upstream, Shared(secret=lambda: secret))
@@ -79,7 +82,7 @@ def test_requests_at_the_same_time_send_a_wrong_password_once() -> None:
 
 
 def test_a_wrong_password_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong password is tried again after a while, as the upstream may know it by then."""
+    """A wrong password is sent again after a while, because it may be valid by then."""
     monkeypatch.setattr(trials, "AGAIN_S", 0.0)
     gate = BasicGate({"me": "other"})
     with upstream_with(gate) as upstream:
@@ -92,7 +95,7 @@ def test_a_wrong_password_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_changed_password_is_tried_at_once() -> None:
-    """A changed password is tried at once: the refusal belongs to the old one."""
+    """If the configured password changes, the client sends the new one at once."""
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         secrets: list[PlainSecret] = [secret_of(upstream.host, "me", "wrong")]
         client = client_of(upstream, Shared(secret=lambda: secrets[0]))
@@ -103,7 +106,7 @@ def test_a_changed_password_is_tried_at_once() -> None:
 
 
 def test_a_password_that_the_upstream_changed_is_sent_twice_and_no_more() -> None:
-    """A password that the upstream changed is sent twice: with a HEAD, and to `/v2/`."""
+    """If a password becomes invalid, the client sends it twice: with a HEAD and to `/v2/`."""
     gate = BasicGate({"me": "right"})
     with upstream_with(gate) as upstream:
         secret = secret_of(upstream.host, "me", "right")
@@ -117,7 +120,7 @@ def test_a_password_that_the_upstream_changed_is_sent_twice_and_no_more() -> Non
 
 
 def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
-    """A repository that refuses a right password does not stop requests for other repositories."""
+    """If one repository rejects a right password, other repositories still get it."""
 
     class Gate(BasicGate):
         def challenge(self, seen: Seen) -> str | None:
@@ -135,7 +138,10 @@ def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 429}, {"cut": 0}])
 def test_a_check_without_a_result_is_not_repeated_for_each_request(fault: dict[str, Any]) -> None:
-    """If `/v2/` cannot show whether a password is right, the password is sent unchecked."""
+    """If `/v2/` fails, the client cannot check a password there.
+
+    It then sends the password with each request, and requests `/v2/` only once.
+    """
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         upstream.misbehave("/v2/$", **fault)
         secret = secret_of(upstream.host, "me", "right")
@@ -147,7 +153,7 @@ def test_a_check_without_a_result_is_not_repeated_for_each_request(fault: dict[s
 
 
 def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:
-    """A token endpoint gets a wrong password twice: for the scope, and without a scope."""
+    """A token endpoint gets a wrong password twice: once with a scope and once without."""
     with TokenService({"me": "right"}) as service, upstream_with(service) as upstream:
         secret = secret_of(upstream.host, "me", "wrong")
         client = client_of(upstream, Shared(secret=lambda: secret))
@@ -161,7 +167,7 @@ def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:
 
 
 def test_a_token_endpoint_that_refuses_one_scope_stops_no_other() -> None:
-    """A token endpoint that refuses one scope does not stop requests for other scopes.
+    """If a token endpoint rejects one scope, the client still requests tokens for other scopes.
 
     The password may be right, and only its user may not have that scope.
     """

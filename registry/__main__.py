@@ -149,7 +149,7 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
 
 
 def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidation) -> Parts:
-    """Return the parts of the application; this function opens no file and starts no thread."""
+    """Return the parts of the application that the settings select; start no thread."""
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     report = Events(settings.storage.statedir / layout.EVENTS, clock)
     limited = LimitReports(report)
@@ -247,7 +247,7 @@ def _write_events(settings: Settings, limited: LimitReports) -> WriteEvents | No
 
 
 def _may_host(settings: Settings) -> MayHost:
-    """Return the predicate for names that match `hosted:`; they are hosted, not at an upstream.
+    """Return the predicate for repositories that are hosted because they match `hosted:`.
 
     Official images are excluded: one pushed image would replace the official image for every
     dockerd. The pattern `**` in `hosted:` is excluded, because it sets a retention time and lists

@@ -1,4 +1,4 @@
-"""Make the authenticator of the settings: the section `auth:` selects one of the schemes."""
+"""Make the configured authenticator: the section `auth:` of the settings selects its scheme."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def cloudfront_signer(
     def sign(name: str, seconds: int) -> str:
         url, expires = f"{start}/{name}", int(clock()) + seconds
         policy = _POLICY.format(url, expires).encode()
-        # CloudFront verifies SHA-1 only
+        # CloudFront accepts only signatures with SHA-1.
         signature = key.sign(policy, padding.PKCS1v15(), hashes.SHA1())  # noqa: S303
         text = base64.b64encode(signature).decode().translate(_IN_QUERY)
         return f"{url}?Expires={expires}&Signature={text}&Key-Pair-Id={key_pair_id}"

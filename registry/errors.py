@@ -1,4 +1,4 @@
-"""The exceptions of the registry; `registry.api.errors` maps them to HTTP statuses and OCI codes.
+"""Define the exceptions of the registry, which `registry.api.errors` maps to HTTP statuses.
 
 RegistryError
 ├── UpstreamError           an error response of an upstream, or no response
@@ -13,17 +13,17 @@ RegistryError
 ├── Unauthenticated         credentials are missing or wrong
 ├── InvalidToken            a bearer token is not valid; the client is then anonymous
 ├── Forbidden               the user has no right to do this
-├── Unsupported             not supported for this name, or not at all
+├── Unsupported             the request is not supported, at all or for this name
 ├── RangeUnsatisfiable      the range contains no byte of the blob; has the `size` in bytes
 ├── PartsUnknown            a manifest references parts that are not stored; has the `digests`
 ├── ManifestTooLarge
 ├── UploadUnknown           the repository has no such upload
-├── ChunkMisplaced          not at the upload's offset, or another request is writing
-├── BodyBroken              the request body ended early, or differs from its announcement
+├── ChunkMisplaced          a chunk is not at the upload's offset, or another request is writing
+├── BodyBroken              the request body ended early, or has another length than announced
 │   └── BodyTooSlow         the body was cut off because too many others were being received
 ├── TooManyUploads          more unfinished uploads than are allowed
 ├── MalformedRequest        a header or a parameter cannot be parsed
-├── InvalidPageSize         the parameter `n` is no count, or above the limit of a page
+├── InvalidPageSize         the parameter `n` is not a count, or exceeds the largest page
 ├── Refused                 the operator's middleware refuses the request; has `status` and `code`
 ├── MiddlewareFailed        the operator's middleware raised another exception
 ├── Overloaded              too many concurrent requests for a costly operation
@@ -153,11 +153,11 @@ class Forbidden(RegistryError):  # noqa: N818
 
 
 class InvalidPageSize(RegistryError):  # noqa: N818
-    """The parameter `n` is no count, or above the limit of a page."""
+    """The parameter `n` is not a count, or exceeds the largest size of a page."""
 
 
 class Unsupported(RegistryError):  # noqa: N818
-    """The registry does not support the request for the requested name, or not at all.
+    """The registry does not support the request, either at all or for the requested name.
 
     The header `Allow` of the response lists the `allowed` methods.
     """
@@ -168,7 +168,7 @@ class Unsupported(RegistryError):  # noqa: N818
 
 
 class RangeUnsatisfiable(RegistryError):  # noqa: N818
-    """The requested range starts after `size` bytes, or ends before it starts."""
+    """The requested range starts past the blob's `size` bytes, or ends before it starts."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"the range contains no byte of the {size} bytes")

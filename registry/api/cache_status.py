@@ -1,4 +1,4 @@
-"""The Cache-Status header (RFC 9211): whether a response came from the cache, and if not, why.
+"""Make the Cache-Status header (RFC 9211): whether the cache was used, and if not, why.
 
 HAProxy's access log takes its field `cache` from Cache-Status, and the metrics take labels from
 that field.
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 NAME = "entrepot"
 HIT = f"{NAME}; hit"
-"""Nearly every response has this value of Cache-Status."""
+"""Most responses have this value of Cache-Status."""
 
 # An identifier that consists of these characters is sent without quotes (RFC 9651, 3.3.4).
 _TOKEN = re.compile(r"[A-Za-z*][A-Za-z0-9:/!#$%&'*+.^_`|~-]*", re.ASCII)

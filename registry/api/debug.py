@@ -35,7 +35,7 @@ _COUNTERS: Final = {
     "BytesPulled": "registry_proxy_pulled_bytes",
     "BytesPushed": "registry_proxy_pushed_bytes",
 }
-"""The names in docker distribution's /debug/vars map to the metrics with the same meaning."""
+"""Each name in docker distribution's /debug/vars maps to the metric with the same meaning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ def _endpoint_counters(name: str, samples: Sequence[Sample]) -> dict[str, object
 
 
 def _samples(metrics: Path, families: Collection[str]) -> Iterator[Sample]:
-    """Yield the samples of some families from the file of metrics, none if it is missing."""
+    """Yield the samples of the metrics *families* in a file; yield none if the file is missing."""
     try:
         text = metrics.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -79,5 +79,5 @@ class DockerLoginResource:
 
 
 def _is_pull(scope: str) -> bool:
-    """Return whether a scope such as `repository:NAME:pull` requests nothing but pull."""
+    """Return whether a scope such as `repository:NAME:pull` requests only the action pull."""
     return set(scope.rpartition(":")[2].split(",")) <= {"pull"}

@@ -54,7 +54,7 @@ def _for_now(general: str) -> ErrorRow:
     return ErrorRow(503, "UNAVAILABLE", is_internal=True, general=general)
 
 
-# Codes are those of the OCI distribution-spec 1.1, "Error Codes". The codes RANGE_INVALID,
+# The codes in this table are those of the OCI distribution-spec 1.1, "Error Codes". RANGE_INVALID,
 # PAGINATION_NUMBER_INVALID, UNAVAILABLE and UNKNOWN are from docker distribution, because the spec
 # has no code for these cases.
 TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
@@ -95,7 +95,7 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         datastore.DatastoreError: _INTERNAL,
         datastore.Malformed: ErrorRow(400, "UNSUPPORTED"),
         datastore.InvalidDigest: ErrorRow(400, "DIGEST_INVALID"),
-        # An invalid tag names no manifest. docker distribution answers 404, and the conformance
+        # An invalid tag names no manifest. docker distribution responds 404, and the conformance
         # tests of the spec expect a 404 for `.INVALID_MANIFEST_NAME`.
         datastore.InvalidTag: ErrorRow(404, "MANIFEST_UNKNOWN"),
         datastore.InvalidRepository: ErrorRow(400, "NAME_INVALID"),
@@ -127,7 +127,7 @@ BY_WHY: Mapping[Why, ErrorRow] = MappingProxyType(
     }
 )
 _LIMITED_WITHOUT_ORIGIN = ErrorRow(_TOO_MANY, "TOOMANYREQUESTS")
-# The upstream announced when to retry: a 502 cannot carry Retry-After, a 503 can.
+# This row is used if the upstream sent Retry-After: a 503 can pass it on, but a 502 cannot.
 _ANNOUNCED_RETURN = ErrorRow(503, "UNAVAILABLE")
 
 _FULL_DISK = MappingProxyType(
@@ -147,8 +147,8 @@ _RETRY_SOON = 5.0
 _RETRY_LIMITED = 60.0
 _LONGEST_RETRY = 3600.0
 
-# The table has the OCI codes for the statuses 404 and 416, which Falcon itself raises. The OCI code
-# for any other status of Falcon is UNSUPPORTED below 500, and UNKNOWN from 500 on.
+# This table has the OCI codes for the statuses 404 and 416, which Falcon itself raises. The OCI
+# code for any other status of Falcon is UNSUPPORTED below 500, and UNKNOWN from 500 on.
 _HTTP_CODES = MappingProxyType({404: "NAME_UNKNOWN", 416: "RANGE_INVALID"})
 _SERVER_ERROR = 500
 _EVERY_S = 10.0
@@ -219,7 +219,7 @@ def envelope(response: ErrorResponse) -> bytes:
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Make Falcon respond to every exception by TABLE."""
+    """Make Falcon respond to every exception as TABLE states."""
     app.add_error_handler(Exception, _handle)
     app.add_error_handler(falcon.HTTPError, _handle_falcon)
 

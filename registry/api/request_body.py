@@ -119,7 +119,7 @@ def read_small(req: falcon.Request, largest: int) -> bytes | None:
 
 
 def may_still_be_sending(req: falcon.Request) -> bool:
-    """Return whether the client may not have sent its whole request body yet."""
+    """Return whether the client may still be sending its request body."""
     return req.method in _WITH_BODY and _length(req) != 0
 
 

@@ -1,4 +1,4 @@
-"""Compute the token scopes that a request needs, and the host by which the client connected.
+"""Compute the token scopes that a request needs, and the host that the client used.
 
 The scopes depend on method and path alone, as in docker distribution (registry/handlers/app.go):
 GET and HEAD need `pull`; POST, PUT and PATCH need `pull` and `push`; DELETE needs `delete`, even to

@@ -12,7 +12,7 @@ from entrepot.registry.errors import Unauthenticated
 
 
 class VersionResource:
-    """`/v2/` shows that this is a registry, and whether the client must log in (end-1)."""
+    """`/v2/` shows that this is a registry, and whether a client must log in (OCI end-1)."""
 
     def __init__(self, authorization: Authorization) -> None:
         self._authorization = authorization

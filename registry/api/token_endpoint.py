@@ -101,7 +101,7 @@ class TokenResource:
     def _granted(
         self, identity: Identity, resource: tuple[str, str], actions: frozenset[str]
     ) -> frozenset[str]:
-        """Return which of *actions* on a resource the access rules permit."""
+        """Return those of *actions* on a resource that the access rules permit the client."""
         if resource == _CATALOG:
             return actions if identity.rights else frozenset()
         kind, name = resource

@@ -23,8 +23,8 @@ from entrepot.registry.fair_queue import FairQueue
 from entrepot.runtime.htpasswd import Fault, PasswordLine, lines
 from entrepot.runtime.reloading_file import ReloadingFile, Snapshot
 
-# bcrypt uses only this many bytes of a password; htpasswd(1) truncates silently, but the Python
-# library raises an error.
+# bcrypt uses only this many bytes of a password. htpasswd(1) silently truncates a longer password,
+# but the Python library raises an error, so this module truncates it.
 _LONGEST_PASSWORD = 72
 _DEFAULT_COST = b"10"
 _GUESS_PATIENCE_FACTOR = 3

@@ -49,7 +49,7 @@ class Identity:
 
     @property
     def is_anonymous(self) -> bool:
-        """Return whether the client has shown no valid credential; a token may have no user."""
+        """Return whether the client sent no valid credential, neither a password nor a token."""
         return self.user is None and self.token is None
 
     @property

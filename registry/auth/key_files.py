@@ -70,7 +70,7 @@ def _reloading(
 
 @contextmanager
 def _bounded(path: Path) -> Iterator[BinaryIO]:
-    """Open a key file of which at most one byte more than the accepted size can be read."""
+    """Open a key file so that a read returns at most one byte more than the accepted size."""
     # Without O_NONBLOCK, opening a named pipe at this path would block until a program writes to
     # the pipe.
     with _BoundedFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:

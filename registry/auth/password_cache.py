@@ -26,9 +26,9 @@ class PasswordCache:
 
     The password cache keeps a right credential for *good_for* s and a wrong credential for
     *bad_for* s, and at most *most* of each. Right and wrong credentials are kept separately, so
-    wrong guesses do not evict the entries of users. An entry of the password cache
-    is a keyed digest, which is useless outside of its process. If *check* raises an exception, all
-    waiting threads raise that exception, and the cache does not keep it.
+    wrong guesses do not evict the entries of users. An entry of the password cache is a keyed
+    digest, which is useless outside of its process. If *check* raises an exception, all waiting
+    threads raise that exception, and the cache does not keep it.
     """
 
     def __init__(

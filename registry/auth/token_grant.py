@@ -53,7 +53,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class TokenGrant:
-    """A `TokenGrant` is the access that a client's token grants; access rules may grant less.
+    """A `TokenGrant` is the access that a client's token grants; the access rules still apply.
 
     `challenge` is sent for a request that needs more access than the token grants. `pulled` has the
     repositories that `Claims.pulled_names` returns.

@@ -69,7 +69,7 @@ class TokenTerms:
 class TokenVerifier:
     """A `TokenVerifier` verifies tokens with the current *keys*; *clock* is in s, UTC epoch.
 
-    Thread-safe. An invalid token raises no exception but InvalidToken.
+    Thread-safe. InvalidToken is the only exception that an invalid token can cause.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ _BEARER = re.compile(r"bearer +(.+)", re.IGNORECASE | re.ASCII | re.DOTALL)
 Owner = Callable[[Claims], Identity]
 """An `Owner` returns the identity of a token's user, without the limits of the token.
 
-Raises: InvalidToken if the user may not use the token any more.
+Raises: InvalidToken if the user's password has changed since the token was issued.
 """
 
 

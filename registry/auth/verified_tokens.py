@@ -58,8 +58,8 @@ class VerifiedTokens:
 
     def __call__(self, token: str) -> TokenGrant:
         """Return the grant of a token. Raises: every exception that *verify* raises."""
-        # The generation is read before the keys: if the keys change in between, the token is
-        # verified again.
+        # The generation is read before the keys. If the keys change in between, the next request
+        # with the token verifies it again.
         generation = self._generation()
         key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         entry = self._entries.get(key)

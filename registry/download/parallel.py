@@ -41,7 +41,7 @@ class ConnectionBudget:
 
 
 class ParallelLimits:
-    """A `ParallelLimits` limits this worker's connections: per blob, and per upstream in all.
+    """A `ParallelLimits` limits this worker's connections: per blob, and per upstream in total.
 
     For each blob, one connection needs no permit. The permits of an upstream limit all other
     connections, each of which keeps at most one part in memory.
@@ -68,7 +68,7 @@ class MissingRange:
     size: int
 
     def parts(self, connections: int) -> PartList:
-        """Divide the missing range so that all connections end at about the same time.
+        """Divide the missing range so that all connections finish at about the same time.
 
         `size` may be any number that a manifest claims, because the cost of this function does not
         depend on it.
@@ -154,8 +154,8 @@ class _Helpers:
 
     When its context ends, the threads end too. The caller of `chunks` fetches parts too: the first
     of every round (a round has one part for each connection), and every part that no thread has
-    taken. Without a permit or a thread, the download is only slower. Memory is limited to one part
-    per connection, for any number of parts.
+    taken. If there is no permit or thread for a connection, the download continues with fewer
+    connections. Memory is limited to one part per connection, for any number of parts.
     """
 
     def __init__(self, sources: Sources, parts: PartList, budget: ConnectionBudget) -> None:

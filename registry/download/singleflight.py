@@ -131,7 +131,7 @@ class SingleFlight:
             raise storage_error(error) from error
 
     def is_running(self, task: Task) -> bool:
-        """Return True if the blob has a spool file: a download runs, or ended with its worker."""
+        """Return True if the blob has a spool file: a download runs, or its worker has died."""
         return self.path(task.key).exists()
 
     def trusted(self, task: Task) -> Task:

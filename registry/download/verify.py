@@ -45,6 +45,8 @@ def verified_range(
 def compared(chunks: Iterable[bytes], proven: Iterable[bytes], upstream: str) -> Iterator[bytes]:
     """Yield the *chunks* of a response; yield the last byte only if *proven* has the same bytes.
 
+    *proven* yields the same range, and ends only after the whole blob was verified.
+
     Raises: Unavailable in place of the last byte.
     """
     sent, right, last = hashlib.sha256(), hashlib.sha256(), b""

@@ -1,4 +1,4 @@
-"""The thread of a download that fills a spool file and commits it to the blob store."""
+"""Run the thread of a download, which fills a spool file and commits it to the blob store."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ _LARGE = 16 * 1024 * 1024  # bytes; a smaller blob is not worth several requests
 _NOTIFY_STEP = 4 * 1024 * 1024  # bytes between two wake-ups of the readers
 _NOTIFY_S = 0.01
 _HEAD_WITHIN_S = 0.01
-"""The writer waits this long, in s, for the first reader to send the head of its response."""
+"""The writer waits this long, in s, until the first reader has sent its response's headers."""
 _UNKNOWN_SIZE = "?"
 
 
@@ -175,7 +175,7 @@ class Download:
                 self._changed.notify_all()
 
     def follow(self) -> None:
-        """Let the writer continue, because the first reader has sent the head of its response."""
+        """Let the writer continue, because the first reader has sent its response's headers."""
         if not self._is_followed:
             with self._changed:
                 self._is_followed = True
@@ -254,7 +254,7 @@ class Download:
             self._report(outcome)
 
     def _let_first_reader_begin(self) -> None:
-        """Wait until `open` has returned, and a moment for the head of the first response.
+        """Wait until `open` has returned, and a moment for the headers of the first response.
 
         PERF: otherwise this thread would take the interpreter lock at each system call of the
         reader.

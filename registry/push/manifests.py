@@ -61,8 +61,8 @@ class ManifestPushes:
             self._check(name, pushed, parts)
             self._store(pushed)
             with write_lock(self.state, name):
-                # The parts of the manifest are checked again, because a link could be deleted
-                # before the lock was taken.
+                # The parts of the manifest are checked again, because another request may have
+                # deleted a link before this request got the lock.
                 self._check(name, pushed, parts)
                 self._link(name, pushed, tags)
 

@@ -1,4 +1,4 @@
-"""Protect the content that a push relies on from eviction, before the push checks for it."""
+"""Protect the content that a push relies on from eviction, before the push looks it up."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Check which manifests may be pushed: `validation:` and `policy:` of docker distribution.
+"""Check pushed manifests against docker distribution's settings `validation:` and `policy:`.
 
-If no rule is configured, a worker has no `PushRules`, so the rules take no time of a push.
+If no rule is configured, a worker has no `PushRules`, and pushes are not delayed by any check.
 """
 
 from __future__ import annotations

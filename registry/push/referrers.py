@@ -48,7 +48,7 @@ class Referrers:
         after: Digest | None = None,
         limit: int | None = None,
     ) -> Page:
-        """Return the referrers of a manifest after *after*: at most *limit* entries and 4 MiB.
+        """Return a manifest's referrers after the one *after*: at most *limit* entries and 4 MiB.
 
         The manifest itself need not be stored.
         """

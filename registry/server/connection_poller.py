@@ -38,7 +38,7 @@ TICK_S = 0.5
 _IDLE_TICKS = 30
 """While all connections are idle, the interval between two checks is this many times longer."""
 KEEP_S = 75.0
-"""How long an idle connection is kept, in s; longer than HAProxy keeps it."""
+"""The poller keeps an idle connection open for this many s, which is longer than HAProxy does."""
 
 _GRACE_S = 2.0  # A connection does not count as slow before this age, in s.
 # HAProxy closes a silent connection after 300 s; this longer limit covers clients without HAProxy.
@@ -182,7 +182,7 @@ class ConnectionPoller:
     ) -> None:
         """Do *action* with a connection; any error closes only this connection.
 
-        Otherwise one error would end the polling thread, and no connection would be answered.
+        Otherwise one error would end the polling thread, and with it all other connections.
         """
         try:
             action(poller, each)

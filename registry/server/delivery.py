@@ -37,7 +37,7 @@ over.
 class Delivery:
     """A `Delivery` sends *pieces* of a body of *length* bytes over a *connection*.
 
-    The methods of a `Delivery` do not block without *patience*.
+    Only `send` with a *patience* above 0 can block.
 
     If *length* is None, the pieces already contain chunk framing, so each piece must be sent
     completely. Any thread may continue a delivery, but only one at a time. The source of the pieces
@@ -281,9 +281,9 @@ def _chunked(pieces: Iterator[Piece]) -> Iterator[Piece]:
 def broken(error: Exception) -> ConnectionError:
     """Return the error that ends a response after *error*.
 
-    A ConnectionError means that the client disconnected, and is returned unchanged. Any error but a
-    ConnectionError is logged once. gunicorn logs a traceback for every exception but a connection
-    reset.
+    A ConnectionError means that the client disconnected, and is returned unchanged. Any other error
+    is logged here, and a connection reset is returned instead: for any other exception, gunicorn
+    would log a traceback.
     """
     if isinstance(error, ConnectionError):
         return error

@@ -47,10 +47,11 @@ class ReceivedBody:
 
 @dataclass(slots=True, eq=False)
 class KeptConnection:
-    """A `KeptConnection` is idle: the polling thread waits for its next request until `until` (s).
+    """A `KeptConnection` is an idle connection, which is closed at `until` (s, monotonic clock).
 
-    `handle` gets the bytes of a request that the polling thread does not answer, and owns the
-    connection from then on. `closed` is called after the polling thread has closed the connection.
+    Until then, the polling thread waits for the next request. If the thread cannot repeat the
+    response to that request, `handle` gets the bytes of the request and owns the connection from
+    then on. `closed` is called after the polling thread has closed the connection.
     """
 
     connection: socket.socket
@@ -59,7 +60,7 @@ class KeptConnection:
     until: float = 0.0
 
     def read(self) -> bytes | None:
-        """Return bytes of the next request, b"" if the client left; None: there are none yet."""
+        """Return bytes of the next request; None if none arrived, b"" after a disconnect."""
         try:
             return self.connection.recv(LONGEST_READ)
         except BlockingIOError:
@@ -129,7 +130,7 @@ class LingeringClose:
             self.connection.shutdown(socket.SHUT_WR)
 
     def drain(self) -> bool:
-        """Read and discard pending bytes; return False if the client left or sent too much."""
+        """Discard pending bytes; return False if the client disconnected or sent too many."""
         try:
             received = len(self.connection.recv(min(_PIECE, self.left + 1)))
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""A threaded gunicorn worker whose threads wait a moment for the next request of a connection.
+"""Define a gunicorn worker whose threads wait a moment for the next request of a connection.
 
 gunicorn's own worker passes each request from the polling thread to a pool thread and back, but
 HAProxy sends the next request over the same connection at once. A thread that waits at the
@@ -222,7 +222,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             conn.sock.setblocking(True)
             if self.connection_poller.repeats.answer_from_memory(request, conn.sock):
                 return True
-        except OSError:  # HAProxy has left; gunicorn closes the connection
+        except OSError:  # HAProxy has disconnected; gunicorn closes the connection
             with suppress(OSError):
                 conn.sock.shutdown(socket.SHUT_RDWR)
             return True
@@ -231,7 +231,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return False
 
     def _handle_one(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
-        """Handle one request; return False also if the rest of the response was handed over."""
+        """Handle one request; return False also if the poller sends the rest of its response."""
         self._local.connection, self._local.conn = None, conn
         is_kept = super().handle(conn)
         conn.request = None
@@ -316,7 +316,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def _has_data_soon(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
         """Return whether bytes of the next request arrive within `keepalive_wait_s`.
 
-        Return False if they were already read: the polling thread handles pipelined requests.
+        Return False if gunicorn has already read them: its main loop handles pipelined requests.
         """
         if _has_read_ahead(conn):
             return False

@@ -89,7 +89,7 @@ CLOSED = Circuit()
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A `Pass` is the permission to send a request, as the `probe` of an open breaker if set."""
+    """A `Pass` permits one request; with `probe`, the request tests an unavailable upstream."""
 
     probe: bool = False
 
@@ -176,7 +176,7 @@ def answered(circuit: Circuit) -> Circuit:
 def refused(circuit: Circuit, now: float) -> Circuit:
     """Return the breaker's state after a response that rejects credentials.
 
-    `Circuit.refused` changes at most once in `REFUSED_AGAIN` s.
+    `Circuit.refused` changes at most once in `REFUSED_AGAIN` s, and each change is logged.
     """
     if now - circuit.refused < REFUSED_AGAIN:
         return answered(circuit)
@@ -186,7 +186,7 @@ def refused(circuit: Circuit, now: float) -> Circuit:
 def limited(
     circuit: Circuit, now: float, retry_after: float | None, operation: str = ""
 ) -> Circuit:
-    """Return the breaker's state after a 429; of two rate limits, the longer one counts."""
+    """Return the breaker's state after a 429; if an earlier rate limit lasts longer, keep it."""
     span = LIMIT_DEFAULT if retry_after is None else min(max(retry_after, 0.0), LIMIT_LONGEST)
     until = now + span
     if until < circuit.limited:

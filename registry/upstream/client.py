@@ -1,4 +1,4 @@
-"""Implement the distribution API of one upstream as a client: `Upstream` over HTTP."""
+"""Implement the interface `Upstream`: a client of one upstream's distribution API over HTTP."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class PullSecret(Protocol):
         ...
 
     def names(self, host: str) -> bool:
-        """Return whether a key of the pull secret names *host*; globs match label by label."""
+        """Return whether a key of the pull secret names *host*, in full or by a glob."""
         ...
 
     def lookup(self, host: str, repository: str) -> SecretEntry | None:

@@ -52,17 +52,17 @@ class Reach(Enum):
     """A `Reach` is the network from which an address can be reached."""
 
     PUBLIC = "public"
-    # Private addresses are RFC 1918, unique local, carrier-grade NAT, and any other address that is
-    # not global.
+    # Private addresses are those of RFC 1918, unique local addresses, those of carrier-grade NAT,
+    # and all others that are not global.
     PRIVATE = "private"
     LOOPBACK = "loopback"
-    # Special addresses are link-local, multicast, unspecified and reserved, and clouds' metadata
-    # services.
+    # Special addresses are link-local, multicast, unspecified and reserved addresses, and those of
+    # the metadata services of clouds.
     SPECIAL = "special"
 
 
-# This table has the addresses to which an upstream may redirect besides public addresses, by the
-# upstream's own reach.
+# This table maps the reach of an upstream's own address to the kinds of addresses to which the
+# upstream may redirect, besides public addresses.
 _MAY_REACH = {
     Reach.PUBLIC: frozenset[Reach](),
     Reach.PRIVATE: frozenset({Reach.PRIVATE}),

@@ -1,8 +1,8 @@
 """Connect to a host within one time-out, for DNS and all addresses together.
 
 Attempts to connect start a quarter of a second apart and alternate between IPv6 and IPv4, a simple
-form of RFC 8305. So broken IPv6 costs a quarter of a second, and a host that drops packets costs
-one time-out.
+form of RFC 8305. So broken IPv6 delays a connection by a quarter of a second, and a host that drops
+packets delays it by one time-out.
 """
 
 from __future__ import annotations

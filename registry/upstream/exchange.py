@@ -45,14 +45,14 @@ _STALLS_WITHIN = 3  # A body is requested anew after a third of the read time-ou
 _HIDDEN = (403, 404)
 _BASE_AGAIN_S = 60.0
 _SKIP_HEAD_S = 600.0
-"""After HEAD was useless, HEAD requests are skipped for this many s, and then tried again."""
+"""If an upstream rejects HEAD, no HEAD request is sent for this many s."""
 _TRANSIENT = frozenset({408, 425, 502, 503, 504})
 """After a HEAD with one of these statuses, HEAD is not skipped: the next HEAD may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to an upstream; `accepts` are the statuses of a usable response.
+    """An `UpstreamRequest` has a request; `accepts` are the statuses of a usable response.
 
     `absent` are the statuses which mean that the object does not exist. `url` replaces the URL that
     is built from `path`. `is_begun` states that the request continues a download, and is sent even
@@ -89,16 +89,16 @@ class UpstreamRequest:
 
 
 class _Answered(NamedTuple):
-    """A response, and the Authorization that its request carried to the upstream's own origin."""
+    """An `_Answered` has a response, and the Authorization that the upstream got for it."""
 
     response: Response
     authorization: str | None
 
 
 class _Inconclusive(NamedTuple):
-    """An `_Inconclusive` is a HEAD without a usable response.
+    """An `_Inconclusive` is a HEAD request without a usable response.
 
-    An `_Inconclusive` has a status (0 without a response) and the Authorization of the HEAD.
+    It has the status of the response (0 without one) and the Authorization of the request.
     """
 
     status: int

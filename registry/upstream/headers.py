@@ -138,7 +138,7 @@ def _links(header: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _parameters(header: str, position: int) -> tuple[dict[str, str], int]:
-    """Parse `; name=text` parameters from *position*; return the parameters and their end."""
+    """Parse `; name=text` parameters from *position*; return them, and the position after them."""
     found: dict[str, str] = {}
     while True:
         position = _end(_BLANKS, header, position)

@@ -30,7 +30,7 @@ class InvalidContentLength(HTTPException):
 
 
 class BoundedResponse(HTTPResponse):
-    """A response with limits for status line and headers: `LARGEST_HEAD` and the time-out.
+    """A `BoundedResponse` limits the status line and headers to `LARGEST_HEAD` and the time-out.
 
     Raises: the errors of `http.client`; HTTPException and TimeoutError beyond a limit.
     """

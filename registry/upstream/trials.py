@@ -33,7 +33,7 @@ class CredentialTrials:
         self._unproven: BoundedDict[Credential, float] = BoundedDict(_MOST)
 
     def may_be_sent(self, credential: Credential) -> bool:
-        """Return whether *credential* was accepted last, or cannot be checked now."""
+        """Return whether the last check accepted *credential*, or no check is possible now."""
         if self._accepted.get(credential, False):
             return True
         return self._clock() < self._unproven.get(credential, 0.0)

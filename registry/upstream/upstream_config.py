@@ -12,7 +12,7 @@ Ranges = Literal["auto", "verified", "early"]
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """The settings of one upstream; times are in s, `min_rate` is in bytes/s.
+    """An `UpstreamConfig` has an upstream's settings; times are in s, `min_rate` is in bytes/s.
 
     `host` is the name that clients use, with its port if the name has a port. If `max_stale` is
     None, stale manifests are served however old they are. `realm` is the only token realm that is

@@ -59,7 +59,7 @@ class Shared:
 
 
 class CurrentUpstreams(Protocol):
-    """The current settings of all upstreams; a new pull secret may change them at any time."""
+    """A `CurrentUpstreams` has all upstreams' settings, which a new pull secret may change."""
 
     def hosts(self) -> Sequence[str]:
         """Return the hosts of upstreams that are named in full."""

@@ -1,7 +1,7 @@
 """Send one HTTP request and return its response; only this module and `pools` use urllib3.
 
-A request is repeated only if a reused connection turns out to be dead. This module does not
-follow redirects. Every exception of urllib3, http.client and the system becomes `ConnectionBroken`.
+A request is repeated only if a reused connection turns out to be dead. This module does not follow
+redirects. Every exception of urllib3, http.client and the system becomes `ConnectionBroken`.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _LEAST_S = 0.001  # A socket time-out of 0 would mean non-blocking.
 
 @contextmanager
 def deadline(until: float) -> Iterator[None]:
-    """Limit all requests of this thread in the block to *until* (s of `time.monotonic`).
+    """Make requests that this thread sends in this context end before *until* (monotonic, s).
 
-    An earlier limit of an outer block stays in force.
+    If an outer context has an earlier deadline, that deadline stays in force.
     """
     token = _until.set(min(until, _until.get()))
     try:
@@ -362,7 +362,7 @@ def _protocol_error(error: Exception) -> ConnectionBroken:
 def _tls_problem(error: Exception) -> str:
     """Return OpenSSL's reason for a failed TLS handshake.
 
-    The reason may contain the requested host, and no text of the peer.
+    The reason may contain the requested host, but never contains text of the peer.
     """
     inner = error.args[0] if error.args and isinstance(error.args[0], ssl.SSLError) else error
     reason = getattr(inner, "verify_message", None) or getattr(inner, "reason", None)

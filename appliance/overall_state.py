@@ -9,7 +9,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from entrepot.appliance import takeover
-from entrepot.appliance.run_state import HitCounts, RunState, counted
+from entrepot.appliance.hit_counts import counted
+from entrepot.appliance.run_state import HitCounts, RunState
 from entrepot.appliance.state_file import (
     ClockStatus,
     DamagedFile,

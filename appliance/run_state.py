@@ -7,10 +7,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from entrepot.datastore.errors import IndexUnavailable
-from entrepot.datastore.index import KeyValueStore
-from entrepot.logger import metrics
-from entrepot.logger.traffic import PROXY_HITS, PROXY_MISSES
 from entrepot.runtime.atomic_write import write_atomically
 from entrepot.runtime.run_names import RUN_STATE
 from entrepot.runtime.small_file import read_small_file
@@ -47,16 +43,3 @@ class RunState:
         """Read the state from the run directory. Raises: OSError, ValueError."""
         fields = json.loads(read_small_file(run / RUN_STATE))
         return cls(fields["started"], HitCounts(**fields["counted"]), fields["ends"])
-
-
-def counted(notes: KeyValueStore) -> HitCounts:
-    """Return the logger's counts since the index was made; zeros if the index is unavailable."""
-    try:
-        sums = [_sum(notes.get(metrics.note(each))) for each in (PROXY_HITS, PROXY_MISSES)]
-    except IndexUnavailable:
-        return HitCounts()
-    return HitCounts(*sums)
-
-
-def _sum(note: str | None) -> int:
-    return int(sum(amounts[0] for _, amounts in metrics.read(note)))

@@ -13,13 +13,14 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from entrepot.appliance import held_run
+from entrepot.appliance.held_run import HeldRunDirectory
 from entrepot.config.errors import ConfigError, Problem
 from entrepot.datastore.errors import DatastoreError, StorageBroken, StorageFull
 from entrepot.datastore.locks import LockedFile, is_locked, try_lock
@@ -37,7 +38,6 @@ _LONGEST_PATH = 4096  # bytes of a path, at most
 _LONGEST_SOCKET = 107  # largest number of bytes in the path of a unix socket, unix(7)
 # bytes of the name "/supervisor.sock", to which supervisord appends its process id for a moment
 _LONGEST_NAME = 28
-_REMOVALS = 5  # tries to remove a folder in which other processes create files
 
 
 @contextmanager
@@ -46,24 +46,34 @@ def create(state: Path) -> Iterator[Path]:
 
     Raises: ConfigError if another appliance uses *state*, or a socket's path would be too long.
     """
-    with ExitStack() as locks:
-        locks.callback(os.close, _lock_folder(state))
+    held = hold_new(state)
+    try:
+        yield held.path
+    finally:
+        held.release()
+
+
+def hold_new(state: Path) -> HeldRunDirectory:
+    """Create a run directory for the appliance of *state*, which the caller must release.
+
+    Raises: ConfigError if another appliance uses *state*, or a socket's path would be too long.
+    """
+    with ExitStack() as undo:
+        state_lock = _lock_folder(state)
+        undo.callback(os.close, state_lock)
         note = _locked(state / "run")
         if note is not None:
-            locks.enter_context(note)
+            undo.enter_context(note)
             _remove_noted(_text(note))
         remove_abandoned(PREFIX)
-        with temporary_folder(PREFIX) as run:
-            _check_length(run)
-            _write(note, run)
-            try:
-                yield run
-            finally:
-                # An error does not matter here: if the file `run` stays, the next start overwrites
-                # the path in it.
-                with suppress(OSError, DatastoreError):
-                    if note is not None:
-                        note.unlink()
+        run, run_lock = _create_locked(PREFIX)
+        held = HeldRunDirectory(run, run_lock, state_lock, state / "run", note.fd if note else -1)
+        undo.pop_all()
+        undo.callback(held.release)
+        _check_length(run)
+        _write(note, run)
+        undo.pop_all()
+    return held
 
 
 def _lock_folder(state: Path) -> int:
@@ -151,18 +161,7 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
         yield folder
     finally:
         os.close(lock)
-        _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder; try again if another process creates a file in it during the removal.
-
-    `entrepot status` creates a file in the run directory to request the appliance's state.
-    """
-    for _ in range(_REMOVALS):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
+        held_run.remove(folder)
 
 
 def _create_locked(prefix: str) -> tuple[Path, int]:
@@ -191,7 +190,7 @@ def remove_abandoned(prefix: str) -> None:
     """
     for folder in _all(prefix):
         if _is_recognised(folder) and not is_locked_folder(folder):
-            _remove(folder)
+            held_run.remove(folder)
 
 
 def living(prefix: str) -> list[Path]:
@@ -310,7 +309,7 @@ def _remove_noted(path: str) -> None:
     """Remove an earlier appliance's run directory, if no process has locked it."""
     folder = Path(path)
     if path and folder.name.startswith(PREFIX) and not is_locked_folder(folder):
-        _remove(folder)
+        held_run.remove(folder)
 
 
 def _check_length(run: Path) -> None:
@@ -318,3 +317,11 @@ def _check_length(run: Path) -> None:
         folder = run.parent
         message = "the path is too long for the paths of unix sockets"
         raise ConfigError([Problem(f"TMPDIR={folder}", message, "try TMPDIR=/tmp")])
+
+
+def unwritable(run: Path, error: OSError) -> ConfigError:
+    """Return the error that a file could not be written into the run directory *run*."""
+    why = (error.strerror or str(error)).lower()
+    remedy = "free space in that folder, or set TMPDIR to another folder"
+    message = f"the temporary folder cannot be written to: {why}"
+    return ConfigError([Problem(str(run.parent), message, remedy)])

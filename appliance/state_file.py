@@ -1,15 +1,14 @@
 """Write the overall state of the appliance into the run directory's state.json while readers ask.
 
-A reader touches a request file beside the state file. `serve` then gathers the state once a second
-for a minute, in a thread that ends afterwards. So `entrepot status` and every other reader show the
-same state, and without a reader no state is gathered.
+A reader touches a request file beside the state file. `serve` then starts a process that gathers
+the state once a second and ends a minute later. So `entrepot status` and every other reader show
+the same state, and without a reader no state is gathered.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -25,9 +24,9 @@ from entrepot.runtime.small_file import read_small_file
 
 _log = logging.getLogger(__name__)
 
-_ASKED_S = 60.0  # After a request, `serve` writes the state for this long, in s.
+_ASKED_S = 60.0  # After a request, the state is written for this long, in s.
 _EVERY_S = 1.0
-# A reader waits this long, in s: `serve` looks once a second, and needs some time.
+# A reader waits this long, in s, for the process that gathers the state.
 _PATIENCE_S = 3.0
 _POLL_S = 0.05
 _MOST_BYTES = 4 * 1024 * 1024
@@ -128,64 +127,34 @@ class Status:
     checks: Mapping[str, str] = field(default_factory=dict)
 
 
-class StateWriter:
-    """A `StateWriter` writes the state into *run* once a second while readers request it.
+def write_while_requested(
+    run: Path,
+    gather: Callable[[], Status],
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Write the state into *run* once a second, until no reader has requested it for a minute.
 
-    *gather* returns the state; *gather* may take long or fail, and runs in a thread of its own.
-    *clock* returns a time in s that never goes back.
+    *gather* returns the state; it may take long or fail. *clock* returns a time in s that never
+    goes back. The call itself counts as a request.
     """
+    complaint = LogOnce(_log, "state not written", "state written again")
+    seen, until = _changed(run / STATE_REQUEST), clock() + _ASKED_S
+    while (began := clock()) < until:
+        try:
+            _write(run, gather())
+            complaint.worked()
+        except Exception as error:  # noqa: BLE001 - a reader gathers the state itself then
+            complaint.failed(error)
+        pause(max(_EVERY_S - (clock() - began), 0.0))
+        if (changed := _changed(run / STATE_REQUEST)) != seen:
+            seen, until = changed, clock() + _ASKED_S
 
-    def __init__(
-        self,
-        run: Path,
-        gather: Callable[[], Status],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._run = run
-        self._gather = gather
-        self._clock = clock
-        self._seen = _changed(run / STATE_REQUEST)
-        self._until = 0.0  # the time on `clock` until which the state is written
-        self._thread: threading.Thread | None = None
-        self._writing = threading.Lock()
-        self._is_closed = False
-        self._complaint = LogOnce(_log, "state not written", "state written again")
 
-    def look(self) -> None:
-        """Start the thread if a reader has requested the state since the last call.
-
-        This method does not block.
-        """
-        seen = _changed(self._run / STATE_REQUEST)
-        if seen == self._seen:
-            return
-        self._seen, self._until = seen, self._clock() + _ASKED_S
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._write_all, name="state", daemon=True)
-            self._thread.start()
-
-    def close(self) -> None:
-        """Write nothing more, so that `serve` can remove the run directory."""
-        with self._writing:
-            self._is_closed = True
-
-    def _write_all(self) -> None:
-        while self._clock() < self._until and not self._is_closed:
-            began = self._clock()
-            try:
-                self._write(self._gather())
-                self._complaint.worked()
-            except Exception as error:  # noqa: BLE001 - a reader gathers the state itself then
-                self._complaint.failed(error)
-            time.sleep(max(_EVERY_S - (self._clock() - began), 0.0))
-
-    def _write(self, state: Status) -> None:
-        text = json.dumps(asdict(state))
-        with self._writing:
-            if not self._is_closed:
-                new = self._run / f"{STATE}.new"
-                new.write_text(text)
-                new.rename(self._run / STATE)
+def _write(run: Path, state: Status) -> None:
+    new = run / f"{STATE}.new"
+    new.write_text(json.dumps(asdict(state)))
+    new.rename(run / STATE)
 
 
 def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:

@@ -47,6 +47,10 @@ class Signals:
             with suppress(BlockingIOError):  # a full counter ends the wait anyway
                 os.eventfd_write(fd, 1)
 
+    def end_wait_with(self, fd: int) -> None:
+        """Let the wait end when the descriptor *fd* is readable, too."""
+        self._poll.register(fd, select.POLLIN)
+
     def wait(self, timeout: float) -> list[signal.Signals]:
         """Wait at most *timeout* s, and return the received signals; none after the timeout.
 

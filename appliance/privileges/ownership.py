@@ -15,6 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from entrepot.appliance import data_folders
 from entrepot.appliance.privileges import trusted_path
 from entrepot.appliance.privileges.users import User
 from entrepot.config.errors import ConfigError, Problem
@@ -26,7 +27,6 @@ _log = logging.getLogger(__name__)
 _TOPS = tuple(
     tuple(filter(None, each.split("/"))) for each in ("", layout.OWN, layout.V2, layout.BLOBS)
 )
-_PRIVATE = 0o750
 _MODE_OF_0_1_0 = 0o755
 # This many levels below each folder of _TOPS are checked: entrepot/log/*, repositories/*,
 # blobs/sha256/*.
@@ -42,10 +42,9 @@ def make_folders(settings: Settings) -> None:
     Only the owner and the group can enter a new folder: other accounts of the machine must not read
     content that was pulled with a password or pushed. An existing folder keeps its mode.
     """
-    storage = settings.storage  # mkdir gives the mode to the last folder of a path only.
-    for folder in (storage.rootdirectory, storage.statedir, storage.statedir / "log"):
+    for folder in data_folders.folders(settings.storage.rootdirectory, settings.storage.statedir):
         try:
-            folder.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+            data_folders.make(folder)
         except OSError as error:
             message = f"the folder cannot be created: {(error.strerror or str(error)).lower()}"
             remedy = "make its parent folder writable, or set another REGISTRYDIR"
@@ -82,7 +81,7 @@ def _close_to_others(folder: Path) -> bool:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != _MODE_OF_0_1_0:
             return False
-        os.fchmod(fd, _PRIVATE)
+        os.fchmod(fd, data_folders.PRIVATE)
     finally:
         os.close(fd)
     return True

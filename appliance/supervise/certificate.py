@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from entrepot.config.schema import TlsSettings
+from entrepot.appliance.supervise.tls_files import TlsPaths
 from entrepot.runtime.atomic_write import write_atomically
 
 
-def write_pem(tls: TlsSettings, target: Path) -> Path | None:
+def write_pem(tls: TlsPaths, target: Path) -> Path | None:
     """Write certificate and key into the file *target*, with mode 0600.
 
     Return None if no certificate is configured.
@@ -23,7 +23,7 @@ def write_pem(tls: TlsSettings, target: Path) -> Path | None:
     return target
 
 
-def write_client_authorities(tls: TlsSettings, target: Path) -> Path | None:
+def write_client_authorities(tls: TlsPaths, target: Path) -> Path | None:
     """Write the CAs of client certificates into *target*, mode 0600; return None without CAs.
 
     Raises: OSError.

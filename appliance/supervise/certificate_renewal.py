@@ -7,12 +7,11 @@ longer than HAProxy's grace period. The PEM file that HAProxy reads at its start
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from entrepot import config
-from entrepot.appliance.supervise import certificate
-from entrepot.appliance.supervise.tls_files import DONE, Send, TlsFiles, load
-from entrepot.config.schema import Settings
+from entrepot.appliance.supervise import certificate, tls_check
+from entrepot.appliance.supervise.tls_files import DONE, Send, TlsFiles, TlsPaths, load
 from entrepot.runtime.run_names import ADMIN_SOCKET, CERTIFICATE
 from entrepot.runtime.unix_socket import send_command
 
@@ -22,17 +21,20 @@ _log = logging.getLogger(__name__)
 class CertificateRenewal:
     """A `CertificateRenewal` watches certificate and key, and loads changes into HAProxy.
 
-    *target* is HAProxy's PEM file; *send* sends a command to HAProxy's admin socket.
+    *target* is HAProxy's PEM file; *send* sends a command to HAProxy's admin socket. *problems*
+    returns the reasons why HAProxy cannot use the files.
 
     While the new files are unusable (for example a certificate whose key has not been written yet),
     HAProxy continues to use the certificate that was loaded last.
     """
 
-    def __init__(self, settings: Settings, target: Path, send: Send) -> None:
-        self._settings = settings
+    def __init__(
+        self, tls: TlsPaths, target: Path, send: Send, problems: Callable[[], Sequence[str]]
+    ) -> None:
+        self._tls = tls
         self._target = target
         self._send = send
-        tls = settings.http.tls
+        self._problems = problems
         paths = dict.fromkeys(each for each in (tls.certificate, tls.key) if each is not None)
         self._files = TlsFiles(paths, self._renew)
 
@@ -45,17 +47,17 @@ class CertificateRenewal:
 
         Return False if HAProxy was unavailable and the caller must retry.
         """
-        if problems := config.certificate_problems(self._settings):
-            why = "; ".join(map(str, problems))
+        if problems := self._problems():
+            why = "; ".join(problems)
             _log.warning("the changed certificate is not used", extra={"problem": why})
             return True
-        certificate.write_pem(self._settings.http.tls, self._target)
+        certificate.write_pem(self._tls, self._target)
         try:
             response = self._load_into_haproxy()
         except OSError:  # HAProxy is starting, or too busy to accept a connection.
             return False
         if DONE in response:
-            _log.info("certificate renewed", extra={"path": self._settings.http.tls.certificate})
+            _log.info("certificate renewed", extra={"path": self._tls.certificate})
         else:
             _log.warning(
                 "the certificate could not be renewed, restart to use it", extra={"said": response}
@@ -70,7 +72,14 @@ class CertificateRenewal:
         return load(self._send, "cert", name, "\n".join(lines))
 
 
-def renewal(settings: Settings, run: Path) -> CertificateRenewal:
+def renewal(
+    tls: TlsPaths, run: Path, problems: tls_check.Check = tls_check.problems
+) -> CertificateRenewal:
     """Return a watcher of the certificate for the appliance whose run directory is *run*."""
     admin = run / ADMIN_SOCKET
-    return CertificateRenewal(settings, run / CERTIFICATE, lambda line: send_command(admin, line))
+    return CertificateRenewal(
+        tls,
+        run / CERTIFICATE,
+        lambda line: send_command(admin, line),
+        lambda: problems(run, tls_check.CERTIFICATE),
+    )

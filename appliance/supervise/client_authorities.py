@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from entrepot import config
-from entrepot.appliance.supervise import certificate
-from entrepot.appliance.supervise.tls_files import DONE, Send, TlsFiles, load
-from entrepot.config.schema import Settings
+from entrepot.appliance.supervise import certificate, tls_check
+from entrepot.appliance.supervise.tls_files import DONE, Send, TlsFiles, TlsPaths, load
 from entrepot.runtime.run_names import ADMIN_SOCKET, CLIENT_AUTHORITIES
 from entrepot.runtime.unix_socket import send_command
 
@@ -31,14 +30,18 @@ class ClientAuthorities:
     """A `ClientAuthorities` loads changed files of `http.tls.clientcas` into HAProxy.
 
     *target* is the file that HAProxy read at its start; *send* sends a command to its admin socket.
+    *problems* returns the reasons why HAProxy cannot use the files.
     While the new files are unusable, HAProxy continues to use the CAs that were loaded last.
     """
 
-    def __init__(self, settings: Settings, target: Path, send: Send) -> None:
-        self._settings = settings
+    def __init__(
+        self, tls: TlsPaths, target: Path, send: Send, problems: Callable[[], Sequence[str]]
+    ) -> None:
+        self._tls = tls
         self._target = target
         self._send = send
-        self._files = TlsFiles(settings.http.tls.clientcas, self._renew)
+        self._problems = problems
+        self._files = TlsFiles(tls.clientcas, self._renew)
 
     def look(self) -> None:
         """Load the CAs if a file has changed since the last call."""
@@ -49,17 +52,17 @@ class ClientAuthorities:
 
         Return False if HAProxy was unavailable and the caller must retry.
         """
-        if problems := config.client_authority_problems(self._settings):
-            why = "; ".join(map(str, problems))
+        if problems := self._problems():
+            why = "; ".join(problems)
             _log.warning("the changed client CAs are not used", extra={"problem": why})
             return True
-        certificate.write_client_authorities(self._settings.http.tls, self._target)
+        certificate.write_client_authorities(self._tls, self._target)
         try:
             response = self._load_into_haproxy()
         except OSError:  # HAProxy is starting, or too busy to accept a connection.
             return False
         if DONE in response:
-            _log.info("client CAs renewed", extra={"files": len(self._settings.http.tls.clientcas)})
+            _log.info("client CAs renewed", extra={"files": len(self._tls.clientcas)})
         else:
             _log.warning(
                 "the client CAs could not be renewed, restart to use them", extra={"said": response}
@@ -77,10 +80,16 @@ class ClientAuthorities:
         return load(self._send, "ca-file", name, lines)
 
 
-def client_authorities(settings: Settings, run: Path) -> ClientAuthorities | None:
+def client_authorities(
+    tls: TlsPaths, run: Path, problems: tls_check.Check = tls_check.problems
+) -> ClientAuthorities | None:
     """Return a watcher for the appliance whose run directory is *run*; None without client CAs."""
-    tls = settings.http.tls
     if tls.certificate is None or not tls.clientcas:
         return None
     admin, target = run / ADMIN_SOCKET, run / CLIENT_AUTHORITIES
-    return ClientAuthorities(settings, target, lambda line: send_command(admin, line))
+    return ClientAuthorities(
+        tls,
+        target,
+        lambda line: send_command(admin, line),
+        lambda: problems(run, tls_check.CLIENT_AUTHORITIES),
+    )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from entrepot.appliance.supervise import log_mover
 from entrepot.appliance.supervise.http_environment import http_variables
+from entrepot.appliance.supervise.shipped_files import shipped
 from entrepot.config.schema import MOST_WORKERS, Settings
 from entrepot.datastore.budget import Budget
 from entrepot.runtime.outbound import without_passwords
@@ -221,9 +222,3 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
         for name, value in without_passwords(environ).items()
         if not name.startswith(_OURS) and name not in _OUR_NAMES
     }
-
-
-def shipped(name: str) -> Path:
-    """Return the path of haproxy.cfg or supervisord.conf, in the clone or in the installation."""
-    in_clone = Path(__file__).resolve().parents[2] / name
-    return in_clone if in_clone.is_file() else Path(sys.prefix) / "share" / "entrepot" / name

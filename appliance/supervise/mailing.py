@@ -6,23 +6,26 @@ The modules that send mail are loaded only if a hook is configured.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from typing import Any
 
 from entrepot.appliance.supervise.output import Reader
-from entrepot.config.log_settings import LogSettings
 
 
 @contextmanager
-def mailing(log: LogSettings) -> Iterator[Reader | None]:
-    """Mail the log records of this process; yield a reader of the other programs' lines."""
-    if not log.hooks:
+def mailing(hooks: Sequence[Any], formatter: str) -> Iterator[Reader | None]:
+    """Mail the log records of this process; yield a reader of the other programs' lines.
+
+    *hooks* are those of `log.hooks`, and *formatter* is the format of the other programs' lines.
+    """
+    if not hooks:
         yield None
         return
     from entrepot.appliance.supervise.log_entry import PARSERS  # noqa: PLC0415 - 20 ms and 5 MB
     from entrepot.appliance.supervise.log_mail import LogMail, MailHandler  # noqa: PLC0415
 
-    mail, parse = LogMail(log.hooks), PARSERS[log.formatter]
+    mail, parse = LogMail(hooks), PARSERS[formatter]
     handler = MailHandler(mail)
 
     def read(line: str) -> None:

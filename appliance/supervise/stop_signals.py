@@ -27,13 +27,15 @@ _log = logging.getLogger("serve")
 class StopSignals:
     """A `StopSignals` receives the signals for this process.
 
-    The signals are blocked in the calling thread, in later threads and in forked processes.
+    The signals are blocked in the calling thread, in later threads and in forked processes, also
+    after execve(2). *had_terminal* is the attribute of the same name from before execve(2).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, had_terminal: bool | None = None) -> None:
         # If nohup started the process, nohup has set SIGHUP to be ignored.
         is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-        self._had_terminal = _has_terminal() and not is_ignored
+        found = _has_terminal() and not is_ignored
+        self.had_terminal = found if had_terminal is None else had_terminal
         self._signals = Signals(_STOPS | _OTHERS | {signal.SIGCHLD})
 
     def wait(self, timeout: float) -> list[signal.Signals]:
@@ -52,13 +54,17 @@ class StopSignals:
         """End the wait, or the next one; any thread may call it."""
         self._signals.wake()
 
+    def end_wait_with(self, fd: int) -> None:
+        """Let the wait end when the descriptor *fd* is readable, too."""
+        self._signals.end_wait_with(fd)
+
     def close(self) -> None:
         """Close the descriptor; the signals stay blocked."""
         self._signals.close()
 
     def _is_stop(self, number: signal.Signals) -> bool:
         if number is signal.SIGHUP:
-            return self._had_terminal and not _has_terminal()
+            return self.had_terminal and not _has_terminal()
         return number in _STOPS
 
 

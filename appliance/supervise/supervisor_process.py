@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from entrepot.appliance.supervise import log_pipe, programs, session
-from entrepot.appliance.supervise.environment import shipped
 from entrepot.appliance.supervise.log_mover import LogMover
 from entrepot.appliance.supervise.output import Output, Reader
+from entrepot.appliance.supervise.shipped_files import shipped
 from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.runtime.log_limit import LogLimit
 

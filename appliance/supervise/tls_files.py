@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,18 @@ DONE: Final = "Success"
 
 Send = Callable[[str], str]
 """A `Send` sends a command to HAProxy's admin socket and returns the response. Raises: OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsPaths:
+    """A `TlsPaths` has the files of `http.tls`: certificate, key, and CAs of client certificates.
+
+    `certificate` is None for plain HTTP; `key` is None if the certificate's file has the key too.
+    """
+
+    certificate: Path | None
+    key: Path | None = None
+    clientcas: tuple[Path, ...] = ()
 
 
 class TlsFiles:

@@ -1,16 +1,16 @@
-"""`serve` writes the overall state into state.json only while a reader requests it."""
+"""The overall state is written into state.json only while a reader requests it."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from entrepot.appliance import state_file
-from entrepot.appliance.state_file import StateWriter, Status
+from entrepot.appliance.state_file import Status
 from entrepot.runtime import run_names
 from tests.appliance.haproxy import eventually
 from tests.appliance.test_status import SEEN
@@ -34,105 +34,86 @@ class Gatherer:
         return replace(SEEN, up=float(self.calls))
 
 
-@pytest.fixture(autouse=True)
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the state be written every 10 ms, not every second."""
-    monkeypatch.setattr(state_file, "_EVERY_S", 0.01)
+class Clock:
+    """A clock that only `pause` advances; `requests` has files to touch, by number of pauses."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.pauses = 0
+        self.requests: dict[int, Path] = {}
+
+    def __call__(self) -> float:
+        """Return the time in s."""
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        """Advance the clock, and touch the file that is due after so many pauses."""
+        self.now += seconds
+        self.pauses += 1
+        if path := self.requests.get(self.pauses):
+            os.utime(path, ns=(self.pauses, self.pauses))
 
 
-def _read(run: Path, writer: StateWriter, patience: float = 5.0) -> Status | None:
-    """Return the state that a reader gets while `serve` looks for requests."""
-    found: list[Status | None] = []
-    reader = threading.Thread(target=lambda: found.append(state_file.read(run, patience)))
-    reader.start()
-    while reader.is_alive():
-        writer.look()
-        reader.join(0.01)
-    return found[0]
+@pytest.fixture
+def request_file(tmp_path: Path) -> Path:
+    """Return the request file of a run directory, which a reader has touched."""
+    path = tmp_path / run_names.STATE_REQUEST
+    path.touch()
+    return path
 
 
-def _ended(clock: list[float]) -> Callable[[], bool]:
-    clock[0] += 61
-    return lambda: not [each for each in threading.enumerate() if each.name == "state"]
+def test_the_state_is_written_for_a_minute_after_a_request(
+    tmp_path: Path, request_file: Path
+) -> None:
+    """After a request, the state is written once a second for a minute; then the process ends."""
+    clock, gather = Clock(), Gatherer()
+
+    state_file.write_while_requested(tmp_path, gather, clock, clock.pause)
+
+    assert gather.calls == 60
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        run_names.STATE,
+        request_file.name,
+    ]
 
 
-def test_without_a_reader_the_state_is_not_gathered(tmp_path: Path) -> None:
-    """An appliance whose state no program reads does no work for its state."""
-    gather = Gatherer()
-    (tmp_path / run_names.STATE_REQUEST).touch()  # left by a reader of an earlier start
-    writer = StateWriter(tmp_path, gather)
-    for _ in range(3):
-        writer.look()
+def test_the_state_is_written_for_a_minute_after_the_last_request(
+    tmp_path: Path, request_file: Path
+) -> None:
+    """A further request prolongs the writing to a minute after that request."""
+    clock, gather = Clock(), Gatherer()
+    clock.requests[50] = request_file
 
-    assert (gather.calls, list(tmp_path.glob(run_names.STATE))) == (0, [])
+    state_file.write_while_requested(tmp_path, gather, clock, clock.pause)
+
+    assert gather.calls == 110
+
+
+def test_a_state_that_cannot_be_gathered_is_tried_again(tmp_path: Path, request_file: Path) -> None:
+    """If the state cannot be gathered, no file is written, and the next second tries again."""
+    clock, gather = Clock(), Gatherer()
+    gather.error = OSError("the disk is gone")
+
+    state_file.write_while_requested(tmp_path, gather, clock, clock.pause)
+
+    assert gather.calls == 60
+    assert list(tmp_path.iterdir()) == [request_file]
 
 
 def test_a_reader_gets_the_whole_state_as_it_is_after_the_request(tmp_path: Path) -> None:
     """A reader gets every field of the state, gathered after its own request."""
-    clock, gather = [100.0], Gatherer()
-    writer = StateWriter(tmp_path, gather, lambda: clock[0])
+    (tmp_path / run_names.STATE).write_text("{}")
+    found: list[Status | None] = []
+    reader = threading.Thread(target=lambda: found.append(state_file.read(tmp_path, 60)))
+    reader.start()
+    while not (tmp_path / run_names.STATE_REQUEST).exists():
+        reader.join(0.01)
 
-    first, second = _read(tmp_path, writer), _read(tmp_path, writer)
-    eventually(_ended(clock))
-    assert first is not None
-    assert second is not None
-    assert replace(first, up=SEEN.up) == SEEN
-    assert second.up > first.up
+    clock = Clock()
+    state_file.write_while_requested(tmp_path, lambda: SEEN, clock, clock.pause)
+    reader.join()
 
-
-def test_the_state_is_written_for_a_minute_after_the_last_request(tmp_path: Path) -> None:
-    """The state is written for a minute after the last request; then its thread ends."""
-    clock, gather = [100.0], Gatherer()
-    writer = StateWriter(tmp_path, gather, lambda: clock[0])
-    _read(tmp_path, writer)
-    clock[0] += 59
-    before = gather.calls
-    eventually(lambda: gather.calls > before + 2)
-
-    eventually(_ended(clock))
-    after = gather.calls
-    writer.look()
-    assert gather.calls == after
-    assert _read(tmp_path, writer) is not None
-    eventually(_ended(clock))
-
-
-def test_after_the_end_of_the_appliance_no_state_is_written(tmp_path: Path) -> None:
-    """After the run directory was removed, no thread writes state.json into it any more.
-
-    A thread may still have been collecting the state when `serve` ended.
-    """
-    begun, ended = threading.Event(), threading.Event()
-
-    def gather() -> Status:
-        begun.set()
-        ended.wait(60)
-        return SEEN
-
-    writer = StateWriter(tmp_path, gather)
-    (tmp_path / run_names.STATE_REQUEST).touch()
-    writer.look()
-    assert begun.wait(60)
-    writer.close()
-    ended.set()
-
-    eventually(_ended([0.0]))
-    assert [each.name for each in tmp_path.iterdir()] == [run_names.STATE_REQUEST]
-
-
-def test_a_state_that_cannot_be_gathered_leaves_the_reader_to_itself(tmp_path: Path) -> None:
-    """If the state cannot be collected, `serve` goes on and tries again at the next request.
-
-    `entrepot status`, which waits for the file, then collects the state itself.
-    """
-    clock, gather = [100.0], Gatherer()
-    gather.error = OSError("the disk is gone")
-    writer = StateWriter(tmp_path, gather, lambda: clock[0])
-
-    assert _read(tmp_path, writer, patience=0.2) is None
-    gather.error = None
-    assert _read(tmp_path, writer) is not None
-    eventually(_ended(clock))
+    assert found == [SEEN]
 
 
 def test_without_an_appliance_that_writes_the_state_a_reader_waits_no_longer(

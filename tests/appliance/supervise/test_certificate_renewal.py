@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from entrepot import config
+from entrepot.appliance.plan import tls_paths
 from entrepot.appliance.supervise import certificate
 from entrepot.appliance.supervise.certificate_renewal import CertificateRenewal, renewal
 from entrepot.config.schema import Settings
@@ -37,13 +39,22 @@ def run(tmp_path: Path, settings: Settings) -> Path:
     """Return a run directory with the PEM file that HAProxy reads at its start."""
     folder = tmp_path / "run"
     folder.mkdir()
-    certificate.write_pem(settings.http.tls, folder / CERTIFICATE)
+    certificate.write_pem(tls_paths(settings.http.tls), folder / CERTIFICATE)
     return folder
 
 
 def _path(settings: Settings) -> Path:
     assert settings.http.tls.certificate is not None
     return settings.http.tls.certificate
+
+
+def _watch(settings: Settings, run: Path) -> CertificateRenewal:
+    """Return a watcher that checks the files in this process."""
+
+    def problems(*_: object) -> list[str]:
+        return [str(each) for each in config.certificate_problems(settings)]
+
+    return renewal(tls_paths(settings.http.tls), run, problems)
 
 
 def _certificate_name(haproxy: Haproxy) -> str:
@@ -67,7 +78,7 @@ def test_the_next_client_gets_a_renewed_certificate(
     HAProxy is not restarted for that.
     """
     with Haproxy(run, certificate=run / CERTIFICATE) as haproxy:
-        watch = renewal(settings, run)
+        watch = _watch(settings, run)
         assert _certificate_name(haproxy) == "first.test"
         before = haproxy.admin("show info")
         with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10):
@@ -90,9 +101,9 @@ def test_the_old_certificate_stays_until_the_new_key_is_written(
         path.write_bytes(half)
     flags = [f"--http.tls.certificate={paths[0]}", f"--http.tls.key={paths[1]}"]
     settings = ConfigFolder(tmp_path).settings(*flags)
-    certificate.write_pem(settings.http.tls, run / CERTIFICATE)
+    certificate.write_pem(tls_paths(settings.http.tls), run / CERTIFICATE)
     with Haproxy(run, certificate=run / CERTIFICATE) as haproxy:
-        watch = renewal(settings, run)
+        watch = _watch(settings, run)
         paths[0].write_bytes(second[0])
         _look_until(watch, lambda: "changed certificate" in caplog.text)
         assert _certificate_name(haproxy) == "first.test"
@@ -107,7 +118,7 @@ def test_the_renewal_is_retried_while_haproxy_does_not_listen(
     run: Path, settings: Settings, authority: Authority
 ) -> None:
     """The renewal of a certificate is retried while HAProxy does not listen."""
-    watch = renewal(settings, run)
+    watch = _watch(settings, run)
     _path(settings).write_bytes(authority.certificate("second.test").read_bytes())
     renewed = _path(settings).read_bytes()
     _look_until(watch, lambda: (run / CERTIFICATE).read_bytes() == renewed)
@@ -130,7 +141,7 @@ def test_a_certificate_that_haproxy_rejects_is_logged_once(
         return "no such certificate"
 
     target = run / CERTIFICATE
-    watch = CertificateRenewal(settings, target, refuse)
+    watch = CertificateRenewal(tls_paths(settings.http.tls), target, refuse, list)
     _path(settings).write_bytes(authority.certificate("second.test").read_bytes())
 
     _look_until(watch, lambda: asked)
@@ -144,7 +155,7 @@ def test_without_a_certificate_no_file_is_watched(tmp_path: Path) -> None:
     """Without TLS no certificate is watched, and the run directory gets none."""
     settings = ConfigFolder(tmp_path).settings(REGISTRY_HTTP_TLS_CERTIFICATE="")
 
-    renewal(settings, tmp_path / "absent").look()
+    _watch(settings, tmp_path / "absent").look()
 
     assert not (tmp_path / "absent").exists()
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from entrepot import config
+from entrepot.appliance.plan import tls_paths
 from entrepot.appliance.supervise import certificate
 from entrepot.appliance.supervise.client_authorities import ClientAuthorities, client_authorities
 from entrepot.config.schema import Settings
@@ -67,6 +69,15 @@ def site(made: _Site) -> _Site:
     return made
 
 
+def _watch(settings: Settings, run: Path) -> ClientAuthorities | None:
+    """Return a watcher that checks the files in this process."""
+
+    def problems(*_: object) -> list[str]:
+        return [str(each) for each in config.client_authority_problems(settings)]
+
+    return client_authorities(tls_paths(settings.http.tls), run, problems)
+
+
 def _wait_for(message: str, watch: ClientAuthorities, caplog: pytest.LogCaptureFixture) -> None:
     """Look for a change of the CA file until *message* is logged.
 
@@ -84,7 +95,7 @@ def _begin(stack: ExitStack, settings: Settings) -> Haproxy:
     """Start HAProxy with the settings, as `serve` does."""
     run = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ent-")))
     stack.enter_context(stub_worker(run, 1))
-    tls = settings.http.tls
+    tls = tls_paths(settings.http.tls)
     authorities = certificate.write_client_authorities(tls, run / CLIENT_AUTHORITIES)
     return stack.enter_context(
         Haproxy(
@@ -149,7 +160,7 @@ def test_changed_authorities_take_effect_without_a_restart(
     settings = site.settings()
     with ExitStack() as stack:
         haproxy = _begin(stack, settings)
-        watch = client_authorities(settings, haproxy.run)
+        watch = _watch(settings, haproxy.run)
         assert watch is not None
         context = _context(site, site.known)
         with (
@@ -182,7 +193,7 @@ def test_too_many_authorities_need_a_restart_and_the_log_says_so(
     settings = site.settings()
     with ExitStack() as stack:
         haproxy = _begin(stack, settings)
-        watch = client_authorities(settings, haproxy.run)
+        watch = _watch(settings, haproxy.run)
         assert watch is not None
         site.trusted.write_bytes(site.clients.path.read_bytes() * 60)
         _wait_for("the client CAs could not be renewed, restart to use them", watch, caplog)

@@ -14,10 +14,10 @@ from entrepot.appliance.supervise.environment import (
     file_share,
     inherited,
     log_share,
-    shipped,
     variables,
     worker_slots,
 )
+from entrepot.appliance.supervise.shipped_files import shipped
 from entrepot.config.http_settings import HttpSettings
 from entrepot.config.limits import LimitsSettings
 from entrepot.config.schema import Settings

@@ -251,7 +251,7 @@ def test_no_password_is_sent_to_another_machine_without_tls(
 def test_records_of_serve_and_lines_of_programs_are_mailed(server: SmtpServer) -> None:
     """Log records of `serve` are mailed, and also the log lines that other programs print."""
     log = LogSettings.model_construct(hooks=(_hook(server, "error"),), formatter="text")
-    with mailing(log) as read:
+    with mailing(log.hooks, log.formatter) as read:
         assert read is not None
         read("2026-01-02T03:04:05.006Z error registry: no index path=/data")
         read("Traceback (most recent call last):")
@@ -266,6 +266,6 @@ def test_records_of_serve_and_lines_of_programs_are_mailed(server: SmtpServer) -
 
 def test_without_a_hook_there_is_no_thread_and_no_reader() -> None:
     """Without a hook for mails no log line is parsed, and no thread runs."""
-    with mailing(LogSettings()) as read:
+    with mailing((), "text") as read:
         assert read is None
         assert "log mail" not in [each.name for each in threading.enumerate()]

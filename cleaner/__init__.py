@@ -1,8 +1,10 @@
-"""The cleaner evicts content and removes garbage, so that the data directory stays within its cap.
+"""Evict content and remove garbage, so that the data directory stays within its cap.
 
-A round of the cleaner reads the index, plans what to remove (`policy`), and removes it (`sweep`). A
-program that embeds the registry imports `Cleaner`, `RetentionRule` and `RetentionRules` from this
-package, and only then are their modules loaded.
+The cleaner works in rounds: it reads the index, plans which content to remove (`policy`), and
+removes this content (`sweep`).
+
+A program that embeds the registry imports `Cleaner`, `RetentionRule` and `RetentionRules` from this
+package. Their modules are loaded only when one of these names is used.
 """
 
 from __future__ import annotations

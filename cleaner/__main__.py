@@ -57,8 +57,8 @@ log = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None, settings: Settings | None = None) -> int:
     """Run the cleaner until SIGTERM, or one command (`--once`, `--dry-run`, `--gc`, `--verify`).
 
-    *settings* default to the settings that `entrepot serve` wrote. Return the exit code: 0; 1 if
-    the command failed or was postponed; 2 for invalid settings.
+    If *settings* is None, use the settings that `entrepot serve` wrote to a file. Return the exit
+    code: 1 if the command failed or was postponed, 2 for invalid settings, otherwise 0.
     """
     options = _options(argv)
     try:
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
 
 
 class CleanerProcess:
-    """A `CleanerProcess` cleans the data directory of one appliance, by its settings."""
+    """A `CleanerProcess` cleans the data directory of one appliance as its settings state."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -140,12 +140,12 @@ class CleanerProcess:
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
             self._own_bucket()
-            # The scrubber does not run with a bucket, where each read costs a request and a
-            # transfer.
+            # With a bucket, each read costs a request and the transfer of the object. Therefore no
+            # thread reads the stored content again.
             if not self._settings.storage.bucket:
                 self._readers.start()
-            # An earlier cleaner may have been killed between an eviction and the purge of HAProxy's
-            # cache.
+            # If the previous cleaner was killed between an eviction and the purge of HAProxy's
+            # cache, HAProxy may still serve the evicted content. Purge the cache now.
             self._purge.removed()
             Inspection(self._store.index, self._ring).start(self._stop)
             RoundLoop(self._rounds.run, jobs, wake_socket.wait, self._stop.is_set, every).run()
@@ -160,7 +160,7 @@ class CleanerProcess:
             owner.start()
 
     def verify(self, *, as_json: bool) -> int:
-        """Verify all stored content. Return 0, or 1 when a file is damaged, lost or unreadable."""
+        """Verify all stored content; return 1 if a file is damaged, lost or unreadable, else 0."""
         verification = self._readers.verification(sys.stderr)
         try:
             return 0 if verification.run(_print, as_json=as_json) else 1
@@ -169,10 +169,10 @@ class CleanerProcess:
             return 1
 
     def clean_once(self, *, is_stopped: bool = False) -> int:
-        """Run all maintenance jobs and one round. Return 0, or 1 when eviction was postponed.
+        """Run all maintenance jobs and one round; return 1 if eviction was postponed, else 0.
 
-        If *is_stopped* is set, the appliance does not run: no client uses content, and the index
-        already has every access, so the cleaner need not wait for the logger.
+        *is_stopped* is True if the appliance does not run. Then no client uses content, and the
+        index already has every access, so the cleaner does not wait for the logger.
         """
         do(list(self._maintenance.jobs()))
         rounds = self._rounds
@@ -183,7 +183,7 @@ class CleanerProcess:
         return 0 if attempt("round", lambda: rounds.run(0)) else 1
 
     def next_to_go(self, count: int) -> list[Eviction]:
-        """Return the first *count* evictions, in order, that a lack of space would cause.
+        """Return the *count* evictions that would come first if space were short, in their order.
 
         Raises: DatastoreError.
         """
@@ -192,7 +192,7 @@ class CleanerProcess:
         return list(itertools.islice((each for step in steps for each in step.evictions), count))
 
     def explain(self) -> int:
-        """Print what a round would remove now and why, without removing anything.
+        """Print which content a round would remove now, and why; remove nothing.
 
         Return the exit code of the command.
         """
@@ -205,12 +205,12 @@ class CleanerProcess:
         return 0
 
     def collect(self, *, is_dry: bool, untagged: bool) -> int:
-        """Remove garbage, or only list the garbage with *is_dry*.
+        """Remove garbage; with *is_dry*, only list it.
 
         Print one line for each item of garbage, with the reason.
 
-        If *untagged* is set, hosted images without a tag are garbage too, in every repository.
-        Clients may pull images without a tag by digest, so while the appliance runs, they are
+        If *untagged* is set, hosted images without a tag are garbage too, in every repository. A
+        client can pull such an image by its digest. So while the appliance runs, such images are
         removed only after the logger has written all accesses to the index. Return the exit code of
         the command.
         """
@@ -255,7 +255,7 @@ class CleanerProcess:
         return count
 
     def _period(self) -> float:
-        """Return the time between two rounds in s."""
+        """Return the time between two rounds (s)."""
         cleaner = self._settings.cleaner
         ttls = [ttl for ttl in (cleaner.ttl, self._rules.shortest()) if ttl]
         return period(cleaner.runevery, min(ttls, default=0))
@@ -285,20 +285,20 @@ class CleanerProcess:
 
 
 class _StoppedAppliance:
-    """Stands for the log barrier while the appliance does not run and no client uses content."""
+    """A `_StoppedAppliance` replaces the log barrier if the appliance does not run."""
 
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return "", because the index of a stopped appliance has every access."""
+        """Return an empty text: the index of a stopped appliance has every access."""
         return ""
 
 
 class EventsFile:
-    """An `EventsFile` writes events into the file that the logger follows.
+    """An `EventsFile` appends events to a file, which the logger follows.
 
-    An event that cannot be written is lost. A warning is logged for the first such event after a
-    successful one.
+    An event that cannot be written is lost. If several writes fail one after the other, only the
+    first failure is logged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -320,7 +320,10 @@ class EventsFile:
 def _bucket(
     settings: Settings, storage: Storage, events: EventsFile, clock: Clock
 ) -> OwnedStorage | None:
-    """Return the bucket that has the content, or None; its requests are reported as events."""
+    """Return the bucket that has the content; None if the content is on a disk.
+
+    All requests of this process to the bucket are written to the events file.
+    """
     if not settings.storage.bucket:
         return None
 
@@ -334,15 +337,18 @@ def _bucket(
 
 
 def _snapshots(settings: Settings, bucket: OwnedStorage | None) -> SnapshotStore | None:
-    """Return where the bucket has the snapshot of the index; None if another program writes too."""
+    """Return the object that reads and writes the snapshot of the index in the bucket.
+
+    Return None without a bucket, or if another program writes to the bucket too.
+    """
     return None if bucket is None or settings.storage.shared else bucket.snapshots()
 
 
 def _lacking(settings: Settings) -> Callable[[int], int]:
-    """Return a function that returns how many bytes the data directory's disk lacks.
+    """Return a function that returns how many bytes must be freed on the disk.
 
-    If content is in a bucket, the function returns 0, because evictions then free no space on the
-    disk.
+    If content is in a bucket, the function returns 0, because an eviction does not free space on
+    the disk.
     """
     return _nothing if settings.storage.bucket else Disk(settings.storage.rootdirectory).lacking
 
@@ -352,7 +358,10 @@ def _nothing(_: int) -> int:
 
 
 def bounds(settings: Settings) -> StoreLimits:
-    """Return the limits of the data directory; none if another program writes to its bucket too."""
+    """Return the limits of the data directory.
+
+    If another program writes to the bucket too, there are no limits, so that nothing is evicted.
+    """
     if settings.storage.shared:
         return StoreLimits()
     cleaner = settings.cleaner
@@ -363,13 +372,16 @@ def bounds(settings: Settings) -> StoreLimits:
 
 
 def purging(settings: Settings) -> UploadPurging:
-    """Return from the settings which abandoned uploads the cleaner removes."""
+    """Return the settings that select the abandoned uploads to remove."""
     given = settings.storage.maintenance.uploadpurging
     return UploadPurging(given.enabled, given.age, given.interval, given.dryrun)
 
 
 def rules(settings: Settings) -> RetentionRules:
-    """Return the retention rules of hosted repositories; none if the bucket is shared."""
+    """Return the retention rules of hosted repositories.
+
+    If another program writes to the bucket too, there are no rules, so that no image expires.
+    """
     if settings.storage.shared:
         return RetentionRules()
     cleaner = settings.cleaner
@@ -382,7 +394,7 @@ def rules(settings: Settings) -> RetentionRules:
 
 
 def _print_item(item: Litter) -> None:
-    """Print the lines about one step of a plan."""
+    """Print the lines about one item that is removed or would be removed."""
     for line in lines(item):
         _print(line)
 

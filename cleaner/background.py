@@ -1,8 +1,8 @@
 """Run the cleaner as a thread of a program that embeds the registry (docs/library.md).
 
-The cleaner's arguments are plain values, not the appliance's settings. Each process that serves a
-data directory starts this thread. Only the thread that holds the lock `cleaner.lock` cleans; the
-threads of other processes wait for the lock.
+The arguments of `Cleaner` are plain values, because an embedded registry has no settings of the
+appliance. Each process that serves a data directory starts this thread. Only the thread that has
+the lock `cleaner.lock` cleans; the threads of the other processes wait for the lock.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ _LOCK = "cleaner.lock"
 
 
 class Cleaner:
-    """Keeps the data directory of an application within its limits; see `create_app`.
+    """A `Cleaner` keeps the data directory of an application within its limits.
 
-    *max_size* is in bytes, 0 for no limit; *threshold* is the space above *max_size* that may be
-    used too, in per cent of *max_size*. Content is evicted when it was not used for *ttl* s; 0
-    means never. If *hosted* is set, hosted images are evicted by the same limits as proxied
-    content. *rules* replace the rule that *hosted* gives. A round runs every *every* s and when
-    space is short. Hosted content that no manifest references is removed after it was not used for
-    *garbage* s.
+    Pass it to `create_app`, which starts it. *max_size* is in bytes; 0 means that there is no
+    limit. *threshold* is the percentage by which the data directory can temporarily exceed
+    *max_size*. Content that was not used for *ttl* seconds is evicted; 0 means that content is not
+    evicted for its age. If *hosted* is set, hosted images are evicted by the same limits as proxied
+    content. *rules*, if given, replace the rule that follows from *hosted*. A round runs every
+    *every* seconds, and also when space is short. Hosted content that no manifest references is
+    removed if it was not used for *garbage* seconds.
     """
 
     def __init__(
@@ -82,8 +83,8 @@ class Cleaner:
     def start(self, root: Path, index: Index, settle: Callable[[], bool]) -> None:
         """Start a thread that cleans the data directory *root*.
 
-        *settle* writes all accesses that this process has counted to the index; it returns False if
-        the index is unavailable.
+        *settle* writes all accesses that this process has not yet written to the index. It returns
+        False if the index is unavailable.
         """
         self._stop = threading.Event()
         self._state = root / "entrepot"
@@ -97,13 +98,16 @@ class Cleaner:
         self._thread.start()
 
     def wake(self, needs: int) -> None:
-        """Wake the process that cleans, so that it frees *needs* bytes; 0 only starts a round."""
+        """Wake the thread that cleans, perhaps in another process, so that it frees *needs* bytes.
+
+        With 0, only start a round.
+        """
         if self._state is not None:
             with suppress(OSError), _short_path(self._state) as folder:
                 ring(folder / WAKE_SOCKET, needs)
 
     def stop(self) -> None:
-        """Stop the thread after its current removal; wait up to 10 s for the thread's end."""
+        """Make the thread exit after its current removal, and wait up to 10 s for this."""
         self._stop.set()
         self.wake(0)
         if self._thread.is_alive():
@@ -114,7 +118,7 @@ class Cleaner:
         return StoreLimits(self._ttl, budget.target, budget.start, budget.max_used_bytes)
 
     def _clean_when_locked(self, work: _Work, state: Path) -> None:
-        """Clean while this process holds the lock `cleaner.lock`, until `stop` is called."""
+        """Clean while this process has the lock `cleaner.lock`, until `stop` is called."""
         while not self._stop.is_set():
             try:
                 with _cleaner_lock(state) as is_locked:
@@ -137,7 +141,7 @@ class Cleaner:
 
 
 class _Work:
-    """A `_Work` has the parts from which a cleaner is built for one data directory."""
+    """A `_Work` creates the objects with which the thread cleans one data directory."""
 
     def __init__(
         self,
@@ -161,7 +165,7 @@ class _Work:
         return self._store.index
 
     def hands(self) -> RoundTools:
-        """Return the tools of a round."""
+        """Return the objects and functions that a round uses."""
         return RoundTools(
             store=self._store,
             spool=self._spool,
@@ -173,11 +177,11 @@ class _Work:
         )
 
     def readers(self) -> Readers:
-        """Return the readers, which start the threads that verify stored content."""
+        """Return the object that starts the threads that verify stored content."""
         return Readers(self._store, self._clock, self._stop, Listeners())
 
     def tools(self, wake: Callable[[], None]) -> Tools:
-        """Return the tools of maintenance jobs; *wake* starts a round."""
+        """Return the objects and functions that maintenance jobs use; *wake* starts a round."""
         return Tools(
             store=self._store,
             spool=self._spool,
@@ -190,11 +194,11 @@ class _Work:
 
 
 class _Barrier:
-    """The log barrier of an embedded registry, whose processes write their accesses to the index.
+    """A `_Barrier` is the log barrier of an embedded registry, which has no access log.
 
-    There is no access log. `settle` writes the accesses of this process to the index at once. Each
-    other process writes its accesses after `ACCESS_DELAY_S` at the latest, so the barrier waits
-    twice as long.
+    Each process writes its accesses to the index itself, at most `ACCESS_DELAY_S` after the
+    response. The barrier waits twice as long, so that the other processes have written their
+    accesses. Then `settle` writes the accesses of this process.
     """
 
     blind = 0.0
@@ -212,7 +216,7 @@ class _Barrier:
 
 @contextmanager
 def _cleaner_lock(state: Path) -> Iterator[bool]:
-    """Yield whether this process got the lock `cleaner.lock`, and keep the lock meanwhile.
+    """Try to lock `cleaner.lock` during a `with` block; yield whether this process has the lock.
 
     Raises: StorageFull, StorageBroken.
     """
@@ -222,7 +226,7 @@ def _cleaner_lock(state: Path) -> Iterator[bool]:
 
 @contextmanager
 def _short_path(folder: Path) -> Iterator[Path]:
-    """Yield a short path of a folder, because a unix socket's path has at most 107 bytes."""
+    """Yield a short path of *folder*, because the path of a unix socket has at most 107 bytes."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield Path(f"/proc/self/fd/{descriptor}")

@@ -14,9 +14,10 @@ _RETRY_S = 2.0
 
 
 class BucketOwner:
-    """A `BucketOwner` renews *claim* every 15 s until *stop*; after a failure, every 2 s.
+    """A `BucketOwner` is a thread that renews *claim* every 15 s until *stop* is set.
 
-    While the claim is held, the thread looks for *copies* whose values the bucket has lost.
+    After a failure it tries again every 2 s. While this appliance owns the bucket, the thread also
+    starts the repair of values that the bucket has lost and of which *copies* has local copies.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class BucketOwner:
         threading.Thread(target=self._run, name="bucket owner", daemon=True).start()
 
     def turn(self) -> float:
-        """Renew the claim, or try to own the bucket; return the time until the next turn (s)."""
+        """Renew the claim, or try to become the owner; return the time until the next call (s)."""
         try:
             was_held = self._claim.is_held
             is_held = self._claim.renew()

@@ -1,4 +1,4 @@
-"""Compute how much space the disk lacks, because other programs may fill the disk too."""
+"""Compute how many bytes must be freed on the disk, which other programs can fill too."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _SPARE_PART = 100
 class Disk:
     """A `Disk` is the file system of the data directory *root*.
 
-    The cleaner keeps 64 MiB and 4096 inodes of the file system free, or a hundredth of all if that
-    is less. Without free space, neither the access log nor the index can be written: accesses are
-    lost, and the log barrier then stops eviction. Without free inodes, no file can be stored.
+    The cleaner keeps 64 MiB and 4096 inodes of the file system free. On a small file system, it
+    keeps a hundredth of the bytes and inodes free, if that is less. Without free space, neither the
+    access log nor the index could be written. Accesses would be lost, and then nothing is evicted,
+    because the index may lack recent uses. Without free inodes, no file could be stored.
     """
 
     def __init__(self, root: Path) -> None:
@@ -25,8 +26,8 @@ class Disk:
     def lacking(self, needs: int) -> int:
         """Return how many bytes to free so that *needs* more bytes fit; 0 if that is unknown.
 
-        If the file system has too few free inodes, the result is the size of the files whose
-        removal frees enough inodes, computed from the average size of a file.
+        If the file system has too few free inodes, files must be removed to free inodes. Then the
+        result is at least the size of these files, which is estimated from the average file size.
         """
         try:
             found = os.statvfs(self._root)
@@ -37,10 +38,11 @@ class Disk:
         return max(lacks, self._lacking_files(found) * _bytes_per_file(found))
 
     def _lacking_files(self, found: os.statvfs_result) -> int:
-        """Return how many inodes to free; 0 for a file system without a limit of inodes.
+        """Return how many inodes to free; 0 for a file system that has no limit of inodes.
 
-        A file system without a limit of inodes reports an `f_files` of 0. Some file systems with a
-        limit always report 0 free inodes, so a file is created to find out.
+        A file system without such a limit reports an `f_files` of 0. Some file systems always
+        report 0 free inodes, even if a file can be created. Therefore the method tries to create a
+        file in that case.
         """
         spare = min(found.f_files // _SPARE_PART, _SPARE_FILES)
         if found.f_favail == 0 and spare and self._has_room_for_a_file():

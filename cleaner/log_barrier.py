@@ -1,15 +1,16 @@
 """Check that the index has every access up to now before any content is evicted.
 
-In the index, content that no client requested looks the same as content that clients requested
-while the logger was down. Therefore the cleaner sends a request of its own through HAProxy and
-waits until the logger has committed the log line of this request. The logger commits lines in
-order, so it has then committed all earlier lines too. Until then, no content is evicted, neither
-for age nor for size, because the index may lack a recent use of content whose recorded use is old.
-Pulls that find no space in the meantime are passed through to the client without being stored.
+The logger writes uses to the index. While the logger is down, the index does not show which content
+clients request. Therefore the cleaner sends a request through HAProxy, and waits until the logger
+has committed the log line of this request. The logger commits lines in order, so it has then
+committed all earlier lines too. Until then, no content is evicted, neither for age nor for size,
+because content with an old recorded use may have been used recently. If a pull finds no space in
+the meantime, its content is passed through to the client.
 
-Lines that HAProxy dropped, or that were rotated away before the logger read them, never reach the
-index. A round that detects such a loss evicts nothing. After a loss, the age of all content counts
-from the round that detected the loss (`blind`), because any content may have been used just before.
+Some lines never reach the index: HAProxy dropped them, or the log was rotated before the logger
+read them. A round that detects such a loss evicts nothing. After a loss, any content may have been
+used immediately before the detection. So the age of all content then counts from the round that
+detected the loss (`blind`).
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ _POLL_S = 0.01
 
 
 class LogBarrier:
-    """Sends a request through *front*, HAProxy's socket, until *notes* confirm its log line.
+    """A `LogBarrier` sends a request through HAProxy, and waits until its log line is committed.
 
-    *notes* are the texts that the logger commits to the index. *pause* waits for the given seconds,
-    and returns True if the process must end. *clock* returns s, UTC epoch; *timer* is a monotonic
-    clock (s). `blind` is the time at which lost lines were last detected (s, UTC epoch).
+    *front* is the unix socket of HAProxy. *notes* are texts in the index, which the logger commits
+    together with the accesses. *pause* waits for a number of seconds, and returns True if the
+    process must exit. *clock* returns s, UTC epoch; *timer* returns monotonic time (s). `blind` is
+    the time at which lost lines were last detected (s, UTC epoch).
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class LogBarrier:
         self.blind = 0.0
 
     def fetch(self) -> str:
-        """Return why accesses may be missing from the index; empty if none can be missing.
+        """Return why accesses may be missing from the index; an empty text if none are missing.
 
         Raises: IndexUnavailable.
         """
@@ -77,9 +79,9 @@ class LogBarrier:
         return True
 
     def _lost_lines(self) -> bool:
-        """Return whether log lines were lost since the last call, by the logger's count of losses.
+        """Return whether log lines were lost since the last call.
 
-        This count starts at 0 again in each run of the appliance.
+        The logger counts the lost lines; the count begins at 0 at each start of the appliance.
         """
         dropped = int(self._notes.get("dropped") or 0)
         before = self._dropped if dropped >= self._dropped else 0
@@ -103,7 +105,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _get(front: Path, uri: str) -> None:
-    """Send a GET request only for its line in the access log; the response is ignored.
+    """Send a GET request, so that HAProxy writes a log line; ignore the response.
 
     Raises: OSError.
     """

@@ -1,4 +1,4 @@
-"""Run the cleaner's main loop, with a round at each wake-up and at regular intervals."""
+"""Run the main loop of the cleaner: a round at regular intervals and at each wake-up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ _JOIN_S = 0.5
 class RoundLoop:
     """A `RoundLoop` runs rounds, and starts maintenance jobs that are due.
 
-    `round` frees the given number of bytes, and returns False if eviction was postponed. `wait`
-    waits up to the given seconds for a wake-up, and returns the bytes that waiting downloads need.
+    `round` takes the number of bytes to free, and returns False if eviction was postponed. `wait`
+    takes the longest time to wait for a wake-up (s), and returns the number of bytes that waiting
+    downloads need. `every` is the interval of rounds (s).
     """
 
     round: Callable[[int], bool]
@@ -27,7 +28,7 @@ class RoundLoop:
     every: float
 
     def run(self) -> None:
-        """Run rounds until stopped; a postponed or failed round is repeated after 5 s."""
+        """Run rounds until `stopped` returns True; repeat a postponed or failed round after 5 s."""
         needs = 0
         while not self.stopped():
             self.jobs.start_due()
@@ -40,5 +41,8 @@ class RoundLoop:
 
 
 def period(every: float, ttl: float) -> float:
-    """Return the interval of rounds in s: *every*, or half of *ttl* if shorter, at least 1 s."""
+    """Return the interval of rounds (s): the shorter one of *every* and half of *ttl*.
+
+    Half of *ttl* counts as at least 1 s. If *ttl* is 0, return *every*.
+    """
     return min(every, max(ttl / 2, _SHORTEST_S)) if ttl else every

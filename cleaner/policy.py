@@ -1,12 +1,13 @@
-"""Decide by the eviction policy which content is removed, in which order, and why.
+"""Decide which content is evicted, in which order, and why.
 
-This module only plans; `sweep` and `hosted.unlink` remove content. The index lists its entries in
-the order of eviction, in which each manifest comes before its parts. The plan keeps everything that
-a kept manifest references, so that no manifest is left without its blobs.
+This module only plans; `sweep` and `hosted.unlink` remove content. An entry is a row of the index.
+The index yields its entries in the order of eviction, in which each manifest precedes its parts. If
+the plan keeps a manifest, it keeps everything that the manifest references too, so that no manifest
+is left without its blobs.
 
 Hosted content is removed one image at a time. Images that have expired by their retention rules are
-removed first. Other hosted images, if their rules permit eviction, are taken in the order of their
-last use, among the entries of the index.
+removed first. Other hosted images are only removed if their rules permit eviction. These images and
+the entries of the index form one sequence, in the order of their last use.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ from entrepot.datastore.refs import Digest, Repository
 Named = Callable[[Digest], Iterable[Digest]]
 """A `Named` returns the parts that a manifest references, as the index recorded them."""
 Unasked = Callable[[], Iterable[IndexEntry]]
-"""An `Unasked` returns prefetched layers that no client has requested for 10 minutes.
+"""An `Unasked` returns layers that were prefetched 10 minutes ago or earlier and never requested.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """A `StoreLimits` limits the data directory: sizes in bytes, `ttl` in s.
+    """A `StoreLimits` has the limits of the data directory: sizes in bytes, `ttl` in s.
 
-    A size of None means no limit of size, and a TTL of 0 means no TTL.
+    None means that there is no such limit of size, and a `ttl` of 0 that there is no limit of age.
 
-    Eviction for size begins when the used bytes exceed `start`, or when used bytes and waiting
-    downloads together exceed `room`, the cap. Eviction ends when the used bytes and the waiting
-    downloads fit into `target`.
+    Eviction for size begins when the used bytes exceed `start`. It also begins when the used bytes
+    and the bytes that waiting downloads need together exceed `room`, the cap. It ends when their
+    sum is at most `target`.
     """
 
     ttl: float = 0
@@ -57,12 +58,13 @@ class Demand:
 
     Sizes are in bytes, times in s, UTC epoch.
 
-    `held` is the number of used bytes; `needs` is the number of bytes that waiting downloads need.
-    Accesses before `blind` may be missing from the index, so ages count from `blind` at the
-    earliest. Ages of hosted content count from `born` at the earliest, when the index was created,
-    because earlier accesses were not recorded. `lacking` is the number of bytes that the disk
-    lacks. `looked` is when the hosted repositories were read; content that was used after that may
-    belong to an image that the plan does not know.
+    `held` is the number of used bytes, and `needs` the number of bytes that waiting downloads need.
+    `lacking` is the number of bytes that must be freed on the disk.
+
+    Accesses before `blind` may be missing from the index. So content counts as used at `blind` or
+    later. The index was created at `born`, and has no earlier accesses, so hosted content counts as
+    used at `born` or later. `looked` is when the hosted repositories were read. Content that was
+    used after `looked` is kept: it may belong to an image that was pushed since.
     """
 
     now: float
@@ -82,7 +84,10 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Eviction:
-    """An `Eviction` is an entry to evict; `reason` labels a metric, `words` is for operators."""
+    """An `Eviction` is an entry to evict.
+
+    `reason` is a label of a metric; `words` is the reason as a text for the operator.
+    """
 
     entry: IndexEntry
     reason: Reason
@@ -90,13 +95,13 @@ class Eviction:
 
     @property
     def evictions(self) -> list[Eviction]:
-        """Return the entries whose content is deleted: this one."""
+        """Return a list of this eviction, as `Removal.evictions` returns a list."""
         return [self]
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """A `Removal` is a hosted image to remove, with the parts that nothing else references."""
+    """A `Removal` is a hosted image to remove, with those parts that nothing else references."""
 
     removal_plan: RemovalPlan
     why: Explanation
@@ -116,21 +121,21 @@ class HostedCandidates(Protocol):
 
     @property
     def images(self) -> Sequence[tuple[HostedImage, RetentionRule]]:
-        """Return the images that may be removed with their rules, least recently used first."""
+        """Return the removable images, each with its rule, the least recently used first."""
         ...
 
     @property
     def gone(self) -> set[Digest]:
-        """Return the digests that the plan removes; the plan itself adds digests to this set."""
+        """Return the set of the digests that the plan removes; the plan adds digests to the set."""
         ...
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Drop the references of an image, and return what the image's removal removes."""
+        """Stop counting the references of an image, and return the plan of its removal."""
         ...
 
 
 class _Nothing:
-    """A `_Nothing` stands for a store without hosted images that may be removed."""
+    """A `_Nothing` is a `HostedCandidates` without images."""
 
     images = ()
 
@@ -151,13 +156,17 @@ def plan(
     pushed: HostedCandidates | None = None,
     unused: Unasked = tuple,
 ) -> Iterator[Step]:
-    """Yield the removals in order.
+    """Yield the removals in their order.
 
-    The caller removes each one before it asks for the next, and at most one entry is read ahead.
-    Images that have expired by their retention rules come first, then entries that were not used
-    for longer than the TTL. While space is short, prefetched layers that no client requested
-    (*unused*) follow, then the least recently used entries and evictable images. An entry for which
-    *spares* returns True is kept, with everything that it references.
+    The caller must carry out each removal before it requests the next. The order is:
+
+    1. images that have expired by their retention rules;
+    2. entries that were not used for longer than the TTL;
+    3. while space is short, prefetched layers that no client has requested (*unused*);
+    4. while space is short, the least recently used entries and evictable images.
+
+    An entry for which *spares* returns True is kept, with everything that it references. At most
+    one entry is read ahead.
     """
     making = _Plan(bounds, moment, pushed or _Nothing(), unused)
     yield from making.expired()
@@ -165,7 +174,7 @@ def plan(
 
 
 class _Plan:
-    """A `_Plan` makes a plan; its state counts the removals that it has yielded as done."""
+    """A `_Plan` makes one plan; it counts each removal that it has yielded as done."""
 
     def __init__(
         self, bounds: StoreLimits, moment: Demand, pushed: HostedCandidates, unused: Unasked
@@ -188,7 +197,7 @@ class _Plan:
     def along(
         self, entries: Iterable[IndexEntry], spares: Callable[[Digest], bool], named: Named
     ) -> Iterator[Step]:
-        """Yield the evictions of entries and of evictable images, least recently used first."""
+        """Yield the evictions of entries and evictable images, the least recently used first."""
         stays: set[Digest] = set()
 
         def is_kept(each: IndexEntry) -> bool:
@@ -211,7 +220,10 @@ class _Plan:
             yield self._eviction(each, why)
 
     def _prefetched(self, is_kept: Callable[[IndexEntry], bool]) -> Iterator[Eviction]:
-        """While space is short, yield unused prefetched layers; a second call yields none."""
+        """Yield the evictions of unused prefetched layers, while space is short.
+
+        A second call yields nothing.
+        """
         unused, self._unasked = self._unasked, tuple
         for each in unused() if self._why_short() else ():
             why = self._why_short("prefetched, never requested")
@@ -226,7 +238,7 @@ class _Plan:
         return Eviction(entry, why.reason, why.words)
 
     def _evictable(self) -> list[HostedImage]:
-        """Return the images that may be evicted for size, least recently used first."""
+        """Return the images that can be evicted for size, the least recently used first."""
         return [
             image
             for image, rule in self._pushed.images
@@ -257,9 +269,9 @@ class _Plan:
         return Explanation(Reason.TTL, f"not used for {readable_units.span(idle)}, TTL is {ttl}")
 
     def _why_short(self, because: str = "least recently used") -> Explanation | None:
-        """Return why the next entry must be evicted for space, or None.
+        """Return why the next entry must be evicted to free space; None if it need not be.
 
-        Once eviction for size has begun, it continues until the target is reached.
+        After eviction for size has begun, it continues until the target is reached.
         """
         begins = self._is_freeing or is_short(self._bounds, self._moment)
         self._is_freeing = begins and bool(excess(self._bounds, self._moment))
@@ -275,7 +287,7 @@ class _Plan:
 
 
 def is_short(bounds: StoreLimits, moment: Demand) -> bool:
-    """Return whether eviction for size must begin (see `StoreLimits`)."""
+    """Return whether eviction for size must begin, by the limits in *bounds*."""
     if bounds.start is not None and moment.held > bounds.start:
         return True
     if bounds.room is None or not moment.needs:
@@ -284,7 +296,7 @@ def is_short(bounds: StoreLimits, moment: Demand) -> bool:
 
 
 def excess(bounds: StoreLimits, moment: Demand) -> int:
-    """Return how many bytes to evict until used bytes and waiting downloads fit into the target."""
+    """Return how many bytes to evict, so that used bytes and waiting downloads fit the target."""
     if bounds.target is None:
         return 0
     return max(moment.held + moment.needs - bounds.target, 0)
@@ -305,7 +317,10 @@ def closure(digests: Iterable[Digest], named: Named) -> set[Digest]:
 def _in_order(
     entries: Iterable[IndexEntry], images: Sequence[HostedImage]
 ) -> Iterable[IndexEntry | HostedImage]:
-    """Merge images into the entries by last use; without images, no entry is read ahead."""
+    """Merge entries and images in the order of their last use.
+
+    The merge reads one entry ahead. Without images, no entry is read ahead.
+    """
     if not images:
         return entries
     return heapq.merge(entries, images, key=lambda each: each.used)

@@ -7,7 +7,7 @@ _SPANS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def size(count: int) -> str:
-    """Return *count* bytes as `231 MiB`, with one decimal below ten."""
+    """Return *count* bytes as a text such as `231 MiB`; below ten, such as `2.3 MiB`."""
     if abs(count) < 1024:  # noqa: PLR2004 - the size of a KiB
         return f"{count} B"
     value, unit = float(count), "B"
@@ -19,7 +19,10 @@ def size(count: int) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a duration in its two largest units: `31d`, `1h5m`; `0s` if it is negative."""
+    """Return a duration as a text with its two largest units, such as `31d` or `1h5m`.
+
+    Return `0s` if the duration is negative.
+    """
     rest = max(int(seconds), 0)
     parts: list[str] = []
     for unit, length in _SPANS:

@@ -1,4 +1,4 @@
-"""Define the reasons of a removal: a label for a metric, and a text for an operator."""
+"""Define the reasons for a removal: each is a label of a metric and a text for the operator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """A `Reason` is a value of the label `reason` of metrics, so each makes a time series."""
+    """A `Reason` is a value of the label `reason` of metrics.
+
+    Each value is a separate time series, so there are few values.
+    """
 
     TTL = "ttl"
     SIZE = "size"
@@ -19,9 +22,9 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """An `Explanation` tells why content or an image is removed.
+    """An `Explanation` is the reason why content or an image is removed.
 
-    `reason` labels a metric; `words` are for an operator.
+    `reason` is a label of a metric; `words` is a text for the operator.
     """
 
     reason: Reason

@@ -1,4 +1,4 @@
-"""Print what would be removed: one line for each tag, link, upload and index entry."""
+"""Describe what is removed, with one line for each tag, link, upload and row of the index."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from entrepot.cleaner.policy import Eviction, Removal
 
 
 def lines(item: Litter) -> Iterator[str]:
-    """Yield the lines about one step of a plan: name, kind, size and reason."""
+    """Yield the lines about one removal, each with a name, kind, size and reason."""
     if isinstance(item, StaleUpload):
         yield _line(item.upload.name, "upload", item.upload.size, item.words)
     elif isinstance(item, UnreferencedLink):
@@ -22,7 +22,7 @@ def lines(item: Litter) -> Iterator[str]:
 
 
 def _image(removal: Removal) -> Iterator[str]:
-    """Yield a line for each tag of the image, or one line for an image without a tag."""
+    """Yield a line for each tag of the image; for an image without a tag, yield one line."""
     removal_plan = removal.removal_plan
     name, root = removal_plan.image.name, removal_plan.image.root
     size = sum(entry.size for entry in removal_plan.entries)

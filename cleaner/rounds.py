@@ -1,4 +1,4 @@
-"""Run a round of the cleaner: correct reservations of dead processes, then free space."""
+"""Run a round of the cleaner: correct the reservations of dead processes, then free space."""
 
 from __future__ import annotations
 
@@ -38,31 +38,29 @@ log = logging.getLogger(__name__)
 
 # A prefetched layer that no client has requested within this time (s) counts as unused.
 _PREFETCH_GRACE_S = 600.0
-# A round reads at most this many prefetched layers; the next round starts with the first layer
-# again.
+# A round reads at most this many unused prefetched layers, beginning with the oldest.
 _MOST_PREFETCHED = 1000
 
 
 class Barrier(Protocol):
-    """A `Barrier` is the log barrier: it checks that the index has every access up to now."""
+    """A `Barrier` is the log barrier, which checks that the index has every access up to now."""
 
     blind: float
 
     def fetch(self) -> str:
-        """Return why accesses may be missing from the index; empty if none can be missing."""
+        """Return why accesses may be missing from the index; an empty text if none are missing."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RoundTools:
-    """A `RoundTools` has what a round needs of the process; `clock` returns s, UTC epoch.
+    """A `RoundTools` has the objects and functions that a round uses; times are in s, UTC epoch.
 
-    `stopped` ends the round between two removals.
-
-    `is_ready` returns False while the index is being rebuilt. For content that another program
-    stored, accesses are recorded since `taken_at` (s, UTC epoch). `lacking` takes a number of
-    bytes, and returns how many bytes must be freed on the disk before that number can be written.
-    If *is_shared* is set, another program writes to the storage, and nothing is evicted.
+    If `stopped` returns True, the round ends before the next removal. `is_ready` returns False
+    while the index is being rebuilt. `taken_at` returns when the appliance took over the content of
+    another program; earlier accesses to that content were not recorded. `lacking` takes a number of
+    bytes to write, and returns how many bytes must be freed on the disk first. If `is_shared` is
+    set, another program writes to the storage too, and nothing is evicted.
     """
 
     store: DataDirectory
@@ -95,7 +93,7 @@ class Rounds:
     def run(self, needs: int) -> bool:
         """Free space for *needs* more bytes; return False if eviction was postponed.
 
-        Raises: StorageFull, StorageBroken, IndexUnavailable; then the next round continues.
+        Raises: StorageFull, StorageBroken, IndexUnavailable. The next round then does the rest.
         """
         began = self._hands.clock()
         if self._hands.is_shared:
@@ -124,9 +122,9 @@ class Rounds:
         return is_short(self._bounds, moment) or moment.lacking > 0
 
     def _is_counted_right(self, needs: int) -> bool:
-        """Have the index check its counters; return whether space is still short afterwards.
+        """Correct wrong counters of the index; return whether space is still short afterwards.
 
-        A wrong counter in the index must not cause evictions.
+        Without this check, a wrong counter would cause evictions.
         """
         wrong = self._store.index.inspect()
         if wrong:
@@ -134,7 +132,7 @@ class Rounds:
         return not wrong or self._is_short(needs)
 
     def plan(self, needs: int, stock: HostedSnapshot) -> Iterator[Step]:
-        """Yield what must be removed now, except content that *stock* keeps."""
+        """Yield the removals of a plan for the current state; keep content that *stock* spares."""
         account, index = stock.open(), self._store.index
         return plan(
             self._store.oldest(),
@@ -154,12 +152,12 @@ class Rounds:
                 yield each
 
     def _unused_before(self) -> float:
-        """Return a time (s, UTC): unused layers that were prefetched before it may be evicted."""
+        """Return the time (s, UTC epoch) before which a prefetched layer counts as unused."""
         clock = self._hands.clock
         return clock() - _PREFETCH_GRACE_S if clock.since() < math.inf else -math.inf
 
     def explain(self) -> Iterator[Step]:
-        """Yield what a round would remove now, even if accesses are missing from the index."""
+        """Yield the removals that a round would make now, without checking the log barrier."""
         return self.plan(0, self._stock())
 
     def _stock(self) -> HostedSnapshot:
@@ -178,9 +176,9 @@ class Rounds:
         )
 
     def _lacking(self, needs: int, held: int) -> int:
-        """Return how many bytes the disk lacks.
+        """Return how many bytes must be freed on the disk to write *needs* bytes.
 
-        *needs* is ignored if even the eviction of all content could not free so many bytes.
+        If even the eviction of all content could not free this number, ignore *needs*.
         """
         lacking = self._hands.lacking(needs)
         return lacking if lacking <= held else self._hands.lacking(0)
@@ -190,7 +188,7 @@ class Rounds:
         return not excess(self._bounds, moment) and not moment.lacking
 
     def _is_informed(self) -> bool:
-        """Return whether the index has every access up to now; log when that changes."""
+        """Return whether the index has every access up to now; log a change of the result."""
         why = (
             self._hands.barrier.fetch() if self._hands.is_ready() else "the index is being rebuilt"
         )
@@ -204,7 +202,7 @@ class Rounds:
         return not why
 
     def _evict(self, needs: int, stock: HostedSnapshot) -> None:
-        """Carry out plans until one is completed; content found in use is kept from then on."""
+        """Carry out plans until one is completed; later plans keep content that was in use."""
         began = self._hands.clock()
         evicted: list[Eviction] = []
         while not self._sweep(needs, stock, evicted):
@@ -215,10 +213,10 @@ class Rounds:
         log.info("evicted", extra={"entries": len(evicted), **fields, "seconds": round(seconds, 3)})
 
     def _sweep(self, needs: int, stock: HostedSnapshot, evicted: list[Eviction]) -> bool:
-        """Carry out one plan, and append to *evicted*; return False if another plan is needed.
+        """Carry out one plan, and append its evictions to *evicted*.
 
-        Another plan is needed if an item was in use and kept, because this plan counted the item as
-        removed.
+        Return False if another plan is needed: this plan counted an item as removed, but the item
+        was in use and was kept.
         """
         is_done = True
         for step in self.plan(needs, stock):

@@ -1,9 +1,9 @@
-"""Make the reservations of running downloads and uploads again in a new index.
+"""Add the reservations of running downloads and uploads to a new index.
 
-If the index was lost or damaged, a new index is made, which has no reservations. The processes that
-write downloads and uploads still rely on the sizes that they had reserved. Therefore these
-reservations are made again from the files of the transfers, before the new index grants any other
-reservation.
+If the index was lost or damaged, a new index replaces it, which has no reservations. The processes
+that write downloads and uploads still rely on the sizes that they had reserved. Therefore these
+reservations are computed from the files of the downloads and uploads, and added before the new
+index grants any other reservation.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from entrepot.datastore.refs import Digest
 
 
 def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
-    """Make the reservation of each spool file and each upload again, at its full size.
+    """Reserve the full size of each spool file and each upload, if less is reserved.
 
-    *room* is the cap in bytes, above which nothing is reserved. Raises: IndexUnavailable.
+    If a file announces a size above *room*, the cap in bytes, that size is ignored. Raises:
+    IndexUnavailable.
     """
     known = {each.digest: each for each in store.index.reservations.all()}
     for digest, path in _files(store):
@@ -33,7 +34,7 @@ def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
 
 
 def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
-    """Yield each spool file and each upload's file, with the digest of its reservation."""
+    """Yield the file of each download and upload, with the digest of its reservation."""
     for path in _below(store.spool):
         digest = layout.spool_of(path.name)
         if digest is not None:
@@ -44,9 +45,10 @@ def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
 
 
 def _largest_reservation(path: Path, room: int | None) -> int:
-    """Return how many bytes to reserve for a file: what its writer may write at most.
+    """Return the number of bytes to reserve for a file.
 
-    If the file has no writer, the result is its length.
+    This is the length of the file, if no process writes to it. Otherwise it is the final length, or
+    the length plus one step of reservations if the final length is unknown.
     """
     try:
         length = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Report if eviction can't reach the maximum size, because too much content may not be evicted."""
+"""Report that eviction cannot reach the maximum size, because too much content is not evictable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REMEDY = (
 
 
 class Shortage:
-    """A `Shortage` logs, and notes in the index, whether the store can shrink."""
+    """A `Shortage` logs, and records in the index, that eviction cannot free enough space."""
 
     def __init__(
         self, reservations: ReservationStore, notes: KeyValueStore, bounds: StoreLimits
@@ -29,11 +29,11 @@ class Shortage:
         self._is_known = False
 
     def look(self, *, is_short: bool) -> None:
-        """Check the store after a round that has evicted all that it could.
+        """Check the size of the store after a round, which has evicted as much as it could.
 
-        *is_short* is whether space was short when the round began. Above the maximum size, eviction
-        begins only at the threshold, so a size between the two is no fault. Raises:
-        IndexUnavailable.
+        Eviction begins only when the size reaches the threshold, which is above the maximum size.
+        So a size between the two is a shortage only if the round had to free space. *is_short* is
+        True if it had to. Raises: IndexUnavailable.
         """
         target = self._bounds.target
         if target is None:
@@ -59,7 +59,7 @@ class Shortage:
 
 
 def explain(unevictable: int, target: int) -> str:
-    """Return why the store can't shrink; *target* is the maximum size in bytes."""
+    """Return the text for the operator; *unevictable* and the maximum, *target*, are in bytes."""
     return (
         f"{readable_units.size(unevictable)} were pushed, or left by another program, and may not"
         f" be evicted; the maximum size is {readable_units.size(target)}, so nothing more is cached"

@@ -1,7 +1,7 @@
-"""Remove spool files that no download has resumed for a day.
+"""Remove spool files that no download has continued for a day, and correct reservations.
 
-The process that writes a download holds a lock on its spool file. So if the cleaner can lock the
-file, the download has no writer, and no writer can start while the cleaner has the lock.
+A process that writes a download has a lock on its spool file. So if the cleaner can lock the file,
+the download has no writer, and no writer can start while the cleaner has the lock.
 """
 
 from __future__ import annotations
@@ -27,17 +27,19 @@ from entrepot.runtime.clock import Ages
 log = logging.getLogger(__name__)
 
 _ABANDONED_S = 24 * 3600
-# The reservation of a manifest has no spool file; after this time (s), its writer is taken for
-# dead.
+# The reservation of a manifest has no spool file. If such a reservation is older than this (s), its
+# writer is regarded as dead.
 _UNWRITTEN_S = 60
-# If a client sends no next chunk of an upload within this time (s), the client is taken for
-# disconnected.
+# If a client has sent no bytes of an upload for this time (s), the upload counts as idle.
 _IDLE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A `Leftover` is a spool file as it was listed; `size` is in bytes, `modified` in s (UTC)."""
+    """A `Leftover` is a spool file with its state when it was listed.
+
+    `size` is in bytes; `modified` is in s, UTC epoch.
+    """
 
     digest: Digest
     path: Path
@@ -47,16 +49,16 @@ class Leftover:
 
 
 class Spool:
-    """Corrects reservations in the index by the spool files; *clock* returns s, UTC epoch."""
+    """A `Spool` has the spool files of one data directory; *clock* returns s, UTC epoch."""
 
     def __init__(self, store: DataDirectory, clock: Ages) -> None:
         self._store = store
         self._clock = clock
 
     def settle(self) -> None:
-        """Set the reservation of each download and upload without a writer to the size of its file.
+        """Correct the reservation of each download and upload that has no writer.
 
-        Raises: IndexUnavailable.
+        The reservation becomes the size of the file. Raises: IndexUnavailable.
         """
         damaged = QuarantineKeeper(self._store, self._clock).settle()
         uploads = self._uploads() | damaged
@@ -73,7 +75,7 @@ class Spool:
                     self._settle_reservation(reservation)
 
     def purge(self) -> None:
-        """Remove old size and lock files that no download uses, and old files in quarantine."""
+        """Remove old files in quarantine, unused lock files, and size files without a download."""
         for path in _paths(self._store.spool):
             if path.suffix == ".size" and not path.with_suffix("").exists() and self._is_old(path):
                 path.unlink(missing_ok=True)
@@ -89,15 +91,16 @@ class Spool:
         return [path for each in folders for path in _paths(self._store.state / each)]
 
     def _uploads(self) -> set[Digest]:
-        """Return the digests of the reservations of uploads, which have no spool file."""
+        """Return the digests that identify the reservations of uploads."""
         names = [path.name for path in _paths(self._store.state / layout.UPLOADS)]
         return set(map(layout.upload_reservation, names))
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove spool files without a writer, the oldest first, until *is_enough* returns True.
+        """Remove files that no process uses, until *is_enough* returns True.
 
-        Before them, files in quarantine are removed that need not be kept. Idle uploads come last,
-        because their clients may still continue. Raises: IndexUnavailable.
+        The order is: files in quarantine that are not the only copy of their content; spool files
+        of downloads without a writer, the oldest first; idle uploads. These are last because their
+        clients may still continue them. Raises: IndexUnavailable.
         """
         with suppress(StorageFull, StorageBroken):
             QuarantineKeeper(self._store, self._clock).make_room(is_enough)
@@ -128,9 +131,9 @@ class Spool:
                 self._store.index.reservations.reserve(found.digest, found.size, None, at)
 
     def _remove(self, locked: LockedFile, found: Leftover) -> None:
-        # The reservation is released before the file is removed. Once the file is gone, this lock
-        # no longer keeps another process from starting the same download, and the call would
-        # release the reservation of that new download.
+        # After the file is removed, another process can start the same download, because the lock
+        # of the removed file does not prevent this. If the reservation were released only then, it
+        # would be that of the new download. So it is released first.
         self._store.index.reservations.release(found.digest)
         (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
         locked.unlink()
@@ -140,7 +143,10 @@ class Spool:
             )
 
     def _settle_reservation(self, reservation: Reservation) -> None:
-        """End a dead process's reservation, or record content that the process committed before."""
+        """Release the reservation of a dead process.
+
+        If the process committed the content but wrote no row, add the row instead.
+        """
         with _locked(self._store.spool / layout.spool(reservation.digest)) as locked:
             if locked is None:
                 return
@@ -152,11 +158,14 @@ class Spool:
             locked.unlink()
 
     def _record(self, reservation: Reservation, stat: Stat) -> None:
-        """Record content as used when it was written; without file times, when it was reserved."""
+        """Add the row of content, with the time of its file as the last use.
+
+        If the storage stores no times, the last use is the time of the reservation.
+        """
         digest, written = reservation.digest, time_of(stat)
         used = reservation.at if written is None else written
         kind, names = ContentKind.BLOB, tuple[Digest, ...]()
-        # Content that cannot be parsed as a manifest is a layer, and keeps the kind BLOB.
+        # If the content cannot be parsed as a manifest, it is a layer, so its kind stays BLOB.
         with suppress(InvalidManifest, NotFound):
             read = manifest.parse(self._store.blobs.read(digest))
             kind, names = read.kind, read.parts()
@@ -181,8 +190,8 @@ class Spool:
             now = os.fstat(locked.fd)
             if (
                 now.st_ino != found.inode
-                # A download committed its spool file as a blob, so that the call above created a
-                # new, empty file and locked it.
+                # A download has committed its spool file by a rename, so the path was absent, and
+                # `_locked` has created an empty file. This file is removed again.
             ):
                 locked.unlink()
             same = (found.inode, found.size, found.modified)
@@ -203,7 +212,7 @@ def _paths(folder: Path) -> list[Path]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[LockedFile | None]:
-    """Lock a file; yield None if another process holds the lock, or the disk fails."""
+    """Lock a file during a `with` block; yield None if it is already locked or the disk fails."""
     with ExitStack() as lock:
         locked = None
         with suppress(StorageFull, StorageBroken):
@@ -213,7 +222,7 @@ def _locked(path: Path) -> Iterator[LockedFile | None]:
 
 @contextmanager
 def _skipped_on_error(path: Path) -> Iterator[None]:
-    """Log a disk error of one file, so that the round continues with the other files."""
+    """Log a disk error of the block, so that the round continues with the other files."""
     try:
         yield
     except (OSError, StorageFull, StorageBroken) as error:

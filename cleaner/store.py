@@ -1,4 +1,4 @@
-"""One data directory as the cleaner uses it: its storage, its index and its spool folder."""
+"""Combine storage, index and spool folder of one data directory for the cleaner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class DataDirectory:
-    """A `DataDirectory` is the store of an appliance; `spool` is the folder of downloads."""
+    """A `DataDirectory` has the content of one appliance; `spool` is the folder of downloads."""
 
     storage: Storage
     index: Index
@@ -24,7 +24,7 @@ class DataDirectory:
 
     @property
     def blobs(self) -> BlobStore:
-        """Return the blob store, which has content by digest."""
+        """Return the store of blobs and manifests, which does not check their lengths."""
         return BlobStore(self.storage)
 
     @property
@@ -34,11 +34,11 @@ class DataDirectory:
 
     @property
     def state(self) -> Path:
-        """The path of the state directory."""
+        """Return the path of the state directory."""
         return self.spool.parent
 
     def oldest(self) -> Iterator[IndexEntry]:
-        """Yield the entries of the index in the order of eviction, reading them page by page."""
+        """Yield the rows of the index in the order of eviction; read 256 rows at a time."""
         after = None
         while page := self.index.oldest(after, _PAGE):
             yield from page

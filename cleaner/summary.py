@@ -1,4 +1,4 @@
-"""Summarise the evictions of a round in log fields: bytes, reasons, and names of images."""
+"""Summarize the evictions of a round as log fields: bytes, reasons, and names of images."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import Repositories
 
 _MOST_MANIFESTS = 10
-# At most this many repositories are searched for the names of evicted images.
+# The names of evicted images are searched in at most this many repositories.
 _MOST_REPOSITORIES = 1000
 _MOST_TAGS = 50
 
 
 def summary(evicted: Sequence[Eviction], repositories: Repositories) -> dict[str, str | int]:
-    """Return the fields of a round's log line: `bytes`, `reasons`, `images`.
+    """Return the fields `bytes`, `reasons` and `images` for the log line of a round.
 
-    `images` names the first ten evicted manifests: each by repository and tag, or by repository and
-    digest. The names come from the links that still exist; at most a thousand repositories are
-    searched.
+    `images` has the names of the first ten evicted manifests: repository and tag, or repository and
+    digest. The function finds the names by the links to the manifests, which still exist. It
+    searches at most a thousand repositories.
     """
     reasons = Counter(each.reason.value for each in evicted)
     roots = [each.entry.digest for each in evicted if each.entry.kind is not ContentKind.BLOB]

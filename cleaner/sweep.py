@@ -1,10 +1,13 @@
-"""Evict the entries that `policy` planned; an eviction may be interrupted at any step and repeated.
+"""Evict the content that `policy` planned to evict.
 
-If an entry was not used since it was planned, the sweep marks the entry in the index, deletes its
-content, and then deletes the entry. Responses that have already opened the blob's file are
-completed; later requests for the blob are misses. A lock permits only one sweep at a time.
-Otherwise a second sweep could take the first sweep's mark for that of a dead cleaner, and delete
-content that was downloaded again meanwhile.
+If the row of the content was not used since it was planned, the sweep marks the row in the index,
+deletes the content, and then deletes the row. If the sweep is interrupted, the next cleaner
+completes the eviction. A response that has already opened the file is completed; a later request
+for the content is a cache miss.
+
+Only one sweep runs at a time, because it needs a lock. Otherwise a second sweep could find the mark
+of the first sweep and regard it as the mark of a dead cleaner. It would then delete the content,
+even if the content had been downloaded again.
 """
 
 from __future__ import annotations
@@ -31,9 +34,9 @@ Report = Callable[[Event], None]
 
 
 class Sweep:
-    """A `Sweep` evicts entries one by one; *clock* returns s, UTC epoch.
+    """A `Sweep` evicts content, one blob or manifest at a time.
 
-    *removed* is called after each eviction.
+    *clock* returns s, UTC epoch. The sweep calls *removed* each time it has deleted content.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class Sweep:
         self._removed = removed
 
     def finish(self) -> None:
-        """Complete the evictions that a dead cleaner had begun, whose entries are still marked.
+        """Complete the evictions that a dead cleaner had begun; their rows are still marked.
 
         Raises: IndexUnavailable.
         """
@@ -60,10 +63,10 @@ class Sweep:
                 log.warning("eviction not finished", extra={"digest": entry.digest, "error": error})
 
     def evict(self, eviction: Eviction) -> bool:
-        """Evict an entry; return False and keep it if it was used or pinned meanwhile.
+        """Evict content; return False, without evicting it, if it was used or pinned meanwhile.
 
-        Raises: IndexUnavailable; StorageFull or StorageBroken, and then the entry stays marked for
-        `finish`.
+        Raises: IndexUnavailable; StorageFull, StorageBroken. After an error of the storage, the row
+        stays marked, and `finish` completes the eviction later.
         """
         entry = eviction.entry
         with self._sweep_lock() as is_locked:
@@ -82,10 +85,10 @@ class Sweep:
 
     @contextmanager
     def _sweep_lock(self) -> Iterator[bool]:
-        """Wait up to 5 s for the lock of sweeps; yield whether this process has it.
+        """Wait up to 5 s for the lock of sweeps; yield whether this process has the lock.
 
-        The lock file is never removed, because on a disk without free inodes it could not be
-        created again.
+        The lock file is never removed: on a disk without free inodes, it could not be created
+        again, and nothing could be evicted.
         """
         path = self._store.state / layout.SWEEP_LOCK
         with holding(path, _LOCK_TIMEOUT_S, is_kept=True) as lock:
@@ -100,10 +103,10 @@ class Sweep:
         self._heal(entry)
 
     def _heal(self, entry: IndexEntry) -> None:
-        """Remove the entry if its content is gone.
+        """Remove a row that has no content.
 
-        If a download commits the same content during the eviction, the eviction deletes the new
-        file, and the download then makes an entry without content.
+        A download can commit the same content during its eviction. The eviction then deletes the
+        new file, and afterwards the download adds a row. This row must be removed.
         """
         revived = self._store.index.entry(entry.digest)
         if revived is None or self._store.blobs.stat(entry.digest) is not None:

@@ -1,7 +1,7 @@
-"""The wake socket, a datagram socket on which workers wake the cleaner.
+"""Receive messages of the workers on the wake socket, a datagram socket.
 
-A message is a JSON object with `needs`: the bytes that a waiting download needs, or 0 to start a
-round. The workers send such messages with `datastore.reservations`.
+A message is a JSON object with the key `needs`: the number of bytes that a waiting download needs,
+or 0 to only start a round. Workers send these messages with `datastore.reservations`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class WakeSocket:
         self._socket.bind(str(path))
 
     def wait(self, seconds: float) -> int:
-        """Wait up to *seconds* for messages; return the sum of the bytes that they ask for."""
+        """Wait up to *seconds* for a message; return the sum of `needs` of all messages."""
         select.select([self._socket], [], [], seconds)
         return sum(_needs(message) for message in self._messages())
 
     def ring(self) -> None:
-        """Wake the thread that waits; a signal handler may call this method too."""
-        # If the socket is full, it has messages that wake the thread anyway.
+        """Wake the thread that waits in `wait`; a signal handler can call this method too."""
+        # If the socket is full, its messages wake the thread anyway.
         with suppress(OSError):
             ring(self._path)
 
@@ -71,7 +71,7 @@ def ring(path: Path, needs: int = 0) -> None:
 
 
 def _needs(message: bytes) -> int:
-    """Return the bytes that a download and its row in the index need; 0 if malformed."""
+    """Return the bytes that a download and its row in the index need; 0 for a bad message."""
     try:
         needs = int(json.loads(message)["needs"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -1,1 +1,1 @@
-"""This package removes pushed content: images by retention rules, and their unreferenced parts."""
+"""Remove pushed content: images that expire by retention rules, and parts without references."""

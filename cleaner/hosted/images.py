@@ -1,9 +1,9 @@
-"""Find images of hosted repositories: hosted content is removed one image at a time.
+"""Find the images of hosted repositories, because hosted content is removed one image at a time.
 
-An image is a root manifest, which belongs to no other image, and everything that depends on this
-root. These are the manifests that the root lists if it is an index, their blobs, and the manifests
-that refer to any of these by `subject`, such as signatures. Two images of one repository may share
-parts.
+An image consists of a root manifest and everything that depends on it: the manifests that the root
+lists if it is an index, the blobs of all these manifests, and the manifests whose `subject` is one
+of them, such as signatures. The root belongs to no other image. Two images of one repository can
+share parts.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from entrepot.datastore.repositories import TagState
 class HostedImage:
     """A `HostedImage` is an image of a repository.
 
-    `used` is the image's last pull or push (s, UTC epoch).
-
-    `own` has the image's manifests without the manifests that refer to them; `manifests` has both.
-    `place` is the position of the image's newest tag among the repository's tags, where 0 is the
-    newest; None for an image without a tag.
+    `used` is the time of the last pull or push (s, UTC epoch). `own` has the root and the manifests
+    that it lists; `manifests` also has the manifests that refer to these by `subject`. If all tags
+    of the repository are sorted from the newest to the oldest, `place` is the position of the
+    image's newest tag; 0 is the first position. `place` is None for an image without a tag.
     """
 
     name: Repository
@@ -55,9 +54,9 @@ class HostedImage:
 class HostedRepository:
     """A `HostedRepository` has the images, tags and links of one hosted repository.
 
-    `links` has the repository's manifests with the time of each link (s, UTC epoch); `layers` has
-    the blobs that the repository links. `is_readable` is False if a linked manifest is missing or
-    of an unknown type, because such a manifest may reference any of the blobs.
+    `links` has the linked manifests with the time of each link (s, UTC epoch); `layers` has the
+    linked blobs. `is_readable` is False if a linked manifest is absent or has an unknown type. Any
+    of the blobs could then belong to that manifest.
     """
 
     name: Repository
@@ -68,20 +67,23 @@ class HostedRepository:
     is_readable: bool
 
     def loose(self) -> frozenset[Digest]:
-        """Return the linked blobs that no manifest references; none if a manifest is unreadable."""
+        """Return the linked blobs that no manifest references.
+
+        Return no blob if a manifest is unreadable.
+        """
         named = {digest for image in self.images for digest in image.blobs}
         return self.layers - named if self.is_readable else frozenset()
 
     def bound(self) -> frozenset[Digest]:
-        """Return the linked blobs whose links stay when all images are removed."""
+        """Return the linked blobs whose links would stay if all images were removed."""
         return self.loose() if self.is_readable else self.layers
 
 
 class ManifestFamily:
-    """A `ManifestFamily` knows which manifests of a repository list, or refer to, each other.
+    """A `ManifestFamily` finds which manifests of a repository list or refer to each other.
 
-    *links* has the manifests that the repository links. *read* has these and the manifests that
-    their indexes list; None stands for an unreadable manifest.
+    *links* has the manifests that the repository links. *read* has these manifests and those that
+    their indexes list, each after parsing; the value is None for an unreadable manifest.
     """
 
     def __init__(
@@ -109,8 +111,8 @@ class ManifestFamily:
         free = [each for each in self._links if each not in subjects]
         roots = [each for each in free if each in self.tags or each not in below]
         reached = {digest for root in roots for digest in self.whole(root)}
-        # Manifests that refer to each other in a ring have no root, so the first of them becomes
-        # one.
+        # If manifests refer to each other in a cycle, none of them is a root by the rules above.
+        # Then the first of them becomes the root.
         for digest in self._links:
             if digest not in reached:
                 roots.append(digest)
@@ -122,7 +124,7 @@ class ManifestFamily:
         return tuple(_reached(root, self.children))
 
     def whole(self, root: Digest) -> tuple[Digest, ...]:
-        """Return a manifest and, recursively, the manifests that it lists and their referrers."""
+        """Return a manifest and, recursively, the manifests that it lists or that refer to it."""
         return tuple(
             _reached(root, lambda digest: (*self.children(digest), *self._about.get(digest, ())))
         )
@@ -135,16 +137,17 @@ class ManifestFamily:
         return tuple(part for part in read.parts() if part in self._read)
 
     def blobs(self, manifests: Iterable[Digest]) -> tuple[Digest, ...]:
-        """Return the blobs that *manifests* reference, each once."""
+        """Return the digests of the blobs that *manifests* reference, each once."""
         read = [self._read.get(digest) for digest in manifests]
         parts = (part for each in read if each for part in each.parts())
         return tuple(dict.fromkeys(part for part in parts if part not in self._read))
 
     def places(self) -> dict[Digest, int]:
-        """Return each root's position: that of its newest tag among all roots' tags, newest first.
+        """Return the position of each root among the tags of all roots, sorted from the newest.
 
-        A tag with an unknown time gets position 0, because it may be the newest tag, and a rule
-        must not remove its image by a guess.
+        The position of a root is that of its newest tag. If the time of a tag is unknown, the root
+        gets position 0: the tag may be the newest, and a rule must not remove its image because of
+        a guess.
         """
         roots = set(self.roots)
         found = {state.digest: 0 for state in self._states.values() if state.confirmed == UNKNOWN}
@@ -156,7 +159,7 @@ class ManifestFamily:
 
     @cached_property
     def _subjects(self) -> dict[Digest, Digest]:
-        """Return the subject of each manifest, if the repository links the two."""
+        """Return the subject of each manifest that has one, if both are linked."""
         found: dict[Digest, Digest] = {}
         for tag, state in self._states.items():
             about = subject_of(tag)
@@ -182,9 +185,9 @@ class ManifestFamily:
 
 
 def subject_of(tag: Tag) -> Digest | None:
-    """Return the digest that a tag such as cosign's `sha256-<hex>.sig` refers to, or None.
+    """Return the digest in a tag such as `sha256-<hex>.sig`, which cosign uses; or None.
 
-    The form of such tags is that of OCI distribution-spec 1.1, "Referrers Tag Schema".
+    OCI distribution-spec 1.1 defines the form of such tags ("Referrers Tag Schema").
     """
     algorithm, dash, rest = tag.name.partition("-")
     try:
@@ -196,7 +199,10 @@ def subject_of(tag: Tag) -> Digest | None:
 def images(
     name: Repository, family: ManifestFamily, last_use: Callable[[tuple[Digest, ...]], float]
 ) -> tuple[HostedImage, ...]:
-    """Return a repository's images; *last_use* returns when manifests were last used (s, UTC)."""
+    """Return the images of a repository.
+
+    *last_use* takes manifests, and returns when any of them was last used (s, UTC epoch).
+    """
     places = family.places()
     found = []
     for root in family.roots:
@@ -208,7 +214,10 @@ def images(
 
 
 def _reached(root: Digest, step: Callable[[Digest], Iterable[Digest]]) -> list[Digest]:
-    """Return the digests that *step* reaches from *root*, each before the digests below it."""
+    """Return *root* and, recursively, the digests that *step* returns for each digest.
+
+    Each digest precedes the digests that *step* returns for it.
+    """
     seen, ended = {root}, list[Digest]()
     path = [(root, _backwards(step(root)))]
     while path:

@@ -1,7 +1,7 @@
 """Count the references to hosted content, and update the counts while a plan removes images.
 
-A part of a removed image is removed only if nothing else references this part. Other references
-are: another hosted image, a link of a proxied repository, or a manifest in the index.
+If an image is removed, a part of it is removed only if nothing else references the part. Another
+hosted image, a link of a proxied repository, or the row of a manifest can reference it.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.repositories import TagState
 
 Shared = Callable[[Collection[Digest]], set[Digest]]
-"""A `Shared` returns those of the given digests that a proxied repository links."""
+"""A `Shared` takes digests, and returns those of them that a proxied repository links."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemovalPlan:
-    """A `RemovalPlan` plans the removal of an image: its tags, links and unshared content.
+    """A `RemovalPlan` has the tags, links and content that are removed with an image.
 
-    `links` has the manifests to unlink, with the time of each link; `layers` has the blobs to
-    unlink; `entries` has the content to evict. `began` is when the hosted repositories were read
-    (s, UTC epoch); content that was used after that is kept.
+    `links` has the manifests to unlink, each with the time of its link (s, UTC epoch); `layers` has
+    the blobs to unlink. `entries` has the content to evict, which nothing else references. `began`
+    is when the hosted repositories were read (s, UTC epoch); content that was used later is kept.
     """
 
     image: HostedImage
@@ -41,10 +41,8 @@ class RemovalPlan:
 class HostedContent:
     """A `HostedContent` is the content of all hosted repositories.
 
-    Its reading started at `began` (s, UTC epoch).
-
-    `awaited` has content that was pinned at `began`, because a push had stored it but not linked it
-    yet.
+    The cleaner began to read the repositories at `began` (s, UTC epoch). `awaited` has the content
+    that was pinned at that time: a push had stored it, but had not linked it yet.
     """
 
     holdings: Sequence[HostedRepository]
@@ -53,10 +51,10 @@ class HostedContent:
 
 
 class ReferenceCounts:
-    """A `ReferenceCounts` counts the references to hosted content.
+    """A `ReferenceCounts` counts the references to hosted content during one plan.
 
-    *gone* has the digests that the plan already removes. References from these digests do not
-    count. `depart` adds the digests that a removal frees to *gone*.
+    *gone* has the digests that the plan removes; references from these digests do not count.
+    `depart` adds to *gone* the content that is removed with an image.
     """
 
     def __init__(
@@ -80,7 +78,7 @@ class ReferenceCounts:
                 self._references_in[holding.name].update(image.parts)
 
     def holds(self, digest: Digest) -> bool:
-        """Return whether hosted content references a digest."""
+        """Return whether hosted content references *digest*."""
         return self._references[digest] > 0
 
     def depart(self, image: HostedImage) -> RemovalPlan:
@@ -108,9 +106,9 @@ class ReferenceCounts:
     def _layers_to_unlink(self, image: HostedImage) -> Iterator[Digest]:
         """Yield the blobs that are unlinked together with an image.
 
-        If a blob was linked after the image's last use, its link stays: a push may be about to
-        reference the blob from another manifest. If no manifest comes to reference the blob,
-        garbage collection removes it later.
+        If a blob was linked after the last use of the image, its link stays: the client that pushed
+        it may be about to push another manifest that references it. If no such manifest is pushed,
+        garbage collection removes the link later.
         """
         holding, here = self._holdings[image.name], self._references_in[image.name]
         for digest in image.blobs:
@@ -137,7 +135,7 @@ class ReferenceCounts:
         return free
 
     def _linked_elsewhere(self) -> set[Digest]:
-        """Return the hosted content that proxied repositories link too; it is read only once."""
+        """Return the hosted content that proxied repositories link too; read the links once."""
         if self._cached is None:
             self._cached = self._shared(self._references.keys())
         return self._cached

@@ -1,7 +1,7 @@
 """Read hosted repositories: their images, tags and links.
 
-Hosted content cannot be fetched again from an upstream. So every manifest is read before a removal,
-and an error ends the reading instead of a guess.
+Hosted content cannot be fetched again from an upstream. So all manifests are read before any
+content is removed. If a read fails, an exception ends the plan, and nothing is removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from entrepot.datastore.repositories import TagState
 
 
 class HostedRepositories:
-    """A `HostedRepositories` keeps each parsed manifest, so that none is parsed twice."""
+    """A `HostedRepositories` reads hosted repositories; it parses each manifest only once."""
 
     def __init__(self, store: DataDirectory) -> None:
         self.store = store
@@ -27,10 +27,7 @@ class HostedRepositories:
         self._read: dict[Digest, Manifest | None] = {}
 
     def holdings(self) -> list[HostedRepository]:
-        """Return the content of every hosted repository.
-
-        Raises: DatastoreError, because an unreadable manifest may reference any blob.
-        """
+        """Return the content of every hosted repository. Raises: DatastoreError."""
         seen: set[Digest] = set()
         found = []
         for name in self._repositories.below(""):
@@ -55,7 +52,7 @@ class HostedRepositories:
         )
 
     def last_use(self, name: Repository, manifests: Iterable[Digest]) -> float:
-        """Return the time of the last pull or push of any of *manifests* (s, UTC epoch)."""
+        """Return when any of *manifests* was last pulled or pushed (s, UTC epoch)."""
         last = 0.0
         for digest in manifests:
             row = self.store.index.entry(digest)
@@ -64,12 +61,12 @@ class HostedRepositories:
         return last
 
     def subject(self, name: Repository, digest: Digest) -> Digest | None:
-        """Return the digest in a manifest's `subject`, or None."""
+        """Return the digest of the `subject` of a manifest, or None."""
         read = self._manifest(name, digest)
         return read.subject.digest if read and read.subject else None
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of the given digests that a proxied repository links."""
+        """Return those of *digests* that a proxied repository links."""
         found: set[Digest] = set()
         for name in self._repositories.below(""):
             if self._repositories.origin(name) is not None:
@@ -81,7 +78,7 @@ class HostedRepositories:
         yield from self._repositories.manifests(name)
 
     def _links(self, name: Repository) -> dict[Digest, float]:
-        """Return a repository's manifests with the time of each link."""
+        """Return the linked manifests of a repository with the time of each link."""
         times = {
             digest: self._repositories.linked_manifest(name, digest)
             for digest in self._repositories.manifests(name)
@@ -103,15 +100,18 @@ class HostedRepositories:
                 continue
             for digest in above.parts():
                 below = None if digest in read else self._manifest(name, digest)
-                # A digest has nothing to read if it was read before, is not stored, or is that of a
-                # blob: the index of a build cache lists blobs.
+                # `below` is None if the manifest was already read, or is not stored, or if the
+                # digest is that of a blob: the index of a build cache lists blobs.
                 if below:
                     read[digest] = below
                     waiting.append(below)
         return read
 
     def _manifest(self, name: Repository, digest: Digest) -> Manifest | None:
-        """Read a manifest once, because it has the same kind and parts in every repository."""
+        """Return the parsed manifest of *digest*, or None.
+
+        Its kind and parts are the same in every repository, so it is read and parsed only once.
+        """
         known = self._read.get(digest)
         if known is None:
             stat = self.store.blobs.stat(digest)
@@ -121,7 +121,7 @@ class HostedRepositories:
         return known
 
     def _parsed(self, name: Repository, digest: Digest) -> Manifest | None:
-        """Parse a manifest; return None for an unknown type, whose references cannot be known."""
+        """Read and parse a manifest; return None if it is absent or has an unknown type."""
         try:
             data = self.store.blobs.read(digest)
             return self._repositories.read_manifest(name, digest, data)

@@ -16,12 +16,14 @@ _UNTAGGED_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
-    """A `RetentionRule` is the retention rule of a repository.
+    """A `RetentionRule` states when the images of a repository expire.
 
-    An image expires when it was not used for `ttl` s, and an image without a tag when it was not
-    used for `untagged` s; 0 means never. The images of the `keep` newest tags never expire; without
-    `ttl` all other tagged images expire at once. If `is_evictable` is set, images that `keep` does
-    not protect may also be evicted when space is short.
+    An image expires if it was not used for `ttl` seconds. An image without a tag also expires if it
+    was not used for `untagged` seconds. 0 means that images do not expire for this reason.
+
+    The images of the `keep` newest tags never expire. If `keep` is set and `ttl` is not, all other
+    tagged images expire immediately. If `is_evictable` is set, images that `keep` does not protect
+    are also evicted when space is short.
     """
 
     ttl: float = 0
@@ -35,15 +37,15 @@ class RetentionRule:
         return not (self.ttl or self.keep or self.untagged or self.is_evictable)
 
     def keeps(self, image: HostedImage) -> bool:
-        """Return whether an image has one of the newest tags, which never expire."""
+        """Return whether an image has one of the `keep` newest tags, so that it never expires."""
         return image.place is not None and image.place < self.keep
 
 
 def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -> RetentionRule:
     """Return the rule for the settings `ttl`, `keep` and `untagged` of a repository.
 
-    If tagged images expire and *untagged* is None, untagged images expire after a day, or after the
-    TTL if the TTL is shorter. If tagged images never expire, no image of the repository is evicted
+    If *untagged* is None and tagged images can expire, untagged images expire after a day, or after
+    the TTL if that is shorter. If tagged images never expire, no image of the repository is evicted
     for lack of space.
     """
     if untagged is None:
@@ -52,17 +54,16 @@ def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -
 
 
 def everything(ttl: float) -> RetentionRule:
-    """Return the rule that evicts hosted images like proxied content: for age and for space."""
+    """Return the rule by which hosted images are evicted as proxied content is: by age and size."""
     return RetentionRule(ttl, 0, _grace(ttl), is_evictable=True)
 
 
 class RetentionRules:
-    """A `RetentionRules` has the rule of each repository.
+    """A `RetentionRules` has the rules of all repositories.
 
-    If several patterns match a repository's name, the longest pattern decides.
-
-    *otherwise* is the rule of a repository whose name matches no pattern. Raises: InvalidRepository
-    for a malformed pattern.
+    *rules* has pairs of a pattern and a rule. If several patterns match the name of a repository,
+    the rule of the longest pattern applies. If no pattern matches, *otherwise* applies. Raises:
+    InvalidRepository for a malformed pattern.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class RetentionRules:
         return next(fitting, self._otherwise)
 
     def shortest(self) -> float:
-        """Return the shortest time after which an image expires (s); 0 for never."""
+        """Return the shortest time after which an image expires (s); 0 if no image expires."""
         rules = [self._otherwise, *(rule for _, rule in self._rules)]
         times = [time for rule in rules for time in (rule.ttl, rule.untagged) if time]
         return min(times, default=0)
@@ -96,7 +97,7 @@ def _grace(ttl: float) -> float:
 
 
 def expiry(image: HostedImage, rule: RetentionRule, idle: float) -> Explanation | None:
-    """Return why a rule expires an image that was not used for *idle* s; None if it does not."""
+    """Return why an image expires that was not used for *idle* seconds; None if it does not."""
     if rule.keeps(image):
         return None
     if not image.tags and rule.untagged and idle > rule.untagged:

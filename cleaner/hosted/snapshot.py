@@ -1,4 +1,4 @@
-"""Take a snapshot of the hosted repositories, when a plan first needs it."""
+"""Read the hosted repositories once, when a plan first needs them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from entrepot.datastore.refs import Digest
 
 
 class HostedSnapshot:
-    """A `HostedSnapshot` has the hosted repositories, and content that later plans must keep.
+    """A `HostedSnapshot` has the hosted repositories as they were read, for several plans.
 
-    *clock* returns s, UTC epoch.
+    It also has the content that later plans must keep, because it was in use when an earlier plan
+    was carried out. *clock* returns s, UTC epoch.
     """
 
     def __init__(
@@ -28,28 +29,28 @@ class HostedSnapshot:
         self._kept: set[object] = set()
 
     def renew(self) -> None:
-        """Read the repositories again for the next plan, if a rule depends on access times."""
+        """Make the next plan read the repositories again, if a rule can remove an image."""
         if not self._rules.are_idle:
             self._survey = None
 
     def spare(self, digests: Iterable[Digest]) -> None:
-        """Keep *digests* in all later plans of this snapshot."""
+        """Keep *digests* in all later plans."""
         self._kept.update(digests)
 
     def spare_image(self, image: HostedImage) -> None:
-        """Keep an image in all later plans of this snapshot."""
+        """Keep an image in all later plans."""
         self._kept.add((image.name, image.root))
 
     def open(self) -> SnapshotPlan:
-        """Return the state for a new plan; its methods raise DatastoreError."""
+        """Return the state for a new plan; each of its methods can raise DatastoreError."""
         return SnapshotPlan(self)
 
     def is_spared(self, digest: Digest) -> bool:
-        """Return whether `spare` has kept a digest."""
+        """Return whether `spare` was called for *digest*."""
         return digest in self._kept
 
     def images(self) -> list[tuple[HostedImage, RetentionRule]]:
-        """Return the images that may be removed with their rules, least recently used first."""
+        """Return the removable images, each with its rule, the least recently used first."""
         if self._rules.are_idle:
             return []
         ruled = [
@@ -62,14 +63,14 @@ class HostedSnapshot:
         return sorted(removable, key=lambda pair: (pair[0].used, str(pair[0])))
 
     def looked(self) -> float:
-        """Return when the repositories were read (s, UTC epoch); now if none was read yet."""
+        """Return when the repositories were read (s, UTC epoch); the current time before that."""
         return self._survey.began if self._survey else self._clock()
 
     def hosted_content(self) -> HostedContent:
-        """Return the content of the hosted repositories, which the first call reads.
+        """Return the content of the hosted repositories; the first call reads it.
 
-        The pins are read before the repositories. So content of a running push is either pinned, or
-        the push has written its links before the repositories are read.
+        A push pins its content, writes the links, and then removes the pins. The pins are read
+        before the repositories. So if a pin was already removed, the links are found.
         """
         if self._survey is None:
             began, pinned = self._clock(), self._hosted.store.index.pins.all()
@@ -77,11 +78,11 @@ class HostedSnapshot:
         return self._survey
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of the given digests that a proxied repository links."""
+        """Return those of *digests* that a proxied repository links."""
         return self._hosted.shared(digests)
 
     def ledger(self, gone: set[Digest]) -> ReferenceCounts:
-        """Return the reference counts for a new plan, whose removals are added to *gone*."""
+        """Return the reference counts for a new plan; they add the plan's removals to *gone*."""
         return ReferenceCounts(self.hosted_content(), self._hosted.store, self.shared, gone)
 
 
@@ -94,7 +95,7 @@ class SnapshotPlan:
 
     @cached_property
     def images(self) -> Sequence[tuple[HostedImage, RetentionRule]]:
-        """Return the images that may be removed with their rules, least recently used first."""
+        """Return the removable images, each with its rule, the least recently used first."""
         return self._stock.images()
 
     def depart(self, image: HostedImage) -> RemovalPlan:
@@ -102,7 +103,7 @@ class SnapshotPlan:
         return self._references.depart(image)
 
     def hosted_content(self) -> HostedContent:
-        """Return the content of the hosted repositories, which is the same in the whole plan."""
+        """Return the content of the hosted repositories; it does not change during the plan."""
         return self._stock.hosted_content()
 
     def loosen(self, digest: Digest) -> None:
@@ -110,11 +111,14 @@ class SnapshotPlan:
         self._references.loosen(digest)
 
     def shared(self, digests: Collection[Digest]) -> set[Digest]:
-        """Return those of the given digests that a proxied repository links."""
+        """Return those of *digests* that a proxied repository links."""
         return self._stock.shared(digests)
 
     def spares(self, digest: Digest) -> bool:
-        """Return whether a digest is kept: it was spared, or hosted content references it."""
+        """Return whether the plan must keep *digest*.
+
+        This is so if `spare` was called for it, or if hosted content references it.
+        """
         return self._stock.is_spared(digest) or self._references.holds(digest)
 
     @cached_property

@@ -1,10 +1,12 @@
-"""Unlink an image from its repository, in an order in which a crash leaves no tag without manifest.
+"""Remove the tags and links of an image from its repository.
 
-The tags are removed first, then the links of manifests, then the links of blobs, and last, in
-`sweep`, the content. A push that finds a blob already linked does not upload the blob. Such a push
-pins the blob before it looks for the link. Therefore the cleaner reads the pins a second time,
-after it has removed the links. If a push has pinned the content of a removed link in between, the
-cleaner restores the links.
+The tags are removed first, then the links of manifests, then the links of blobs. Last, `sweep`
+deletes the content. So a crash at any step leaves no tag without its manifest.
+
+If a client pushes a manifest with a blob that is already linked, it does not upload the blob. The
+push pins the blob before it checks the link. Therefore the cleaner reads the pins a second time
+after it has removed the links. If a push has pinned some of the content since, the cleaner restores
+the links.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _LOCK_TIMEOUT_S = 2.0
 
 
 class Unlinker:
-    """An `Unlinker` removes links, under the write lock of the repository."""
+    """An `Unlinker` removes links while it has the write lock of the repository."""
 
     def __init__(self, store: DataDirectory, hosted: HostedRepositories) -> None:
         self._store = store
@@ -31,9 +33,10 @@ class Unlinker:
         self._repositories = store.repositories
 
     def take(self, removal_plan: RemovalPlan) -> bool:
-        """Unlink an image; keep it and return False if it was used or pinned since it was planned.
+        """Remove the tags and links of an image, and return True.
 
-        Raises: StorageFull, StorageBroken, IndexUnavailable; then a later round removes the rest.
+        Return False, and keep the image, if it was used or pinned since the plan. Raises:
+        StorageFull, StorageBroken, IndexUnavailable. A later round then removes the rest.
         """
         name = removal_plan.image.name
         with self._lock(name) as is_locked:
@@ -51,9 +54,10 @@ class Unlinker:
         return True
 
     def take_blob(self, name: Repository, digest: Digest, began: float) -> bool:
-        """Unlink a blob; return False if it was linked or used after *began*, or is pinned.
+        """Remove the link to a blob, and return True.
 
-        *began* is in s, UTC epoch.
+        Return False, and keep the link, if the blob was linked or used after *began* (s, UTC
+        epoch), or if it is pinned.
         """
         with self._lock(name) as is_locked:
             linked = self._repositories.linked_blob(name, digest)
@@ -72,10 +76,10 @@ class Unlinker:
 
     @contextmanager
     def _lock(self, name: Repository) -> Iterator[bool]:
-        """Wait up to 2 s for the write lock of a repository; yield whether it is held.
+        """Wait up to 2 s for the write lock of a repository; yield whether this process has it.
 
-        If the disk has no free inode for the lock file, the lock is not held, so that the caller
-        continues with other content.
+        Yield False also if the disk has no free inode for the lock file. The caller then continues
+        with other content.
         """
         with ExitStack() as opened:
             try:
@@ -103,7 +107,8 @@ class Unlinker:
     def _are_in_use(self, digests: list[Digest], began: float) -> bool:
         """Return whether one of *digests* is pinned, or was used after *began* (s, UTC epoch).
 
-        A push pins a blob, records its use, links it and releases the pin, in this order.
+        A push pins a blob, records its use, links it and removes the pin, in this order. So content
+        of a running push is found by its pin, and content of a completed push by its use.
         """
         index = self._store.index
         rows = filter(None, map(index.entry, digests))
@@ -119,7 +124,7 @@ class Unlinker:
             self._repositories.unlink_blob(name, digest)
 
     def _restore(self, removal_plan: RemovalPlan) -> None:
-        """Restore all links of an image, in the order of a push."""
+        """Restore all links and tags of an image, in the order in which a push writes them."""
         name = removal_plan.image.name
         for digest in removal_plan.layers:
             self._repositories.link_blob(name, digest)

@@ -1,1 +1,1 @@
-"""This package has the maintenance jobs: garbage, old files, verification, and damaged files."""
+"""Run the maintenance jobs: remove garbage and old files, and verify stored content."""

@@ -1,7 +1,8 @@
-"""Find abandoned uploads, of the appliance (state directory) or docker distribution (data).
+"""Find abandoned uploads of the appliance and of docker distribution.
 
-A worker that writes to an upload of the appliance holds a lock on the file of the upload. Therefore
-an upload that the cleaner can lock has no writer.
+Uploads of the appliance are files in the state directory. A worker that writes to such an upload
+has a lock on its file, so an upload that the cleaner can lock has no writer. Uploads of docker
+distribution are folders in the storage.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat, time_of
 
 _STARTED = "startedat"
-"""In this file, docker distribution writes the start time of an upload, in the format of RFC 3339.
-"""
+"""docker distribution writes the start time of an upload into this file (format: RFC 3339)."""
 
 _LONGEST_TIME = 64
 _NOTES = (layout.upload_digest(""), layout.upload_size(""))
@@ -31,10 +31,11 @@ _NOTES = (layout.upload_digest(""), layout.upload_size(""))
 
 @dataclass(frozen=True, slots=True)
 class UploadPurging:
-    """An `UploadPurging` selects uploads that got no byte for `age` s, once every `interval` s.
+    """An `UploadPurging` has the settings for the removal of abandoned uploads.
 
-    If `is_dry` is set, abandoned uploads are logged and kept. The defaults are those of docker
-    distribution.
+    An upload is abandoned if it received no byte for `age` seconds. Abandoned uploads are removed
+    once every `interval` seconds. If `is_dry` is set, they are only logged. The defaults are those
+    of docker distribution.
     """
 
     enabled: bool = True
@@ -45,12 +46,10 @@ class UploadPurging:
 
 @dataclass(frozen=True, slots=True)
 class AbandonedUpload:
-    """An `AbandonedUpload` is an upload as it was when listed.
+    """An `AbandonedUpload` is an upload with its state when it was listed.
 
-    `size` is in bytes, `modified` in s, UTC epoch.
-
-    `path` is the file of an upload to the appliance. For an upload that docker distribution left,
-    `key` is its folder in the storage.
+    `size` is in bytes; `modified` is in s, UTC epoch. An upload of the appliance has a `path`, the
+    path of its file. An upload of docker distribution has a `key`, its folder in the storage.
     """
 
     name: str
@@ -68,7 +67,7 @@ class AbandonedUploads:
         self._folder = store.state / layout.UPLOADS
 
     def abandoned(self, before: float) -> Iterator[AbandonedUpload]:
-        """Yield the uploads that did not grow since *before* (s, UTC epoch).
+        """Yield the uploads that last grew before the time *before* (s, UTC epoch).
 
         Raises: StorageFull, StorageBroken.
         """
@@ -76,14 +75,14 @@ class AbandonedUploads:
         yield from (each for each in found if each.modified < before)
 
     def idle(self, before: float) -> list[AbandonedUpload]:
-        """Return the appliance's uploads that did not grow since *before*, the oldest first."""
+        """Return the uploads of the appliance that last grew before *before*, the oldest first."""
         found = (each for each in self._appliance_uploads() if each.modified < before)
         return sorted(found, key=lambda upload: upload.modified)
 
     def settle(self, promised: Mapping[Digest, Reservation]) -> None:
-        """Correct the reservation of each upload without a writer to the size of its file.
+        """Set the reservation of each upload that has no writer to the size of its file.
 
-        A worker that died had reserved the full size that the client announced. Raises:
+        If a worker died, the reservation still has the full size that the client announced. Raises:
         IndexUnavailable.
         """
         for upload in self._appliance_uploads():
@@ -105,7 +104,7 @@ class AbandonedUploads:
             self._store.index.reservations.release(digest)
 
     def remove(self, upload: AbandonedUpload) -> bool:
-        """Remove an upload and its reservation; return False if a client has continued it.
+        """Remove an upload and its reservation; return False if a client continued it meanwhile.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
@@ -124,7 +123,7 @@ class AbandonedUploads:
                     yield AbandonedUpload(path.name, stat.st_size, stat.st_mtime, path=path)
 
     def _is_note(self, path: Path) -> bool:
-        """Return whether a file only records the digest or the size of an upload."""
+        """Return whether a file only has the digest or the size of an upload that exists."""
         return path.name.endswith(_NOTES) and path.with_suffix("").exists()
 
     def _distribution_uploads(self) -> Iterator[AbandonedUpload]:
@@ -140,8 +139,9 @@ class AbandonedUploads:
     def _last_change(self, values: list[Stat], key: str) -> float | None:
         """Return when an upload of docker distribution last grew (s, UTC epoch), or None.
 
-        If the storage has no modification times, the start of the upload counts, as in docker
-        distribution's own purge. An upload whose start time cannot be read is never removed.
+        If the storage stores no times, return the start of the upload, which docker distribution
+        uses for its own purge. If the start time cannot be read, return None; the upload is then
+        never removed.
         """
         times = [at for at in map(time_of, values) if at is not None]
         if times or not values:
@@ -169,8 +169,8 @@ class AbandonedUploads:
             held.unlink()
             if not upload.name.endswith(_NOTES):
                 for note in _NOTES:
-                    # A file with the digest or size of an upload that no longer exists counts as an
-                    # upload, so a later job removes it.
+                    # If this removal fails, the file counts as an upload, and a later run of the
+                    # job removes it.
                     with suppress(OSError):
                         upload.path.with_name(f"{upload.name}{note}").unlink(missing_ok=True)
                 self._store.index.reservations.release(layout.upload_reservation(upload.name))
@@ -178,7 +178,7 @@ class AbandonedUploads:
 
 
 def _locked(path: Path) -> LockedFile | None:
-    """Lock the file of an upload; return None if the upload has a writer or has ended."""
+    """Lock the file of an upload; return None if the file is locked already or is absent."""
     try:
         return try_lock_present(path)
     except NotFound:

@@ -1,4 +1,4 @@
-"""Remove the garbage that `garbage` plans; a removal may be interrupted and repeated."""
+"""Remove the garbage that `garbage` finds; after an interruption, a later run removes the rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class Collector:
     """A `Collector` carries out a plan of garbage collection.
 
-    `stopped` returns True if the collection must end before the next removal.
+    If `stopped` returns True, the collection ends before the next removal.
     """
 
     store: DataDirectory
@@ -35,10 +35,11 @@ class Collector:
         stock: HostedSnapshot,
         report: Callable[[Litter], None] = lambda _: None,
     ) -> int:
-        """Remove garbage that was not pinned or used meanwhile; return how many items were removed.
+        """Remove garbage, and return the number of removed items.
 
-        *report* is called for each removed item. Raises: StorageFull, StorageBroken,
-        IndexUnavailable; then the next collection removes the rest.
+        An item that was pinned or used since the plan is kept. *report* is called for each removed
+        item. Raises: StorageFull, StorageBroken, IndexUnavailable. The next collection then removes
+        the rest.
         """
         removed = 0
         for item in garbage.plan(stock.open()):

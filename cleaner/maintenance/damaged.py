@@ -1,11 +1,11 @@
-"""Keep the quarantine: count its files, and remove files that need not be kept.
+"""Count the files in quarantine, and remove those that need not be kept.
 
 A damaged file of a hosted repository is the only copy of its content. So it is kept until the
 content is pushed again or the operator deletes the file. All other files in quarantine are kept for
 7 days, or until space is short.
 
-In a bucket (`datastore/quarantine.py`), damaged content that has an upstream is deleted at once.
-Damaged content of a hosted repository stays in the bucket; a mark beside it records the damage.
+In a bucket (`datastore/quarantine.py`), damaged content is only marked. If it has an upstream, it
+is deleted at the next run of this job. Damaged content of a hosted repository stays in the bucket.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ from entrepot.datastore.storage import is_remote
 log = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
-"""A damaged file is kept for this many s if its content is stored again or can be fetched again."""
+"""If the content of a damaged file is stored again or has an upstream, the file is kept this long.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedFile:
-    """A `QuarantinedFile` is a file in quarantine.
+    """A `QuarantinedFile` is a file in quarantine with the repositories that it affects.
 
-    `repositories` are the repositories that link the digest of the file, and `pushed` the hosted
-    ones among them.
-
-    `is_repaired` is True if correct content is stored under this digest again.
+    `repositories` are all repositories that link the digest of the file; `pushed` are only the
+    hosted ones. `is_repaired` is True if intact content of this digest is stored again.
     """
 
     damaged: Damaged
@@ -51,7 +50,10 @@ class QuarantinedFile:
 
 
 class QuarantineMetrics:
-    """Calls *report* with the number of files in quarantine and their bytes, after each change."""
+    """A `QuarantineMetrics` reports the number of files in quarantine and their bytes.
+
+    It calls *report* only when one of the two has changed.
+    """
 
     def __init__(self, keeper: QuarantineKeeper, report: Callable[[int, int], None]) -> None:
         self._keeper = keeper
@@ -85,7 +87,9 @@ class QuarantineKeeper:
             yield self._case(damaged)
 
     def settle(self) -> set[Digest]:
-        """Reserve the bytes of each file in quarantine; return the reservations' digests.
+        """Reserve the bytes of each file in quarantine.
+
+        Return the digests that identify these reservations.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
@@ -99,13 +103,16 @@ class QuarantineKeeper:
         return reservations
 
     def purge(self) -> None:
-        """Remove the files that were in quarantine for 7 days. Raises: DatastoreError."""
+        """Remove files that were in quarantine for 7 days and are not the only copy of content.
+
+        Raises: DatastoreError.
+        """
         for case in self.cases():
             if not case.is_lost and self._clock() - case.damaged.since > self._kept_s:
                 self._remove(case)
 
     def make_room(self, is_enough: Callable[[], bool]) -> None:
-        """Remove files that need not be kept, until *is_enough* returns True.
+        """Remove files that are not the only copy of content, until *is_enough* returns True.
 
         Raises: DatastoreError.
         """
@@ -125,7 +132,7 @@ class QuarantineKeeper:
 
     @property
     def _kept_s(self) -> float:
-        """Return how long damaged content is kept that has an upstream or is stored again (s)."""
+        """Return how long damaged content is kept (s), if it is not the only copy."""
         return -math.inf if self._is_remote else KEPT_S
 
     def _remove(self, case: QuarantinedFile) -> None:
@@ -145,7 +152,10 @@ class QuarantineKeeper:
         )
 
     def _is_stored_again(self, digest: Digest) -> bool:
-        """Return whether intact content is stored again; marked content has no row in the index."""
+        """Return whether intact content of *digest* is stored again.
+
+        In a bucket, damaged content has no row in the index, so a row shows that it is intact.
+        """
         if self._is_remote:
             return self._store.index.entry(digest) is not None
         return self._store.blobs.stat(digest) is not None

@@ -1,9 +1,9 @@
-"""Remove dangling links, whose content is gone, so that they do not accumulate.
+"""Remove dangling links, which are links to content that is not stored any more.
 
-A dangling link does no harm, because the registry treats a request through it as a miss. Only links
-of proxied repositories are removed, because a hosted link records a push even if its content is
-lost. In a hosted repository, only those entries in the history of a tag are removed whose manifests
-are no longer linked.
+A dangling link does no harm, because a request for its content is a cache miss. But without this
+job, such links would accumulate. Only links of proxied repositories are removed: a hosted link
+shows that content was pushed, even if the content was lost. In a hosted repository, only entries in
+the history of a tag are removed, if their manifest is no longer linked.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-# A link may be written before its content is committed, so younger links are kept.
+# A link can be written before its content is committed, so a link younger than this is kept.
 _YOUNG_S = 3600
 _ORIGIN_YOUNG_S = 24 * 3600
 
 _MOST_SEEN = 100_000
-"""This many dangling keys are remembered; further keys wait for a later sweep."""
+"""A sweep remembers at most this many dangling keys; a later sweep handles the others."""
 
 
 class FirstSeen:
-    """A `FirstSeen` has for each key when it was first found dangling, in a storage without times.
+    """A `FirstSeen` remembers for each key when a sweep first found it dangling.
 
-    Only keys that the last two sweeps saw are remembered. A restart forgets all keys, which only
-    delays their removal. *clock* returns s, UTC epoch.
+    It replaces the times of links if the storage stores no times. Only keys that one of the last
+    two sweeps found are remembered. After a restart no key is remembered, which only delays the
+    removals. *clock* returns s, UTC epoch.
     """
 
     def __init__(self, clock: Ages) -> None:
@@ -40,11 +41,14 @@ class FirstSeen:
         self._now: dict[str, float] = {}
 
     def begin(self) -> None:
-        """Begin a sweep: forget the keys that the last sweep did not see."""
+        """Begin a sweep: forget the keys that the previous sweep did not find."""
         self._last, self._now = self._now, {}
 
     def of(self, key: str) -> float:
-        """Return since when each sweep has found a key dangling (s, UTC); now for a new key."""
+        """Return since when every sweep has found *key* dangling (s, UTC epoch).
+
+        For a key that the previous sweep did not find, return the current time.
+        """
         now = self._clock()
         since = self._last.get(key, self._now.get(key, now))
         if len(self._now) < _MOST_SEEN:
@@ -53,9 +57,9 @@ class FirstSeen:
 
 
 class DanglingLinks:
-    """Removes dangling links.
+    """A `DanglingLinks` removes dangling links.
 
-    *clock* returns s, UTC epoch; *stopped* ends a sweep between two links.
+    *clock* returns s, UTC epoch. If *stopped* returns True, a sweep ends before the next link.
     """
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:
@@ -65,10 +69,10 @@ class DanglingLinks:
         self._first_seen = FirstSeen(clock)
 
     def sweep(self) -> None:
-        """Remove links, tags, referrers and media types without content, and then unused origins.
+        """Remove links, tags, referrers and media types of absent content, then unused origins.
 
-        The origin is the record of a proxied repository's upstream. An origin is unused if its
-        repository has nothing else.
+        The origin is the file that records the upstream of a proxied repository. It is unused if
+        the repository has no other files.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
@@ -81,7 +85,7 @@ class DanglingLinks:
             log.info("dangling links removed", extra={"links": removed})
 
     def _dangling(self) -> Iterator[str]:
-        """Yield the keys of links, referrers and media types whose content is gone."""
+        """Yield the keys of links, referrers and media types whose content is not stored."""
         for root, upstream in self._roots():
             for stat in self._store.storage.walk(root):
                 if self._stopped():
@@ -91,7 +95,7 @@ class DanglingLinks:
                     yield stat.key
 
     def _roots(self) -> Iterator[tuple[str, str | None]]:
-        """Yield each folder of links, and the upstream of its repository, or None."""
+        """Yield each folder to search, with the upstream of its repository, or None."""
         for name in self._repositories(is_proxied=True):
             upstream = self._store.repositories.origin(name)
             for folder in (layout.layers(name), layout.revisions(name), layout.tags(name)):
@@ -100,7 +104,7 @@ class DanglingLinks:
         yield layout.MEDIA_TYPES, None
 
     def _stale_history(self) -> Iterator[str]:
-        """Yield the keys in the history of hosted tags whose manifests are no longer linked."""
+        """Yield the keys in the history of hosted tags whose manifest is no longer linked."""
         for name in self._repositories(is_proxied=False):
             for stat in self._store.storage.walk(layout.tags(name)):
                 digest = layout.linked_digest(stat.key)
@@ -124,7 +128,7 @@ class DanglingLinks:
         return self._store.repositories.remove_tag(name, tag)
 
     def _empty(self) -> Iterator[Repository]:
-        """Yield the proxied repositories of which only the origin is left."""
+        """Yield the proxied repositories that have no file except the origin."""
         for stat in self._store.storage.walk(layout.ORIGINS):
             name = layout.origin_of(stat.key)
             if name is None or self._stopped() or self._store.repositories.exists(name):
@@ -133,9 +137,10 @@ class DanglingLinks:
                 yield name
 
     def _forget(self, name: Repository) -> bool:
-        """Remove an empty repository's origin; restore it if a pull has added a link meanwhile.
+        """Remove the origin of an empty repository; return whether it was removed.
 
-        Without an origin, the repository would count as hosted.
+        If a pull has added a link meanwhile, restore the origin, because the repository would count
+        as hosted without it.
         """
         upstream = self._store.repositories.origin(name)
         removed = self._store.storage.delete(layout.origin(name))
@@ -158,10 +163,10 @@ class DanglingLinks:
         return self._clock.age(since) >= seconds
 
     def _is_gone(self, digest: Digest, upstream: str | None) -> bool:
-        """Return whether content is not stored, and no download from *upstream* is under way.
+        """Return whether content is not stored, and is not being downloaded from *upstream*.
 
-        The spool file is checked before the blob, because a download that ends between the checks
-        turns the spool file into the blob.
+        A download that ends renames its spool file to the blob. Therefore the spool file is checked
+        first: if the download ends between the two checks, the second check finds the blob.
         """
         spool_file = layout.spool(layout.spool_key(digest, upstream or ""))
         if (self._store.spool / spool_file).exists():

@@ -1,10 +1,14 @@
 """Plan garbage collection: content that no client can pull is removed after a grace period.
 
-Garbage is: a blob that a hosted repository links but none of its manifests references; content that
-no repository links and no manifest references; abandoned uploads. A running push is safe: its
-uploaded blobs are younger than the grace period, and it pins older blobs that its manifest
-references. Proxied content is never garbage, because the eviction policy removes it for age and
-size.
+Garbage is:
+
+- a link of a hosted repository to a blob that none of its manifests references;
+- content that no repository links and no manifest references;
+- an abandoned upload.
+
+The content of a running push is safe: its uploaded blobs are younger than the grace period, and the
+push pins older blobs that its manifest references. Proxied content is never garbage, because the
+eviction policy removes it.
 """
 
 from __future__ import annotations
@@ -32,11 +36,10 @@ _PAGE = 256
 
 @dataclass(frozen=True, slots=True)
 class UnreferencedLink:
-    """An `UnreferencedLink` is a hosted link to a blob that none of the manifests references.
+    """An `UnreferencedLink` is a link of a hosted repository to a blob without references.
 
-    That was so at `began` (s, UTC epoch), when the repositories were read.
-
-    `words` tells the operator why the link is removed.
+    `began` is when the repositories were read (s, UTC epoch). `words` is the reason for the removal
+    as a text for the operator.
     """
 
     name: Repository
@@ -47,7 +50,7 @@ class UnreferencedLink:
 
 @dataclass(frozen=True, slots=True)
 class StaleUpload:
-    """A `StaleUpload` is an abandoned upload; `words` tells the operator why it is removed."""
+    """A `StaleUpload` is an abandoned upload; `words` is the reason for its removal as a text."""
 
     upload: AbandonedUpload
     words: str
@@ -57,10 +60,10 @@ Litter = Step | UnreferencedLink | StaleUpload
 
 
 class Garbage:
-    """A `Garbage` plans the removal of garbage that was not used for *grace* s.
+    """A `Garbage` plans the removal of garbage that was not used for *grace* seconds.
 
-    *clock* returns s, UTC epoch. *purging* selects the uploads that are garbage; None: no upload is
-    garbage.
+    *clock* returns s, UTC epoch. *purging* selects the uploads that are garbage; if it is None, no
+    upload is garbage.
     """
 
     def __init__(
@@ -76,10 +79,10 @@ class Garbage:
         self._purging = purging
 
     def plan(self, account: SnapshotPlan) -> Iterator[Litter]:
-        """Yield the garbage, beginning with images that *account*'s retention rules expire.
+        """Yield the garbage; first, yield the images that expire by the rules of *account*.
 
-        The caller must remove each item before it asks for the next one. If an item cannot be
-        removed, the caller calls `HostedSnapshot.spare`, so that the item is kept. Raises:
+        The caller must remove each item before it requests the next. If the caller cannot remove an
+        item, it must call `HostedSnapshot.spare`, so that the plan keeps the item. Raises:
         DatastoreError.
         """
         moment = Demand(self._clock(), 0, blind=self._clock.since())
@@ -109,9 +112,10 @@ class Garbage:
                 )
 
     def _unlinked_content(self, account: SnapshotPlan) -> Iterator[Eviction]:
-        """Yield content that nothing links or references, manifests before their parts.
+        """Yield content that no repository links and no manifest references.
 
-        A part follows only after all manifests that reference it.
+        After a manifest is yielded, its references do not count. So a part can follow after all
+        manifests that reference it.
         """
         index = self._store.index
         waiting = [row.digest for row in self._unnamed() if self._is_removable(account, row)]
@@ -153,7 +157,10 @@ class Garbage:
 def stale_uploads(
     store: DataDirectory, purging: UploadPurging, clock: Ages
 ) -> Iterator[StaleUpload]:
-    """Yield the uploads that are old enough to be purged. Raises: StorageFull, StorageBroken."""
+    """Yield the uploads that received no byte for the configured age.
+
+    Raises: StorageFull, StorageBroken.
+    """
     for upload in AbandonedUploads(store).abandoned(clock.before(purging.age)):
         idle = readable_units.span(clock() - upload.modified)
         grace = readable_units.span(purging.age)

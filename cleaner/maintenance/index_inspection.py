@@ -1,4 +1,4 @@
-"""Check the index periodically, and repair a damaged index."""
+"""Check the index periodically in a thread, and repair it if it is damaged."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ log = logging.getLogger(__name__)
 
 _EVERY_S = 30.0
 _THOROUGHLY_S = 24 * 3600.0
-# After an inspection, the thread waits at least this many times as long as the inspection took, so
-# that inspections use little CPU.
+# After an inspection, the thread waits at least this many times as long as the inspection took. So
+# inspections use at most 1/200 of the time of a CPU.
 _SHARE = 200
 
 
 class Inspection:
-    """Inspects *index*: all pages when it starts and daily, the counters every 30 s.
+    """An `Inspection` checks *index*: its counters every 30 s, and all its pages once a day.
 
-    *wake* is called after a repair, to start a round. `timer` is a monotonic clock (s).
+    The first check includes all pages. After a repair, *wake* is called to start a round. `timer`
+    returns monotonic time (s).
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Inspection:
         threading.Thread(target=self._run, args=(stop,), name="inspection", daemon=True).start()
 
     def look(self) -> float:
-        """Inspect the index once; return the pause until the next inspection (s)."""
+        """Inspect the index once; return the time to wait until the next inspection (s)."""
         began = self._timer()
         is_due = self._read_all is None or began - self._read_all >= _THOROUGHLY_S
         try:

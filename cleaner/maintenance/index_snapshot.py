@@ -1,13 +1,15 @@
 """Write the snapshot of the index into the bucket (`datastore/snapshot.py` has its format).
 
-Only the appliance that owns the bucket writes the snapshot: its cleaner at most once an hour, and
-`entrepot serve` when it ends normally, after the logger has committed all times of last use. Only
-the shards that changed are written. A text in the index has the hash and the entity tag of each
-written shard, so that a shard counts as unchanged only if the bucket still has the object that this
-appliance wrote.
+Only the appliance that owns the bucket writes the snapshot. Its cleaner writes it at most once an
+hour. `entrepot serve` also writes it at a normal exit, after the logger has committed all last
+uses.
 
-The shards are made one at a time, and only a few compressed shards wait to be sent. So the size of
-a shard bounds the memory, and not the number of rows.
+The snapshot has 256 parts, the shards, and only changed shards are written. A note in the index has
+the hash and the entity tag of each shard that this appliance wrote. A shard counts as unchanged
+only if its hash is the same and the bucket still has the object with that entity tag.
+
+The shards are created one at a time, and only a few compressed shards wait to be sent. So the
+needed memory depends on the size of a shard, not on the number of all rows.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from entrepot.datastore.snapshot import (
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 3600.0
-"""Two snapshots are at least this many seconds apart, except the one at a clean end."""
+"""The cleaner writes a snapshot at most once in this time (s)."""
 
 _AT_ONCE: Final = 4
 _PAGE: Final = 500
@@ -47,13 +49,13 @@ _MOST_ORIGINS: Final = 100_000
 _HEX_LENGTH: Final = {"sha256": 64, "sha512": 128}
 
 Written = tuple[str, str]
-"""The hash and the entity tag of a shard."""
+"""A `Written` is the hash and the entity tag of a shard that was written."""
 
 
 class IndexSnapshot:
-    """An `IndexSnapshot` writes the index of one data directory; `clock` returns s, UTC epoch.
+    """An `IndexSnapshot` writes the snapshot of one index; `clock` returns s, UTC epoch.
 
-    `stopped` ends the writing between two shards.
+    If `stopped` returns True, no further shard is created.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class IndexSnapshot:
         self._stopped = stopped
 
     def write_if_due(self) -> None:
-        """Write a snapshot if the last one is an hour old. Raises: DatastoreError."""
+        """Write a snapshot if the last one is at least an hour old. Raises: DatastoreError."""
         last = _number(self._store.index.notes.get(SNAPSHOT_AT))
         if not 0 <= self._clock() - last < EVERY_S:
             self.write()
@@ -77,8 +79,8 @@ class IndexSnapshot:
     def write(self) -> int:
         """Write the shards that changed, and return their number.
 
-        Nothing is written while another appliance owns the bucket, or the index is being rebuilt.
-        Raises: DatastoreError.
+        Write nothing if this appliance does not own the bucket, or while the index is being
+        rebuilt. Raises: DatastoreError.
         """
         if not self._snapshots.holds() or needs_rebuild(self._store.index.notes):
             return 0
@@ -101,7 +103,7 @@ class IndexSnapshot:
     def _written(
         self, before: Mapping[str, Written], present: Mapping[str, str]
     ) -> Iterator[tuple[str, Written]]:
-        """Write the changed shards, a few at a time, and yield what was written."""
+        """Write the changed shards, four at a time, and yield each with its hash and entity tag."""
         waiting: deque[tuple[str, str, Future[str]]] = deque()
         with ThreadPoolExecutor(_AT_ONCE, "snapshot") as pool:
             for shard, content in self._shards(present):
@@ -117,7 +119,7 @@ class IndexSnapshot:
                 yield _outcome(waiting)
 
     def _shards(self, present: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-        """Yield the shards that have content, or that the bucket has from an earlier snapshot."""
+        """Yield each shard that is not empty, or that the bucket has from an earlier snapshot."""
         origins = self._origins()
         since = born(self._store.index.notes)
         for shard in SHARDS:
@@ -146,7 +148,7 @@ class IndexSnapshot:
         return SnapshotRow(entry, tuple(self._store.index.children(entry.digest)))
 
     def _origins(self) -> Mapping[str, list[SnapshotOrigin]]:
-        """Return the origins (upstreams) of repositories by shard, of `_MOST_ORIGINS` at most."""
+        """Return the origins of at most `_MOST_ORIGINS` repositories, by shard."""
         found: defaultdict[str, list[SnapshotOrigin]] = defaultdict(list)
         tags = self._snapshots.tags(layout.ORIGINS)
         for key, tag in sorted(tags.items())[:_MOST_ORIGINS]:
@@ -157,7 +159,7 @@ class IndexSnapshot:
         return found
 
     def _known(self, present: Mapping[str, str]) -> dict[str, Written]:
-        """Return the shards that this appliance wrote and that are unchanged in the bucket."""
+        """Return the shards that this appliance wrote and that the bucket still has."""
         noted = self._store.index.notes.get(SNAPSHOT_SHARDS)
         written: dict[str, Written] = json.loads(noted) if noted else {}
         return {
@@ -168,7 +170,10 @@ class IndexSnapshot:
 
 
 def _outcome(waiting: deque[tuple[str, str, Future[str]]]) -> tuple[str, Written]:
-    """Wait for the oldest request; return the shard that it wrote. Raises: DatastoreError."""
+    """Wait for the oldest write; return the shard with its hash and entity tag.
+
+    Raises: DatastoreError.
+    """
     shard, digest, writing = waiting.popleft()
     return shard, (digest, writing.result())
 

@@ -1,6 +1,7 @@
-"""Run maintenance jobs, which read the whole data directory, in a thread beside the rounds.
+"""Run maintenance jobs in a separate thread.
 
-A round may have to free space for a waiting download, so it must not wait for these jobs.
+These jobs take long, because they read the whole data directory. A round of the cleaner must not
+wait for them, because it may have to free space for a waiting download.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A `Job` runs `every` s; with 0, it runs at each round and decides whether it is due."""
+    """A `Job` is a function that runs every `every` seconds.
+
+    If `every` is 0, the function is called at each round, and decides itself whether it is due.
+    """
 
     name: str
     every: float
@@ -25,7 +29,7 @@ class Job:
 
 
 class Jobs:
-    """A `Jobs` runs jobs one after the other in a thread; *clock* is monotonic, in s."""
+    """A `Jobs` runs jobs one after the other in a thread; *clock* returns monotonic time (s)."""
 
     def __init__(self, jobs: Sequence[Job], clock: Callable[[], float]) -> None:
         self._jobs = jobs
@@ -34,7 +38,7 @@ class Jobs:
         self._thread = threading.Thread()
 
     def start_due(self) -> None:
-        """Start a thread with the jobs that are due, unless the last thread still runs."""
+        """Start a thread with the jobs that are due; do nothing while the last thread runs."""
         due = [chore for chore in self._jobs if self._is_due(chore)]
         if not due or self._thread.is_alive():
             return
@@ -43,7 +47,7 @@ class Jobs:
         self._thread.start()
 
     def join(self, seconds: float) -> None:
-        """Wait for the running jobs, for up to *seconds*."""
+        """Wait up to *seconds* for the end of the running jobs."""
         if self._thread.is_alive():
             self._thread.join(seconds)
 
@@ -53,15 +57,16 @@ class Jobs:
 
 
 def do(jobs: Sequence[Job]) -> None:
-    """Run each job, even if other jobs fail."""
+    """Run all jobs; if one fails, continue with the next."""
     for chore in jobs:
         attempt(chore.name, chore.job)
 
 
 def attempt(name: str, job: Callable[[], object]) -> object:
-    """Return the result of *job*; log an error of the disk or the index, and return None.
+    """Call *job* and return its result.
 
-    The job runs again when it is next due.
+    After an error of the storage or the index, log a warning and return None. The job runs again
+    when it is due the next time.
     """
     try:
         return job()

@@ -1,4 +1,4 @@
-"""Remove temporary files that a write to the data directory left when its process died."""
+"""Remove unfinished files, which remain if a process dies during a write to the storage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UNFINISHED_S = 24 * 3600
 class Leftovers:
     """A `Leftovers` removes unfinished files; *clock* returns s, UTC epoch.
 
-    *stopped* ends the removal between two folders.
+    If *stopped* returns True, the removal ends before the next folder.
     """
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:
@@ -40,9 +40,9 @@ class Leftovers:
             log.info("unfinished files removed", extra={"files": removed})
 
     def _folders(self) -> Iterator[str]:
-        """Yield the folders of all files.
+        """Yield folders that together contain all files.
 
-        Each is small, because the job can end only between two.
+        The job can end only between two folders, so the folders are small.
         """
         for algorithm in self._store.storage.list(layout.BLOBS):
             for start in self._store.storage.list(f"{layout.BLOBS}/{algorithm}"):

@@ -1,4 +1,4 @@
-"""The job that removes abandoned uploads (`storage.maintenance.uploadpurging`)."""
+"""Remove abandoned uploads, as the setting `storage.maintenance.uploadpurging` states."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class PurgeUploads:
-    """Removes the uploads that `purging` selects, or only logs them; `stopped` ends the job."""
+    """A `PurgeUploads` is the job that removes the uploads that `purging` selects.
+
+    If `stopped` returns True, the job ends before the next upload.
+    """
 
     store: DataDirectory
     purging: UploadPurging
@@ -24,7 +27,10 @@ class PurgeUploads:
     stopped: Callable[[], bool]
 
     def run(self) -> None:
-        """Remove abandoned uploads, or log them. Raises: DatastoreError."""
+        """Remove abandoned uploads; with `is_dry` in `purging`, only log them.
+
+        Raises: DatastoreError.
+        """
         count = size = 0
         for each in stale_uploads(self.store, self.purging, self.clock):
             if self.stopped():

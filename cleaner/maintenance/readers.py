@@ -1,4 +1,4 @@
-"""Build the threads that verify stored content, and the verification of `entrepot verify`."""
+"""Create the threads that verify stored content, and the verification for `entrepot verify`."""
 
 from __future__ import annotations
 
@@ -26,16 +26,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """A `Listeners` has callbacks: `write` gets events, `removed` is called after a removal."""
+    """A `Listeners` has two callbacks of the threads.
+
+    `write` is called with each event for the metrics. `removed` is called after a damaged file was
+    moved to quarantine.
+    """
 
     write: Callable[[Event], None] = lambda _: None
     removed: Callable[[], None] = lambda: None
 
 
 class Readers:
-    """A `Readers` builds and starts the threads that verify the content of one store.
+    """A `Readers` creates and starts the threads that verify the content of one data directory.
 
-    One of them, the scrubber, reads *daily* bytes a day.
+    One of these threads, the scrubber, reads *daily* bytes a day.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class Readers:
         self._daily = daily
 
     def start(self) -> None:
-        """Start two threads: one verifies new content, the scrubber verifies all content."""
+        """Start two threads: one verifies new content, and the scrubber verifies all content."""
         census = QuarantineMetrics(
             self._keeper(), lambda files, size: self._write("quarantine", files, size)
         )
@@ -71,10 +75,11 @@ class Readers:
         )
 
     def examine(self, digest: Digest) -> None:
-        """Verify stored content of a bucket, and mark damaged content.
+        """Verify content in a bucket, and mark it if it is damaged.
 
         If the content cannot be read, or cannot be marked because another appliance owns the
-        bucket, it is verified again when the index is next compared with the bucket.
+        bucket, log a warning. The content is verified again the next time the index is compared
+        with the bucket.
         """
         try:
             self._reading().check(digest, found="scrub", pace=lambda _: None)
@@ -95,7 +100,7 @@ class Readers:
         return ContentReader(store, quarantine, self._clock)
 
     def _damaged(self, digest: Digest, size: int, found: str) -> None:
-        """Write an event about a damaged file, and have HAProxy's cache purged."""
+        """Write an event about a damaged file, and call `removed`, which purges HAProxy's cache."""
         fields: dict[str, str | int | float] = {"digest": str(digest), "size": size, "found": found}
         self._listeners.write(Event("damaged", self._clock(), fields))
         self._listeners.removed()

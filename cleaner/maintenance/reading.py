@@ -1,8 +1,8 @@
-"""Read stored content and verify its digest, at a limited rate and outside the page cache.
+"""Read stored content at a limited rate, and verify its digest.
 
-A file with a wrong digest is moved to quarantine. Reading a file fills the page cache with the
-file's pages. If the file was not used within the last hour, these pages are dropped, so that they
-displace no others.
+A file with a wrong digest is moved to quarantine. A read puts the pages of the file into the page
+cache of the kernel, which then drops other pages. So if a file was not used within the last hour,
+its pages are removed from the page cache immediately after the read.
 """
 
 from __future__ import annotations
@@ -28,22 +28,26 @@ from entrepot.datastore.storage import descriptor_of, is_remote
 _CHUNK = 1024 * 1024
 _WARM_S = 3600.0
 _LOWEST = 19
-# the number of the system call ioprio_set on each architecture
+# The number of the system call ioprio_set on each architecture.
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 _IDLE_CLASS = 3 << 13
 
 Pace = Callable[[int], None]
-"""A `Pace` is called with the number of bytes just read; it waits to limit the rate, and may raise
-`Stopped`.
+"""A `Pace` is called with the number of bytes that were just read.
+
+It waits, so that the rate is limited. It raises `Stopped` if the process must exit.
 """
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """The process must end while content is being read."""
+    """The process must exit while content is being read."""
 
 
 class Condition(Enum):
-    """A `Condition` is the result of a verification; ABSENT: the content was evicted meanwhile."""
+    """A `Condition` is the result of a verification.
+
+    ABSENT means that the content is not stored, for example because it was evicted meanwhile.
+    """
 
     RIGHT = "right"
     DAMAGED = "damaged"
@@ -52,7 +56,7 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ReadResult:
-    """A `ReadResult` is the result of a verification, and how many bytes it has read."""
+    """A `ReadResult` is the result of a verification, and the number of bytes that were read."""
 
     verdict: Condition
     size: int = 0
@@ -69,8 +73,8 @@ class ContentReader:
     def check(self, digest: Digest, *, found: str, pace: Pace, drops: bool = True) -> ReadResult:
         """Verify the stored content of *digest*; move a damaged file to quarantine.
 
-        *found* names the check that found the damage, for the event about it. If *drops* is set,
-        the file's pages leave the page cache, unless the file was used within the last hour.
+        *found* names the caller's check in the event about a damaged file. If *drops* is set and
+        the file was not used within the last hour, its pages are removed from the page cache.
         Raises: Stopped, StorageFull, StorageBroken.
         """
         try:
@@ -87,7 +91,7 @@ class ContentReader:
             raise storage_error(error) from error
 
     def _check(self, digest: Digest, file: BinaryIO, pace: Pace, *, drops: bool) -> int:
-        """Return the size in bytes if the digest of the content is right, otherwise `-size - 1`."""
+        """Return the size in bytes if the content matches its digest, otherwise `-size - 1`."""
         hasher, size = digest.hasher(), 0
         while chunk := file.read(_CHUNK):
             hasher.update(chunk)
@@ -112,10 +116,11 @@ class ContentReader:
         return row is None or self.clock() - row.used > _WARM_S
 
     def _heal(self, digest: Digest, size: int) -> None:
-        """Correct the size in the index, which may still be that of a replaced damaged file.
+        """Correct the size in the index after the content was found to be intact.
 
-        If content of a bucket is intact but marked as damaged, remove the mark: another program may
-        have restored the content.
+        The index may still have the size of a damaged file that was replaced. In a bucket, the
+        content may also still be marked as damaged, although another program has restored it. Then
+        remove the mark.
         """
         index = self.store.index
         with suppress(IndexUnavailable):
@@ -129,7 +134,7 @@ class ContentReader:
 
 
 def _forget(file: BinaryIO, start: int, length: int) -> None:
-    """Drop the pages of a range of a file from the page cache."""
+    """Remove the pages of a range of a file from the page cache."""
     descriptor = descriptor_of(file)
     if descriptor is not None:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Build the maintenance jobs of one data directory."""
+"""Create the maintenance jobs of one data directory, with the intervals at which they run."""
 
 from __future__ import annotations
 
@@ -36,20 +36,18 @@ _USUAL_PURGING = UploadPurging()
 
 
 class _Stopped(Exception):  # noqa: N818 - it is no error
-    """The process ends while a job runs."""
+    """The process must exit while a job runs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """A `Tools` has what the jobs need of the data directory and of the process.
+    """A `Tools` has the objects and functions that the jobs use.
 
-    `stopped` ends a job between two steps; `wake` starts a round.
+    If `stopped` returns True, a job ends before its next step. `wake` starts a round. `room` is the
+    cap in bytes, or None without a cap; no reservation in a new index is larger than the cap.
 
-    `room` is the cap in bytes, None without a cap; a new index gets no reservation larger than the
-    cap.
-
-    `snapshots` is where a bucket has the snapshot of the index; None without a bucket. `examine`
-    verifies content of a bucket whose listed size is wrong.
+    `snapshots` reads and writes the snapshot of the index in a bucket; it is None without a bucket.
+    `examine` verifies content in a bucket whose listed size differs from its row.
     """
 
     store: DataDirectory
@@ -64,10 +62,10 @@ class Tools:
 
 
 class Maintenance:
-    """A `Maintenance` builds the jobs; most of them run every *every* s.
+    """A `Maintenance` creates the jobs; most of them run every *every* seconds.
 
-    Content that nothing references is garbage after it was not used for *garbage* s. If
-    *is_shared* is set, another program writes to the storage, and no link or content is removed.
+    Content without references is garbage if it was not used for *garbage* seconds. If *is_shared*
+    is set, another program writes to the storage too, and no link or content is removed.
     """
 
     def __init__(
@@ -109,7 +107,10 @@ class Maintenance:
             yield Job("snapshot", 0, snapshot.write_if_due)
 
     def settle(self) -> None:
-        """Rebuild the index from the files: at the start, daily, and after a loss of the index."""
+        """Rebuild the index from the files, if it was lost or the last rebuild is a day old.
+
+        The first call rebuilds the index too.
+        """
         is_due = time.monotonic() - self._settled > _DAILY_S
         if is_due or needs_rebuild(self._store.index.notes):
             with suppress(_Stopped):
@@ -126,7 +127,7 @@ class Maintenance:
                 self._tools.wake()
 
     def garbage(self) -> Garbage:
-        """Return a planner of garbage collection for which abandoned uploads are garbage too."""
+        """Return a planner of garbage collection that regards abandoned uploads as garbage too."""
         return Garbage(self._store, self._grace, self._tools.clock, self._purging)
 
     def stock(self, rules: RetentionRules) -> HostedSnapshot:

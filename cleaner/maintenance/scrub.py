@@ -1,9 +1,10 @@
-"""Verify new content within a minute, and all content again and again (the scrubber).
+"""Verify new content soon after it was stored, and all content in repeated passes (the scrubber).
 
-The worker that stores content marks its digest as unverified (`datastore/unverified.py`). The
-scrubber reads all content in the order of digests. It reads a limited number of bytes a day, and
-starts a pass once a day at most. After a restart, the scrubber continues at the position that it
-saved.
+The worker that stores content marks its digest as unverified (`datastore/unverified.py`). One
+thread verifies this content within a minute.
+
+The scrubber reads all content in the order of digests. It reads a limited number of bytes a day,
+and starts a pass at most once a day. It saves its position, and continues there after a restart.
 """
 
 from __future__ import annotations
@@ -31,30 +32,34 @@ _DAY_S = 24 * 3600.0
 _POLL_S = 5.0
 _RETRY_S = 60.0
 _REPORT_S = 1.0
-_SAVE_S = 5.0  # time in s between two writes of the scrubber's position
+_SAVE_S = 5.0  # The time (s) between two writes of the scrubber's position.
 _STALE_S = (
     # If a mark is this old (s) and its content is absent, the mark is removed: the process that set
     # the mark died before it stored the content, or the content was evicted.
     3600.0
 )
-_FILE_COST = 4096  # Each file costs as much time as this many bytes, in addition to its content.
+_FILE_COST = 4096  # For the limit of the rate, each file counts this many bytes more.
 
 Report = Callable[[int, int], None]
-"""A `Report` receives the number of bytes and of files that were read."""
+"""A `Report` takes the number of bytes and the number of files that were read."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScrubPosition:
-    """A `ScrubPosition` is the last digest read in a pass, which started at `began` (s, UTC)."""
+    """A `ScrubPosition` is the position in a pass: the last digest that was read.
+
+    It is empty if the pass is complete. `began` is the start of the pass (s, UTC epoch).
+    """
 
     after: str = ""
     began: float = 0.0
 
 
 class Scrubber:
-    """Verifies all content of a store again and again, *daily* bytes a day; 0 for never.
+    """A `Scrubber` verifies all content in repeated passes, *daily* bytes a day.
 
-    *report* is called after each file with the bytes read and the number 1.
+    If *daily* is 0, it verifies nothing. After each file, it calls *report* with the number of
+    bytes that were read and the number 1.
     """
 
     def __init__(
@@ -68,7 +73,7 @@ class Scrubber:
         self._saved = 0.0
 
     def run(self) -> None:
-        """Verify content until the process stops."""
+        """Verify content until *stop* is set."""
         yield_to_others()
         while self._daily and not self._stop.is_set():
             try:
@@ -95,7 +100,7 @@ class Scrubber:
     def _read(self, digest: Digest) -> None:
         try:
             found = self._reading.check(digest, found="scrub", pace=self._pace)
-        # If the disk cannot read a file, the pass continues with the next.
+        # If the disk cannot read a file, the pass continues with the next file.
         except DatastoreError as error:
             log.warning("stored content cannot be read", extra={"digest": digest, "error": error})
             return
@@ -117,15 +122,16 @@ class Scrubber:
         if now - self._saved < _SAVE_S and self._saved:
             return
         self._saved = now
-        # If the disk is full, the position is not saved, and after a restart the pass starts again.
+        # If the disk is full, the position is not saved. A restart then repeats a part of the pass.
         with suppress(OSError):
             write_atomically(self._path, json.dumps(asdict(position)).encode())
 
 
 class NewContentScrubber:
-    """A `NewContentScrubber` verifies content that workers marked, and calls *look* at each poll.
+    """A `NewContentScrubber` verifies the content that workers marked as unverified.
 
-    *report* is called with the bytes and the number of files that were read.
+    It calls *report* with the number of bytes and of files that were read, and *look* after each
+    search for marks.
     """
 
     def __init__(
@@ -143,7 +149,7 @@ class NewContentScrubber:
         self._look = look
 
     def run(self) -> None:
-        """Until stopped, every 5 s, verify the content that workers marked, and call *look*."""
+        """Verify marked content and call *look*, every 5 s, until *stop* is set."""
         yield_to_others()
         while not self._stop.wait(_POLL_S):
             with suppress(Stopped):
@@ -151,7 +157,7 @@ class NewContentScrubber:
             self._look()
 
     def prove(self) -> None:
-        """Verify all content that is marked now. Raises: Stopped."""
+        """Verify all content that is marked now, and remove its marks. Raises: Stopped."""
         for digest, since in self._unproven.all():
             try:
                 found = self._reading.check(digest, found="commit", pace=self._pace, drops=False)
@@ -171,7 +177,10 @@ class NewContentScrubber:
 
 
 class ScrubTotals:
-    """Adds up what was verified; calls *report* with files and bytes, once a second at most."""
+    """A `ScrubTotals` adds up the verified files and bytes.
+
+    It calls *report* with both sums at most once a second.
+    """
 
     def __init__(self, report: Callable[[int, int], None]) -> None:
         self._report = report
@@ -180,7 +189,7 @@ class ScrubTotals:
         self._reported = time.monotonic()
 
     def add(self, size: int, files: int) -> None:
-        """Add *files* verified files, which have *size* bytes together."""
+        """Add *files* verified files, which have *size* bytes in total."""
         with self._lock:
             self._files += files
             self._bytes += size
@@ -192,7 +201,7 @@ class ScrubTotals:
 
 
 def digests(storage: Storage, after: str = "") -> Iterator[Digest]:
-    """Yield the digests of all stored content in order, beginning after *after*."""
+    """Yield the digests of all stored content that sort after *after*, sorted."""
     for algorithm in sorted(ALGORITHMS):
         root = f"{layout.BLOBS}/{algorithm}"
         for start in storage.list(root):
@@ -206,7 +215,7 @@ def digests(storage: Storage, after: str = "") -> Iterator[Digest]:
 
 
 def start(*threads: NewContentScrubber | Scrubber) -> None:
-    """Run each of the scrubbers in a daemon thread of its own."""
+    """Run each of the scrubbers in a separate daemon thread."""
     for each in threads:
         name = type(each).__name__.lower()
         threading.Thread(target=each.run, name=name, daemon=True).start()

@@ -22,9 +22,10 @@ _PROGRESS_S = 2.0
 
 @dataclass
 class Tally:
-    """A `Tally` has what was read: the number of files, and their bytes.
+    """A `Tally` has the number of files that were read, and their bytes.
 
-    `damaged` has digests of damaged files; `unreadable` has digests with the errors of the disk.
+    `damaged` has the digests of damaged files. `unreadable` has the digests of files that could not
+    be read, each with the error.
     """
 
     files: int = 0
@@ -34,7 +35,7 @@ class Tally:
 
 
 class Verification:
-    """Verifies all content of a store, and writes a line to *progress* every 2 s."""
+    """A `Verification` verifies all stored content, and writes a line to *progress* every 2 s."""
 
     def __init__(self, reading: ContentReader, keeper: QuarantineKeeper, progress: TextIO) -> None:
         self._reading = reading
@@ -43,9 +44,9 @@ class Verification:
         self._reported = time.monotonic()
 
     def run(self, write: Callable[[str], object], *, as_json: bool) -> bool:
-        """Verify all content, and *write* a report; return True if each file is in order.
+        """Verify all content, and call *write* with a report.
 
-        Raises: DatastoreError.
+        Return True if no file is damaged, lost or unreadable. Raises: DatastoreError.
         """
         tally, storage = Tally(), self._reading.store.storage
         for digest in self._announced(storage) if is_remote(storage) else digests(storage):
@@ -55,7 +56,7 @@ class Verification:
         return not (tally.damaged or tally.unreadable or any(case.is_lost for case in cases))
 
     def _announced(self, storage: Storage) -> Iterator[Digest]:
-        """Write how many requests and bytes the reading costs; then yield a bucket's digests."""
+        """Write how many requests and bytes the verification costs, then return the digests."""
         count = total = 0
         for stat in storage.walk(layout.BLOBS):
             count, total = count + 1, total + stat.size
@@ -73,7 +74,7 @@ class Verification:
         except DatastoreError as error:
             tally.unreadable[digest] = str(error)
             return
-        # The content was evicted after its digest was listed.
+        # If the content is absent, it was evicted after its digest was listed.
         if found.verdict is Condition.ABSENT:
             return
         tally.files += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,7 +68,11 @@ class Appliance:
     def copies(self) -> list[bytes]:
         """Return the contents of all local copies."""
         folder = self.state / layout.KEPT
-        return [each.read_bytes() for each in folder.iterdir()] if folder.exists() else []
+        found: list[bytes] = []
+        for each in folder.iterdir() if folder.exists() else ():
+            with suppress(FileNotFoundError):  # Another thread may remove the copy meanwhile.
+                found.append(each.read_bytes())
+        return found
 
 
 @pytest.fixture

@@ -18,9 +18,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a large folder whose last change was some time ago."""
     monkeypatch.setattr(listings, "_LARGE", 3)
     monkeypatch.setattr(time, "time", lambda: 1e10)
+    folder = tmp_path / "folder"
+    folder.mkdir()
     for name in ("b", "a", "c"):
-        (tmp_path / name).touch()
-    return tmp_path
+        (folder / name).touch()
+    probe = tmp_path / "probe"
+    while not probe.exists() or probe.stat().st_ctime_ns <= folder.stat().st_ctime_ns:
+        probe.touch()  # until the clock of the file system, which ticks every few ms, has ticked
+    return folder
 
 
 def _counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:

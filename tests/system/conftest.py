@@ -21,6 +21,9 @@ from tests.system.pushes import ALLOWED
 from tests.system.registries import Registry
 from tests.upstream import FakeUpstream
 
+# An appliance that stores on a real disk is part of these tests.
+os.environ.pop("PYTEST_DEBUG_TEMPROOT", None)
+
 _PODMAN = ("test_image", "test_play_kube")
 """Files with these prefixes use the fixture `podman`, which only one pytest process can have."""
 _MUCH = 4000  # characters of an appliance's log in the report of a failed test

@@ -57,7 +57,7 @@ from entrepot.runtime.run_names import (
     worker_socket,
 )
 
-if TYPE_CHECKING:  # only a program that uses a bucket loads this module
+if TYPE_CHECKING:  # Only a program that uses a bucket loads this module.
     from entrepot.registry.pullthrough.redirects import Redirects
 
 log = logging.getLogger(__name__)

@@ -52,8 +52,8 @@ REDIRECTED = "X-Entrepot-Redirected"
 LARGEST_CACHED = 64 * 1024
 """HAProxy caches responses up to this size in bytes (haproxy.cfg, max-object-size)."""
 
-_LONGEST_CACHED = 60.0  # seconds for which HAProxy may cache a response, at most
-_SHORTEST_FILLED = 2.0  # seconds of remaining freshness below which HAProxy's cache is not filled
+_LONGEST_CACHED = 60.0  # HAProxy may cache a response for at most this many seconds.
+_SHORTEST_FILLED = 2.0  # A response that is fresh for fewer seconds is not cached.
 _KIND_USER, _KIND_ANONYMOUS = 1, 2
 
 

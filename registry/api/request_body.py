@@ -17,7 +17,7 @@ _CHUNK = 256 * 1024
 # A read of gunicorn's stream blocks until gunicorn has all requested bytes. The first reads of a
 # body are smaller, so that the worker soon knows the rate of a slow body.
 _FIRST_CHUNK = 16 * 1024
-_FIRST_BYTES = 256 * 1024  # bytes of a body that are read in small chunks
+_FIRST_BYTES = 256 * 1024  # This many bytes of a body are read in small chunks.
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
 # If a body is not read whole before the response, the worker discards its rest for up to these
 # times in s: the first for clients with the right to push, the second for all others.

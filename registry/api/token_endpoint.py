@@ -30,7 +30,7 @@ MOST_SCOPES: Final = 100
 for a header.
 """
 
-_LARGEST_FORM: Final = 16_384  # bytes of the form of a token request
+_LARGEST_FORM: Final = 16_384  # A token request's form has at most this many bytes.
 _FORM: Final = "application/x-www-form-urlencoded"
 _CATALOG: Final = ("registry", "catalog")
 

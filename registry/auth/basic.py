@@ -151,7 +151,7 @@ def authenticator(
     anonymous: Anonymous = "none",
     rules: AccessRules | None = None,
 ) -> Authenticator:
-    """Return the authenticator for the argument *of* of a program that embeds the registry.
+    """Return the authenticator of a program that embeds the registry, from its argument *of*.
 
     If *of* is None, every client has all rights. If *of* is a function, the registry calls it for
     the password of each request; a program that wants to cache the results passes a `PasswordCache`

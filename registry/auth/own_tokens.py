@@ -48,7 +48,7 @@ class OwnKey:
     secret: bytes
 
     def trusted(self) -> TrustedKeys:
-        """Return the public key under the key's name in tokens."""
+        """Return the public key that belongs to the signing key, with its name in tokens."""
         return TrustedKeys({self.name: SigningKey(self.key.public_key(), ALGORITHM)})
 
 

@@ -44,14 +44,14 @@ LARGEST_TOKEN: Final = 16_384
 MOST_SCOPES: Final = 500
 """The registry accepts at most this many entries of the claim `access`."""
 
-_LARGEST_CHAIN: Final = 8  # largest number of certificates in x5c
-_LARGEST_DEPTH: Final = 4  # largest number of intermediate certificates between the leaf and a root
+_LARGEST_CHAIN: Final = 8  # The header x5c has at most this many certificates.
+_LARGEST_DEPTH: Final = 4  # A chain has at most this many intermediate certificates.
 _MOST_VALUES: Final = 8 * MOST_SCOPES
 _POSITIVE: Final = 2**53  # HAProxy and JSON parsers agree on all integers below this limit.
 # If a token's header has at most this many characters, its parsed form is cached for later tokens
 # with the same header.
 _SHORT_HEADER: Final = 512
-_LONGEST_SUBJECT: Final = 1024  # largest number of characters of the claim `sub`
+_LONGEST_SUBJECT: Final = 1024  # The claim `sub` has at most this many characters.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")

@@ -1,4 +1,4 @@
-"""This package downloads blobs from upstreams, shared by the clients of all workers.
+"""This package downloads blobs from upstreams; the clients of all workers share each download.
 
 - `singleflight` joins or begins the one download of a blob, and follows its file as a reader.
 - `writer` is the thread that fills the spool file, verifies the blob and commits it.

@@ -155,7 +155,7 @@ class _Helpers:
     When its context ends, the threads end too. The caller of `chunks` fetches parts too: the first
     of every round (a round has one part for each connection), and every part that no thread has
     taken. If there is no permit or thread for a connection, the download continues with fewer
-    connections. Memory is limited to one part per connection, for any number of parts.
+    connections. Memory is limited to one part per connection, however many parts there are.
     """
 
     def __init__(self, sources: Sources, parts: PartList, budget: ConnectionBudget) -> None:
@@ -163,7 +163,7 @@ class _Helpers:
         self._parts = parts
         self._count = parts.count
         self._round = budget.connections
-        # the number of the first part that neither the caller nor a thread has taken
+        # This is the number of the first part that neither the caller nor a thread has taken.
         self._next = 1
         self._taken: dict[int, _Part] = {}
         self._lock = threading.Lock()

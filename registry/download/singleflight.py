@@ -44,7 +44,7 @@ from entrepot.registry.server.fileslice import FileSlice, Piece, pieces
 from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.reused_threads import ReusedThreads
 
-_MIN_SEND = 4 * 1024 * 1024  # bytes; if fewer bytes have arrived, a reader waits once for more
+_MIN_SEND = 4 * 1024 * 1024  # If fewer bytes have arrived, a reader waits once for more.
 _MORE_WITHIN_S = 0.01
 _LINKED_WITHIN_S = 1.0  # The writer links the blob within this time (s), unless the index is busy.
 _SHORTEST_WAIT_S = 0.002

@@ -71,7 +71,7 @@ def is_verified(found: os.stat_result) -> bool:
     return bool(found.st_mode & stat.S_IXUSR)
 
 
-_STEP = 32 * 1024 * 1024  # bytes that one flush writes
+_STEP = 32 * 1024 * 1024  # One flush writes at least this many bytes.
 
 
 class BackgroundFsync:

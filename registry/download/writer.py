@@ -105,8 +105,8 @@ class Destination:
 
 log = logging.getLogger(__name__)
 
-_LARGE = 16 * 1024 * 1024  # bytes; a smaller blob is not worth several requests
-_NOTIFY_STEP = 4 * 1024 * 1024  # bytes between two wake-ups of the readers
+_LARGE = 16 * 1024 * 1024  # A blob of fewer bytes is not worth several requests.
+_NOTIFY_STEP = 4 * 1024 * 1024  # The writer wakes the readers after this many bytes.
 _NOTIFY_S = 0.01
 _HEAD_WITHIN_S = 0.01
 """The writer waits this long, in s, until the first reader has sent its response's headers."""

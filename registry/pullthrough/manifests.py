@@ -41,10 +41,10 @@ _JUST_NOW_S = 0.5
 
 
 class KeyedLock:
-    """A `KeyedLock` locks one key over all workers, with lock files in *folder*.
+    """A `KeyedLock` has one lock for each key, which all workers share as a file in *folder*.
 
-    A caller that has waited for the lock must then look for the result in the store first, because
-    the caller that held the lock before may have stored the result there.
+    A caller that gets the lock must first look for the result in the store, because an earlier
+    holder of the lock may have stored the result.
     """
 
     def __init__(self, folder: Path, patience: float = 35.0) -> None:
@@ -96,7 +96,7 @@ _REASONS = {
 
 
 def reason(error: UpstreamError) -> str:
-    """Return the one-word reason for Cache-Status and the metrics."""
+    """Return the reason of a stale response as one word, for Cache-Status and the metrics."""
     if isinstance(error, Unavailable):
         return _REASONS[error.why]
     return "gone" if isinstance(error, Absent) else "denied"

@@ -254,7 +254,7 @@ class ConnectionPoller:
         """Send as much of the current piece as the client accepts now."""
         try:
             is_sent = reader.delivery.push()
-            # a repeated response has one piece only, after which `send` closes its file
+            # A repeated response has only one piece, after which `send` closes its file.
             if is_sent and reader.kept is not None:
                 reader.delivery.send(0.0)
         except ConnectionError:

@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 CONNECTION = "entrepot.connection"
 """The WSGI environment has the request's connection (`LentConnection`) under this key."""
-_LARGE = 512 * 1024  # bytes; a shorter slice fits into the buffer of the connection
-_MOST_SENT = 16 * 1024 * 1024  # bytes that one system call sends at most
+_LARGE = 512 * 1024  # A slice of fewer bytes fits into the connection's send buffer.
+_MOST_SENT = 16 * 1024 * 1024  # One system call sends at most this many bytes.
 PATIENCE_S = 1.0
 """A thread waits this long for a client that reads nothing, in s, before it hands the response
 over.

@@ -171,7 +171,7 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
 
 
 _COMMON: dict[str, Any] = {
-    "logger_class": Logger,  # gunicorn's default, loaded before the process is forked
+    "logger_class": Logger,  # This is gunicorn's default, imported before the fork.
     "worker_class": f"{KeepAliveWorker.__module__}.{KeepAliveWorker.__qualname__}",
     "threads": THREADS + MAX_WAITING_THREADS,
     "worker_connections": 6 * THREADS,

@@ -10,16 +10,17 @@ from dataclasses import dataclass, field
 from entrepot.registry.server.delivery import Delivery
 
 _PIECE = 256 * 1024
-LONGEST_READ = 8192  # bytes, as gunicorn reads a request
+LONGEST_READ = 8192  # One read takes at most this many bytes, as in gunicorn.
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     """A `ConnectionLimits` has the limits above which a worker closes its slowest connections.
 
-    `readers` is the number of handed-over responses, `bodies` the number of request bodies that are
-    being received. The worker closes only connections with an average rate below `rate` (bytes/s).
-    `drained` is the number of bytes that the worker reads from a client after an early response.
+    `readers` limits the responses that the poller sends to slow clients, and `bodies` limits the
+    request bodies that are being received. Only connections with an average rate below `rate`
+    (bytes/s) are closed. If the worker responds before it has read the whole request body, it still
+    reads up to `drained` bytes of the body.
     """
 
     readers: int = 1536

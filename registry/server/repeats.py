@@ -131,7 +131,7 @@ class Repeats:
     def _opened(self, repeatable: Repeatable) -> BinaryIO | None:
         try:
             return repeatable.open()
-        except Exception:  # the polling thread must survive any error; the application answers
+        except Exception:  # The polling thread must survive any error.
             log.exception("response not repeated")
             return None
 

@@ -125,7 +125,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def _is_frequent(self) -> bool:
         """Return whether the application has called this for an equal request within a second.
 
-        The worker reads the bytes of requests from the first call on.
+        The comparison needs the bytes of requests, so the first call makes the worker read and keep
+        the bytes of all later requests.
         """
         self._reads_requests = True
         request: bytes | None = getattr(getattr(self._local, "conn", None), "request", None)
@@ -146,8 +147,9 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Wait for events, up to `idle_s` seconds.
 
-        gunicorn looks every second for connections that are overdue. Only a new connection that has
-        sent nothing needs that: HAProxy closes an idle connection before the worker does.
+        gunicorn itself would wake up every second, to close connections that were idle too long.
+        Only a new connection without any request needs that, because HAProxy closes all other idle
+        connections before the worker does.
         """
         may_wait = self.alive and not self.pending_conns
         super().wait_for_and_dispatch_events(self.idle_s if may_wait else timeout)
@@ -216,7 +218,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             return False
         try:
             request = conn.sock.recv(LONGEST_READ, socket.MSG_DONTWAIT)
-        except OSError:  # gunicorn's own read gets the same error
+        except OSError:  # gunicorn's own read will get the same error.
             return False
         try:
             conn.sock.setblocking(True)
@@ -247,7 +249,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """
         parser = conn.parser
         if keepalive and getattr(parser.mesg.body.reader, "length", None) == 0:
-            parser.mesg = None  # so that gunicorn does not read the rest before the next request
+            parser.mesg = None  # Then gunicorn reads no rest before the next request.
             return True
         return bool(super()._keepalive_after(conn, keepalive))
 
@@ -255,12 +257,12 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return bool(self.blobs_socket) and conn.server == self.blobs_socket
 
     def _let_poller_keep(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Hand a connection without a request over to the poller."""
+        """Hand an idle connection over to the poller, which waits for the next request."""
 
         def handle(request: bytes) -> None:
             conn.request = request
             conn.parser.unreader.unread(request)
-            with suppress(RuntimeError):  # the worker is stopping
+            with suppress(RuntimeError):  # The worker is stopping.
                 self.enqueue_req(conn)
 
         self.connection_poller.keep(KeptConnection(conn.sock, handle, self._count_closed))
@@ -345,7 +347,7 @@ class _Connection(socket.socket):
         return connection
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the signature of a socket
-        """Let the connection block, or not."""
+        """Make the connection blocking or non-blocking."""
         if self.gettimeout() != (None if flag else 0.0):
             super().setblocking(flag)
 

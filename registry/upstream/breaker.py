@@ -196,7 +196,7 @@ def limited(
 
 _SUFFIX = ".json"
 _LOCK = ".lock"
-_LARGEST_FILE = 64 * 1024  # bytes that are read from a state file, at most
+_LARGEST_FILE = 64 * 1024  # At most this many bytes of a state file are read.
 _MOST_FILES = 512
 """If there are this many state files, no file is added for a host that only a glob names.
 

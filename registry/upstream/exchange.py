@@ -308,7 +308,7 @@ class Exchange:
             else:
                 self._breaker.answered()
             raise
-        except Unavailable as error:  # for example, the token endpoint is not trusted
+        except Unavailable as error:  # For example, the token endpoint is not trusted.
             self._record_failure(UpstreamFailure(error.why.value), passed)
             raise
         response = answered.response

@@ -1,4 +1,4 @@
-"""Tests of the cache epoch, a number that invalidates HAProxy's cache when it rises."""
+"""Tests of the cache epoch, a number whose rise makes the entries of HAProxy's cache invalid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from entrepot.runtime import run_names
 
 
 class Admin:
-    """A stand-in for HAProxy's admin socket: it records `commands` and sends `response`."""
+    """An admin socket like HAProxy's: it records `commands` and sends `response`."""
 
     def __init__(self, path: Path) -> None:
         self.commands: list[str] = []
@@ -28,7 +28,7 @@ class Admin:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
-        """Stop the stand-in for HAProxy."""
+        """Stop the server of the socket."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
@@ -52,14 +52,14 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def admin(run: Path) -> Iterator[Admin]:
-    """Return a listening stand-in for HAProxy's admin socket."""
+    """Yield a listening admin socket."""
     listening = Admin(run / run_names.ADMIN_SOCKET)
     yield listening
     listening.close()
 
 
 def test_an_increment_is_seen_by_all_processes_and_sent_to_haproxy(run: Path, admin: Admin) -> None:
-    """A new cache epoch is seen by all processes and sent to HAProxy."""
+    """If one process raises the cache epoch, all processes and HAProxy get the new number."""
     here, there = CacheEpoch(run), CacheEpoch(run)
     here.increment()
 
@@ -68,7 +68,7 @@ def test_an_increment_is_seen_by_all_processes_and_sent_to_haproxy(run: Path, ad
 
 
 def test_concurrent_increments_reach_haproxy_in_order(run: Path, admin: Admin) -> None:
-    """If threads and forked processes raise the epoch at once, each number is sent in order."""
+    """If threads and processes raise the epoch together, HAProxy gets each number in order."""
     fork = multiprocessing.get_context("fork")
     here = CacheEpoch(run)
     here.now()
@@ -87,7 +87,7 @@ def test_concurrent_increments_reach_haproxy_in_order(run: Path, admin: Admin) -
 
 
 def test_an_epoch_that_could_not_be_sent_is_sent_later(run: Path) -> None:
-    """An epoch that could not be sent to HAProxy is sent later, because HAProxy may be starting."""
+    """If HAProxy cannot be reached, for example while it starts, `retry` sends the epoch later."""
     here = CacheEpoch(run)
     here.increment()
     here.increment()
@@ -102,7 +102,7 @@ def test_an_epoch_that_could_not_be_sent_is_sent_later(run: Path) -> None:
 def test_a_rejected_epoch_is_logged_and_sent_again(
     run: Path, admin: Admin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If HAProxy rejects a cache epoch, its reason is logged and the epoch is sent again."""
+    """If HAProxy rejects a cache epoch, the reason is logged, and `retry` sends the epoch again."""
     admin.response = b"Unknown map identifier.\n"
     here = CacheEpoch(run)
     here.increment()
@@ -114,7 +114,7 @@ def test_a_rejected_epoch_is_logged_and_sent_again(
 
 
 def test_a_folder_without_an_epoch_is_an_error(tmp_path: Path) -> None:
-    """A folder without a cache epoch is not a run directory, so its use is an error."""
+    """A folder without the file of the cache epoch is not a run directory and raises an error."""
     with pytest.raises(FileNotFoundError):
         CacheEpoch(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Tests of the cache fill: a GET to HAProxy after a repeated HEAD, which fills its cache."""
+"""Tests of the cache fill: after a repeated HEAD, a worker sends a GET to fill HAProxy's cache."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PATH = "/v2/one.test/app/manifests/v1"
 
 
 def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
-    """The second HEAD for a URI and credential within a minute is reported as a repeat.
+    """The second HEAD with the same URI and credential within a minute counts as a repeat.
 
-    The third one is not, because the count restarts after a repeat.
+    The third one does not, because the count begins anew after a repeat.
     """
     clock = Clock(0.0)
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET, clock=clock)
@@ -28,7 +28,7 @@ def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
 
 
 def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
-    """The number of remembered HEAD requests is bounded: of many, the oldest are forgotten."""
+    """A worker remembers a bounded number of HEAD requests, and forgets the oldest ones."""
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     for number in range(5000):
         cache_fill.is_repeated((f"/{number}", None))
@@ -38,7 +38,7 @@ def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
 
 
 def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> None:
-    """The GET of a cache fill has the URI and the credential of the repeated HEAD.
+    """The GET has the URI and the credential of the repeated HEAD.
 
     So HAProxy finds the cached response for later requests of the same client.
     """
@@ -55,7 +55,7 @@ def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> N
 
 
 def test_an_unreachable_haproxy_does_not_stop_later_fills(tmp_path: Path) -> None:
-    """If HAProxy cannot be reached for one cache fill, the next fill is sent as usual."""
+    """If HAProxy cannot be reached for one GET, the next GET is still sent."""
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     cache_fill.fill((PATH, None))
     with socket.socket(socket.AF_UNIX) as listener:

@@ -1,4 +1,4 @@
-"""Tests of the check for changed files in each worker: by time, and at each new cache epoch."""
+"""Tests of `Invalidation`, with which a worker notices changed files and new cache epochs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from entrepot.edge.invalidation import Invalidation
 
 
 class File:
-    """A stand-in for a watched file, such as htpasswd, with a change that a refresh will find."""
+    """A watched file in memory, such as htpasswd; `unseen` is the change that a refresh finds."""
 
     def __init__(self) -> None:
         self.generation = 1
@@ -23,7 +23,7 @@ class File:
 
 
 class FakeEpoch:
-    """A stand-in for the cache epoch, which counts the retries of updates of HAProxy."""
+    """A cache epoch in memory; `retries` counts how often it was sent to HAProxy again."""
 
     def __init__(self) -> None:
         self.value = 1
@@ -52,9 +52,9 @@ def _watching(*files: File) -> tuple[Invalidation, FakeEpoch]:
 
 
 def test_a_change_raises_the_epoch_once() -> None:
-    """A changed file raises the cache epoch once.
+    """If a file changes, the worker raises the cache epoch once.
 
-    If HAProxy did not receive the new epoch, each later poll sends it again.
+    Each later poll sends HAProxy the epoch again if HAProxy has not received it.
     """
     quiet, changed = File(), File()
     invalidation, epoch = _watching(quiet, changed)
@@ -67,9 +67,9 @@ def test_a_change_raises_the_epoch_once() -> None:
 
 
 def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
-    """A worker that sees a new cache epoch reads changed files again before its next response.
+    """If the cache epoch has risen, a worker checks all files before its next response.
 
-    Otherwise HAProxy would cache a response that follows from the old files under the new epoch.
+    Otherwise HAProxy would cache a response that follows from old files under the new epoch.
     """
     file = File()
     invalidation, epoch = _watching(file)
@@ -81,7 +81,10 @@ def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
 
 
 def test_a_response_has_the_epoch_at_its_start() -> None:
-    """A response has the cache epoch that was current at its start."""
+    """If a response finds a changed file, it keeps the epoch at its start.
+
+    Only the next response has the epoch that the change has raised.
+    """
     file = File()
     invalidation, epoch = _watching(file)
     file.unseen = 1
@@ -92,7 +95,7 @@ def test_a_response_has_the_epoch_at_its_start() -> None:
 
 
 def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
-    """A worker that notices a changed file raises the cache epoch before its next response.
+    """If a worker notices a changed file, it raises the cache epoch before its next response.
 
     Otherwise that worker would deny access which other workers and HAProxy's cache still permit.
     """
@@ -104,7 +107,7 @@ def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
 
 
 def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
-    """While the epoch is unchanged responses check no file, as a check costs a system call."""
+    """While the cache epoch stays the same, responses check no file: a check is a system call."""
     file = File()
     invalidation, _ = _watching(file)
     before = file.refreshes
@@ -115,7 +118,7 @@ def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
 
 
 def test_concurrent_responses_with_a_new_epoch_wait_for_the_refresh() -> None:
-    """Concurrent responses with a new cache epoch wait until one has refreshed the files."""
+    """If the epoch has risen, sixteen responses wait until one of them has checked the files."""
     file = File()
     invalidation, epoch = _watching(file)
     seen: list[tuple[str, int]] = []

@@ -1,4 +1,4 @@
-"""Tests of the purge: soon after contents were removed, HAProxy's cache is invalidated."""
+"""Tests of `Purge`, which raises the cache epoch soon after content was deleted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.system.waiting import eventually
 
 
 def test_a_sweep_purges_the_cache_once(tmp_path: Path) -> None:
-    """A sweep that removes a thousand objects raises the cache epoch once, soon after the first."""
+    """If a sweep deletes a thousand objects, the cache epoch rises once, soon after the first."""
     cache_epoch.begin(tmp_path)
     purge = Purge(tmp_path)
     for _ in range(1000):
@@ -27,7 +27,7 @@ def test_a_sweep_purges_the_cache_once(tmp_path: Path) -> None:
 def test_a_stopped_appliance_has_no_cache_to_purge(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """`entrepot clean` on a stopped appliance purges no cache, because no HAProxy runs."""
+    """On a stopped appliance, `entrepot clean` purges no cache, because no HAProxy runs."""
     caplog.set_level("DEBUG", "entrepot.edge")
     Purge(tmp_path).removed()
 

@@ -1,4 +1,4 @@
-"""Log files are read through rotations, truncations and restarts."""
+"""A reader reads the files of a log through rotations, truncations and restarts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.sizes import scaled
 
 
 class Writer:
-    """A writer that rotates like supervisord: by bytes, so that a line may be split."""
+    """A writer that rotates like supervisord: by bytes, so that it may split a line."""
 
     def __init__(self, path: Path, keep: int = 99) -> None:
         self.path = path
@@ -26,13 +26,13 @@ class Writer:
         self.unsent = b""
 
     def line(self, size: int = 0) -> None:
-        """Add a line of about *size* bytes, which `flush` writes."""
+        """Make a line of about *size* bytes, which the next `flush` writes."""
         line = json.dumps({"n": len(self.written), "uri": "{" * size}).encode()
         self.written.append(line)
         self.unsent += line + b"\n"
 
     def flush(self, count: int | None = None) -> None:
-        """Append the added lines to the file, or their first *count* bytes."""
+        """Append the lines that were made to the file, or only their first *count* bytes."""
         with self.path.open("ab") as file:
             file.write(self.unsent[:count])
         self.unsent = b"" if count is None else self.unsent[count:]
@@ -43,7 +43,7 @@ class Writer:
             file.writelines(texts)
 
     def may_rotate(self) -> bool:
-        """Return True if the file may be rotated, which needs a complete line in it."""
+        """Return True if the file is empty or has a complete line, so that it may be rotated."""
         written = self.path.read_bytes() if self.path.exists() else b"x"
         return not written or b"\n" in written
 
@@ -57,7 +57,7 @@ class Writer:
 
 
 class Reader:
-    """A reader that keeps all lines, and the position that would be committed."""
+    """A reader that collects all lines, and the position that a logger would commit."""
 
     def __init__(self, path: Path, position: LogPosition | None = None, grace: float = 0) -> None:
         self.path = path
@@ -83,14 +83,14 @@ class Reader:
         return self.lines
 
     def restart(self) -> None:
-        """Continue with a new reader from the last position."""
+        """Continue at the last position with a new reader, as after a restart."""
         self.tail.close()
         self.tail = Tail(self.path, self.position)
 
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Writer:
-    """Return the writer of a log that does not exist yet."""
+    """Return the writer of a log whose file does not exist yet."""
     return Writer(tmp_path / "access.log")
 
 
@@ -133,9 +133,9 @@ def _step(step: tuple[str, int | None], writer: Writer, reader: Reader) -> None:
 @settings(max_examples=scaled(50, 300), deadline=None)
 @given(_STEPS)
 def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]]) -> None:
-    """Every line of the log is read once and in order.
+    """The reader returns each line of the log once and in order.
 
-    The result holds for any sequence of writes, reads, restarts, and rotations that split lines.
+    This holds for any sequence of writes, reads, restarts, and rotations that split lines.
     """
     with tempfile.TemporaryDirectory() as folder:
         writer = Writer(Path(folder) / "access.log")
@@ -151,7 +151,7 @@ def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]
 
 
 def test_a_missing_log_is_read_once_it_exists(writer: Writer, reader: Reader) -> None:
-    """A missing log is read once it exists."""
+    """If the log does not exist at first, the reader reads it as soon as it exists."""
     assert reader.drain() == []
 
     writer.line()
@@ -161,7 +161,7 @@ def test_a_missing_log_is_read_once_it_exists(writer: Writer, reader: Reader) ->
 
 
 def test_an_incomplete_line_is_not_returned(writer: Writer, reader: Reader) -> None:
-    """An incomplete line is returned only once its line end is written."""
+    """The reader returns a line only after the end of the line was written."""
     writer.put(b'{"n":')
     before = reader.drain()[:]
     writer.put(b"1}\n")
@@ -172,7 +172,10 @@ def test_an_incomplete_line_is_not_returned(writer: Writer, reader: Reader) -> N
 
 @pytest.mark.parametrize("cut", [1, 5, -1], ids=["first byte", "middle", "only the end is missing"])
 def test_a_line_that_a_rotation_split_is_joined(writer: Writer, reader: Reader, cut: int) -> None:
-    """A line that a rotation split is joined: a rotation counts bytes, not lines."""
+    """If a rotation has split a line, the reader joins its two parts.
+
+    A rotation counts bytes, not lines.
+    """
     writer.line()
     writer.flush(cut if cut > 0 else len(writer.unsent) - 1)
     writer.rotate()
@@ -195,9 +198,9 @@ def test_a_split_line_is_joined_across_an_empty_file(writer: Writer, reader: Rea
 
 
 def test_an_unfinished_line_does_not_affect_the_next(writer: Writer, reader: Reader) -> None:
-    """The unfinished line of a dead writer does not affect the next line.
+    """If a writer died in the middle of a line, the next line is still read.
 
-    The reader returns the unfinished part and the next line separately.
+    The reader returns the unfinished part as a line of its own.
     """
     writer.put(b'{"n":')
     writer.rotate()
@@ -210,9 +213,10 @@ def test_an_unfinished_line_does_not_affect_the_next(writer: Writer, reader: Rea
 def test_files_that_were_rotated_while_the_reader_was_stopped_are_read_in_order(
     writer: Writer, reader: Reader
 ) -> None:
-    """Files that were rotated while no reader ran are read in order.
+    """If files were rotated while no reader ran, the next reader reads them in order.
 
-    The file that the reader had read in part has another name by then, and there are younger files.
+    The file that the first reader had read in part has another name by then, and there are younger
+    files.
     """
     for _ in range(2):
         writer.line()
@@ -231,7 +235,7 @@ def test_files_that_were_rotated_while_the_reader_was_stopped_are_read_in_order(
 
 
 def test_lines_that_were_deleted_unread_are_a_gap(tmp_path: Path) -> None:
-    """Log lines that were deleted before the reader read them are reported as one gap."""
+    """If unread files of the log were deleted, the reader reports one gap."""
     writer = Writer(tmp_path / "access.log", keep=2)
     reader = Reader(writer.path)
     writer.line()
@@ -249,7 +253,7 @@ def test_lines_that_were_deleted_unread_are_a_gap(tmp_path: Path) -> None:
 
 
 def test_a_truncated_log_is_read_from_its_start(writer: Writer, reader: Reader) -> None:
-    """A log that was truncated is read from its start, and counted as a gap."""
+    """If the log was truncated, the reader reads it from its start and reports a gap."""
     writer.line()
     writer.line()
     writer.flush()
@@ -266,7 +270,7 @@ def test_a_truncated_log_is_read_from_its_start(writer: Writer, reader: Reader) 
 def test_a_log_that_was_truncated_and_grew_past_the_position_is_a_gap(
     writer: Writer, reader: Reader
 ) -> None:
-    """If a log was truncated and grew beyond the reader's position, the reader reports a gap.
+    """If the log was truncated and grew beyond the reader's position, the reader reports a gap.
 
     The size does not show this truncation, so the reader compares the first bytes of the file.
     """
@@ -283,9 +287,9 @@ def test_a_log_that_was_truncated_and_grew_past_the_position_is_a_gap(
 
 
 def test_a_log_that_was_copied_and_truncated_loses_no_lines(writer: Writer, reader: Reader) -> None:
-    """A log that was copied and truncated (logrotate's copytruncate) loses no lines.
+    """If the log was copied and then truncated (logrotate's copytruncate), no line is lost.
 
-    The unread lines are in the copy of the log, which has another inode.
+    The reader finds the unread lines in the copy, which has another inode.
     """
     writer.line()
     writer.flush()
@@ -305,7 +309,10 @@ def test_a_log_that_was_copied_and_truncated_loses_no_lines(writer: Writer, read
 def test_a_line_that_is_too_long_is_skipped_and_counted(
     writer: Writer, reader: Reader, extra: int
 ) -> None:
-    """A log line that is too long is skipped and counted once; other lines are read."""
+    """The reader skips a line that is too long and counts it once.
+
+    It returns the other lines.
+    """
     writer.put(b'{"n":1}\n', b"x" * (LONGEST + extra), b'\n{"n":2}\n')
 
     assert reader.drain() == [b'{"n":1}', b'{"n":2}']
@@ -315,9 +322,9 @@ def test_a_line_that_is_too_long_is_skipped_and_counted(
 def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
     writer: Writer, reader: Reader
 ) -> None:
-    """A line that is too long is counted once through restart and rotation.
+    """A line that is too long counts once, even with a restart and a rotation in the middle of it.
 
-    The reader's position records that it is inside a line that is too long.
+    The reader's position records that it is inside such a line.
     """
     writer.put(b"x" * (LONGEST + 1))
     reader.drain()
@@ -332,7 +339,7 @@ def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
 
 
 def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) -> None:
-    """A log line of LONGEST bytes, including its end, is read."""
+    """The reader returns a line of LONGEST bytes, of which one is the line end."""
     writer.put(b"x" * (LONGEST - 1) + b"\n")
 
     assert reader.drain() == [b"x" * (LONGEST - 1)]
@@ -340,7 +347,7 @@ def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) ->
 
 
 def test_a_read_takes_at_most_its_chunk(writer: Writer) -> None:
-    """A read returns at most as many bytes as its limit, for a reader that needs few lines."""
+    """One read returns at most the given number of bytes."""
     for _ in range(300):
         writer.line(1000)
     writer.flush()
@@ -355,7 +362,10 @@ def test_a_read_takes_at_most_its_chunk(writer: Writer) -> None:
 
 @pytest.mark.timeout(20)
 def test_a_pipe_in_place_of_a_log_file_is_an_error(writer: Writer, reader: Reader) -> None:
-    """A pipe in place of a log file is an error, because it would block `entrepot clean`."""
+    """If a pipe replaces a file of the log, the reader raises OSError.
+
+    A read of the pipe would block `entrepot clean`.
+    """
     os.mkfifo(writer.path.with_name(f"{writer.path.name}.1"))
     writer.line()
     writer.flush()
@@ -365,9 +375,9 @@ def test_a_pipe_in_place_of_a_log_file_is_an_error(writer: Writer, reader: Reade
 
 
 def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:
-    """Late lines in a rotated file are read.
+    """If a process still writes to a file after its rotation, the reader returns these lines too.
 
-    A worker that opened the events file before its rotation may write to it afterwards.
+    A worker may have opened the events file before the rotation.
     """
     reader = Reader(writer.path, grace=1)
     writer.put(b'{"n":1}\n')
@@ -382,7 +392,10 @@ def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:
 
 
 def test_reading_continues_after_the_log_was_deleted(writer: Writer, reader: Reader) -> None:
-    """After the log was deleted, reading continues without reading rotated files again."""
+    """If the current file was deleted, the reader continues with the new one.
+
+    It does not read the rotated files again.
+    """
     writer.line()
     writer.flush()
     writer.rotate()
@@ -398,9 +411,9 @@ def test_reading_continues_after_the_log_was_deleted(writer: Writer, reader: Rea
 
 
 def test_caught_up_means_the_end_of_the_current_file(writer: Writer, reader: Reader) -> None:
-    """A reader is caught up only at the end of the current file.
+    """A reader is caught up if it is at the end of the current file.
 
-    A reader at the end of a rotated file, or before the last byte, has not caught up.
+    At the end of a rotated file, or before an unread byte, it is not.
     """
     results = [reader.tail.is_caught_up()]
     writer.line()
@@ -420,7 +433,7 @@ def test_caught_up_means_the_end_of_the_current_file(writer: Writer, reader: Rea
 def test_after_a_disk_error_reading_continues_at_the_same_position(
     writer: Writer, reader: Reader
 ) -> None:
-    """After a disk error reading continues at the same position, and loses no line."""
+    """After a disk error, the reader continues at the same position and loses no line."""
     writer.line()
     writer.flush()
     reader.drain()

@@ -1,4 +1,4 @@
-"""How the lines of the access log become metrics."""
+"""The logger counts the lines of the access log in metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _values(metric: Metric, *lines: AccessLine) -> dict[Labels, float]:
 
 
 def test_every_response_is_counted() -> None:
-    """Every response is counted by method, status and handler, failed requests included."""
+    """Each response is counted by method, status and handler, even that of a failed request."""
     lines = [answer(), answer(digest="x"), answer(method="HEAD", status=404), answer(status=-1)]
 
     assert _values(traffic.REQUESTS, *lines) == {
@@ -36,7 +36,10 @@ def test_every_response_is_counted() -> None:
 
 
 def test_content_is_counted_by_upstream_kind_and_result() -> None:
-    """Content is counted by upstream, kind and result; without a kind there is no upstream."""
+    """Responses with content are counted by upstream, kind and cache result.
+
+    A line without a kind does not count.
+    """
     lines = [
         answer(),
         answer(cache=MISS),
@@ -53,7 +56,7 @@ def test_content_is_counted_by_upstream_kind_and_result() -> None:
 
 
 def test_proxied_responses_have_docker_distribution_s_counters() -> None:
-    """Proxied responses are hits or misses in docker distribution's counters."""
+    """Responses with proxied content are hits or misses in docker distribution's counters."""
     lines = [
         answer(),
         answer(cache=MISS),
@@ -70,7 +73,7 @@ def test_proxied_responses_have_docker_distribution_s_counters() -> None:
 
 
 def test_stale_responses_are_counted_by_reason() -> None:
-    """Stale responses are counted by reason, in a metric on which operators set alerts."""
+    """Stale responses are counted by upstream and reason; operators set alerts on this metric."""
     assert _values(traffic.STALE, answer(), answer(cache=STALE)) == {("quay.io", "timeout"): 1}
 
 
@@ -78,7 +81,10 @@ def test_stale_responses_are_counted_by_reason() -> None:
     ("milliseconds", "place"), [(-1, 0), (1, 0), (2, 1), (300_000, 15), (300_001, 16)]
 )
 def test_a_duration_is_counted_in_its_bucket(milliseconds: int, place: int) -> None:
-    """A duration is counted in the bucket whose upper bound includes it, as in Prometheus."""
+    """A duration counts in the histogram's bucket whose upper bound includes it.
+
+    Prometheus defines buckets in this way.
+    """
     found = _counted(answer(duration=milliseconds)).values(traffic.DURATION)[("get", "blob")]
 
     assert found[0] == max(milliseconds, 0) / 1000
@@ -86,7 +92,7 @@ def test_a_duration_is_counted_in_its_bucket(milliseconds: int, place: int) -> N
 
 
 def test_similar_lines_are_grouped() -> None:
-    """Similar lines are grouped; the sums and buckets have the number of lines."""
+    """If five equal lines come together, the histogram has their sum and their number."""
     found = _counted(*[answer(bytes=10, duration=2)] * 5).values(traffic.SIZE)[("blob",)]
 
     assert found[0] == 50
@@ -94,7 +100,7 @@ def test_similar_lines_are_grouped() -> None:
 
 
 def test_a_repeated_line_is_counted_with_its_number() -> None:
-    """A repeated line is counted with its number, as if each was counted alone."""
+    """A line with its number of repetitions counts as much as the same lines one by one."""
     lines = [answer(bytes=10, duration=2), answer(bytes=10, duration=40), answer(cache=STALE)]
     together, apart = Registry(traffic.METRICS), Registry(traffic.METRICS)
     traffic.count([(lines[0], 3), (lines[1], 1), (lines[2], 2)], together, UpstreamLabels())

@@ -1,4 +1,4 @@
-"""A wait for log lines ends by a change of the log."""
+"""A change of the log ends the logger's wait for new lines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def _wait(wake: Wake) -> bool:
 
 
 def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
-    """A new line and a rotation end a wait; the watch creates a missing folder."""
+    """A new line ends the wait, and so does a rotation.
+
+    The watch creates the log's folder if it is missing.
+    """
     wake = Wake()
     watch = FolderWatch(tmp_path / "log", wake)
     watch.start()
@@ -36,9 +39,9 @@ def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
 
 
 def test_a_wake_before_the_wait_ends_it() -> None:
-    """If the log changes while the logger is working, its next wait ends at once.
+    """If the log changes while the logger works, its next wait ends at once.
 
-    The wait after that one is not shortened.
+    The wait after that one has its full length.
     """
     wake = Wake()
     for _ in range(100_000):
@@ -55,7 +58,10 @@ def test_a_wake_before_the_wait_ends_it() -> None:
 def test_a_folder_that_cannot_be_watched_is_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A folder that cannot be watched is a warning, and the loop polls instead."""
+    """If the log's folder cannot be watched, one warning is logged.
+
+    The logger then polls the log.
+    """
     (tmp_path / "file").touch()
     wake = Wake()
     watch = FolderWatch(tmp_path / "file" / "log", wake)

@@ -1,4 +1,7 @@
-"""Tests of the delivery of queued events: order, retries, backoff and the size of envelopes."""
+"""Tests of the delivery of queued events: order, retries, pauses, and the size of envelopes.
+
+An envelope is the body of a request to an endpoint; it has one event or more.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from entrepot.notifications.queue import EventQueue, Group
 
 @pytest.fixture
 def queue(tmp_path: Path) -> Iterator[EventQueue]:
-    """Return an empty event queue on disk."""
+    """Yield an empty event queue on disk."""
     found = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=False)
     yield found
     found.close()
@@ -33,7 +36,7 @@ def fill(queue: EventQueue, count: int) -> list[str]:
 
 
 def eventually(condition: Callable[[], object]) -> None:
-    """Wait until *condition* returns something true; the delivery runs in another thread."""
+    """Wait until *condition* returns a true value; the delivery runs in another thread."""
     deadline = time.monotonic() + 10
     while not condition():
         assert time.monotonic() < deadline
@@ -41,7 +44,7 @@ def eventually(condition: Callable[[], object]) -> None:
 
 
 class Post:
-    """A stand-in for the HTTP client, which accepts the envelopes for whose IDs *accepts* holds."""
+    """An HTTP client for envelopes; *accepts* decides by the IDs whether an envelope succeeds."""
 
     def __init__(self, accepts: Callable[[list[str]], bool] = lambda _: True) -> None:
         self._accepts = accepts
@@ -49,7 +52,7 @@ class Post:
         self.received: list[str] = []
 
     def __call__(self, body: bytes) -> int:
-        """Record the IDs of the envelope; refuse it by an error if *accepts* is false."""
+        """Record the IDs of the envelope; raise NotDelivered if *accepts* returns False."""
         numbers = [each["id"] for each in json.loads(body)["events"]]
         self.attempts.append(numbers)
         if not self._accepts(numbers):
@@ -59,7 +62,7 @@ class Post:
 
 
 def test_all_events_are_delivered_in_order(queue: EventQueue) -> None:
-    """Every event is delivered once and in order, in envelopes of more and more events."""
+    """Each event is delivered once and in order, in envelopes with more and more events."""
     numbers, post = fill(queue, 3000), Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     while delivery.turn() == 0:
@@ -71,7 +74,7 @@ def test_all_events_are_delivered_in_order(queue: EventQueue) -> None:
 
 
 def test_a_refused_event_is_sent_again_until_it_is_accepted(queue: EventQueue) -> None:
-    """An event that its receiver refused is sent again until it is accepted, still in order."""
+    """If an endpoint rejects an event, the event is sent until it is accepted, still in order."""
     numbers = fill(queue, 20)
     post = Post(lambda _: len(post.attempts) > 8)
     delivery = EventDelivery(EventEndpoint("a", "", backoff=0.01), queue, post)
@@ -83,7 +86,7 @@ def test_a_refused_event_is_sent_again_until_it_is_accepted(queue: EventQueue) -
 
 
 def test_a_receiver_of_small_envelopes_gets_all_events(queue: EventQueue) -> None:
-    """A receiver that accepts at most three events at a time gets all of them."""
+    """If an endpoint accepts at most three events at a time, it still gets all of them."""
     numbers, post = fill(queue, 20), Post(lambda numbers: len(numbers) <= 3)
     delivery = EventDelivery(EventEndpoint("a", "", threshold=99), queue, post)
     while delivery.turn() == 0:
@@ -93,7 +96,10 @@ def test_a_receiver_of_small_envelopes_gets_all_events(queue: EventQueue) -> Non
 
 
 def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
-    """Failures below the threshold are repeated at once; later ones wait for the backoff."""
+    """Failures below the threshold are followed by another attempt at once.
+
+    From the threshold on, each attempt waits for the backoff.
+    """
     breaker = Backoff(threshold=2, backoff=5.0)
     breaker.failed(100)
     below = breaker.wait_s(100)
@@ -109,9 +115,9 @@ def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
 
 
 def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
-    """After a response that takes a quarter of the time-out, the next request has half the events.
+    """If a response takes a quarter of the timeout, the next envelope has half as many events.
 
-    With more events the receiver would at some point need longer than the time-out.
+    With more events, the endpoint would at some point need longer than the timeout.
     """
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):
@@ -125,7 +131,7 @@ def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
 
 
 def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
-    """After status 413 no envelope has more than half of the events of the refused one."""
+    """After a 413, each later envelope has at most half as many events as the rejected one."""
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):
         size.succeeded(0.1)
@@ -137,9 +143,9 @@ def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
 
 
 def test_after_a_large_envelope_failed_no_other_is_large(queue: EventQueue) -> None:
-    """A receiver that cuts the connection above 100 kB gets all events after one failure.
+    """If an endpoint disconnects at envelopes above 100 kB, it gets all events after one failure.
 
-    The delivery remembers the size in bytes at which the envelope failed.
+    The delivery remembers the size in bytes of the failed envelope.
     """
     texts = [json.dumps({"id": str(number), "x": "x" * 1000}) for number in range(400)]
     queue.append({"a": [Notification(PUSH, "", each) for each in texts]})
@@ -165,7 +171,7 @@ def test_after_a_large_envelope_failed_no_other_is_large(queue: EventQueue) -> N
 def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(
     queue: EventQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the queue is locked after a request was accepted, its events are not sent again."""
+    """If the queue is locked after an envelope was accepted, its events are not sent again."""
     numbers, post = fill(queue, 1), Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     recorded = queue.delivered
@@ -188,7 +194,7 @@ def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(
 def test_a_failing_receiver_is_logged_once(
     queue: EventQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log names the endpoint when its receiver begins to fail, and when it has recovered."""
+    """The log names an endpoint once when it begins to fail, and once when it has recovered."""
     fill(queue, 1)
     post = Post(lambda _: len(post.attempts) > 3)
     delivery = EventDelivery(EventEndpoint("a", "http://bob:secret@h/"), queue, post)
@@ -206,9 +212,9 @@ def test_a_failing_receiver_is_logged_once(
 def test_an_empty_queue_is_not_read_until_it_changes(
     queue: EventQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A delivery with an empty queue reads the database only after its file has changed.
+    """If the queue is empty, the delivery reads it only after its file has changed.
 
-    A change may come from another process.
+    Another process may change the file.
     """
     monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", -(10**18))
     post, reads, first = Post(), list[str](), queue.first
@@ -239,10 +245,10 @@ def test_an_empty_queue_is_not_read_until_it_changes(
 def test_a_file_that_was_just_written_has_no_stamp(
     queue: EventQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A queue file that was written just now has no stamp.
+    """If the queue's file was just written, `stamp` returns None.
 
-    The stamp is the time and size of the file, so an unchanged stamp means an unchanged file. But
-    two writes in quick succession may have the same time.
+    A stamp is the time and size of the file: an equal stamp means that the file has not changed.
+    But two writes in quick succession may have the same time.
     """
     monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", 10**18)
     fill(queue, 1)
@@ -251,7 +257,7 @@ def test_a_file_that_was_just_written_has_no_stamp(
 
 
 def test_the_thread_delivers_new_events_and_ends(queue: EventQueue) -> None:
-    """A started delivery sends events that are queued later, and its thread ends with `stop`."""
+    """A started delivery also sends events that are queued later; `stop` ends its thread."""
     post = Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     delivery.start()

@@ -1,4 +1,4 @@
-"""Tests of the JSON of events and envelopes, whose fields are those of docker distribution."""
+"""Tests of the JSON of events and envelopes, which have the fields of docker distribution."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DIGEST = "sha256:" + "a" * 64
 
 
 def made(action: str, target: EventTarget, source: Source = SOURCE) -> dict[str, Any]:
-    """Return the parsed JSON of an event of one request."""
+    """Return the parsed JSON of an event that a request has caused."""
     return dict(json.loads(write_event(action, target, REQUEST, source).text))
 
 
@@ -68,7 +68,7 @@ def test_each_event_has_its_own_id() -> None:
 
 
 def test_the_url_of_a_blob_leads_to_the_blob() -> None:
-    """The URL of a blob's event is that of the blob, below the prefix of the API."""
+    """The event of a blob has the blob's URL, which begins with the prefix of the API."""
     source = Source("vm", "i", prefix="/registry")
     found = made(PUSH, EventTarget("team/app", BLOB_TYPE, 12, DIGEST), source)
 
@@ -76,7 +76,7 @@ def test_the_url_of_a_blob_leads_to_the_blob() -> None:
 
 
 def test_http_host_begins_the_url() -> None:
-    """`http.host` replaces scheme and host of the request in the URL of an event."""
+    """If `http.host` is set, it replaces the scheme and host of the request in an event's URL."""
     source = Source("vm", "i", base="https://public.example.com")
     found = made(PUSH, EventTarget("team/app", BLOB_TYPE, 12, DIGEST), source)
 
@@ -96,7 +96,7 @@ def test_the_event_of_a_deletion_has_repository_and_digest_only() -> None:
 
 
 def test_an_anonymous_client_has_an_empty_actor() -> None:
-    """An event of an anonymous client has an actor without a name."""
+    """If the client is anonymous, the event's actor is empty."""
     request = NotifiedRequest("", "", "", "http", "PUT", "", "")
     found = json.loads(write_event(PUSH, EventTarget("a"), request, SOURCE).text)
 
@@ -105,7 +105,10 @@ def test_an_anonymous_client_has_an_empty_actor() -> None:
 
 
 def test_references_are_the_descriptors_of_a_manifest() -> None:
-    """The references of an event are the manifest's descriptors: config and layers, or children."""
+    """The references in an event are the descriptors that the manifest lists.
+
+    These are the config and the layers of an image, or the images of an index.
+    """
     config = {"mediaType": "c", "size": 1, "digest": "sha256:1", "data": "e30="}
     layer = {"mediaType": "l", "size": 2, "digest": "sha256:2", "annotations": {"a": "b"}}
     image = json.dumps({"config": config, "layers": [layer]}).encode()
@@ -118,7 +121,7 @@ def test_references_are_the_descriptors_of_a_manifest() -> None:
 
 
 def test_the_references_of_an_event_are_bounded() -> None:
-    """The references in an event are bounded, because a manifest may have 4 MiB of annotations."""
+    """The references in an event are limited in size: a manifest may have 4 MiB of annotations."""
     layers = [
         {"digest": f"sha256:{number}", "annotations": {"a": "x" * 20_000}} for number in range(9)
     ]
@@ -129,19 +132,19 @@ def test_the_references_of_an_event_are_bounded() -> None:
 
 
 def test_a_manifest_that_is_nested_too_deep_has_no_references() -> None:
-    """The push of a manifest that is nested too deep succeeds; its event has no references."""
+    """If a manifest is nested too deep to be parsed, its event has no references."""
     assert references(b'{"config":{"size":1},"x":' + b"[" * 9999 + b"]" * 9999 + b"}") == []
 
 
 def test_an_envelope_has_its_events_in_order() -> None:
-    """An envelope is a JSON object whose member `events` is the list of the events."""
+    """An envelope is a JSON object whose member `events` lists the events."""
     assert json.loads(envelope(['{"id":"1"}', '{"id":"2"}'])) == {
         "events": [{"id": "1"}, {"id": "2"}]
     }
 
 
 def test_each_filter_excludes_events() -> None:
-    """An endpoint gets an event unless its configuration ignores the action or the media type."""
+    """An endpoint gets an event unless it ignores the event's action or media type."""
     endpoint = EventEndpoint("a", "", ignored=frozenset({"x/y"}), actions=frozenset({"pull"}))
 
     assert endpoint.wants("push", "a/b")

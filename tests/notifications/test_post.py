@@ -1,4 +1,4 @@
-"""Tests of an envelope's delivery over HTTP to real servers on loopback."""
+"""Tests of `Poster`, which sends an envelope over HTTP, with real servers on loopback."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SOON = 0.3
 def endpoint(
     url: str, headers: Sequence[tuple[str, str]] = (), timeout: float = 30.0
 ) -> EventEndpoint:
-    """Return an endpoint; its default time-out is so long that no slow machine reaches it."""
+    """Return an endpoint; its default timeout is so long that no slow machine reaches it."""
     return EventEndpoint("a", url, headers=headers, timeout=timeout)
 
 
 @contextmanager
 def serving(respond: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Answer each connection with *respond*, one after another; yield the server's URL."""
+    """Handle each connection with *respond*, one after another; yield the server's URL."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -58,7 +58,10 @@ def serving(respond: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def test_an_envelope_is_posted_with_its_media_type_and_headers() -> None:
-    """An envelope is posted with docker distribution's media type and the given headers."""
+    """An envelope is sent by POST, with docker distribution's media type.
+
+    It has the headers that the operator configured.
+    """
     with Receiver() as receiver:
         status = Poster(endpoint(receiver.url, [("X-A", "b"), ("X-A", "c")]))(BODY)
         request = receiver.requests[0]
@@ -70,7 +73,7 @@ def test_an_envelope_is_posted_with_its_media_type_and_headers() -> None:
 
 
 def test_a_configured_content_type_replaces_the_own_one() -> None:
-    """The Content-Type in an endpoint's configured headers replaces docker distribution's."""
+    """If the operator configures a Content-Type, it replaces docker distribution's."""
     with Receiver() as receiver:
         Poster(endpoint(receiver.url, headers=[("Content-Type", "x/v2")]))(BODY)
 
@@ -78,7 +81,7 @@ def test_a_configured_content_type_replaces_the_own_one() -> None:
 
 
 def test_a_login_in_the_url_is_sent_as_basic() -> None:
-    """A login in the endpoint's URL is sent in the Authorization header, not in the target."""
+    """If the endpoint's URL has a login, it is sent in Authorization, and not in the path."""
     with Receiver() as receiver:
         url = receiver.url.replace("http://", "http://bob:p%40ss@")
         Poster(endpoint(url))(BODY)
@@ -90,14 +93,14 @@ def test_a_login_in_the_url_is_sent_as_basic() -> None:
 
 @pytest.mark.parametrize("status", [200, 202, 204, 300, 304, 399])
 def test_a_status_of_2xx_or_3xx_is_accepted(status: int) -> None:
-    """A response of 2xx or 3xx means that the event is delivered, as in docker distribution."""
+    """If the endpoint responds with 2xx or 3xx, the event is delivered, as in distribution."""
     with Receiver(lambda _: (status, {})) as receiver:
         assert Poster(endpoint(receiver.url))(BODY) == status
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
 def test_any_other_status_is_a_failure(status: int) -> None:
-    """A response of 4xx or 5xx means that the event is not delivered."""
+    """If the endpoint responds with 4xx or 5xx, the event is not delivered."""
     with (
         Receiver(lambda _: (status, {})) as receiver,
         pytest.raises(NotDelivered) as failure,
@@ -112,7 +115,10 @@ def test_any_other_status_is_a_failure(status: int) -> None:
     [(301, "GET", b""), (302, "GET", b""), (303, "GET", b""), (307, "POST", BODY)],
 )
 def test_a_redirect_is_followed_as_go_follows_it(status: int, method: str, body: bytes) -> None:
-    """A redirect of an endpoint is followed with GET, or as sent after 307 and 308."""
+    """If the endpoint responds with 301, 302 or 303, the redirect is followed with a GET.
+
+    After 307 and 308 it is followed with the same POST.
+    """
 
     def reply(request: Received) -> tuple[int, dict[str, str]]:
         return (200, {}) if request.path == "/other" else (status, {"Location": "/other"})
@@ -125,13 +131,16 @@ def test_a_redirect_is_followed_as_go_follows_it(status: int, method: str, body:
 
 
 def test_a_redirect_without_a_location_is_accepted() -> None:
-    """A 3xx response without Location means that the event is delivered, as in Go's HTTP client."""
+    """If a 3xx has no Location, the event is delivered, as with Go's HTTP client."""
     with Receiver(lambda _: (302, {})) as receiver:
         assert Poster(endpoint(receiver.url))(BODY) == 302
 
 
 def test_configured_headers_stay_at_their_origin() -> None:
-    """A redirect to another server gets neither the configured headers nor the login of the URL."""
+    """If an endpoint redirects to another server, that server gets neither headers nor login.
+
+    These are the configured headers and the login in the URL.
+    """
     with Receiver() as other, Receiver(lambda _: (307, {"Location": other.url})) as receiver:
         url = receiver.url.replace("http://", "http://bob:pass@")
         Poster(endpoint(url, headers=[("X-Token", "secret")]))(BODY)
@@ -142,7 +151,7 @@ def test_configured_headers_stay_at_their_origin() -> None:
 
 
 def test_redirects_without_an_end_are_a_failure() -> None:
-    """After ten redirects of an endpoint the delivery fails, as in Go's HTTP client."""
+    """If an endpoint redirects more than ten times, the delivery fails, as with Go's client."""
     with Receiver(lambda _: (307, {"Location": "/event"})) as receiver:
         with pytest.raises(NotDelivered, match="redirects"):
             Poster(endpoint(receiver.url))(BODY)
@@ -154,7 +163,10 @@ def test_redirects_without_an_end_are_a_failure() -> None:
     "location", ["ftp://127.0.0.1/", "https://", "http://h:99999/", "http://[::/"]
 )
 def test_a_redirect_to_another_scheme_is_a_failure(location: str) -> None:
-    """A redirect to another scheme than HTTP is a failed delivery, with a message of one line."""
+    """If an endpoint redirects to an invalid URL, the delivery fails.
+
+    A URL with another scheme than http or https is invalid too.
+    """
     with (
         Receiver(lambda _: (307, {"Location": location})) as receiver,
         pytest.raises(NotDelivered, match="invalid URL"),
@@ -168,7 +180,7 @@ def test_a_redirect_to_another_scheme_is_a_failure(location: str) -> None:
     ids=["silent", "in the status", "in a header", "after an interim response"],
 )
 def test_a_receiver_that_never_answers_costs_one_time_out(first: bytes) -> None:
-    """A receiver that sends its response byte by byte costs one time-out in all."""
+    """If an endpoint sends its response byte by byte, the delivery fails after one timeout."""
     is_done = threading.Event()
 
     def drip(connection: socket.socket) -> None:
@@ -199,7 +211,7 @@ def test_a_receiver_that_never_answers_costs_one_time_out(first: bytes) -> None:
     ids=["closed", "other protocol", "no status", "endless", "many headers"],
 )
 def test_a_response_that_is_not_http_is_a_failure(answer: bytes, reason: str) -> None:
-    """A response that is not HTTP is a failed delivery with a message of one line."""
+    """If the endpoint's response is not HTTP, the delivery fails with a message of one line."""
 
     def respond(connection: socket.socket) -> None:
         connection.recv(65536)
@@ -213,7 +225,7 @@ def test_a_response_that_is_not_http_is_a_failure(answer: bytes, reason: str) ->
 
 
 def test_the_body_of_a_response_is_not_read() -> None:
-    """The delivery does not read the body of an endpoint's response, which may have no end."""
+    """The delivery does not read the body of a response, because the body may have no end."""
     is_done = threading.Event()
 
     def respond(connection: socket.socket) -> None:
@@ -227,7 +239,10 @@ def test_the_body_of_a_response_is_not_read() -> None:
 
 
 def test_a_refused_connection_is_a_failure_without_a_status() -> None:
-    """A refused connection is a failure without an HTTP status; its text has no password."""
+    """If an endpoint refuses the connection, the delivery fails without an HTTP status.
+
+    The message has no password.
+    """
     with Receiver() as receiver:
         url = receiver.url.replace("http://", "http://bob:secret@")
     with pytest.raises(NotDelivered) as failure:
@@ -240,7 +255,7 @@ def test_a_refused_connection_is_a_failure_without_a_status() -> None:
 def test_a_certificate_of_an_unknown_authority_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The delivery refuses an endpoint whose certificate comes from an unknown authority."""
+    """If the endpoint's certificate is from an unknown authority, the delivery fails."""
     authority = Authority(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.certificate("127.0.0.1"))
@@ -262,7 +277,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
 
 
 def test_a_proxy_gets_the_whole_url() -> None:
-    """A delivery through a proxy sends the endpoint's whole URL and the proxy's own login."""
+    """A proxy gets the whole URL of the endpoint, and the proxy's own login."""
     with Receiver() as proxy:
         through = proxy.url.replace("http://", "http://me:pw@").removesuffix("/event")
         Poster(endpoint("http://ci.example.com:81/e?x=1"), lambda _: through)(BODY)

@@ -1,4 +1,4 @@
-"""Tests of the events of pulls, which are made from lines of the access log."""
+"""Tests of `PullEvents`, which makes the events of pulls from lines of the access log."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ID = "01234567-89ab-4def-8123-456789abcdef"
 
 
 class Contents:
-    """A stand-in for the store: it knows sizes and references by digest, and counts look-ups."""
+    """The store: it has the sizes and references that the test has set, and counts look-ups."""
 
     def __init__(self) -> None:
         self.sizes: dict[Digest, int] = {}
@@ -25,18 +25,18 @@ class Contents:
         self.asked = 0
 
     def size(self, digest: Digest) -> int | None:
-        """Return the size of the content with this digest, if the test has set one."""
+        """Return the size of the content, or None if the test has set none."""
         self.asked += 1
         return self.sizes.get(digest)
 
     def references(self, digest: Digest) -> Sequence[Mapping[str, Any]] | None:
-        """Return the references of the manifest with this digest, if the test has set them."""
+        """Return the references of the manifest, or None if the test has set none."""
         self.asked += 1
         return self.listed.get(digest)
 
 
 def line(number: str = ID, **fields: Any) -> bytes:
-    """Return the access-log line of a pull by tag; *fields* replace its values."""
+    """Return the line of a pull by tag in the access log; *fields* replace its values."""
     document = {
         "start": 1_790_000_000_123,
         "duration": 2,
@@ -63,14 +63,14 @@ def line(number: str = ID, **fields: Any) -> bytes:
 
 
 def made(*lines: bytes, contents: Contents | None = None, references: bool = False) -> list[Any]:
-    """Return the parsed events that are made from *lines* of the access log."""
+    """Return the parsed events of the pulls in *lines*."""
     source = Source("vm:5000", "i", references=references)
     found = PullEvents(source, contents or Contents()).of(lines)
     return [json.loads(each.text) for each in found]
 
 
 def test_the_line_of_a_pull_becomes_its_event() -> None:
-    """The access-log line of a pull has all fields that its event needs."""
+    """The event of a pull has only values from its line in the access log."""
     assert made(line()) == [
         {
             "id": "76543210-89ab-4def-8123-456789abcdef",
@@ -99,7 +99,7 @@ def test_the_line_of_a_pull_becomes_its_event() -> None:
 
 
 def test_equal_requests_have_events_that_differ_in_time_and_id() -> None:
-    """The events of two equal requests differ only in time, IDs and the client's port."""
+    """If a client sends two equal requests, their events differ only in time, IDs and port."""
     second = line("fedcba98-89ab-4def-8123-456789abcdef", start=1_790_000_001_000, port="5")
     first, other = made(line(), second)
 
@@ -110,9 +110,9 @@ def test_equal_requests_have_events_that_differ_in_time_and_id() -> None:
 
 
 def test_a_line_that_is_read_again_gives_the_same_event() -> None:
-    """A log line that is read again after a kill of the logger gives an event with the same ID.
+    """If a line is read again after a kill of the logger, its event has the same ID.
 
-    So the receiver can recognise an event that it gets twice.
+    So a receiver can recognise an event that it gets twice.
     """
     assert made(line()) == made(line())
 
@@ -137,12 +137,15 @@ def test_a_line_that_is_read_again_gives_the_same_event() -> None:
 def test_the_requests_that_are_pulls_are_those_of_docker_distribution(
     fields: dict[str, Any], *, is_pull: bool
 ) -> None:
-    """A GET or HEAD of a manifest and a GET of a blob are pulls, as in docker distribution."""
+    """The same requests count as pulls as in docker distribution.
+
+    A GET or HEAD of a manifest or blob with status 200 counts, and for a blob also 206 and 304.
+    """
     assert bool(made(line(**fields))) is is_pull
 
 
 def test_a_blob_has_the_media_type_of_all_blobs() -> None:
-    """A pulled blob's event has the media type `application/octet-stream`, as all blobs have."""
+    """The event of a pulled blob always has the media type `application/octet-stream`."""
     found = made(line(kind="blob", status=206, type="multipart/byteranges", uri="/v2/a/blobs/x"))
 
     assert found[0]["target"]["mediaType"] == "application/octet-stream"
@@ -151,14 +154,14 @@ def test_a_blob_has_the_media_type_of_all_blobs() -> None:
 
 
 def test_a_manifest_by_digest_has_no_tag() -> None:
-    """The event of a pull by digest has no tag."""
+    """If a client pulls by digest, the event has no tag."""
     found = made(line(uri=f"/v2/library/alpine/manifests/{DIGEST}"))
 
     assert "tag" not in found[0]["target"]
 
 
 def test_a_size_that_the_response_lacks_is_looked_up() -> None:
-    """The size of a blob that the log line lacks is looked up once in the store."""
+    """If a line has no size, the size is looked up once in the store."""
     contents = Contents()
     events = PullEvents(Source("vm", "i"), contents)
     unknown = line(kind="blob", size="")
@@ -174,7 +177,7 @@ def test_a_size_that_the_response_lacks_is_looked_up() -> None:
 
 
 def test_references_are_listed_only_if_they_are_configured() -> None:
-    """With `includereferences` the event of a pull has the descriptors of the stored manifest."""
+    """With `includereferences`, a pull's event lists the descriptors of the stored manifest."""
     contents = Contents()
     contents.listed[DIGEST] = [{"digest": "sha256:1"}]
 
@@ -185,9 +188,9 @@ def test_references_are_listed_only_if_they_are_configured() -> None:
 
 
 def test_lines_of_an_earlier_start_without_endpoints_make_no_events() -> None:
-    """A log line without a request ID makes no event.
+    """If a line has no request ID, it makes no event.
 
-    HAProxy wrote such a line before an endpoint was configured.
+    HAProxy has written such a line before an endpoint was configured.
     """
     document = json.loads(line())
     del document["id"]
@@ -197,25 +200,25 @@ def test_lines_of_an_earlier_start_without_endpoints_make_no_events() -> None:
 
 
 def test_a_user_is_the_actor() -> None:
-    """The user of a request is the actor of the event."""
+    """If the client has logged in, its user is the actor of the event."""
     assert made(line(user='b"b'))[0]["actor"] == {"name": 'b"b'}
 
 
 def test_an_ipv6_address_is_in_brackets() -> None:
-    """An IPv6 address is written in brackets before its port."""
+    """If the client has an IPv6 address, the event has it in brackets before the port."""
     assert made(line(source="2001:db8::1"))[0]["request"]["addr"] == "[2001:db8::1]:4711"
 
 
 @pytest.mark.parametrize("text", ['"}]},{"events":[', "\\", "\u2028", "\ud800"])
 def test_hostile_values_stay_inside_their_field(text: str) -> None:
-    """A user agent with quotes or control characters stays in its field of the event's JSON."""
+    """If a user agent has quotes or control characters, it stays within its field of the JSON."""
     assert made(line(agent=text))[0]["request"]["useragent"] == text
 
 
 def test_clients_that_pull_the_same_share_a_template() -> None:
-    """Pulls of one image by different clients share one stored template.
+    """If many clients pull the same image, their events share one template in memory.
 
-    A template is an event's JSON without time, IDs and the client's address.
+    A template is the JSON of an event without its time, IDs and client address.
     """
     lines = [line(source=f"10.0.{number // 256}.{number % 256}") for number in range(5000)]
     events = PullEvents(Source("vm", "i"), Contents())
@@ -227,7 +230,7 @@ def test_clients_that_pull_the_same_share_a_template() -> None:
 
 
 def test_an_address_is_found_whatever_other_values_are() -> None:
-    """A client cannot forge the address in an event by a header with the text of that field."""
+    """If a client sends the text of the address field in a header, the real address is used."""
     (found,) = made(line(agent=',"source":"10.9.9.9', host=',"source":"10.8.8.8"'))
 
     assert found["request"]["addr"] == "10.0.0.9:4711"
@@ -235,7 +238,7 @@ def test_an_address_is_found_whatever_other_values_are() -> None:
 
 
 def test_the_remembered_events_are_bounded() -> None:
-    """The memory of templates is bounded, also if the lines of the log differ each time."""
+    """If all lines differ, at most 4,096 templates stay in memory."""
     events = PullEvents(Source("vm", "i"), Contents())
     for number in range(5000):
         events.of([line(agent=f"agent {number}")])

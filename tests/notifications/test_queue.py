@@ -18,31 +18,31 @@ MUCH = 10**6
 
 
 def event(text: str, action: str = PUSH) -> Notification:
-    """Return an event whose JSON is *text*, as of a push."""
+    """Return an event whose JSON is *text*; by default it is the event of a push."""
     return Notification(action, "", text)
 
 
 def pulls(count: int) -> list[Notification]:
-    """Return events of *count* pulls, numbered from 0."""
+    """Return the events of *count* pulls, numbered from 0."""
     return [event(f"pull{number}", PULL) for number in range(count)]
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of an event queue that does not exist yet."""
+    """Return the path of an event queue whose file does not exist yet."""
     return tmp_path / "state" / "queue.sqlite"
 
 
 @pytest.fixture
 def queue(path: Path) -> Iterator[EventQueue]:
-    """Return an empty event queue with space for all events of a test."""
+    """Yield an empty event queue with space for all events of a test."""
     found = EventQueue(path, MUCH, is_durable=True)
     yield found
     found.close()
 
 
 def test_events_leave_the_queue_in_their_order(queue: EventQueue) -> None:
-    """The events of one endpoint leave the queue in the order in which they were appended."""
+    """The queue returns the events of an endpoint in the order in which they were appended."""
     queue.append({"a": [event("1"), *pulls(2), event("2")]})
     queue.append({"a": [event("3")]})
     seen: list[str] = []
@@ -54,7 +54,7 @@ def test_events_leave_the_queue_in_their_order(queue: EventQueue) -> None:
 
 
 def test_an_event_stays_until_it_is_delivered(queue: EventQueue, path: Path) -> None:
-    """An event that was read but not delivered is read again, also by a new process."""
+    """If an event was read but not delivered, the queue returns it again, even to a new process."""
     queue.append({"a": [event("1"), event("2")]})
     queue.first("a", 1, MUCH)
     queue.close()
@@ -63,14 +63,14 @@ def test_an_event_stays_until_it_is_delivered(queue: EventQueue, path: Path) -> 
 
 
 def like(template: str, number: int) -> Notification:
-    """Return the event of pull *number*, whose template is shared with other pulls."""
+    """Return the event of the pull *number*, with *template* as its template."""
     return Notification(
         PULL, "", template, f"{number:08}-89ab\t{1_790_000_000_000 + number}\th\t{number}"
     )
 
 
 def test_pulls_that_share_templates_leave_the_queue_as_they_were(queue: EventQueue) -> None:
-    """Pulls that share a template in the queue are read back unchanged and in their order."""
+    """If pulls share a template in the queue, their events are returned unchanged, in order."""
     one, other = (f'{{"id":"\t","timestamp":"\t","{each}":"\t","addr":"\t"}}' for each in "ab")
     events = [
         *(like(each, number) for number, each in enumerate([one, other, one, one, other])),
@@ -90,7 +90,7 @@ def test_pulls_that_share_templates_leave_the_queue_as_they_were(queue: EventQue
 
 
 def test_a_pull_that_shares_its_template_takes_little_space(queue: EventQueue, path: Path) -> None:
-    """A thousand pulls that share a template take much less space than a thousand templates."""
+    """A thousand pulls with one template take much less space than a thousand templates."""
     template = '{"id":"\t","timestamp":"\t","id":"\t","addr":"\t","text":"' + "x" * 5000 + '"}'
     queue.append({"a": [like(template, number) for number in range(1000)]})
     queue.close()
@@ -99,7 +99,7 @@ def test_a_pull_that_shares_its_template_takes_little_space(queue: EventQueue, p
 
 
 def test_a_row_of_pulls_can_be_delivered_in_parts(queue: EventQueue) -> None:
-    """The queue stores many pulls in one database row, and each of them is delivered alone."""
+    """The queue stores many pulls in one row of the database, but each can be delivered alone."""
     queue.append({"a": pulls(CHUNK + 1)})
     seen = []
     while (group := queue.first("a", 3, MUCH)).events:
@@ -111,7 +111,7 @@ def test_a_row_of_pulls_can_be_delivered_in_parts(queue: EventQueue) -> None:
 
 
 def test_a_group_has_at_most_the_given_bytes(queue: EventQueue) -> None:
-    """A read of the queue returns at most the given number of bytes, but at least one event."""
+    """One read returns at most the given number of bytes, but at least one event."""
     queue.append({"a": [event("x" * 10), event("y" * 10), event("z")]})
 
     assert queue.first("a", 9, 15).events == ("x" * 10,)
@@ -120,7 +120,7 @@ def test_a_group_has_at_most_the_given_bytes(queue: EventQueue) -> None:
 
 
 def test_the_endpoints_have_separate_queues(queue: EventQueue) -> None:
-    """Each endpoint has its own queue: a delivered event of one stays queued for the others."""
+    """If an event was delivered to one endpoint, it stays queued for the other endpoints."""
     queue.append({"a": [event("1")], "b": [event("1"), event("2")]})
     queue.delivered("a", queue.first("a", 9, MUCH), 200)
 
@@ -129,7 +129,10 @@ def test_the_endpoints_have_separate_queues(queue: EventQueue) -> None:
 
 
 def test_a_full_queue_drops_its_oldest_pulls_and_counts_them(path: Path) -> None:
-    """A full queue drops and counts its oldest pulls; pushes matter more and stay longer."""
+    """If the queue is full, it drops its oldest pulls and counts them.
+
+    Pushes stay longer, because they matter more.
+    """
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("push")]})
     for number in range(8):
@@ -145,7 +148,7 @@ def test_a_full_queue_drops_its_oldest_pulls_and_counts_them(path: Path) -> None
 
 
 def test_a_full_queue_without_pulls_drops_its_oldest_events(path: Path) -> None:
-    """A queue that is full of pushes drops the oldest of them, because it has no pulls to drop."""
+    """If a full queue has only pushes, it drops the oldest of them."""
     queue = EventQueue(path, 1000, is_durable=False)
     for number in range(8):
         queue.append({"a": [event(f"push{number}")]})
@@ -156,7 +159,10 @@ def test_a_full_queue_without_pulls_drops_its_oldest_events(path: Path) -> None:
 
 
 def test_an_event_that_is_larger_than_the_queue_is_dropped(path: Path) -> None:
-    """An event larger than the whole queue is dropped and counted, and displaces no other event."""
+    """If an event is larger than the whole queue, it is dropped and counted.
+
+    It displaces no other event.
+    """
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("small"), event("x" * 2000)]})
 
@@ -166,7 +172,7 @@ def test_an_event_that_is_larger_than_the_queue_is_dropped(path: Path) -> None:
 
 
 def test_a_full_queue_of_one_endpoint_leaves_the_other_unaffected(path: Path) -> None:
-    """The events of an endpoint that fails never displace the events of another endpoint."""
+    """If one endpoint fails and its queue is full, the events of other endpoints stay."""
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"b": [event("kept")]})
     for number in range(20):
@@ -177,7 +183,7 @@ def test_a_full_queue_of_one_endpoint_leaves_the_other_unaffected(path: Path) ->
 
 
 def test_an_event_that_was_dropped_while_it_was_sent_is_not_counted_twice(path: Path) -> None:
-    """The count of pending events stays right if an event is dropped while it is sent."""
+    """If an event is dropped while it is being sent, the number of pending events stays right."""
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("old")]})
     group = queue.first("a", 1, MUCH)
@@ -190,7 +196,7 @@ def test_an_event_that_was_dropped_while_it_was_sent_is_not_counted_twice(path: 
 
 
 def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) -> None:
-    """The queue's position in the access log is that of its last events: one commit writes both."""
+    """One commit writes the events and the position in the access log up to which they reach."""
     queue.append({"a": [event("1")]}, "first")
     queue.append({"a": [event("2")]})
     queue.append({"a": []}, "second")
@@ -199,7 +205,7 @@ def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) 
 
 
 def test_an_interrupted_append_leaves_neither_events_nor_position(queue: EventQueue) -> None:
-    """If an append to the queue fails, neither its events nor its position in the log is stored.
+    """If an append fails, neither its events nor its position in the access log is stored.
 
     So the logger can repeat the append.
     """
@@ -213,7 +219,7 @@ def test_an_interrupted_append_leaves_neither_events_nor_position(queue: EventQu
 
 
 def test_endpoints_that_are_no_longer_configured_lose_their_events(queue: EventQueue) -> None:
-    """The events of an endpoint that the configuration no longer has are deleted and counted."""
+    """If an endpoint is no longer configured, `keep_only` deletes its events and counts them."""
     queue.append({"a": [event("1")], "b": [event("1"), event("2")]})
 
     assert queue.keep_only(["a", "c"]) == 2
@@ -222,7 +228,7 @@ def test_endpoints_that_are_no_longer_configured_lose_their_events(queue: EventQ
 
 
 def test_attempts_are_counted_by_their_result(queue: EventQueue) -> None:
-    """Attempts at a delivery are counted by docker distribution's kinds of result."""
+    """Attempts to deliver events are counted by docker distribution's kinds of results."""
     queue.append({"a": pulls(3)})
     group = queue.first("a", 2, MUCH)
     queue.failed("a", group, None)
@@ -236,7 +242,10 @@ def test_attempts_are_counted_by_their_result(queue: EventQueue) -> None:
 
 
 def test_a_damaged_file_is_replaced(queue: EventQueue, path: Path) -> None:
-    """A queue file that SQLite cannot read is renamed to `.broken`, and an empty one begins."""
+    """If SQLite cannot read the queue's file, the file is renamed to `.broken`.
+
+    An empty queue begins.
+    """
     queue.append({"a": [event("1")]})
     queue.close()
     for suffix in ("-wal", "-shm"):
@@ -251,7 +260,7 @@ def test_a_damaged_file_is_replaced(queue: EventQueue, path: Path) -> None:
 
 
 def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
-    """A queue whose file cannot be created raises `QueueUnavailable`, which its callers handle."""
+    """If the queue's file cannot be created, the queue raises QueueUnavailable."""
     (tmp_path / "file").write_text("")
     queue = EventQueue(tmp_path / "file" / "queue.sqlite", MUCH, is_durable=True)
 
@@ -262,7 +271,7 @@ def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
 def test_threads_that_wait_for_a_queue_in_use_give_up_together(
     queue: EventQueue, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Threads that wait for a locked queue all fail at one deadline, not one after another."""
+    """If the queue is locked, all threads that wait for it fail at the same deadline."""
     monkeypatch.setattr("entrepot.notifications.queue._BUSY_S", 0.01)
     now = 1.0
     monkeypatch.setattr("entrepot.notifications.queue.time.monotonic", lambda: now)
@@ -281,7 +290,7 @@ def test_threads_that_wait_for_a_queue_in_use_give_up_together(
 
 
 def test_a_forked_process_has_its_own_connection(queue: EventQueue) -> None:
-    """A forked process opens its own connection to the queue; SQLite forbids a shared one."""
+    """A forked process opens its own connection to the database: SQLite forbids a shared one."""
     queue.append({"a": [event("1")]})
     child = os.fork()
     if child == 0:
@@ -294,7 +303,7 @@ def test_a_forked_process_has_its_own_connection(queue: EventQueue) -> None:
 
 
 def test_an_append_of_a_durable_queue_is_synced(path: Path) -> None:
-    """A durable queue syncs its log at each commit, so a power cut loses no acknowledged event."""
+    """A durable queue syncs each commit to the disk, so a power cut loses no queued event."""
     modes = []
     for is_durable in (True, False):
         each = EventQueue(path, MUCH, is_durable=is_durable)
@@ -305,7 +314,7 @@ def test_an_append_of_a_durable_queue_is_synced(path: Path) -> None:
 
 
 def test_an_emptied_queue_returns_its_space(path: Path) -> None:
-    """The file of a queue becomes small again after the last of many events was delivered."""
+    """When the last of many events was delivered, the queue's file becomes small again."""
     queue = EventQueue(path, 100 * MUCH, is_durable=False)
     queue.append({"a": [event("x" * 50_000) for _ in range(100)]})
     queue.close()
@@ -318,7 +327,7 @@ def test_an_emptied_queue_returns_its_space(path: Path) -> None:
 
 
 def test_the_files_of_a_removed_queue_are_gone(queue: EventQueue, path: Path) -> None:
-    """`remove` deletes the files of a queue's database, and returns whether there was one."""
+    """`remove` deletes the files of a queue, and returns True if there were any."""
     queue.append({"a": [event("1")]})
     queue.close()
 
@@ -328,7 +337,7 @@ def test_the_files_of_a_removed_queue_are_gone(queue: EventQueue, path: Path) ->
 
 
 def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) -> None:
-    """A queue file of a later version of Entrepot is neither changed nor used."""
+    """If a later version of Entrepot wrote the queue's file, it is neither used nor changed."""
     queue.append({"a": [event("1")]})
     queue.close()
     with sqlite3.connect(path) as db:
@@ -342,7 +351,7 @@ def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) ->
 def test_the_file_of_a_full_queue_stays_within_its_share(path: Path) -> None:
     """The file of a full queue stays within its configured share of the disk.
 
-    Events may take three quarters of it, and SQLite's overhead the rest.
+    Events may take three quarters of that share; the rest is for SQLite's overhead.
     """
     share = 1024 * 1024
     queue = EventQueue(path, share * 3 // 4, is_durable=False)

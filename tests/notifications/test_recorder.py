@@ -1,4 +1,4 @@
-"""Tests of the recorder, with which a worker queues the events of pushes and deletions."""
+"""Tests of `Recorder`, with which a worker queues the events of pushes and deletions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ TARGET = EventTarget("team/app", "a/type", 1, "sha256:1")
 
 
 def test_each_endpoint_gets_the_events_that_it_wants(tmp_path: Path) -> None:
-    """Each endpoint gets the events that pass its filters; an event has one ID everywhere."""
+    """Each endpoint gets the events that pass its filters.
+
+    The same event has the same ID for all endpoints.
+    """
     queue = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=True)
     endpoints = [
         EventEndpoint("all", ""),
@@ -38,7 +41,7 @@ def test_each_endpoint_gets_the_events_that_it_wants(tmp_path: Path) -> None:
 
 
 def test_an_event_that_cannot_be_queued_is_counted_and_not_raised(tmp_path: Path) -> None:
-    """An event that cannot be queued is counted as lost, and the client's push still succeeds."""
+    """If an event cannot be queued, it is counted as lost, and the client's push still succeeds."""
     (tmp_path / "file").write_text("")
     queue = EventQueue(tmp_path / "file" / "queue.sqlite", 10**6, is_durable=True)
     lost: list[int] = []
@@ -50,7 +53,7 @@ def test_an_event_that_cannot_be_queued_is_counted_and_not_raised(tmp_path: Path
 
 
 def test_without_a_wanted_event_the_queue_is_not_opened(tmp_path: Path) -> None:
-    """If no endpoint wants an event of the request, the queue is neither created nor opened."""
+    """If no endpoint wants an event of the request, the queue's file is not opened."""
     queue = EventQueue(tmp_path / "queue.sqlite", 10**6, is_durable=True)
     endpoints = [EventEndpoint("a", "", actions=frozenset({PUSH}))]
     Recorder(queue, endpoints, Source("vm", "i"), lambda _: None)(REQUEST, [(PUSH, TARGET)])

@@ -16,7 +16,10 @@ _TEMPORARY = {"mkstemp", "NamedTemporaryFile"}
 
 
 def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
-    """A written file is replaced by a rename, so a process that has the old file open reads on."""
+    """A file is replaced by a rename.
+
+    A process that has the old file open can still read it to its end.
+    """
     path = tmp_path / "metrics"
     write_atomically(path, b"old")
     with path.open("rb") as reader:
@@ -32,7 +35,7 @@ def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, *, is_durable: bool
 ) -> None:
-    """After a failed write the old file is unchanged, and the temporary file is deleted."""
+    """If a write fails, the old file stays unchanged and no temporary file is left."""
     path = tmp_path / "state"
     write_atomically(path, b"old")
 
@@ -54,7 +57,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
 def test_a_given_mode_is_exact_and_the_umask_decides_otherwise(
     tmp_path: Path, mode: int | None, expected: int
 ) -> None:
-    """A given mode is the exact mode of a written file; without one the umask decides."""
+    """If a mode is given, the file has exactly that mode; otherwise the umask decides."""
     before = os.umask(0o027)
     try:
         write_atomically(tmp_path / "file", b"", mode=mode)
@@ -67,7 +70,7 @@ def test_a_given_mode_is_exact_and_the_umask_decides_otherwise(
 def test_a_durable_write_flushes_the_file_before_the_rename_and_the_folder_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A durable write flushes the file before the rename, and the folder after it.
+    """A durable write syncs the file before the rename, and the folder after the rename.
 
     In another order, a power cut could leave an empty file under the name.
     """
@@ -91,7 +94,10 @@ def test_a_durable_write_flushes_the_file_before_the_rename_and_the_folder_after
 
 
 def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
-    """A link in place of the file is replaced and not followed to another file."""
+    """If the path is a symbolic link, the link itself is replaced.
+
+    The file to which it points stays unchanged.
+    """
     other = tmp_path / "other"
     other.write_bytes(b"other")
     (tmp_path / "file").symlink_to(other)
@@ -103,7 +109,7 @@ def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path
 
 
 def test_no_module_has_its_own_atomic_write() -> None:
-    """No other module writes a temporary file and renames it: the order of steps matters."""
+    """No other module creates temporary files: `write_atomically` has the right order of steps."""
     own = {
         str(path.relative_to(_ROOT))
         for package in _PACKAGES

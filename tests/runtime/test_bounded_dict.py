@@ -8,7 +8,7 @@ from entrepot.runtime.bounded_dict import BoundedDict
 
 
 def test_the_entry_that_was_kept_first_is_dropped() -> None:
-    """A bounded dictionary drops the entry that was kept first, whatever was read in between."""
+    """A full `BoundedDict` drops the oldest entry for a new one; reads do not change the age."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)
@@ -20,7 +20,7 @@ def test_the_entry_that_was_kept_first_is_dropped() -> None:
 
 
 def test_an_entry_that_is_kept_again_is_dropped_last() -> None:
-    """An entry that is kept again is dropped last, so entries in use stay."""
+    """If an entry is set again, it counts as new, so entries in use stay."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)
@@ -32,7 +32,7 @@ def test_an_entry_that_is_kept_again_is_dropped_last() -> None:
 
 
 def test_a_changed_entry_drops_no_other() -> None:
-    """A new value for an existing key drops no entry, because the number of entries stays."""
+    """If an existing key gets a new value, no entry is dropped."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)
@@ -43,7 +43,7 @@ def test_a_changed_entry_drops_no_other() -> None:
 
 
 def test_threads_may_keep_entries_at_once() -> None:
-    """Several threads may add to a bounded dictionary at once; it never has too many entries."""
+    """If four threads add entries at the same time, the dictionary never has too many entries."""
     entries: BoundedDict[int, int] = BoundedDict(3)
 
     def keep_many(first: int) -> None:

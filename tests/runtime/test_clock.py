@@ -18,7 +18,7 @@ _START = 1_800_000_000.0
 
 @dataclass
 class Machine:
-    """A stand-in for the machine: a test moves its wall clock by `off` s; it has run for `up` s."""
+    """A machine that has run for `up` (s), and whose wall clock is wrong by `off` (s)."""
 
     up: float = 1000.0
     off: float = 0.0
@@ -26,7 +26,7 @@ class Machine:
     clocks: list[Clock] = field(default_factory=list)
 
     def wall(self) -> float:
-        """Return the time of the wall clock, in Unix seconds."""
+        """Return the time of the wall clock (s, UTC epoch)."""
         return _START + self.up + self.off
 
     def clock(self, path: Path | None = None) -> Clock:
@@ -34,7 +34,7 @@ class Machine:
         return Clock(path, wall=self.wall, elapsed=lambda: self.up, boot=lambda: self.boot)
 
     def run(self, clock: Clock, seconds: float, step: float = 1.0) -> None:
-        """Let *seconds* pass, and update *clock* by `keep` after each step."""
+        """Let *seconds* pass in steps, and call `keep` of *clock* after each step."""
         end = self.up + seconds
         while self.up < end:
             self.up = min(self.up + step, end)
@@ -49,12 +49,12 @@ def machine() -> Machine:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of the file with which the clocks of all processes agree."""
+    """Return the path of the file through which all processes share one time."""
     return tmp_path / "clock"
 
 
 def test_the_time_is_that_of_an_even_wall_clock(machine: Machine) -> None:
-    """The appliance's time follows a wall clock that is corrected slowly, as by NTP."""
+    """If NTP corrects the wall clock slowly, the appliance's clock follows it."""
     clock = machine.clock()
     for _ in range(1000):
         machine.off += 0.0005
@@ -66,7 +66,7 @@ def test_the_time_is_that_of_an_even_wall_clock(machine: Machine) -> None:
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0, -400 * _DAY], ids=str)
 def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: float) -> None:
-    """A jump of the wall clock changes neither the appliance's time nor an age in it."""
+    """If the wall clock jumps, the appliance's clock does not, and no age becomes wrong."""
     clock = machine.clock()
     machine.run(clock, 100)
     at, expected = clock(), machine.wall()
@@ -86,7 +86,7 @@ def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: floa
 
 
 def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    """A jump of the wall clock is logged once, and its end too."""
+    """When the wall clock jumps, and when it is right again, one line is logged."""
     clock = machine.clock()
     machine.run(clock, 10)
     caplog.set_level(logging.INFO)
@@ -100,10 +100,10 @@ def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
-    """A wall clock that jumped ahead and stays there is trusted after an hour.
+    """If the wall clock jumps ahead and stays there for an hour, the appliance's clock follows it.
 
-    Uses before the jump then count as one hour old, because the jump may have been a correction of
-    a wrong clock.
+    The jump may have corrected a wrong clock. Uses before the jump then count as at most one hour
+    old.
     """
     clock = machine.clock()
     old = clock() - 30 * _DAY
@@ -119,9 +119,9 @@ def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine
 
 
 def test_the_time_slows_until_a_wall_clock_that_stays_back_has_caught_up(machine: Machine) -> None:
-    """If the wall clock stays back, the appliance's time runs at half speed until both agree.
+    """If the wall clock stays back, the appliance's clock runs at half speed until both agree.
 
-    So the time never goes back, and a later use of a blob has a later time.
+    So its time never goes back, and a later use of a blob has a later time.
     """
     clock = machine.clock()
     machine.run(clock, 10)
@@ -140,7 +140,7 @@ def test_the_time_slows_until_a_wall_clock_that_stays_back_has_caught_up(machine
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_time_never_goes_back(seed: int, path: Path) -> None:
-    """The time never goes back, for any wall clock and any number of processes."""
+    """The appliance's time never goes back, for any wall clock and several processes."""
     chance, machine = random.Random(seed), Machine()
     keeper, other = machine.clock(path), machine.clock(path)
     last = -math.inf
@@ -159,9 +159,9 @@ def test_the_time_never_goes_back(seed: int, path: Path) -> None:
 
 
 def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
-    """All processes have the same time, because they share its state in a file.
+    """All processes have the same time, because they share the state of the clock in a file.
 
-    That includes a process that starts during a jump of the wall clock.
+    That includes a process that starts while the wall clock is wrong.
     """
     keeper, worker = machine.clock(path), machine.clock(path)
     machine.run(keeper, 2)
@@ -175,7 +175,7 @@ def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
 
 
 def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) -> None:
-    """A wall clock that is wrong after a restart of the appliance is detected.
+    """If the wall clock is wrong when the appliance restarts, its clock detects this.
 
     The kernel's time since the boot shows how much time has really passed.
     """
@@ -197,9 +197,9 @@ def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) ->
 def test_a_wrong_clock_after_a_reboot_is_detected(
     machine: Machine, path: Path, off: float, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A wall clock that is wrong after a reboot is detected.
+    """If the wall clock is wrong after a reboot, the appliance's clock detects this.
 
-    It is wrong on a machine without a hardware clock, for example.
+    A machine without a hardware clock boots with a wrong time, for example.
     """
     first = machine.clock(path)
     machine.run(first, 10)
@@ -215,7 +215,7 @@ def test_a_wrong_clock_after_a_reboot_is_detected(
 
 
 def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) -> None:
-    """The time without power is no jump, if the wall clock is right after the reboot."""
+    """If the wall clock is right after a reboot, the time without power counts as passed."""
     first = machine.clock(path)
     machine.run(first, 10)
     at, wall = first(), machine.wall()
@@ -230,7 +230,7 @@ def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) ->
 
 
 def test_suspended_time_counts() -> None:
-    """The time of a suspended machine counts as passed, so its wall clock has not jumped."""
+    """If the machine was suspended, that time counts as passed, and is no jump."""
     now = begin(None, "boot", _START, 100.0)
 
     after = follow(now, _START + 30_000, 30_100.0)
@@ -240,9 +240,9 @@ def test_suspended_time_counts() -> None:
 
 
 def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machine) -> None:
-    """A file counts as old only if the kernel's clock did not jump since the file was written.
+    """A file counts as old only if the kernel's clock has not jumped since the file was written.
 
-    The kernel's clock sets the times of files. It must not be a year back either.
+    The kernel's clock sets the times of files.
     """
     clock = machine.clock()
     machine.run(clock, 100, step=10)
@@ -268,7 +268,7 @@ def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machin
     ids=["cut", "changed", "empty", "upper case"],
 )
 def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
-    """A state file of the clock with a wrong checksum is ignored, as after a torn write."""
+    """If the clock's file has a wrong checksum, as after an interrupted write, it is ignored."""
     save(path, State("boot", 1.0, 2.0, 3.0))
     assert load(path) == State("boot", 1.0, 2.0, 3.0)
     assert callable(damage)
@@ -281,7 +281,7 @@ def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
 def test_the_time_continues_if_its_file_cannot_be_written(
     machine: Machine, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the file that stores the time cannot be written, the time goes on, with one warning.
+    """If the clock's file cannot be written, the time goes on, and one warning is logged.
 
     The clock writes the file again as soon as that is possible.
     """
@@ -297,7 +297,10 @@ def test_the_time_continues_if_its_file_cannot_be_written(
 
 
 def test_a_small_step_is_no_jump(machine: Machine) -> None:
-    """A small step of the wall clock is no jump: it is followed, slowly if it goes back."""
+    """If the wall clock makes a small step, the appliance's clock follows it.
+
+    After a step back, it follows slowly, so its time never goes back.
+    """
     clock = machine.clock()
     machine.run(clock, 10)
     machine.off = JUMP_S - 0.1

@@ -21,17 +21,17 @@ _GO = LinearPatterns([r"^https?://([^/]+\.)*example\.com/", r"(?i:ONLY)\z"])
     ],
 )
 def test_any_of_the_patterns_may_match_a_part_of_the_text(text: str, expected: bool) -> None:  # noqa: FBT001 - a row of the table
-    """A pattern matches a text if it matches any part of it, as with Go's MatchString."""
+    """A text matches if any pattern matches any part of it, as with Go's MatchString."""
     assert _GO.matches(text) is expected
 
 
 def test_no_pattern_matches_nothing() -> None:
-    """Without any pattern no text matches, so an empty list permits nothing."""
+    """If the list of patterns is empty, no text matches, so an empty list permits nothing."""
     assert not LinearPatterns([]).matches("")
 
 
 def test_a_pattern_that_is_slow_in_other_engines_is_linear() -> None:
-    """A pattern that backtracking engines match in exponential time is linear here."""
+    """A pattern that needs exponential time in other engines is matched in linear time."""
     assert not LinearPatterns([r"^(a+a+)+b$"]).matches("a" * 1_000_000)
 
 
@@ -49,6 +49,6 @@ def test_a_pattern_that_is_slow_in_other_engines_is_linear() -> None:
 def test_a_pattern_that_is_invalid_or_too_large_is_refused(
     patterns: list[str], reason: str
 ) -> None:
-    """The error of an invalid or too large pattern has its reason in one line."""
+    """An invalid or too large pattern raises InvalidPattern with the reason in one line."""
     with pytest.raises(InvalidPattern, match=reason):
         LinearPatterns(patterns)

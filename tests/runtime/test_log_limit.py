@@ -1,4 +1,4 @@
-"""Tests of the limit for a message that a process logs too often."""
+"""Tests of the limit on messages that a process logs too often."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrepot.runtime.log_limit import FEW, MANY, PERIOD_S, LogLimit
 
 
 class Flooded:
-    """A limited log in memory; the test sets its clock."""
+    """A limited log in memory, whose clock the test sets."""
 
     def __init__(self) -> None:
         self.now = 1.0
@@ -32,7 +32,7 @@ class Flooded:
 
 @pytest.fixture
 def flooded() -> Iterator[Flooded]:
-    """Return a limited log, and restore the configuration of `logging` after the test."""
+    """Yield a limited log; restore the configuration of `logging` after the test."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield Flooded()
@@ -47,7 +47,10 @@ def flooded() -> Iterator[Flooded]:
 def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
     flooded: Flooded, level: int, most: int
 ) -> None:
-    """Of a flood only the first lines are written; the next one has the number dropped."""
+    """If a message is logged too often, further lines are dropped.
+
+    The next line that is written has the number of dropped lines.
+    """
     log = logging.getLogger("x.y")
     for number in range(most + 500):
         log.log(level, "request failed", extra={"path": f"/{number}"})
@@ -63,7 +66,7 @@ def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
 
 
 def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
-    """Other messages are written during a flood of one.
+    """While one message is limited, other messages are still written.
 
     The same text at another level is another message.
     """
@@ -77,7 +80,10 @@ def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
 
 
 def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
-    """Messages that differ each time share one limit, so they fill neither log nor memory."""
+    """Messages whose texts differ each time share one limit.
+
+    So they fill neither the log nor the memory.
+    """
     log = logging.getLogger("x.y")
     for number in range(5000):
         log.warning(f"text {number}")  # noqa: G004 - a library may do so
@@ -87,7 +93,7 @@ def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
 
 
 def test_debug_lines_are_not_limited(flooded: Flooded) -> None:
-    """Debug lines are not limited: an operator sets this level to see every line."""
+    """Lines at level debug are never dropped: an operator sets this level to see every line."""
     for _ in range(MANY + 10):
         logging.getLogger("x.y").debug("request")
 

@@ -15,7 +15,7 @@ from entrepot.runtime import logs
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Return a stream for log lines, and restore the configuration of `logging` after the test."""
+    """Yield a stream for log lines; restore the configuration of `logging` after the test."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield io.StringIO()
@@ -29,7 +29,7 @@ def _text(stream: io.StringIO) -> str:
 
 
 def test_a_text_line_is_time_level_process_message_and_fields(stream: io.StringIO) -> None:
-    """A text log line has time, level, process, a fixed message and key=value fields."""
+    """A text line has the time, the level, the process, a fixed message, and key=value fields."""
     logs.configure("info", "text", "logger", stream=stream)
 
     logging.getLogger("a.b").info("blob fetched", extra={"bytes": 12, "upstream": "quay.io"})
@@ -40,9 +40,9 @@ def test_a_text_line_is_time_level_process_message_and_fields(stream: io.StringI
 
 
 def test_a_json_line_has_the_same_values(stream: io.StringIO) -> None:
-    """A JSON log line has the values of a text line; numbers stay numbers.
+    """A JSON line has the same values as a text line, and numbers stay numbers.
 
-    A value of the message cannot replace a standard member such as `level`.
+    A field of the message cannot replace a standard field such as `level`.
     """
     logs.configure("debug", "json", "cleaner", stream=stream)
 
@@ -58,7 +58,7 @@ def test_a_json_line_has_the_same_values(stream: io.StringIO) -> None:
 
 @pytest.mark.parametrize("formatter", ["text", "json"])
 def test_no_value_can_start_a_second_line(stream: io.StringIO, formatter: str) -> None:
-    """No value can start a second log line, so a client's bytes can't forge one."""
+    """Line ends in a value are escaped, so a client cannot forge a second log line."""
     logs.configure("info", "json" if formatter == "json" else "text", "p", stream=stream)
 
     logging.getLogger("x").info("bad\ninfo p: forged", extra={"uri": "/\n2026 \x85 \u2028 error"})
@@ -71,7 +71,10 @@ def test_no_value_can_start_a_second_line(stream: io.StringIO, formatter: str) -
 def test_no_value_can_change_how_a_terminal_shows_the_line(
     stream: io.StringIO, formatter: Literal["text", "json"], hidden: str
 ) -> None:
-    """Escape sequences in a value are escaped, so that a user name cannot control a terminal."""
+    """Invisible and control characters in a value are escaped.
+
+    So a user name cannot change what a terminal shows.
+    """
     logs.configure("info", formatter, "registry", stream=stream)
 
     logging.getLogger("test").warning("login failed", extra={"user": f"ann{hidden}bob"})
@@ -94,7 +97,10 @@ def test_no_value_can_change_how_a_terminal_shows_the_line(
 def test_a_credential_is_never_written(
     stream: io.StringIO, fields: dict[str, str], leaked: str
 ) -> None:
-    """Values whose names suggest secrets are masked; a URL loses its login and its query."""
+    """If the name of a field suggests a secret, its value is masked.
+
+    A URL loses its login and its query.
+    """
     logs.configure("info", "text", "p", stream=stream)
 
     logging.getLogger("x").info("requested", extra=fields)
@@ -104,7 +110,7 @@ def test_a_credential_is_never_written(
 
 
 def test_an_exception_is_one_line_with_its_error(stream: io.StringIO) -> None:
-    """An exception is one log line with the error's text; its traceback is a value of that line."""
+    """An exception is logged as one line; its error and its traceback are fields of that line."""
     logs.configure("info", "text", "p", stream=stream)
 
     try:
@@ -117,7 +123,7 @@ def test_an_exception_is_one_line_with_its_error(stream: io.StringIO) -> None:
 
 
 def test_levels_have_the_names_of_docker_distribution(stream: io.StringIO) -> None:
-    """Log levels have the names of docker distribution; `warn` passes warnings and errors."""
+    """Log levels have docker distribution's names; with `warn`, warnings and errors are written."""
     logs.configure("warn", "text", "p", stream=stream)
 
     logging.getLogger("x").info("quiet")
@@ -128,7 +134,7 @@ def test_levels_have_the_names_of_docker_distribution(stream: io.StringIO) -> No
 
 
 def test_configuring_twice_writes_once(stream: io.StringIO) -> None:
-    """A second call of `configure` replaces the first one, so each line is written once."""
+    """If `configure` is called twice, the second call replaces the first, so no line is doubled."""
     logs.configure("info", "text", "first", stream=stream)
     logs.configure("info", "text", "second", stream=stream)
 
@@ -144,7 +150,10 @@ def _line(stream: io.StringIO) -> dict[str, object]:
 
 
 def test_the_fields_of_the_operator_follow_those_of_a_text_line(stream: io.StringIO) -> None:
-    """The operator's log fields end each line; a value of the message has precedence over them."""
+    """The fields that the operator configures are at the end of each text line.
+
+    If the message has a field of the same name, only the message's field is written.
+    """
     fields: dict[str, logs.Value] = {"service": "a b", "n": 5, "on": True, "bytes": 1}
     logs.configure("info", "text", "p", fields=fields, stream=stream)
 
@@ -157,7 +166,7 @@ def test_the_fields_of_the_operator_follow_those_of_a_text_line(stream: io.Strin
 def test_the_fields_of_the_operator_keep_their_types_in_json(
     stream: io.StringIO, formatter: str
 ) -> None:
-    """The operator's fields keep their types in a JSON log line."""
+    """In a JSON line, the fields that the operator configures keep their types."""
     fields: dict[str, logs.Value] = {"service": "a", "n": 5, "on": True, "share": 0.5, "bytes": 1}
     logs.configure("info", formatter, "p", fields=fields, stream=stream)
 
@@ -177,7 +186,7 @@ def test_the_fields_of_the_operator_keep_their_types_in_json(
 def test_a_field_named_like_a_standard_one_gets_a_prefix(
     stream: io.StringIO, formatter: str, standard: tuple[str, ...]
 ) -> None:
-    """An operator's log field with the name of a standard one gets a prefix, as in logrus."""
+    """If an operator's field has the name of a standard field, it gets a prefix, as in logrus."""
     fields = dict.fromkeys(standard, "mine")
     logs.configure("info", formatter, "p", fields=fields, stream=stream)
 
@@ -194,7 +203,7 @@ def test_a_field_named_like_a_standard_one_gets_a_prefix(
 def test_a_field_of_the_operator_cannot_start_a_second_line(
     stream: io.StringIO, formatter: str
 ) -> None:
-    """An operator's field cannot start a second log line: line breaks are escaped."""
+    """Line ends in an operator's field are escaped, so each record stays one line."""
     logs.configure("info", formatter, "p", fields={"a\nb": "c\nd\u2028e"}, stream=stream)
 
     logging.getLogger("x").info("done")
@@ -203,7 +212,7 @@ def test_a_field_of_the_operator_cannot_start_a_second_line(
 
 
 def test_a_line_for_logstash_has_the_fields_of_docker_distribution(stream: io.StringIO) -> None:
-    """A log line for logstash has the fields of docker distribution."""
+    """With the formatter `logstash`, a line has the fields of docker distribution."""
     logs.configure("info", "logstash", "cleaner", fields={"type": "log"}, stream=stream)
 
     logging.getLogger("x").warning("low", extra={"bytes": 1})
@@ -221,7 +230,10 @@ def test_a_line_for_logstash_has_the_fields_of_docker_distribution(stream: io.St
 
 
 def test_a_line_has_the_place_in_the_code_only_on_request(stream: io.StringIO) -> None:
-    """With `reportcaller` a log line names file, line and function, in fields as of logrus."""
+    """With `reportcaller`, a line names the file, the line number and the function.
+
+    The fields have logrus' names.
+    """
     logs.configure("info", "json", "p", stream=stream)
     logging.getLogger("a.b").info("done")
     without = _line(stream)

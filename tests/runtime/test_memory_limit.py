@@ -19,7 +19,7 @@ def _write(root: Path, name: str, text: str) -> None:
 
 
 def test_without_a_control_group_the_machine_is_the_limit(tmp_path: Path) -> None:
-    """Without files of a control group the limit is the memory of the machine."""
+    """Without a control group, the memory of the machine is the limit."""
     assert memory_limit(tmp_path) == _MACHINE
 
 
@@ -39,7 +39,7 @@ def test_without_a_control_group_the_machine_is_the_limit(tmp_path: Path) -> Non
 def test_the_smallest_limit_counts(
     tmp_path: Path, group: str, files: dict[str, str], expected: int
 ) -> None:
-    """The smallest limit of a control group and its parents counts, in both versions."""
+    """The limit is the smallest one of the control group and its parents, in both versions."""
     _write(tmp_path, "proc/self/cgroup", group)
     for name, text in files.items():
         _write(tmp_path, f"sys/fs/cgroup/{name}", text)

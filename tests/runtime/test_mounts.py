@@ -1,4 +1,4 @@
-"""Tests of the type of the file system of a path, which is read from the list of mounts."""
+"""Tests of `file_system_of`, which finds the type of a path's file system in the list of mounts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOUNTS = r"""21 1 8:1 / / rw - ext4 /dev/sda1 rw
     ],
 )
 def test_the_deepest_and_last_mount_counts(tmp_path: Path, path: str, expected: str) -> None:
-    """The deepest mount above a path counts, and the last of two at one folder.
+    """The deepest mount above a path decides its type; of two at one folder, the last one decides.
 
     The path itself need not exist.
     """
@@ -40,5 +40,5 @@ def test_the_deepest_and_last_mount_counts(tmp_path: Path, path: str, expected: 
 
 
 def test_without_a_list_of_mounts_the_type_is_unknown(tmp_path: Path) -> None:
-    """Without a list of mounts the type of a file system is unknown, which is the empty string."""
+    """If the list of mounts cannot be read, the returned type is the empty string."""
     assert file_system_of(Path("/"), tmp_path / "absent") == ""

@@ -12,7 +12,7 @@ from entrepot.runtime.polling import poll
 
 
 class _Time:
-    """A clock that only the pauses move."""
+    """A clock that moves forward only when the process sleeps."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -25,7 +25,7 @@ class _Time:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Time:
-    """Return a clock that replaces the process's clock and its pauses."""
+    """Return a clock that replaces the process's clock and its sleep."""
     made = _Time()
     monkeypatch.setattr(time, "monotonic", lambda: made.now)
     monkeypatch.setattr(time, "sleep", made.sleep)
@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Time:
 
 
 def _after(calls: int) -> Callable[[], int | None]:
-    """Return a condition that holds at the call with this number."""
+    """Return a function that returns None until it is called for this time."""
     done: list[int] = []
 
     def look() -> int | None:
@@ -44,31 +44,31 @@ def _after(calls: int) -> Callable[[], int | None]:
 
 
 def test_a_result_that_is_there_costs_no_pause(clock: _Time) -> None:
-    """If the first call has a result, `poll` does not pause."""
+    """If the first call returns a result, `poll` does not sleep."""
     assert poll(_after(1), within=0, every=1.0) == 1
     assert clock.pauses == []
 
 
 def test_the_condition_is_looked_up_after_each_pause(clock: _Time) -> None:
-    """`poll` calls the function again after each pause of the given length."""
+    """`poll` calls the function again after each sleep of the given length."""
     assert poll(_after(4), within=10.0, every=1.0) == 4
     assert clock.pauses == [1.0, 1.0, 1.0]
 
 
 def test_the_wait_ends_at_the_deadline_with_a_last_look(clock: _Time) -> None:
-    """`poll` calls the function a last time at the deadline; the pause before it is shorter."""
+    """`poll` calls the function for the last time at the deadline; the sleep before is shorter."""
     assert poll(_after(4), within=2.5, every=1.0) == 4
     assert poll(_after(5), within=2.5, every=1.0) is None
     assert clock.pauses == [1.0, 1.0, 0.5] * 2
 
 
 def test_a_wait_may_have_no_limit(clock: _Time) -> None:
-    """A poll without a deadline ends only with a result."""
+    """If `poll` has no deadline, it ends only when the function returns a result."""
     assert poll(_after(1000), within=math.inf, every=60.0) == 1000
     assert clock.now == 999 * 60.0
 
 
 def test_a_false_result_is_a_result(clock: _Time) -> None:
-    """A result such as 0 or False ends the poll; only None means that there is no result yet."""
+    """A result such as 0 or False ends `poll`; None means that there is no result yet."""
     assert poll(lambda: 0, within=5.0, every=1.0) == 0
     assert clock.pauses == []

@@ -1,4 +1,4 @@
-"""Tests of the proxy that is chosen for a URL."""
+"""Tests of `Proxies`, which chooses the proxy for a URL."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROXIES = {"https": "http://proxy:3128", "http": "other:8080"}
     ],
 )
 def test_the_scheme_selects_the_proxy_and_loopback_has_none(url: str, expected: str | None) -> None:
-    """The scheme of a URL selects its proxy, and loopback has none."""
+    """The scheme of a URL decides its proxy; a loopback host has no proxy."""
     assert Proxies(PROXIES).choose(url) == expected
 
 
@@ -48,13 +48,13 @@ def test_the_scheme_selects_the_proxy_and_loopback_has_none(url: str, expected: 
     ],
 )
 def test_exempt_hosts_have_no_proxy(rule: str, url: str, *, exempt: bool) -> None:
-    """An exempt host has no proxy; rules are domains, ports, addresses and networks.
+    """A host that matches a rule has no proxy.
 
-    A domain includes its subdomains.
+    A rule is a domain with its subdomains, an address or a network, each with or without a port.
     """
     assert (Proxies(PROXIES, [rule]).choose(url) is None) is exempt
 
 
 def test_without_proxies_no_url_has_one() -> None:
-    """Without configured proxies no URL has a proxy."""
+    """If no proxy is configured, no URL has a proxy."""
     assert Proxies().choose("https://quay.io/") is None

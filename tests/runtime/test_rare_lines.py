@@ -1,4 +1,4 @@
-"""Tests of lines that are logged rarely: the next one says how many were left out."""
+"""Tests of `RareLines`: of repeated log lines, one is written in a period, with their number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from entrepot.runtime.rare_lines import RareLines
 
 
 def test_the_next_line_has_the_number_of_lines_left_out() -> None:
-    """The next line of a kind has the number of its lines left out; other kinds do not count."""
+    """After the period, the next line of a kind has the number of lines that were left out.
+
+    Lines of other kinds do not count.
+    """
     now = 0.0
     lines = RareLines(10.0, lambda: now)
 

@@ -19,7 +19,7 @@ _WRITTEN = 1_000_000.0
 
 
 class Clock:
-    """A clock with the time that a test sets."""
+    """A clock whose time (s) the test sets."""
 
     def __init__(self, now: float = _WRITTEN + 100) -> None:
         self.now = now
@@ -30,26 +30,26 @@ class Clock:
 
 
 class Parser:
-    """A parser of a number, which counts its calls."""
+    """A parser of a number; `calls` counts its calls."""
 
     def __init__(self) -> None:
         self.calls = 0
 
     def __call__(self, content: bytes) -> int:
-        """Count the call and return the number."""
+        """Return the number in *content*, and count the call."""
         self.calls += 1
         return int(content)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of a file with the content 1, whose time is long ago."""
+    """Return the path of a file with the content 1, which was written long ago."""
     return _write(tmp_path / "file", b"1", at=_WRITTEN)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock whose time is long after that of the file."""
+    """Return a clock that is 100 s ahead of the file's time."""
     return Clock()
 
 
@@ -64,7 +64,7 @@ def _warnings(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 
 
 def test_a_change_is_seen_at_the_next_check(path: Path, clock: Clock) -> None:
-    """A change of the file is seen at the next check, with a higher generation."""
+    """If the file changes, the next check reads the new value and raises the generation."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
 
@@ -74,7 +74,7 @@ def test_a_change_is_seen_at_the_next_check(path: Path, clock: Clock) -> None:
 
 
 def test_an_unchanged_file_is_not_parsed_again(path: Path, clock: Clock) -> None:
-    """A file without a change is parsed once, however often its value is used."""
+    """If the file does not change, it is parsed once, however often its value is used."""
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
 
@@ -86,9 +86,9 @@ def test_an_unchanged_file_is_not_parsed_again(path: Path, clock: Clock) -> None
 
 
 def test_a_check_of_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
-    """A check of an old file reads its size and times only, because a read of it costs more.
+    """A check of an old file only compares its size and times, because a read costs more.
 
-    A change that keeps both is therefore not seen.
+    So a change that keeps the size and the times is not noticed.
     """
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN)
@@ -98,7 +98,7 @@ def test_a_check_of_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
 
 
 def test_the_first_read_raises(tmp_path: Path, clock: Clock) -> None:
-    """The first read of a file raises its error, because there is no earlier value to use."""
+    """If the first read of a file fails, the error is raised: there is no earlier value."""
     with pytest.raises(FileNotFoundError):
         ReloadingFile(tmp_path / "absent", int, clock=clock)
     with pytest.raises(ValueError, match="invalid literal"):
@@ -108,7 +108,7 @@ def test_the_first_read_raises(tmp_path: Path, clock: Clock) -> None:
 def test_a_malformed_change_is_logged_once_and_changes_nothing(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A malformed change of a file is logged once, and the last good value stays in use."""
+    """If the file becomes malformed, one warning is logged and the last good value stays in use."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"one", at=_WRITTEN + 1)
 
@@ -124,7 +124,7 @@ def test_a_malformed_change_is_logged_once_and_changes_nothing(
 def test_forked_processes_log_one_warning_together(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a file is invalid, forked processes of one parent log a single warning among them."""
+    """If a file becomes invalid, only one of several forked processes logs a warning."""
     watched = ReloadingFile(path, int, clock=clock)
     forked = copy.copy(watched)
 
@@ -137,7 +137,7 @@ def test_forked_processes_log_one_warning_together(
 
 
 def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None:
-    """An exception of the parser that `errors` does not list is a defect, and is raised."""
+    """If the parser raises an error that `errors` does not list, it is a defect and is raised."""
     watched = ReloadingFile(path, int, clock=clock, errors=(UnicodeError,))
     _write(path, b"one", at=_WRITTEN + 1)
     clock.now += 1
@@ -147,7 +147,7 @@ def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None
 
 
 def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
-    """After an invalid file was repaired it is used, also if it has its earlier content."""
+    """If an invalid file is repaired, its value is used, even if it is the earlier one."""
     watched = ReloadingFile(path, int, clock=clock)
     for moment, content in enumerate((b"one", b"1", b"3"), 1):
         _write(path, content, at=_WRITTEN + moment)
@@ -160,9 +160,9 @@ def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
 def test_a_missing_file_and_its_return_are_each_logged_once(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A missing file is logged once, and so is its return.
+    """If the file disappears and returns, each of the two is logged once.
 
-    A file that is moved away and back is not parsed again.
+    If the file was only moved away and back, it is not parsed again.
     """
     caplog.set_level(logging.INFO)
     parser = Parser()
@@ -185,7 +185,10 @@ def test_a_missing_file_and_its_return_are_each_logged_once(
 
 
 def test_a_swapped_symlink_is_a_change(tmp_path: Path, clock: Clock) -> None:
-    """A replaced symbolic link in a file's path is a change: Kubernetes updates Secrets so."""
+    """If a symbolic link in the file's path is replaced, the new file is read.
+
+    Kubernetes updates Secrets in this way.
+    """
     for name, content in (("old", b"1"), ("new", b"2")):
         (tmp_path / name).mkdir()
         _write(tmp_path / name / "file", content, at=_WRITTEN)
@@ -202,7 +205,7 @@ def test_a_swapped_symlink_is_a_change(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
-    """A file that was recent when it was read is read again.
+    """If a file was written just before it was read, the next check reads it again.
 
     A later write in the same tick of the kernel's clock would have the same time.
     """
@@ -215,7 +218,7 @@ def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
 
 
 def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: Clock) -> None:
-    """If a file that was just written is read again with equal content, its generation stays."""
+    """If a recent file is read again and has the same content, its generation stays the same."""
     clock.now = _WRITTEN + 0.2
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
@@ -228,7 +231,7 @@ def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: 
 
 
 def test_a_file_that_is_being_written_is_read_at_the_next_check(path: Path, clock: Clock) -> None:
-    """A file that changes during the check is read at the next check, when it is complete."""
+    """If a file is incomplete during a check, the next check reads the complete file."""
     watched = ReloadingFile(path, int, clock=clock)
     clock.now += 1
     _write(path, b"", at=clock.now - 0.01)
@@ -243,7 +246,7 @@ def test_a_file_that_is_being_written_is_read_at_the_next_check(path: Path, cloc
 def test_a_file_that_is_written_during_the_check_is_read_at_the_next_check(
     path: Path, clock: Clock, moment: str
 ) -> None:
-    """A file that is truncated after the check of its size is read at the next check."""
+    """If a file is truncated during a check, the next check reads it again."""
     truncations = iter([b""])
 
     def truncate() -> None:
@@ -271,7 +274,7 @@ def test_a_file_that_is_written_during_the_check_is_read_at_the_next_check(
 
 
 def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> None:
-    """A clock that is set back does not stop the checks, although the last one is in the future."""
+    """If the clock is set back, the checks go on, although the last one is in the future then."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
     clock.now -= 50
@@ -280,9 +283,9 @@ def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> 
 
 
 def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> None:
-    """While one thread reads a slow file, others use the old value.
+    """While one thread reads a slow file, other threads use the old value.
 
-    Value and generation always belong together.
+    A value is always returned with its own generation.
     """
     reading, release = threading.Event(), threading.Event()
 
@@ -313,7 +316,7 @@ def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> 
 def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
     path: Path, clock: Clock
 ) -> None:
-    """A process that starts while the file is invalid uses a copy of the last valid content."""
+    """If a process starts while the file is invalid, it uses the saved last good content."""
     saved = path.with_name("saved")
     before = ReloadingFile(path, int, clock=clock, last_good=saved)
     for moment, content in enumerate((b"2", b"two"), 1):
@@ -333,9 +336,9 @@ def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
 def test_a_forked_process_does_not_use_its_parents_older_value(
     path: Path, clock: Clock, broken: bytes | None
 ) -> None:
-    """A forked process does not use the value of its parent, but a newer valid copy on disk.
+    """If the saved content is newer than the parent's value, a forked process uses the saved one.
 
-    The parent does not check the file after the start; its other children do, and write the copy.
+    The parent does not check the file after the start. Its other children do, and save its content.
     """
     parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("saved"))
     child = copy.copy(parent)
@@ -355,10 +358,10 @@ def test_a_forked_process_does_not_use_its_parents_older_value(
 def test_a_forked_process_takes_the_value_that_other_processes_accepted(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forked process uses the value that other processes have accepted and saved on disk.
+    """A forked process uses the value that other processes have accepted and saved.
 
-    In this test the file is unchanged since the parent read it, but the other processes found it
-    invalid.
+    In this test the file has the same content as when the parent read it, but the other processes
+    have rejected it.
     """
 
     def validate(before: int, after: int) -> None:
@@ -381,7 +384,7 @@ def test_a_forked_process_takes_the_value_that_other_processes_accepted(
 
 
 def test_the_saved_content_is_readable_by_its_owner_only(path: Path, clock: Clock) -> None:
-    """Only its owner may read the saved last good content, which may have password hashes."""
+    """Only its owner can read the saved content, because it may have password hashes."""
     saved = path.with_name("saved")
     ReloadingFile(path, int, clock=clock, last_good=saved)
 
@@ -391,9 +394,9 @@ def test_the_saved_content_is_readable_by_its_owner_only(path: Path, clock: Cloc
 def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the copy of the last valid content cannot be replaced, as on a full disk, it is deleted.
+    """If the saved content cannot be replaced, as on a full disk, it is deleted.
 
-    Otherwise a process that starts while the file is invalid would use an older content.
+    Otherwise a process that starts while the file is invalid would use older content.
     """
     saved = path.with_name("saved")
     watched = ReloadingFile(path, int, clock=clock, last_good=saved)
@@ -412,7 +415,7 @@ def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
 def test_a_change_may_be_rejected_by_validate(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A change that the function `validate` rejects is treated like malformed content."""
+    """If the function `validate` rejects a change, the file counts as malformed."""
 
     def validate(before: int, after: int) -> None:
         if after < before:
@@ -429,9 +432,9 @@ def test_a_change_may_be_rejected_by_validate(
 
 
 def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
-    """`refresh` checks the file at once, and not only when the next check is due.
+    """`refresh` checks the file at once, even if the next check is not due yet.
 
-    A process calls `refresh` if another process has seen a change of the file.
+    A process calls `refresh` if another process has noticed a change of the file.
     """
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
@@ -442,9 +445,9 @@ def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
 
 
 def test_refresh_takes_the_value_that_another_process_accepted(path: Path, clock: Clock) -> None:
-    """`refresh` uses the value that another process saved, even if the file was just written.
+    """`refresh` uses the value that another process has saved, even if the file was just written.
 
-    Otherwise one worker would reject an old password, and another would still accept it.
+    Otherwise one worker would reject an old password that another worker still accepts.
     """
     saved = path.with_name("saved")
     first, second = (ReloadingFile(path, int, clock=clock, last_good=saved) for _ in range(2))
@@ -486,7 +489,7 @@ print(bytes(sorted(os.read(result, 4))).decode())
 
 
 def test_of_processes_that_find_a_bad_version_at_the_same_instant_one_logs_it() -> None:
-    """If forked processes find an invalid file at the same instant, exactly one of them logs it.
+    """If forked processes notice an invalid file at the same instant, exactly one logs it.
 
     They check at the same instants, because they inherit the time of the last check.
     """

@@ -1,4 +1,4 @@
-"""Tests of error trackers: stand-ins for their libraries receive the errors of a worker."""
+"""Tests of error trackers: fake libraries of the trackers receive the errors of a worker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
-# each stand-in keeps its settings in STARTED, and the errors that it gets in SENT
+# each fake library adds its settings to STARTED, and the errors that it gets to SENT
 _STAND_INS = {
     "bugsnag/__init__.py": """
 STARTED, SENT = [], []
@@ -108,7 +108,7 @@ _EXPECTED: dict[str, dict[str, Any]] = {
 
 @pytest.fixture
 def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Put stand-ins for the trackers' libraries on Python's import path; return their folder."""
+    """Put fake libraries of the trackers on Python's import path; yield their folder."""
     for name, text in _STAND_INS.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def _forget() -> None:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., ErrorReports]]:
-    """Return a function that starts reports to the named trackers; they end with the test."""
+    """Yield a function that starts reports to the named trackers; end them after the test."""
     started = []
 
     def make(*names: str, **options: Any) -> ErrorReports:
@@ -166,7 +166,10 @@ def _sent(name: str) -> list[Any]:
 @pytest.mark.usefixtures("libraries")
 @pytest.mark.parametrize("name", CLIENTS)
 def test_an_error_of_a_worker_is_reported(name: str, start: Callable[..., ErrorReports]) -> None:
-    """A worker's error is reported with its class, its traceback, and the request's first line."""
+    """An error of a worker is reported with its class and its traceback.
+
+    The report also has the method and the path of the request.
+    """
     start(name)
     _fail()
 
@@ -182,7 +185,7 @@ def test_an_error_of_a_worker_is_reported(name: str, start: Callable[..., ErrorR
 def test_only_the_library_of_a_configured_tracker_is_imported(
     start: Callable[..., ErrorReports],
 ) -> None:
-    """Only the library of a configured tracker is imported, because the others cost memory."""
+    """Only the library of the configured tracker is imported; others would cost memory."""
     start("sentry")
     _fail()
 
@@ -193,7 +196,7 @@ def test_only_the_library_of_a_configured_tracker_is_imported(
 
 @pytest.mark.usefixtures("libraries")
 def test_a_report_contains_no_password_of_a_url(start: Callable[..., ErrorReports]) -> None:
-    """The user and the password of a URL in an error's text are removed from the report."""
+    """If the text of an error has a URL, its report omits the URL's user, password and query."""
     start("sentry")
     _fail("no answer of https://ann:sesame@quay.io/v2/?token=secret")
 
@@ -203,9 +206,9 @@ def test_a_report_contains_no_password_of_a_url(start: Callable[..., ErrorReport
 
 @pytest.mark.usefixtures("libraries")
 def test_a_line_without_a_traceback_is_not_reported(start: Callable[..., ErrorReports]) -> None:
-    """An error tracker gets only log lines with a traceback, and no lines of its own library.
+    """A tracker gets only log lines with a traceback, and none that its own library has logged.
 
-    The report of a line of that library could fail and log the next line, without an end.
+    The report of such a line could fail and log the next line, without an end.
     """
     start("sentry")
     log.error("a foreseen failure")
@@ -220,7 +223,7 @@ def test_a_line_without_a_traceback_is_not_reported(start: Callable[..., ErrorRe
 def test_a_library_that_hangs_delays_nothing_and_holds_few_errors(
     start: Callable[..., ErrorReports], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tracker's library that hangs delays no request; at most 64 errors wait for it."""
+    """If a tracker's library hangs, no request waits for it, and at most 64 errors are queued."""
     hang = threading.Event()
     hanging = reporting.ReportingClient(("sentry_sdk",), lambda _: hang.wait(60))  # type: ignore[arg-type, return-value]
     monkeypatch.setitem(CLIENTS, "sentry", hanging)
@@ -242,7 +245,7 @@ def test_a_library_that_hangs_delays_nothing_and_holds_few_errors(
 def test_many_errors_are_not_all_reported(
     start: Callable[..., ErrorReports], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At most 60 errors in a minute are reported; a later log line counts the others."""
+    """At most 60 errors a minute are reported; a later log line has the number of the others."""
     now = [0.0]
     start("sentry", clock=lambda: now[0])
     for _ in range(70):
@@ -276,7 +279,7 @@ def test_a_library_that_fails_is_one_warning_without_the_key(
     start: Callable[..., ErrorReports],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A tracker's library that fails is logged as one warning, in which its key is masked."""
+    """If a tracker's library fails, one warning is logged, in which the tracker's key is masked."""
     (libraries / "sentry_sdk/__init__.py").write_text(text, encoding="utf-8")
     start("sentry")
     _fail()

@@ -1,4 +1,4 @@
-"""Tests of `ReusedThreads`, whose threads wait for the next function before they end."""
+"""Tests of `ReusedThreads`, whose threads wait a while for another function before they end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ def _eventually(holds: Callable[[], bool]) -> bool:
 
 
 def _ran_in(threads: ReusedThreads, name: str = "work") -> tuple[threading.Thread, str]:
-    """Run a function that returns at once; return its thread, and that thread's name in it."""
+    """Run a function that returns at once.
+
+    Return its thread, and the name of the thread during the call.
+    """
     found: list[tuple[threading.Thread, str]] = []
     ended = threading.Event()
 
@@ -32,7 +35,7 @@ def _ran_in(threads: ReusedThreads, name: str = "work") -> tuple[threading.Threa
 
 
 def test_a_thread_without_work_runs_the_next_function() -> None:
-    """A thread whose function has returned runs the next function, under that one's name."""
+    """A thread whose function has returned runs the next function, under that function's name."""
     threads = ReusedThreads(idle_s=_WITHIN_S)
     seen: set[threading.Thread] = set()
 
@@ -47,7 +50,7 @@ def test_a_thread_without_work_runs_the_next_function() -> None:
 
 
 def test_no_function_waits_for_another() -> None:
-    """A function that does not return delays no other function, which gets a thread of its own."""
+    """If a function blocks, the next function runs in another thread without a wait."""
     threads, may_end = ReusedThreads(), threading.Event()
     threads.start(may_end.wait, "blocked")  # type: ignore[arg-type]  # the result is not used
     _ran_in(threads)
@@ -55,14 +58,14 @@ def test_no_function_waits_for_another() -> None:
 
 
 def test_a_thread_without_work_ends() -> None:
-    """A thread ends if no function has come within its waiting time."""
+    """If no function comes within the waiting time, a thread ends."""
     thread, _ = _ran_in(ReusedThreads(idle_s=0.01))
 
     assert _eventually(lambda: not thread.is_alive())
 
 
 def test_few_threads_wait() -> None:
-    """Of several threads that become idle, only `most_idle` wait; the others end."""
+    """If several threads become idle, only `most_idle` of them wait; the others end."""
     threads = ReusedThreads(idle_s=3 * _WITHIN_S, most_idle=1)
     found: list[threading.Thread] = []
     all_run = threading.Barrier(4)
@@ -79,13 +82,13 @@ def test_few_threads_wait() -> None:
 
 
 def test_a_waiting_thread_keeps_nothing_of_its_last_function() -> None:
-    """A waiting thread keeps no reference to the function that it ran last.
+    """A waiting thread has no reference to the last function that it ran.
 
     So the objects of that function are freed.
     """
 
     class Body:
-        """A stand-in for the connection of a download."""
+        """An object that a function uses, such as the connection of a download."""
 
     body, threads = Body(), ReusedThreads(idle_s=_WITHIN_S)
     ended, is_gone = threading.Event(), weakref.ref(body)

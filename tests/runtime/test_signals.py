@@ -1,4 +1,4 @@
-"""Tests of `Signals`, which returns each received signal once, however a wait is interrupted."""
+"""Tests of `Signals`, which returns each received signal once, even if a wait is interrupted."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ print("parent", *(each.name for each in signals.wait(10)), flush=True)
 
 
 def test_a_stop_at_any_moment_of_a_wait_returns_no_signal() -> None:
-    """A stopped and continued process returns no signal from its wait.
+    """If a process is suspended and continued during a wait, the wait returns no signal.
 
-    `sigtimedwait` returned uninitialised memory if SIGCONT came after its deadline.
+    Python's `sigtimedwait` returned uninitialised memory if SIGCONT came after its deadline.
     """
     with running(_WAITS) as process:
         assert next_line(process) == "ready"
@@ -62,14 +62,14 @@ def test_a_stop_at_any_moment_of_a_wait_returns_no_signal() -> None:
 
 
 def test_a_signal_received_before_the_wait_is_returned() -> None:
-    """A signal that arrived before the wait stays pending and is returned."""
+    """If a signal arrives before the wait, the wait returns it."""
     with running(_WAIT + "os.kill(os.getpid(), 1)\nprint(*signals.wait(0))\n") as process:
         assert next_line(process) == "ready"
         assert next_line(process) == str(int(signal.SIGHUP))
 
 
 def test_a_forked_process_receives_its_own_signals() -> None:
-    """A forked process receives only signals that are sent to itself, not those of its parent."""
+    """A forked process gets only the signals that are sent to it, not those of its parent."""
     with running(_FORKS) as process:
         printed = list(iter(lambda: next_line(process), ""))
 
@@ -91,7 +91,7 @@ print(signals.wait(0), flush=True)
 
 
 def test_another_thread_can_end_a_wait() -> None:
-    """`wake` makes the wait of another thread return without a signal.
+    """`wake` ends the wait of another thread, which then returns no signal.
 
     If no thread is waiting, the next wait returns at once.
     """

@@ -1,4 +1,4 @@
-"""Tests of `read_small_file`, which reads Entrepot's own files without a wait and up to a bound."""
+"""Tests of `read_small_file`, which reads small files of Entrepot without waiting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.runtime.small_file import read_small_file
 
 
 def test_the_content_is_read_up_to_the_bound(tmp_path: Path) -> None:
-    """A file of the largest permitted size is read, and a larger one is an error."""
+    """A file of the largest permitted size is read; a larger one raises OSError."""
     path = tmp_path / "small.json"
     path.write_bytes(b"12345")
 
@@ -22,7 +22,7 @@ def test_the_content_is_read_up_to_the_bound(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(20)
 def test_a_pipe_is_an_error_and_no_wait(tmp_path: Path) -> None:
-    """A pipe in place of a small file is an error; a read of it could wait for ever."""
+    """If the file is a pipe, OSError is raised, because a read could wait forever."""
     path = tmp_path / "small.json"
     os.mkfifo(path)
 
@@ -31,7 +31,7 @@ def test_a_pipe_is_an_error_and_no_wait(tmp_path: Path) -> None:
 
 
 def test_a_device_without_an_end_is_an_error(tmp_path: Path) -> None:
-    """A device in place of a small file is an error; a read of it might have no end."""
+    """If the file is a device, OSError is raised, because a read might have no end."""
     path = tmp_path / "small.json"
     path.symlink_to("/dev/zero")
 
@@ -40,6 +40,9 @@ def test_a_device_without_an_end_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_reported_as_missing(tmp_path: Path) -> None:
-    """A missing file raises FileNotFoundError, which callers treat unlike an unusable file."""
+    """If the file is missing, FileNotFoundError is raised.
+
+    Callers handle a missing file differently from an unusable one.
+    """
     with pytest.raises(FileNotFoundError):
         read_small_file(tmp_path / "absent")

@@ -1,4 +1,4 @@
-"""Tests of `status_of`, which returns the status of an HTTP request to a unix socket."""
+"""Tests of `status_of`, which sends an HTTP request to a unix socket and returns the status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from entrepot.runtime.unix_socket import status_of
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """Return a path that is short enough for a unix socket, whose limit is about 100 bytes."""
+    """Yield a path that is short enough for a unix socket: at most about 100 bytes."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         yield Path(folder) / "socket"
 
@@ -58,9 +58,9 @@ def ask(path: Path, pieces: Sequence[bytes]) -> tuple[int | None, bytes]:
 def test_the_status_is_read_from_the_first_line(
     path: Path, pieces: list[bytes], status: int | None
 ) -> None:
-    """The status is read from a response's first line (RFC 9112, section 4), if it is valid.
+    """`status_of` returns the status in the first line of the response, or None.
 
-    A server may send that line in several pieces.
+    See RFC 9112, section 4. A server may send that line in several pieces.
     """
     found, request = ask(path, pieces)
 
@@ -69,7 +69,7 @@ def test_the_status_is_read_from_the_first_line(
 
 
 def test_a_server_that_does_not_respond_has_no_status(path: Path) -> None:
-    """A server that is absent, or silent until the time-out, has no status."""
+    """If the server is absent or silent until the timeout, `status_of` returns None."""
     assert status_of(path, "/healthz", timeout=60) is None
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))

@@ -1,5 +1,6 @@
-"""Only this package has code about HAProxy's content cache.
+"""Control HAProxy's content cache.
 
-`cache_epoch` is the number that every cache key contains. `invalidation` and `purge` raise the
-cache epoch, and `cache_fill` sends the GET that fills the cache after repeated HEADs.
+`cache_epoch` has the number that is a part of every key of the cache. `invalidation` and `purge`
+raise this number after a change. `cache_fill` sends a GET after repeated HEADs, which fills the
+cache.
 """

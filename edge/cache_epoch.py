@@ -1,16 +1,15 @@
-"""The cache epoch is a number that rises with every change of the content that HAProxy may serve.
+"""Store the cache epoch, a number that rises with every change of what HAProxy may serve.
 
-HAProxy's cache cannot be emptied. Instead, the epoch is part of every key of the cache, and entries
-of an older epoch are never looked up again. A process that changes passwords, rules or upstreams,
-or that removes content, raises the epoch afterwards.
+HAProxy's cache cannot be emptied. Instead, the epoch is a part of every key of the cache, so
+entries of an older epoch are never looked up again. After a process has changed passwords, rules or
+upstreams, or has removed content, it raises the epoch.
 
-A response carries the epoch that was current before the worker read any content or rights for it.
-HAProxy caches the response only if HAProxy's own epoch is the same. A late response that reflects
-the state before a change is therefore cached, if at all, under an epoch that is never looked up
-again.
+A worker reads the epoch before it reads content or permissions for a response, and sends the epoch
+with the response. HAProxy caches the response only if HAProxy has the same epoch at that time. So a
+late response that reflects the state before a change is not cached, or is cached under an epoch
+that is never looked up again.
 
-The epoch is stored in the run directory, in a file that is also the map that HAProxy loads at its
-start.
+The epoch is in a file of the run directory. HAProxy loads this file as a map at its start.
 """
 
 from __future__ import annotations
@@ -35,39 +34,39 @@ _TIMEOUT_S = 1.0
 
 
 def begin(run: Path) -> None:
-    """Write the first epoch of a run directory, before HAProxy starts."""
+    """Write the first epoch into a run directory; call this function before HAProxy starts."""
     (run / CACHE_EPOCH).write_bytes(_FIRST)
 
 
 class CacheEpoch:
-    """A `CacheEpoch` is the epoch of one appliance, shared by its processes.
+    """A `CacheEpoch` is the epoch of one appliance, which all its processes share.
 
-    Raises: OSError, when the object is created.
+    The constructor raises OSError if the file cannot be opened.
     """
 
     def __init__(self, run: Path) -> None:
         self._path = run / CACHE_EPOCH
         self._admin = run / ADMIN_SOCKET
-        # The last process that raised the epoch may have been killed before it sent the epoch to
-        # HAProxy.
+        # Another process may have raised the epoch and been killed before it sent the epoch to
+        # HAProxy. So the first `retry` sends the epoch.
         self._is_pending = True
         with self._path.open("rb") as file:
             self._memory = mmap.mmap(file.fileno(), len(_FIRST), prot=mmap.PROT_READ)
 
     def now(self) -> str:
-        """Return the cache epoch, as text with a fixed number of digits."""
-        # PERF: the epoch is memory-mapped, so that reading it needs no system call.
+        """Return the cache epoch as a text of ten digits."""
+        # PERF: the file is mapped into memory, so a read needs no system call.
         return self._memory[_NUMBER].decode()
 
     def increment(self) -> None:
-        """Raise the epoch and send it to HAProxy; if that fails, `retry` sends the epoch later."""
+        """Raise the epoch and send it to HAProxy; if the sending fails, `retry` sends it later."""
         with self._locked() as file:
             number = int(self.now()) + 1
             os.pwrite(file.fileno(), f"{number:010}".encode(), _NUMBER.start)
             self._is_pending = not self._send_to_haproxy()
 
     def retry(self) -> None:
-        """Send the epoch to HAProxy if the last attempt failed, e.g. during HAProxy's start."""
+        """Send the epoch to HAProxy if the last attempt failed, for example while it started."""
         if self._is_pending:
             with self._locked():
                 self._is_pending = not self._send_to_haproxy()
@@ -75,14 +74,17 @@ class CacheEpoch:
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
         """Lock the epoch, so that its numbers reach HAProxy in rising order."""
-        # The file of the cache epoch is opened anew, because forked processes share a lock on a
-        # file opened before the fork.
+        # The file is opened again for each lock. If it were opened before a fork, the parent and
+        # the child would share the lock, and would not exclude each other.
         with self._path.open("r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield file
 
     def _send_to_haproxy(self) -> bool:
-        """Set HAProxy's epoch; return False if HAProxy is down (it reads the file at its start)."""
+        """Set the epoch in HAProxy; return False if HAProxy does not run or rejects it.
+
+        If HAProxy does not run, it reads the epoch from the file at its next start.
+        """
         try:
             response = send_command(
                 self._admin, f"set map {self._path} generation {self.now()}", timeout=_TIMEOUT_S

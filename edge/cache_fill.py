@@ -1,10 +1,10 @@
 """Fill HAProxy's cache after repeated HEAD requests.
 
-containerd and dockerd resolve a tag with HEAD. HAProxy never caches the response to a HEAD,
-although it answers a HEAD from a cached GET. Therefore, after the second HEAD for the same target
-within a minute, the worker sends a GET through HAProxy with the same URI and credential. HAProxy
-then answers the next HEAD from its cache. HAProxy does not log this GET, which does not count as an
-access.
+containerd and dockerd resolve a tag with a HEAD. HAProxy never caches the response to a HEAD, but
+it can respond to a HEAD with the cached response to a GET. Therefore, after the second HEAD for the
+same target within a minute, the worker sends a GET with the same URI and credential to HAProxy.
+HAProxy then responds to the next HEAD from its cache. HAProxy does not log this GET, so it does not
+count as an access.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _MAX_QUEUED = 64
 _TIMEOUT_S = 10.0
 
 HeadRequest = tuple[str, str | None]
-"""A `HeadRequest` has the request target and the credential of a HEAD."""
+"""A `HeadRequest` has the target of a HEAD request and its header Authorization, or None."""
 
 
 class CacheFill:
-    """A `CacheFill` sends GETs through the socket *front*; `clock` is monotonic (s)."""
+    """A `CacheFill` sends GETs to HAProxy's socket *front*; `clock` returns monotonic time (s)."""
 
     def __init__(self, front: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._front = front
@@ -42,7 +42,7 @@ class CacheFill:
         self._thread: threading.Thread | None = None
 
     def is_repeated(self, request: HeadRequest) -> bool:
-        """Record a HEAD; return True for the second HEAD, which needs a GET."""
+        """Record a HEAD; return True for the second equal HEAD within a minute."""
         now = self._clock()
         with self._lock:
             before = self._recent.pop(request, None)
@@ -52,7 +52,7 @@ class CacheFill:
             return False
 
     def fill(self, request: HeadRequest) -> None:
-        """Queue a GET; drop the GET if the queue is full."""
+        """Queue a GET with the target and credential of *request*; drop it if the queue is full."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cache-fill", daemon=True)
@@ -72,7 +72,7 @@ class CacheFill:
                 log.debug("cache not filled", extra={"why": error})
 
     def _get(self, target: str, authorization: str | None) -> None:
-        """Send a GET and read all of the response, so that HAProxy has cached the response.
+        """Send a GET and read the whole response, so that HAProxy caches the response.
 
         Raises: OSError.
         """

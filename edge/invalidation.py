@@ -1,12 +1,12 @@
 """Check watched files, such as the password file, and raise the cache epoch after a change.
 
-HAProxy responds from its cache without a worker. Without checks of the watched files, a changed
-password file would take effect only with the next request that reaches a worker.
+HAProxy responds from its cache without a worker. Without these checks, a change of the password
+file would take effect only at the next request that reaches a worker.
 
-Every worker checks the watched files for itself and raises the cache epoch once it has read their
-new content. Responses that the worker allowed with the old content therefore carry an older epoch.
-The other workers notice the new cache epoch, and read the changed files before their next response.
-Therefore no response with a new epoch reflects old content of the files.
+Each worker checks the watched files. After it has read the new content of a changed file, it raises
+the cache epoch. So responses that the old content permitted have an older epoch. The other workers
+notice the new epoch, and read the changed files before their next response. So no response with the
+new epoch reflects the old content of a file.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 _INTERVAL_S = 0.5
-_UNWATCHED_S = 5.0  # without watched files, the thread only repeats a failed update of HAProxy
+_UNWATCHED_S = 5.0  # Without watched files, the thread only repeats failed updates of HAProxy.
 
 
 class Watchable(Protocol):
-    """A `Watchable` is a watched file with the content that this process has read."""
+    """A `Watchable` is a file that can be watched, with the content that this process has read."""
 
     @property
     def generation(self) -> int:
-        """Return a number that changes with the content of the file."""
+        """Return a number that changes when this process reads new content of the file."""
         ...
 
     def refresh(self) -> None:
@@ -47,7 +47,7 @@ class Epoch(Protocol):
         ...
 
     def retry(self) -> None:
-        """Send the cache epoch to HAProxy if that failed before."""
+        """Send the cache epoch to HAProxy if the last attempt failed."""
         ...
 
 
@@ -67,20 +67,27 @@ class Invalidation:
         self._seen.append(watchable.generation)
 
     def epoch(self) -> str:
-        """Return the epoch for a response that starts now; refresh all files after a new epoch."""
+        """Return the cache epoch for a response that starts now.
+
+        If another process has raised the epoch, first read all changed files.
+        """
         epoch = self._epoch.now()
         if epoch != self._last_epoch:
             with self._lock:
                 if epoch != self._last_epoch:
                     self._refresh()
                     self._last_epoch = epoch
-        # The epoch is raised before a response reflects the change.
+        # This process has read new content of a file. The epoch must be raised before a response
+        # reflects this content.
         elif self._views() != self._seen:
             self.poll()
         return epoch
 
     def poll(self) -> None:
-        """Check all files once, as a request would."""
+        """Raise the epoch if this process has read new content of a file since the last call.
+
+        Also repeat a failed update of HAProxy.
+        """
         with self._lock:
             seen = self._views()
             if seen != self._seen:
@@ -89,7 +96,7 @@ class Invalidation:
             self._epoch.retry()
 
     def start(self) -> None:
-        """Check the files in a background thread, until the process ends."""
+        """Check the files every half second in a background thread, until the process exits."""
         threading.Thread(target=self._run, name="invalidation", daemon=True).start()
 
     def _views(self) -> list[int]:

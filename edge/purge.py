@@ -1,9 +1,11 @@
 """Purge HAProxy's content cache a short time after content was removed.
 
-A manifest in HAProxy's cache may reference a blob that was just removed, and a client that has
-pulled this manifest can get the manifest's blobs nowhere else. A sweep removes thousands of blobs,
-and each purge turns the next request for every cached response into a miss. Therefore all removals
-within 0.5 s share one purge at the end of the 0.5 s.
+HAProxy's cache may have a manifest that references a blob that was just removed. A client that
+pulls this manifest could not get the blob. So the cache must be purged.
+
+After a purge, the next request for each cached response is a miss. The cleaner can remove thousands
+of blobs one after the other. Therefore all removals within 0.5 s share one purge, at the end of
+this time.
 """
 
 from __future__ import annotations
@@ -20,9 +22,9 @@ _DELAY_S = 0.5
 
 
 class Purge:
-    """Raises the cache epoch of the run directory *run* 0.5 s after the first of some removals.
+    """A `Purge` raises the cache epoch in the run directory *run* after removals.
 
-    If there is no run directory, the appliance does not run, and no cache is purged.
+    If there is no run directory, the appliance does not run, and there is no cache to purge.
     """
 
     def __init__(self, run: Path) -> None:
@@ -31,9 +33,9 @@ class Purge:
         self._due: threading.Timer | None = None
 
     def removed(self) -> None:
-        """Schedule a purge, if no purge is scheduled yet.
+        """Schedule a purge in 0.5 s, if none is scheduled yet.
 
-        The cleaner does not end before the scheduled purge.
+        The process does not exit before the scheduled purge.
         """
         with self._lock:
             if self._due is None:
@@ -41,8 +43,8 @@ class Purge:
                 self._due.start()
 
     def _rise(self) -> None:
-        # The timer is forgotten before the purge, because content that is removed during this purge
-        # needs another purge.
+        # The timer is dropped before the purge: if content is removed during this purge, `removed`
+        # must schedule another purge.
         with self._lock:
             self._due = None
         try:

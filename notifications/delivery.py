@@ -1,7 +1,8 @@
-"""Deliver the queued events of one endpoint, in order, until the receiver accepts each event.
+"""Deliver the queued events of one endpoint in order; repeat each until the receiver accepts it.
 
-As in docker distribution, a failed attempt is repeated at once. After as many failures in a row as
-the endpoint's `threshold`, a pause of `backoff` precedes each further attempt.
+As in docker distribution, a failed attempt is repeated immediately. After `threshold` failures in a
+row, the delivery waits for `backoff` before each further attempt. Both are settings of the
+endpoint.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from entrepot.runtime.log_once import LogOnce
 log = logging.getLogger(__name__)
 
 Post = Callable[[bytes], int]
-"""A `Post` sends an envelope and returns the status of the response. Raises: NotDelivered."""
+"""A `Post` sends an envelope and returns the HTTP status of the response. Raises: NotDelivered."""
 
 _POLL_S = 0.25
 _QUEUE_RETRY_S = 1.0
 _MOST_EVENTS = 1024
 _MOST_BYTES = 512 * 1024
 _SAFE_BYTES = 64 * 1024  # Some receivers refuse a body of 100 kB.
-_QUICK = 4  # An envelope grows only if the response took less than a quarter of the time-out.
+_QUICK = 4  # Envelopes become larger only if a response took less than a quarter of the time-out.
 
 
 class Backoff:
     """A `Backoff` counts failures in a row.
 
-    From the number *threshold* on, each failure causes a pause of *backoff* s.
+    After *threshold* failures and after each further failure, the delivery waits *backoff* seconds.
     """
 
     def __init__(self, threshold: int, backoff: float) -> None:
@@ -44,7 +45,7 @@ class Backoff:
         self._last = 0.0
 
     def wait_s(self, now: float) -> float:
-        """Return how long to wait before the next attempt, in s. *now* is a monotonic time."""
+        """Return how long to wait before the next attempt (s); *now* is the monotonic time (s)."""
         if self._failures < self._threshold:
             return 0.0
         return max(self._last + self._backoff - now, 0.0)
@@ -60,13 +61,13 @@ class Backoff:
 
 
 class EnvelopeSize:
-    """An `EnvelopeSize` has the numbers of events and of bytes that the next envelope may have.
+    """An `EnvelopeSize` has the largest numbers of events and of bytes for the next envelope.
 
-    The number of events doubles while the receiver responds quickly, up to 1,024, so that a long
-    queue is delivered soon and an event costs little. After a failure the next envelope has one
-    event, because a receiver that needs some time for each event would never respond to many events
-    within the time-out. After the failure of an envelope above 64 KiB, no later envelope exceeds 64
-    KiB.
+    While the receiver responds quickly, the number of events doubles, up to 1,024. So a long queue
+    is delivered soon, and each event costs little. After a failure, the next envelope has one
+    event: a receiver that needs some time for each event could never respond to an envelope with
+    many events within the time-out. After the failure of an envelope above 64 KiB, no later
+    envelope is larger than 64 KiB.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -76,16 +77,16 @@ class EnvelopeSize:
         self.bytes = _MOST_BYTES
 
     def succeeded(self, seconds: float) -> None:
-        """Record a response that arrived after *seconds*."""
+        """Record that the receiver accepted an envelope after *seconds*."""
         if seconds < self._quick_s:
             self.events = min(2 * self.events, self._most)
         else:
             self.events = max(self.events // 2, 1)
 
     def failed(self, status: int | None, size: int) -> None:
-        """Record the failure of an envelope of *size* bytes.
+        """Record the failure of an envelope of *size* bytes, with *status* or without a response.
 
-        After 413 (too large) no later envelope has as many events.
+        After status 413 (Content Too Large), no later envelope has as many events as this one.
         """
         if size > _SAFE_BYTES:
             self.bytes = _SAFE_BYTES
@@ -95,7 +96,7 @@ class EnvelopeSize:
 
 
 class EventDelivery:
-    """An `EventDelivery` sends the events of *endpoint* in its own thread."""
+    """An `EventDelivery` sends the events of *endpoint* in a separate thread."""
 
     def __init__(self, endpoint: EventEndpoint, queue: EventQueue, post: Post) -> None:
         self._name = endpoint.name
@@ -122,23 +123,27 @@ class EventDelivery:
         self._thread.start()
 
     def stop(self, wait_s: float = 0.0) -> None:
-        """End the thread; wait at most *wait_s* s, because it may be waiting for a response."""
+        """Make the thread exit, and wait for this at most *wait_s* seconds.
+
+        The thread may be waiting for a response, so it can exit later.
+        """
         self._is_stopped.set()
         self._news.set()
         self._thread.join(wait_s)
 
     def wake(self) -> None:
-        """Read the queue now: it has new events, which would otherwise wait for the next read."""
+        """Make the thread read the queue immediately, because it has new events."""
         self._news.set()
 
     def turn(self) -> float:
-        """Send one envelope if there are events; return how long to wait afterwards, in s."""
+        """Send one envelope if there are events; return how long to wait afterwards (s)."""
         wait_s = self._backoff.wait_s(time.monotonic())
         if wait_s > 0:
             self._is_stopped.wait(wait_s)
             return 0.0
-        # PERF: a look at the file costs a tenth of a query. The stamp precedes the query, so
-        # that the next turn finds an append in between.
+        # PERF: the stamp of the file costs a tenth of a query, so an unchanged queue is not read.
+        # The stamp is read before the query. If events are appended in between, the next turn
+        # finds that the stamp has changed.
         stamp = self._queue.stamp()
         if stamp is not None and stamp == self._empty_at and self._unrecorded is None:
             return _POLL_S
@@ -156,7 +161,7 @@ class EventDelivery:
         return _POLL_S if is_empty else 0.0
 
     def _send(self, group: Group) -> None:
-        """Send an envelope, and record in the queue whether the receiver accepted it."""
+        """Send an envelope with the events of *group*; record in the queue if it was accepted."""
         began = time.monotonic()
         body = envelope(group.events)
         try:
@@ -174,7 +179,11 @@ class EventDelivery:
         self._record()
 
     def _record(self) -> None:
-        """Record an accepted envelope, at the latest before the next envelope is sent."""
+        """Record in the queue that the last envelope was accepted, if this is not recorded yet.
+
+        If the queue was unavailable after the delivery, the record is made before the next
+        envelope.
+        """
         if self._unrecorded is not None:
             self._queue.delivered(self._name, *self._unrecorded)
             self._unrecorded = None

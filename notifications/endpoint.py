@@ -1,4 +1,4 @@
-"""Define the receivers of events, and which events each receiver gets."""
+"""Define the receivers of events, and which events each of them gets."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class EventEndpoint:
-    """An `EventEndpoint` is a receiver of events. `timeout` and `backoff` are in s.
+    """An `EventEndpoint` is a receiver of events; `timeout` and `backoff` are in s.
 
-    After `threshold` failures one after another, `backoff` passes before each further attempt.
-    Events with one of the media types `ignored` or with one of `actions` are not sent to this
-    receiver.
+    After `threshold` failures in a row, the delivery waits for `backoff` before each further
+    attempt. An event is not sent to this receiver if its media type is in `ignored` or its action
+    is in `actions`.
     """
 
     name: str
@@ -25,18 +25,18 @@ class EventEndpoint:
     actions: frozenset[str] = frozenset()
 
     def wants(self, action: str, media_type: str) -> bool:
-        """Return whether this receiver gets an event; each of the two filters may exclude it."""
+        """Return whether this receiver gets an event with this action and media type."""
         return action not in self.actions and media_type not in self.ignored
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A `Source` has the facts about this appliance that all its events have.
+    """A `Source` has the facts about this appliance that are part of each event.
 
-    `address` is host name and port, `instance` an identifier that changes with each start. `base`
-    precedes the paths of URLs; if it is None, scheme and host of the request precede the paths.
-    `prefix` precedes the API's paths. `references` states that an event of a manifest lists the
-    manifest's parts.
+    `address` is the host name and the port. `instance` is an identifier that changes at each start.
+    A URL in an event begins with `base`; if that is None, it begins with the scheme and the host of
+    the request. `prefix` follows, then the path of the API. If `references` is True, the event of a
+    manifest lists the parts of the manifest.
     """
 
     address: str
@@ -46,7 +46,10 @@ class Source:
     references: bool = False
 
     def url(self, scheme: str, host: str, path: str) -> str:
-        """Return the absolute URL of *path*, as the client of a request could use it."""
+        """Return the URL of *path* that the client of a request could use.
+
+        *scheme* and *host* are those of the request.
+        """
         base = f"{scheme}://{host}" if self.base is None else self.base
         return f"{base}{self.prefix}{path}"
 

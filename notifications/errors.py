@@ -17,7 +17,7 @@ class QueueUnavailable(NotificationError):  # noqa: N818 - the name states the f
 
 
 class NotDelivered(NotificationError):  # noqa: N818 - the name states the fact
-    """An endpoint did not accept an envelope; `status` is None if the endpoint sent no response."""
+    """An endpoint did not accept an envelope; `status` is None if it sent no response."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)

@@ -1,8 +1,8 @@
-"""Make the events of docker distribution, and their envelope.
+"""Create events in the format of docker distribution, and their envelope.
 
-The fields and their order are those of `notifications/event.go` of docker distribution 2.8. A field
-that docker distribution leaves empty is absent from these events too; `request` has docker
-distribution's empty method and user agent.
+The fields and their order are those of `notifications/event.go` in docker distribution 2.8. A field
+without a value is left out, as docker distribution does. The exceptions are the method and the user
+agent in `request`, which are present even if they are empty.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from entrepot.notifications.endpoint import Source
 from entrepot.notifications.pull_texts import PullTexts
 
 MEDIA_TYPE: Final = "application/vnd.docker.distribution.events.v1+json"
-"""The media type of an envelope in docker distribution 2.x. Version 3.x sends the same fields as
-`v2`.
+"""The media type of an envelope in docker distribution 2.x.
+
+Version 3.x sends the same fields with a media type that contains `v2`.
 """
 
 BLOB_TYPE: Final = "application/octet-stream"
-"""The media type of every blob: a registry does not know what a blob contains."""
+"""The media type of every blob, because a registry does not know the type of its content."""
 
 MOST_REFERENCED: Final = 64 * 1024
 """The descriptors in one event have at most this many bytes.
 
-A manifest has up to 4 MiB, and each pull of it queues an event.
+Without this limit, each pull of a manifest of 4 MiB would queue an event of that size.
 """
 
 _OF_REFERENCES: Final = ("mediaType", "size", "digest", "urls", "annotations", "platform")
@@ -41,7 +42,10 @@ DELETE: Final = "delete"
 
 @dataclass(frozen=True, slots=True)
 class NotifiedRequest:
-    """A `NotifiedRequest` is the request that caused an event; `address` is `host:port`."""
+    """A `NotifiedRequest` is the request that caused an event.
+
+    `address` is the address of the client, as `host:port`.
+    """
 
     id: str
     address: str
@@ -60,10 +64,7 @@ class NotifiedRequest:
 
 @dataclass(frozen=True, slots=True)
 class EventTarget:
-    """An `EventTarget` is the content that an event is about.
-
-    A field that is unknown or does not apply is empty.
-    """
+    """An `EventTarget` is the content that an event is about; an unknown field is empty."""
 
     repository: str
     media_type: str = ""
@@ -90,10 +91,10 @@ class EventTarget:
 
 
 class Notification(NamedTuple):  # PERF: creating a frozen dataclass takes twice as long.
-    """A `Notification` is an event: the fields that filters read, and the event's JSON.
+    """A `Notification` is an event: the two fields that filters need, and the JSON of the event.
 
-    The event of a pull has the template of its JSON, and the `values` for the template
-    (`pull_texts`).
+    If the event is of a pull, `template` is a template of its JSON, and `values` are the values
+    that are filled into the template (`pull_texts`). Otherwise `template` is the JSON.
     """
 
     action: str
@@ -110,7 +111,7 @@ class Notification(NamedTuple):  # PERF: creating a frozen dataclass takes twice
 def write_event(
     action: str, target: EventTarget, request: NotifiedRequest, source: Source
 ) -> Notification:
-    """Return a new event of a push, a mount or a deletion, with the current time."""
+    """Return a new event of a push, a mount or a deletion; its time is the current time."""
     is_delete = action == DELETE
     kind = "blobs" if target.media_type == BLOB_TYPE else "manifests"
     path = f"/v2/{target.repository}/{kind}/{target.digest}"
@@ -128,24 +129,24 @@ def write_event(
 
 
 def timestamp(at: datetime) -> str:
-    """Return a time in UTC in the format of RFC 3339."""
+    """Return a UTC time as a text in the format of RFC 3339."""
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def envelope(events: Iterable[str]) -> bytes:
-    """Return the body of a request that delivers *events*, which are JSON."""
+    """Return the body of a request that delivers *events*; each of them is a JSON object."""
     return f'{{"events":[{",".join(events)}]}}'.encode()
 
 
 def references(manifest: bytes) -> list[Mapping[str, Any]]:
     """Return the descriptors of a valid manifest: its config and layers, or its children.
 
-    If all descriptors have more than MOST_REFERENCED bytes, the last ones are left out. If the JSON
-    of the manifest is nested too deep, the result is empty.
+    Leave out the last descriptors if all together have more than MOST_REFERENCED bytes. Return an
+    empty list if the JSON of the manifest is nested too deep.
     """
     try:
         document = json.loads(manifest)
-    except RecursionError:  # The stack of the push was less deep, so it accepted this manifest.
+    except RecursionError:  # The push had fewer frames on its stack, so it could parse this JSON.
         return []
     listed = [document.get("config"), *(document.get("layers") or document.get("manifests") or ())]
     found: list[Mapping[str, Any]] = []

@@ -1,9 +1,8 @@
-"""Send one envelope to an endpoint over HTTP, within one time-out for all steps.
+"""Send one envelope to an endpoint over HTTP, within one time-out for all steps together.
 
-Each read of the response's head may take only the time that is left of the time-out, and the
-response's body is not read. So a receiver that never ends its response costs no more than the
-time-out. The connection
-to a receiver is closed after each envelope, as docker distribution closes it.
+Each step can take only the rest of the time-out, and the body of the response is not read. So a
+receiver that sends an endless response cannot exceed the time-out. As in docker distribution, the
+connection is closed after each envelope.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from entrepot.notifications.errors import NotDelivered
 from entrepot.notifications.events import MEDIA_TYPE
 
 ProxyFor = Callable[[str], str | None]
-"""A `ProxyFor` returns the URL of the proxy for a URL, or None."""
+"""A `ProxyFor` takes a URL, and returns the URL of the proxy for it, or None."""
 
 _AGENT: Final = "entrepot-notifications"
 _LONGEST_HEAD: Final = 64 * 1024
 _MOST_REDIRECTS: Final = 10
-_LEAST_S: Final = 0.001  # A socket time-out of 0 would mean non-blocking.
+_LEAST_S: Final = 0.001  # A time-out of 0 would make the socket non-blocking.
 _PIECE: Final = 4096
 # After a redirect with 301, 302 or 303 the next request is a GET without a body.
 _SEE_OTHER: Final = (301, 302, 303)
@@ -47,7 +46,7 @@ class _Response:
 class Poster:
     """A `Poster` sends envelopes to *endpoint*.
 
-    A `Poster` verifies certificates with the system's authorities.
+    It verifies the endpoint's certificate with the certificate authorities of the system.
     """
 
     def __init__(self, endpoint: EventEndpoint, proxy_for: ProxyFor = lambda _: None) -> None:
@@ -56,11 +55,11 @@ class Poster:
         self._tls: ssl.SSLContext | None = None
 
     def __call__(self, body: bytes) -> int:
-        """Send an envelope; return the status of the response, which is 2xx or 3xx.
+        """Send an envelope, and return the status of the response, which is 2xx or 3xx.
 
-        The poster follows redirects. The configured headers are sent only to the configured origin,
-        because a redirect could lead to another server, which must not get the tokens in these
-        headers. Raises: NotDelivered.
+        The method follows redirects. A redirect can lead to another server, which must not get the
+        tokens in the configured headers. So these headers are sent only to the origin of the
+        configured URL. Raises: NotDelivered.
         """
         deadline = time.monotonic() + self._endpoint.timeout
         url, method = self._endpoint.url, "POST"
@@ -92,7 +91,10 @@ class Poster:
     def _connect(
         self, url: str, deadline: float
     ) -> tuple[http.client.HTTPConnection, str, Sequence[tuple[str, str]]]:
-        """Connect for *url*, perhaps to a proxy; also return the target and the proxy's headers."""
+        """Connect to the server of *url*, or to its proxy.
+
+        Return the connection, the request target, and the headers for the proxy.
+        """
         parts = urlsplit(url)
         proxy = self._proxy_for(url)
         target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
@@ -125,7 +127,10 @@ class Poster:
 
 
 def _read(connection: socket.socket, deadline: float) -> _Response:
-    """Read the head of the final response. Raises: NotDelivered, OSError, HTTPException."""
+    """Read the head of the final response; skip 1xx responses.
+
+    Raises: NotDelivered, OSError, HTTPException.
+    """
     received = bytearray()
     while True:
         while (end := received.find(b"\r\n\r\n")) < 0:
@@ -159,7 +164,7 @@ def _accepted(status: int) -> int:
 
 
 def _next(url: str, response: _Response) -> str:
-    """Return the target of a redirect. Raises: NotDelivered."""
+    """Return the URL to which a response redirects. Raises: NotDelivered if it is invalid."""
     try:
         target = urljoin(url, response.location or "")
         parts = urlsplit(target)
@@ -181,7 +186,10 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int]:
 
 
 def _login(parts: SplitResult) -> Sequence[tuple[str, str]]:
-    """Return the header for the user and password in the URL of a proxy, or of an endpoint."""
+    """Return the header with the user and password of the URL of a proxy or an endpoint.
+
+    Return no header if the URL has no user.
+    """
     if parts.username is None:
         return ()
     login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -189,7 +197,10 @@ def _login(parts: SplitResult) -> Sequence[tuple[str, str]]:
 
 
 def _set_time_out(connection: socket.socket, deadline: float) -> None:
-    """Set the time-out of the socket. Raises: TimeoutError if *deadline* has passed."""
+    """Set the time-out of the socket to the time until *deadline*.
+
+    Raises: TimeoutError if *deadline* has passed.
+    """
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("timed out")

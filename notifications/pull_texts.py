@@ -1,7 +1,8 @@
-"""Fill the values in which the events of equal pulls differ into the template of their JSON.
+"""Create the JSON of events of pulls from a template and from the values of each pull.
 
-The function `request_line.split` reads the values of a pull from a log line. A template is the JSON
-of an event with a separator in place of each value.
+If the same client pulls the same content several times, only a few values of the events differ. The
+function `request_line.split` reads these values from a log line. A template is the JSON of an event
+with a separator in place of each of these values.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from entrepot.datastore.request_line import SEPARATOR
 def template(*, target: str, rest: str) -> str:
     """Return a template for the events of equal pulls.
 
-    *target* has the fields from the action to the begin of the request, and *rest* the fields after
-    the client's address; both are JSON.
+    *target* is the JSON from the field `action` to the beginning of `request`. *rest* is the JSON
+    after the address of the client.
     """
     return (
         f'{{"id":"{SEPARATOR}","timestamp":"{SEPARATOR}Z",{target}"id":"{SEPARATOR}",'
@@ -24,18 +25,18 @@ def template(*, target: str, rest: str) -> str:
 
 
 class PullTexts:
-    """A `PullTexts` makes the events of one template; one thread may use it."""
+    """A `PullTexts` creates the events of one template; only one thread can use it."""
 
     def __init__(self, template: str) -> None:
         self._parts = template.split(SEPARATOR)
-        # PERF: the two attributes are the last second, and its text.
+        # PERF: the text of the last second is kept, because many events have the same second.
         self._second, self._at = "", ""
 
     def fill(self, values: str) -> str:
         """Return the JSON of the event with *values*.
 
-        The event's ID is derived from the request's ID, so it is as unique, and always the same for
-        a request.
+        The ID of the event is computed from the ID of the request. So it is unique, and always the
+        same for the same request.
         """
         number, at, address, port = values.split(SEPARATOR)
         if at[:-3] != self._second:

@@ -1,7 +1,8 @@
-"""Make the events of pulls from lines of the access log.
+"""Create the events of pulls from lines of the access log.
 
-The events of one client's requests for the same content differ only in the time, ID and port, so
-the rest of these events is made once.
+If clients with the same user and user agent pull the same content, their events differ only in the
+ID, the time, and the address and port of the client. So a template with the rest of the JSON is
+created once.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ log = logging.getLogger(__name__)
 
 _READ: Final = ("GET", "HEAD")
 _MANIFESTS: Final = ("manifest", "index")
-# docker distribution sends no event for a manifest that the client already has, but sends an event
-# for such a blob.
+# If the client already has the content (304), docker distribution sends an event for a blob, but
+# none for a manifest.
 _SERVED: Final[Mapping[str, tuple[int, ...]]] = {
     "manifest": (200,),
     "index": (200,),
@@ -44,7 +45,7 @@ _MOST_KEPT_BYTES: Final = 8 * 1024 * 1024
 
 
 class Contents(Protocol):
-    """A `Contents` has facts about stored content that the access log does not show."""
+    """A `Contents` returns facts about stored content that are not in the access log."""
 
     def size(self, digest: Digest) -> int | None:
         """Return the size of stored content in bytes; None if the content is not stored."""
@@ -56,14 +57,14 @@ class Contents(Protocol):
 
 
 class _Template(NamedTuple):
-    """A `_Template` is an event of a pull without the values of its request."""
+    """A `_Template` is the template of the JSON of an event, with the media type for filters."""
 
     media_type: str
     text: str
 
 
 class PullEvents:
-    """A `PullEvents` makes events of pulls; one thread may use it."""
+    """A `PullEvents` creates events of pulls; only one thread can use it."""
 
     def __init__(self, source: Source, contents: Contents) -> None:
         self._source = source
@@ -72,10 +73,10 @@ class PullEvents:
         self._kept_bytes = 0
 
     def of(self, lines: Iterable[bytes]) -> list[Notification]:
-        """Return an event for each line of a pull, in order.
+        """Return an event for each line about a pull, in the order of the lines.
 
-        The time of an event is the end of the response. The ID of an event is derived from the ID
-        of the request. So if the logger reads a line twice, both events are the same.
+        The time of an event is the end of the response, and its ID is computed from the ID of the
+        request. So if the logger reads a line twice, both events are equal.
         """
         events = []
         kept = self._kept
@@ -105,7 +106,7 @@ class PullEvents:
         self._kept_bytes += len(rest) + (len(template.text) if template else 0)
 
     def _make(self, access: AccessLine, request: RequestLine) -> tuple[_Template | None, bool]:
-        """Return the template, and whether it stays the same when content is stored or removed."""
+        """Return the template or None, and whether it stays right if stored content changes."""
         is_served = access.status in _SERVED.get(access.kind, ()) and access.method in _READ
         if not is_served or not access.digest or not access.repository:
             return None, True
@@ -151,7 +152,7 @@ class PullEvents:
 
 
 def host_in_address(host: str) -> str:
-    """Return an IP address as it precedes a port: IPv6 in brackets."""
+    """Return an IP address in the form that it has before a port: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 

@@ -1,9 +1,9 @@
-"""Queue events on disk: one SQLite file for all processes has a part for each endpoint.
+"""Queue events on disk, in one SQLite file that all processes share.
 
-The part of an endpoint is limited in bytes. If an endpoint's part is full, its oldest
-event of a pull is dropped. If the part has no event of a pull, its oldest other event is dropped.
-Every dropped event is counted. A row has one event of a write, or up to CHUNK events of pulls, so
-that a pull costs little.
+The file has a queue for each endpoint, whose size in bytes is limited. If the queue of an endpoint
+is full, its oldest row with events of pulls is dropped. If it has no such row, its oldest other row
+is dropped. Every dropped event is counted. A row has one event of a write, or up to CHUNK events of
+pulls, so that a pull costs little.
 
 SQLite runs in WAL mode. A durable queue syncs each append to the disk, as a push syncs its content.
 """
@@ -52,11 +52,11 @@ CREATE TABLE status (
 ) WITHOUT ROWID;
 CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-# `head` is the row of which a part is delivered, and `sent` the number of its delivered events: to
-# update the row itself would write the row anew.
+# If a part of the events of a row is delivered, `head` is the number of this row, and `sent` is the
+# number of its delivered events. An update of the row itself would write the whole row again.
 _BUSY_S = 5.0
 _SETTLED_NS = 100_000_000
-_OVERHEAD = 192  # bytes of a row and of its entries in the indexes
+_OVERHEAD = 192  # A row and its entries in the indexes need this many bytes beside the body.
 _WAL_PAGES = 256
 _FREE_PAGES = 256  # If an empty file has more free pages, the file is truncated.
 _UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -70,9 +70,10 @@ _PRAGMAS = (
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A `Group` has the oldest events of an endpoint.
+    """A `Group` has the oldest events of an endpoint, which are sent in one envelope.
 
-    `rows` has each row with the number of its events that are sent after this group.
+    `rows` has the number of each row, and how many of its events are sent after this envelope,
+    including those that were sent earlier.
     """
 
     events: tuple[str, ...] = ()
@@ -81,10 +82,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """A `Statistics` has the counters of an endpoint, as in docker distribution, and `dropped`.
+    """A `Statistics` has the counters of an endpoint: those of docker distribution, and `dropped`.
 
-    `successes`, `failures` and `errors` count events; `failures` and `errors` count each attempt.
-    `statuses` has the number of events by HTTP status.
+    All counters count events. `failures` counts attempts that the receiver rejected, and `errors`
+    counts attempts without a response; both count an event again at each attempt. `statuses` has
+    the number of events by HTTP status.
     """
 
     name: str
@@ -97,16 +99,16 @@ class Statistics:
 
     @property
     def events(self) -> int:
-        """The number of events that were ever queued."""
+        """Return the number of events that were ever queued."""
         return self.successes + self.pending + self.dropped
 
 
 class EventQueue:
     """An `EventQueue` is the queue in the file *path*, which is created if it is absent.
 
-    Several threads and processes may use an `EventQueue`. Each endpoint may have *limit* bytes of
-    events. *is_durable* states that each append is synced to the disk. Each method raises:
-    QueueUnavailable.
+    Several threads and processes can use it at the same time. The events of each endpoint have at
+    most *limit* bytes. If *is_durable* is True, each append is synced to the disk. Each method can
+    raise QueueUnavailable.
     """
 
     def __init__(self, path: Path, limit: int, *, is_durable: bool) -> None:
@@ -121,7 +123,10 @@ class EventQueue:
     def append(
         self, events: Mapping[str, Sequence[Notification]], position: str | None = None
     ) -> None:
-        """Append the events of each endpoint, and set *position*, in one transaction."""
+        """Append the events of each endpoint, and store *position*, in one transaction.
+
+        *position* is the position in the access log up to which the events were read.
+        """
         with self._writing() as db:
             for name, each in events.items():
                 if each:
@@ -130,10 +135,10 @@ class EventQueue:
                 db.execute("INSERT OR REPLACE INTO position VALUES ('access', ?)", (position,))
 
     def stamp(self) -> tuple[int, int] | None:
-        """Return a value that the next append changes; None if the append may leave it unchanged.
+        """Return a stamp of the file, which is different after the next append.
 
-        A file system may give two writes within some ms the same modification time. So None is
-        returned soon after an append.
+        A file system can give two writes within some milliseconds the same modification time. So
+        for 100 ms after a write, the next append may leave the stamp unchanged. Return None then.
         """
         try:
             found = self._path.with_name(f"{self._path.name}-wal").stat()
@@ -143,18 +148,21 @@ class EventQueue:
         return (found.st_mtime_ns, found.st_size) if is_settled else None
 
     def position(self) -> str | None:
-        """Return the position that the last `append` with a position has set."""
+        """Return the position in the access log that `append` stored last, or None."""
         with self._using() as db:
             row = db.execute("SELECT value FROM position WHERE name = 'access'").fetchone()
         return None if row is None else str(row[0])
 
     def first(self, endpoint: str, most: int, most_bytes: int) -> Group:
-        """Return the oldest events: at most *most*, and after the first at most *most_bytes*."""
+        """Return the oldest events: at most *most* events, with at most *most_bytes* in total.
+
+        The first event is returned even if it is larger than *most_bytes*.
+        """
         events: list[str] = []
         rows: list[tuple[int, int]] = []
         with self._using() as db:
             head, sent = _head(db, endpoint)
-            # Rows that are not needed stay unread.
+            # SQLite reads a row only when the loop needs it.
             sql = "SELECT id, count, body FROM event WHERE endpoint = ? ORDER BY id"
             for number, count, body in db.execute(sql, (endpoint,)):
                 before = sent if number == head else 0
@@ -180,7 +188,7 @@ class EventQueue:
             self._shrink()
 
     def failed(self, endpoint: str, group: Group, status: int | None) -> None:
-        """Count an attempt that failed with *status*, or without a response."""
+        """Count a failed attempt to send *group*; *status* is None if there was no response."""
         with self._writing() as db:
             _count(db, endpoint, "errors" if status is None else "failures", len(group.events))
             if status is not None:
@@ -207,7 +215,7 @@ class EventQueue:
         ]
 
     def keep_only(self, endpoints: Sequence[str]) -> int:
-        """Remove all other endpoints with their events; return the number of these events."""
+        """Remove all endpoints except *endpoints*; return the number of the removed events."""
         names = json.dumps(list(endpoints))
         others = "NOT IN (SELECT value FROM json_each(?))"
         with self._writing() as db:
@@ -221,14 +229,14 @@ class EventQueue:
         return lost
 
     def close(self) -> None:
-        """Close this process's connection; the next method opens the file again."""
+        """Close this process's connection; the next method call opens the file again."""
         with self._lock:
             self._close()
 
     # ---- appending events
 
     def _append(self, db: sqlite3.Connection, name: str, events: Sequence[Notification]) -> None:
-        """Append events, and first drop old events so that the endpoint stays within its limit."""
+        """Append events; first drop old events, so that the endpoint stays within *limit*."""
         db.execute("INSERT OR IGNORE INTO endpoint (name) VALUES (?)", (name,))
         for is_pull, chunk in _chunks(events):
             body = row_text.write(chunk)
@@ -256,11 +264,11 @@ class EventQueue:
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
-        """Lend this process's connection to one thread. Raises: QueueUnavailable.
+        """Yield this process's connection to one thread at a time. Raises: QueueUnavailable.
 
-        If another process locks the file for longer than `_BUSY_S`, each thread that waits at that
-        time raises QueueUnavailable. Otherwise these threads would wait for `_BUSY_S` one after
-        another.
+        If another process has locked the file, a thread waits up to `_BUSY_S` for it, and other
+        threads wait for this thread. If its wait fails, all these threads raise QueueUnavailable
+        too. Otherwise each of them would wait `_BUSY_S`, one after the other.
         """
         began = time.monotonic()
         with self._lock:
@@ -303,7 +311,7 @@ class EventQueue:
                 connection.close()
 
     def _set_aside(self, error: Exception) -> None:
-        """Rename the queue's file, which SQLite cannot use; the next call creates a new file."""
+        """Rename the file to `.broken`, because SQLite cannot use it; the next call creates one."""
         log.error("the event queue is damaged, and its events are lost", extra={"error": error})
         with suppress(OSError):
             self._path.replace(self._path.with_name(f"{self._path.name}.broken"))
@@ -311,16 +319,16 @@ class EventQueue:
             self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     def _shrink(self) -> None:
-        """Free the disk space of an empty queue if the file has over `_FREE_PAGES` free pages."""
+        """Truncate the file of an empty queue, if it has more than `_FREE_PAGES` free pages."""
         with self._using() as db:
             if db.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
-                # The method `execute` would free only a single page.
+                # With `execute`, the vacuum would free only a single page.
                 db.executescript("PRAGMA incremental_vacuum;")
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def remove(path: Path) -> bool:
-    """Remove the file of a queue that is no longer configured; return whether the file existed."""
+    """Remove the file of the queue, when no endpoint is configured; return whether it existed."""
     is_there = path.exists()
     for suffix in ("", "-wal", "-shm", ".broken"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -346,13 +354,13 @@ def _make_schema(db: sqlite3.Connection) -> None:
 
 
 def _head(db: sqlite3.Connection, name: str) -> tuple[int, int]:
-    """Return the row of which a part is delivered, and how many of its events are delivered."""
+    """Return the number of the partly delivered row, and how many of its events are delivered."""
     row = db.execute("SELECT head, sent FROM endpoint WHERE name = ?", (name,)).fetchone()
     return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
 
 def _chunks(events: Sequence[Notification]) -> Iterator[tuple[bool, Sequence[Notification]]]:
-    """Yield the events of each row, in order, and whether the events are pulls."""
+    """Divide events into rows; yield for each row whether it has pulls, and its events."""
     begin = length = 0
     template: str | None = None
     for number, event in enumerate(events):
@@ -372,9 +380,9 @@ def _bytes(db: sqlite3.Connection, name: str) -> int:
 
 
 def _drop_oldest(db: sqlite3.Connection, name: str) -> bool:
-    """Remove the oldest row of pulls, or else the oldest row, and count its events.
+    """Remove the oldest row with pulls, or the oldest row if there are no pulls.
 
-    Return whether the queue had a row.
+    Count its events as dropped. Return False if the queue has no row.
     """
     oldest = "SELECT id, count FROM event WHERE endpoint = ? %s ORDER BY id LIMIT 1"
     row = db.execute(oldest % "AND pull = 1", (name,)).fetchone()
@@ -387,10 +395,10 @@ def _drop_oldest(db: sqlite3.Connection, name: str) -> bool:
 
 
 def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> int:
-    """Record that the first *sent* events of a row are done; remove the row after its last one.
+    """Record that the first *sent* events of a row are done; remove the row if these are all.
 
-    Return how many of the *sent* events were not done before. The row of an event may be absent,
-    because it was dropped while its events were sent.
+    Return how many of these events were not yet recorded as done. Return 0 if the row is absent,
+    because it was dropped while its events were being sent.
     """
     row = db.execute("SELECT count, size FROM event WHERE id = ?", (number,)).fetchone()
     if row is None:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def wanted(
     endpoints: Sequence[EventEndpoint], events: Sequence[Notification]
 ) -> dict[str, list[Notification]]:
-    """Return the events that each endpoint wants, by the endpoint's name."""
+    """Return the events that pass the filters of each endpoint, by the name of the endpoint."""
     return {
         endpoint.name: [each for each in events if endpoint.wants(each.action, each.media_type)]
         for endpoint in endpoints
@@ -25,10 +25,10 @@ def wanted(
 
 
 class Recorder:
-    """A `Recorder` queues events for each of *endpoints* that wants them; *queue* must be durable.
+    """A `Recorder` queues events for those of *endpoints* that want them; *queue* must be durable.
 
-    A write that has taken effect is not answered with an error if its event cannot be queued: the
-    event is then logged, and *lost* is called with the number of events.
+    When an event is queued, the write has already taken effect. So if the event cannot be queued,
+    the client gets no error: the failure is logged, and *lost* is called with the number of events.
     """
 
     def __init__(

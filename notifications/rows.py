@@ -1,8 +1,13 @@
-"""Define the text of a row of the queue, which has one event or several events of pulls.
+"""Write and read the text of a row of the queue, which has one event or several events of pulls.
 
-A line of a row is the JSON of an event, or the values of a pull (`request_line.split`). A line
-before the values of pulls names their template: `=` and the template, or `=` and the number of an
-earlier template. JSON contains no line break and no tab, and does not begin with `=`.
+A row consists of lines. There are three kinds of lines:
+
+- the JSON of an event;
+- `=` and a template, or `=` and the number of an earlier template of this row;
+- the values of a pull (`request_line.split`), for the template of the last line with `=`.
+
+The kinds can be distinguished: JSON contains no line break and no tab, and does not begin with `=`;
+the values of a pull contain tabs.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ _TEMPLATE = "="
 
 
 def write(events: Sequence[Notification]) -> str:
-    """Return the text of a row of the queue with *events*."""
+    """Return the text of a row that has *events*."""
     lines: list[str] = []
     numbers: dict[str, int] = {}
     last: str | None = None
@@ -35,10 +40,10 @@ def write(events: Sequence[Notification]) -> str:
 
 
 def read(body: str, first: int, most: int, most_bytes: int) -> list[str]:
-    """Return the JSON of events of a row, from the event with the number *first*, counted from 0.
+    """Return the JSON of the events of a row, beginning with number *first*; the first is 0.
 
-    The returned list has at most *most* events, and after the first event at most *most_bytes* in
-    all.
+    Return at most *most* events, with at most *most_bytes* in total. The first event is returned
+    even if it is larger.
     """
     found: list[str] = []
     texts: list[PullTexts] = []
@@ -59,7 +64,7 @@ def read(body: str, first: int, most: int, most_bytes: int) -> list[str]:
 
 
 def _named(name: str, texts: list[PullTexts]) -> PullTexts:
-    """Return the texts of a template, or of the number of a template; add a new one to *texts*."""
+    """Return the `PullTexts` for a template or for its number; add a new one to *texts*."""
     if name.isdecimal():
         return texts[int(name)]
     texts.append(PullTexts(name))

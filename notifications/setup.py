@@ -1,4 +1,4 @@
-"""Build the parts of this package from the settings, for the programs that use them."""
+"""Create the objects of this package from the settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from entrepot.notifications.queue import EventQueue
 from entrepot.notifications.recorder import Recorder
 from entrepot.runtime.run_names import SETTINGS
 
-# The queue's rows may have this part of the queue's space, because pages are not always full.
+# The rows get three quarters of the space for the queue, because pages of SQLite are rarely full.
 _ROWS = (3, 4)
 
 
@@ -28,7 +28,7 @@ def endpoints(settings: Settings) -> tuple[EventEndpoint, ...]:
 
 
 def queue(settings: Settings, *, is_durable: bool) -> EventQueue:
-    """Return the queue without opening its file."""
+    """Return the event queue without opening its file."""
     cleaner = settings.cleaner
     space = Budget(cleaner.maxsize, cleaner.threshold, has_events=True).queue_bytes
     each = space * _ROWS[0] // _ROWS[1] // max(len(settings.notifications.active), 1)
@@ -36,12 +36,12 @@ def queue(settings: Settings, *, is_durable: bool) -> EventQueue:
 
 
 def path(settings: Settings) -> Path:
-    """Return the path of the queue's file."""
+    """Return the path of the file of the event queue."""
     return settings.storage.statedir / layout.NOTIFICATIONS
 
 
 def source(settings: Settings) -> Source:
-    """Return the facts about this appliance and this start that all events have."""
+    """Return the facts about this appliance that are part of each event."""
     http = settings.http
     return Source(
         address=_address(http),
@@ -53,7 +53,7 @@ def source(settings: Settings) -> Source:
 
 
 def recorder(settings: Settings, lost: Callable[[int], None]) -> Recorder:
-    """Return the recorder of a worker; *lost* receives the number of events that are not queued."""
+    """Return the recorder of a worker; it calls *lost* with the number of events that are lost."""
     durable = queue(settings, is_durable=True)
     return Recorder(durable, endpoints(settings), source(settings), lost)
 
@@ -72,14 +72,17 @@ def _endpoint(given: NotificationEndpoint) -> EventEndpoint:
 
 
 def _address(http: HttpSettings) -> str:
-    """Return the host name and the port of `http.addr`, as docker distribution does."""
+    """Return the host name of this machine with the port of `http.addr`.
+
+    docker distribution's events have the same text.
+    """
     name = socket.gethostname()
     port = str(http.addr).rpartition(":")[2]
     return f"{name}:{port}" if port.isdecimal() and http.net == "tcp" else name
 
 
 def _base(http: HttpSettings) -> str | None:
-    """Return the begin of all URLs that `http.host` states, as in Location headers."""
+    """Return the beginning of all URLs, if `http.host` states it, as for Location headers."""
     if http.host is None:
         return None
     prefix = "" if http.prefix == "/" else http.prefix
@@ -87,6 +90,6 @@ def _base(http: HttpSettings) -> str | None:
 
 
 def _instance(settings_file: Path) -> str:
-    """Return a UUID that differs from start to start and that all programs of a start share."""
+    """Return a UUID that is the same in all programs of the appliance and changes at each start."""
     written = settings_file.stat().st_mtime_ns
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{settings_file.resolve()}#{written}"))

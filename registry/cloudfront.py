@@ -29,7 +29,7 @@ def cloudfront_signer(
 ) -> Callable[[str, int], str]:
     """Return the function that signs a URL for a key of the bucket and a number of seconds.
 
-    *prefix* precedes each key in the bucket. *clock* returns s, UTC epoch. Raises: OSError,
+    *prefix* precedes each key in the bucket. *clock* returns seconds, UTC epoch. Raises: OSError,
     ValueError if the file has no RSA key.
     """
     key = load_pem_private_key(private_key.read_bytes(), None)

@@ -81,7 +81,7 @@ class Why(Enum):
 
 
 class Unavailable(UpstreamError):  # noqa: N818
-    """The upstream gives no usable response; `retry_after` is in s, None if unknown.
+    """The upstream gives no usable response; `retry_after` is in seconds, None if unknown.
 
     `is_temporary` states that the same request may succeed a moment later. `is_final` states that
     the configuration forbids the request, so no retry can succeed.

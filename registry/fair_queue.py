@@ -33,9 +33,9 @@ class FairQueue:
 
     @contextmanager
     def turn(self, key: str, patience: float) -> Iterator[None]:
-        """Wait up to *patience* s for admission to the resource.
+        """Wait up to *patience* seconds for admission to the resource.
 
-        Raises: Overloaded after *patience* s, or at once if too many callers wait.
+        Raises: Overloaded after *patience* seconds, or at once if too many callers wait.
         """
         event = self._enter(key)
         if event is not None and not event.wait(patience) and self._leave(key, event):

@@ -53,7 +53,7 @@ LARGEST_CACHED = 64 * 1024
 """HAProxy caches responses up to this size in bytes (haproxy.cfg, max-object-size)."""
 
 _LONGEST_CACHED = 60.0  # HAProxy may cache a response for at most this many seconds.
-_SHORTEST_FILLED = 2.0  # A response that is fresh for fewer seconds is not cached.
+_SHORTEST_FILLED = 2.0  # The cache is filled only if the response is fresh for this many seconds.
 _KIND_USER, _KIND_ANONYMOUS = 1, 2
 
 

@@ -223,7 +223,7 @@ def _is_known_everywhere(header: str | None, size: int) -> bool:
 
 
 def _cacheable_s(resolved: ResolvedRepository, answer: BlobAnswer) -> float:
-    """Return the time for which HAProxy may cache the response to a blob request, in s.
+    """Return the time for which HAProxy may cache the response to a blob request, in seconds.
 
     HAProxy may cache only small, stored blobs of an upstream. A hosted blob is never cached,
     because a client may delete it.

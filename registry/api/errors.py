@@ -141,8 +141,8 @@ _FULL_DISK = MappingProxyType(
 # An error response with 429 or 503 may carry Retry-After (RFC 9110, 10.2.3, and RFC 6585, 4).
 _WITH_RETRY_AFTER = frozenset({_TOO_MANY, 503})
 
-# The values of the header Retry-After are in s. The first two are used if the upstream sent no
-# Retry-After; the third is the largest value that the registry sends.
+# The values of the header Retry-After are in seconds. The first two are used if the upstream sent
+# no Retry-After; the third is the largest value that the registry sends.
 _RETRY_SOON = 5.0
 _RETRY_LIMITED = 60.0
 _LONGEST_RETRY = 3600.0

@@ -15,7 +15,7 @@ _LONGEST_NAME = 64  # A user's name is cut to this many characters in the log.
 
 
 class LoginLog:
-    """A `LoginLog` logs the failed logins of one process; *clock* is a monotonic clock in s.
+    """A `LoginLog` logs the failed logins of one process; *clock* is a monotonic clock in seconds.
 
     Each pair of user (or reason) and address gets at most one line a minute, and all pairs together
     get at most `_LARGEST_COUNT` lines a minute. The field `more` of a line has the number of lines

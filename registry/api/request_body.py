@@ -20,7 +20,7 @@ _FIRST_CHUNK = 16 * 1024
 _FIRST_BYTES = 256 * 1024  # This many bytes of a body are read in small chunks.
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
 # If a body is not read whole before the response, the worker discards its rest for up to these
-# times in s: the first for clients with the right to push, the second for all others.
+# times in seconds: the first for clients with the right to push, the second for all others.
 _DRAINED_S = 10.0
 _DRAINED_ANONYMOUS_S = 2.0
 

@@ -98,7 +98,7 @@ class Htpasswd:
     At most *at_once* passwords are checked at a time: bcrypt occupies a core, but releases the
     interpreter lock. Up to *waiting* checks wait in a queue that takes one check of each client
     address by turns. A check that finds no place in the queue, or that waits longer than *patience*
-    s, raises Overloaded, and *refused* is called.
+    seconds, raises Overloaded, and *refused* is called.
 
     Checks for unknown user names, and from addresses with many wrong passwords, wait in a separate
     queue, for up to three times *patience*. One thread of the lowest priority does the checks of

@@ -34,7 +34,7 @@ NAME: Final = "entrepot"
 """The issuer and the service that the appliance's own tokens name."""
 ALGORITHM: Final = "ES256"
 LIFETIME_S: Final = 300
-"""A token is valid for this many s; then clients request a new token without help of the user."""
+"""A token is valid for this many seconds; then clients themselves request a new token."""
 
 _FINGERPRINT_BYTES: Final = 16
 
@@ -108,7 +108,7 @@ def _new_key() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """An `IssuedToken` is a new token; `issued_at` is in s, UTC epoch, and `expires_in` in s."""
+    """An `IssuedToken` is a new token, issued at `issued_at` (UTC epoch); times are in seconds."""
 
     token: str
     issued_at: int

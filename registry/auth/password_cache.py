@@ -24,9 +24,9 @@ def _unchanging() -> int:
 class PasswordCache:
     """A `PasswordCache` caches results of *check* until the value of *generation* changes.
 
-    The password cache keeps a right credential for *good_for* s and a wrong credential for
-    *bad_for* s, and at most *most* of each. Right and wrong credentials are kept separately, so
-    wrong guesses do not evict the entries of users. An entry of the password cache is a keyed
+    The password cache keeps a right credential for *good_for* seconds and a wrong credential for
+    *bad_for* seconds, and at most *most* of each. Right and wrong credentials are kept separately,
+    so wrong guesses do not evict the entries of users. An entry of the password cache is a keyed
     digest, which is useless outside of its process. If *check* raises an exception, all waiting
     threads raise that exception, and the cache does not keep it.
     """

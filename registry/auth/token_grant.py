@@ -21,7 +21,7 @@ Access = Mapping[tuple[str, str], frozenset[str]]
 class Claims:
     """A `Claims` has the claims of a verified token.
 
-    `expires` is in s, UTC epoch; the token is valid before `expires`.
+    `expires` is in seconds, UTC epoch; the token is valid before `expires`.
 
     `subject` is the token's user; empty for an anonymous client. `password` is the fingerprint of
     the user's password when the token was issued; only this appliance's own tokens have a

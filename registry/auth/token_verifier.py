@@ -38,7 +38,7 @@ from entrepot.runtime.token_keys import (
 )
 
 LEEWAY_S: Final = 60
-"""Clocks may differ by this many s, as in docker distribution (RFC 7519, 4.1.4)."""
+"""Clocks may differ by this many seconds, as in docker distribution (RFC 7519, 4.1.4)."""
 LARGEST_TOKEN: Final = 16_384
 """A token has at most this many bytes; HAProxy and gunicorn accept fewer bytes in a header."""
 MOST_SCOPES: Final = 500
@@ -67,7 +67,7 @@ class TokenTerms:
 
 
 class TokenVerifier:
-    """A `TokenVerifier` verifies tokens with the current *keys*; *clock* is in s, UTC epoch.
+    """A `TokenVerifier` verifies tokens with the current *keys*; *clock* is in seconds, UTC epoch.
 
     Thread-safe. InvalidToken is the only exception that an invalid token can cause.
     """

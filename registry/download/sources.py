@@ -4,7 +4,7 @@ A source that fails moves to the end of the order, and the download uses the nex
 The download pauses only if every source has failed since the last progress. The first pause is a
 random part of 0.2 s, each further pause a random part of twice the time, up to 5 s. No pause is
 shorter than the Retry-After of the sources. A download ends when no source is left, or when each
-source was used in the last `Limits.silence` s and none delivered a byte.
+source was used in the last `Limits.silence` seconds and none delivered a byte.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ The reason may be that the source accepts only one connection at a time.
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A `Limits` has the time limits of a download, in s.
+    """A `Limits` has the time limits of a download, in seconds.
 
-    A download ends after `silence` s without a byte. Pauses grow from `first_pause` to
+    A download ends after `silence` seconds without a byte. Pauses grow from `first_pause` to
     `longest_pause`. The download replaces a connection that brings less than `min_rate` bytes/s
     over `slow_span`.
     """
@@ -81,8 +81,8 @@ class RetryPolicy:
 
     The sources are numbered from 0 in order of preference.
 
-    The policy reads no clock: every method takes the time, in s on a monotonic clock. *count* is
-    the number of sources; *jitter* returns a factor from 0 to 1. Not thread-safe.
+    The policy reads no clock: every method takes the time, in seconds on a monotonic clock. *count*
+    is the number of sources; *jitter* returns a factor from 0 to 1. Not thread-safe.
     """
 
     def __init__(self, count: int, limits: Limits, now: float, jitter: Callable[[], float]) -> None:
@@ -158,7 +158,7 @@ class RetryPolicy:
 
 
 class Pace:
-    """A `Pace` detects a connection that is too slow; times are in s on a monotonic clock.
+    """A `Pace` detects a connection that is too slow; times are in seconds on a monotonic clock.
 
     A `Pace` divides the time of a connection into spans, and counts the bytes of each span. The
     span doubles after each connection that was replaced. So each connection to a slow source lasts
@@ -313,7 +313,7 @@ class Sources:
             raise self._error()
 
     def now(self) -> float:
-        """Return the time, in s, on the clock of the retry policy."""
+        """Return the time, in seconds, on the clock of the retry policy."""
         return self._clock()
 
     @property

@@ -109,7 +109,7 @@ _LARGE = 16 * 1024 * 1024  # A blob of fewer bytes is not worth several requests
 _NOTIFY_STEP = 4 * 1024 * 1024  # The writer wakes the readers after this many bytes.
 _NOTIFY_S = 0.01
 _HEAD_WITHIN_S = 0.01
-"""The writer waits this long, in s, until the first reader has sent its response's headers."""
+"""The writer waits up to this many seconds until the first reader has sent its headers."""
 _UNKNOWN_SIZE = "?"
 
 
@@ -198,7 +198,7 @@ class Download:
                 self._changed.wait(seconds)
 
     def wait_done(self, within: float | None = None) -> None:
-        """Wait until the download has ended, with or without success, but at most *within* s."""
+        """Wait until the download has ended, successfully or not, but at most *within* seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self.is_done, within)
 

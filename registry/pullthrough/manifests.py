@@ -37,7 +37,7 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Registered
 
 _JUST_NOW_S = 0.5
-"""If a tag was confirmed at most this many s ago, the upstream is assumed to deliver the parts."""
+"""If a tag was confirmed within this many seconds, the upstream is assumed to have the parts."""
 
 
 class KeyedLock:
@@ -53,10 +53,10 @@ class KeyedLock:
 
     @contextmanager
     def take(self, *question: object) -> Iterator[None]:
-        """Wait for the lock of the key *question*, at most *patience* s.
+        """Wait for the lock of the key *question*, at most *patience* seconds.
 
-        If the lock is not free after *patience* s, or on a disk error, the caller continues without
-        the lock.
+        If the lock is not free after *patience* seconds, or on a disk error, the caller continues
+        without the lock.
         """
         name = hashlib.sha256("\0".join(map(str, question)).encode()).hexdigest()
         with ExitStack() as lock:
@@ -66,7 +66,7 @@ class KeyedLock:
 
 
 def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
-    """Return True if a tag was confirmed within `freshness`; *now* is in s, UTC epoch.
+    """Return True if a tag was confirmed within `freshness`; *now* is in seconds, UTC epoch.
 
     A tag whose confirmation time is UNKNOWN is never fresh.
     """
@@ -161,7 +161,7 @@ class Manifests:
         return ManifestAnswer(stored, ResponseSource.PASSED, age=0.0)
 
     def cacheable_for(self, resolved: ResolvedRepository, answer: ManifestAnswer) -> float:
-        """Return the time, in s, for which HAProxy may serve a manifest without a worker."""
+        """Return the time, in seconds, for which HAProxy may serve a manifest without a worker."""
         if resolved.upstream is None or answer.source in (
             ResponseSource.STALE,
             ResponseSource.PASSED,

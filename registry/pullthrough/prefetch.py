@@ -29,7 +29,7 @@ from entrepot.runtime.reused_threads import ReusedThreads
 log = logging.getLogger(__name__)
 
 _HEAD_START_S = 0.1
-"""The prefetch waits this time in s, because a client may request several layers at once.
+"""The prefetch waits this time in seconds, because a client may request several layers at once.
 
 Layers that the client has requested need no prefetch.
 """

@@ -53,7 +53,7 @@ class NegativeCache:
 
 
 _VALID_S = 300.0
-"""A confirmation is valid for all readers of a download for this many s."""
+"""A confirmation is valid for all readers of a download for this many seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,13 +29,13 @@ SMALLEST: Final = 64 * 1024
 """The appliance itself sends blobs up to this size in bytes, because HAProxy can cache them."""
 
 _SHORTEST_S: Final = 5
-"""No URL is made that would expire within this many s: the client might use it too late."""
+"""No URL is made that would expire within this many seconds: the client might use it too late."""
 _ANSWERED_S: Final = 1.5
 _CONFIRMED_S: Final = 600.0
 _MOST: Final = 32 * 1024
 
 Sign = Callable[[str, int], str]
-"""A `Sign` returns the URL of a stored value, by the value's key and the lifetime of the URL in s.
+"""A `Sign` returns a URL for the value with a key; the second argument is its lifetime in seconds.
 
 Raises: StorageBroken.
 """
@@ -52,14 +52,15 @@ class Storehouse(Protocol):
         ...
 
     def has_answered(self, within_s: float) -> bool:
-        """Return whether the storage answered in the last *within_s* s, without a failure since."""
+        """Return whether the last request got a response, at most *within_s* seconds ago."""
         ...
 
 
 class Redirects:
     """A `Redirects` makes the URLs of one process; any thread may call it.
 
-    *expiry* is the lifetime of a URL in s; *clock* returns s, UTC epoch, and *timer* is monotonic.
+    *expiry* is the lifetime of a URL in seconds; *clock* returns seconds, UTC epoch, and *timer* is
+    monotonic.
     """
 
     def __init__(

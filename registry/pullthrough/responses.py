@@ -26,11 +26,12 @@ class ResponseSource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
-    """A `ManifestAnswer` has a manifest, and its `age` in s since the last confirmation, or None.
+    """A `ManifestAnswer` has a manifest, and its `age` in seconds since the last confirmation.
 
-    A stale manifest has the text of its `warning` and a one-word `reason`. `is_complete` is True if
-    every part was just found to be stored; False if a part is missing or the parts were not
-    checked.
+    `age` is None if the manifest needs no confirmation, or if the time of the last confirmation is
+    unknown. A stale manifest has the text of its `warning` and a one-word `reason`. `is_complete`
+    is True if every part was just found to be stored; False if a part is missing or the parts were
+    not checked.
     """
 
     stored: StoredManifest

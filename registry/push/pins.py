@@ -16,7 +16,7 @@ from entrepot.registry.errors import Overloaded
 from entrepot.runtime.polling import poll
 
 _GRACE_S = 3600.0
-"""A pin lasts this many s if the worker dies during a push and does not remove the pin."""
+"""A pin lasts this many seconds if the worker dies during a push and does not remove the pin."""
 
 # A push waits this long (s) for the cleaner to end a removal. A cleaner that takes longer may have
 # died.

@@ -34,13 +34,13 @@ from entrepot.registry.server.polled import (
 from entrepot.registry.server.repeats import Repeats
 
 TICK_S = 0.5
-"""The poller checks for connections that are too slow or overdue at this interval, in s."""
+"""The poller checks for connections that are too slow or overdue at this interval, in seconds."""
 _IDLE_TICKS = 30
 """While all connections are idle, the interval between two checks is this many times longer."""
 KEEP_S = 75.0
-"""The poller keeps an idle connection open for this many s, which is longer than HAProxy does."""
+"""The poller keeps an idle connection open for this many seconds, longer than HAProxy does."""
 
-_GRACE_S = 2.0  # A connection does not count as slow before this age, in s.
+_GRACE_S = 2.0  # A connection does not count as slow before this age, in seconds.
 # HAProxy closes a silent connection after 300 s; this longer limit covers clients without HAProxy.
 _SILENCE_S = 330.0
 
@@ -96,10 +96,10 @@ class ConnectionPoller:
         self._add(kept)
 
     def close_later(self, connection: socket.socket, patience: float, drain: float = 0.0) -> None:
-        """Close a connection after the client has closed it, or after *patience* s.
+        """Close a connection after the client has closed it, or after *patience* seconds.
 
-        If *drain* is set, first read and discard bytes from the client for up to *drain* s: the
-        client may still be sending its request body.
+        If *drain* is set, first read and discard bytes from the client for up to *drain* seconds:
+        the client may still be sending its request body.
         """
         connection.setblocking(False)
         closing = LingeringClose(connection, self._clock() + (drain or patience))
@@ -194,7 +194,7 @@ class ConnectionPoller:
             each.close()
 
     def _pause(self) -> float | None:
-        """Return the time until the next check in s; None: there is nothing to check."""
+        """Return the time until the next check in seconds; None: there is nothing to check."""
         if self._readers or self._closings or self._has_many_bodies():
             return self._tick
         return _IDLE_TICKS * self._tick if self._kept else None

@@ -29,9 +29,7 @@ CONNECTION = "entrepot.connection"
 _LARGE = 512 * 1024  # A slice of fewer bytes fits into the connection's send buffer.
 _MOST_SENT = 16 * 1024 * 1024  # One system call sends at most this many bytes.
 PATIENCE_S = 1.0
-"""A thread waits this long for a client that reads nothing, in s, before it hands the response
-over.
-"""
+"""If a client reads nothing for this many seconds, the thread hands the response over."""
 
 
 class Delivery:
@@ -56,7 +54,7 @@ class Delivery:
             connection.setblocking(False)
 
     def send(self, patience: float) -> bool:
-        """Send the pieces; return False if the connection accepts nothing for *patience* s.
+        """Send the pieces; return False if the connection accepts nothing for *patience* seconds.
 
         Raises: ConnectionError if the client disconnected or the body ends before its length; a
         body that is too short is logged once.
@@ -107,7 +105,7 @@ class Delivery:
         return isinstance(piece, FileSlice) and piece.stop - piece.start >= _LARGE
 
     def _send_large(self, patience: float) -> bool:
-        """Send the current slice; return False if the connection accepts nothing for *patience* s.
+        """Send the current slice; return False if the client reads nothing for *patience* seconds.
 
         PERF: the kernel waits for the client, so the sending thread is not woken for each part that
         the client has read. Raises: OSError.

@@ -30,7 +30,7 @@ So many threads are possible because a thread in the system call sendfile does n
 interpreter lock. The worker creates threads when they are first needed.
 """
 
-_KEEPALIVE_S = 75  # The worker keeps an idle connection open longer than HAProxy does, in s.
+_KEEPALIVE_S = 75  # The worker keeps an idle connection open longer than HAProxy does, in seconds.
 _SEND_BUFFER = 512 * 1024
 """The send buffer of a connection to HAProxy in bytes; the operating system may allow fewer bytes.
 
@@ -39,8 +39,8 @@ a large blob costs both a third less CPU. For a file, the send buffer refers to 
 cache and copies nothing. These pages stay in memory until a slow client has received them, so the
 buffer is not made even larger.
 """
-# Workers get this many s to finish their requests at a stop. That is enough, because HAProxy exits
-# before the workers, and itself waits for open responses.
+# Workers get this many seconds to finish their requests at a stop. That is enough, because HAProxy
+# exits before the workers, and itself waits for open responses.
 _GRACE_S = 2
 
 

@@ -10,9 +10,10 @@ _PAUSE_S = 1.0
 
 
 class LimitReports:
-    """A `LimitReports` calls *report* per reached limit at most once in *pause* s, with a count.
+    """A `LimitReports` calls *report* for each reached limit, at most once in *pause* seconds.
 
-    *report* receives the event's name, "limit", and the fields `limit` and `count`.
+    *report* receives the event's name, "limit", and the fields `limit` and `count`, which is the
+    number of times that the limit was reached.
     """
 
     def __init__(self, report: Callable[..., None], pause: float = _PAUSE_S) -> None:

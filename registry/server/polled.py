@@ -42,7 +42,7 @@ class ReceivedBody:
     is_cut: bool = False
 
     def rate(self, now: float) -> float:
-        """Return the average rate of the received body in bytes/s; *now* is in s."""
+        """Return the average rate of the received body in bytes/s; *now* is in seconds."""
         return self.received / max(now - self.began, 1.0)
 
 
@@ -80,8 +80,8 @@ class SlowReader:
     """A `SlowReader` is a client that reads a response slowly.
 
     The poller took the response over at `began`, after `before` bytes of it were sent, and last
-    sent bytes of it at `seen`. Times are in s. After the response, the poller waits for the next
-    request of `kept`, which has the same connection. If `kept` is None, the poller closes the
+    sent bytes of it at `seen`. Times are in seconds. After the response, the poller waits for the
+    next request of `kept`, which has the same connection. If `kept` is None, the poller closes the
     connection.
     """
 
@@ -100,7 +100,7 @@ class SlowReader:
         return self.delivery.connection
 
     def rate(self, now: float) -> float:
-        """Return the average rate since `began` in bytes/s; *now* is in s."""
+        """Return the average rate since `began` in bytes/s; *now* is in seconds."""
         return (self.delivery.sent - self.before) / max(now - self.began, 1.0)
 
     def close(self) -> None:

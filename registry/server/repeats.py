@@ -43,7 +43,7 @@ class Repeats:
     """A `Repeats` has the responses that one worker may repeat, by the bytes of their requests.
 
     Only one thread at a time calls `answer`; any thread may call the other methods. *clock* is a
-    monotonic clock in s.
+    monotonic clock in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

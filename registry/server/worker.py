@@ -51,7 +51,7 @@ _KEPT_BY_POLLER = "kept by the poller"
 """The result of `handle` if the poller owns the connection."""
 
 _SWITCH_S = 0.001
-"""The switch interval of the interpreter lock in s (`sys.setswitchinterval`); the default is 5 ms.
+"""The switch interval of the interpreter lock in seconds; Python's default is 5 ms.
 
 A request acquires the interpreter lock about ten times. While another thread parses a large
 document, each of these acquisitions waits for one switch interval.

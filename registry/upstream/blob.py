@@ -62,8 +62,8 @@ class HttpBlob:
     def chunks(self) -> Iterator[bytes]:
         """Yield the pieces of the response's body, each as soon as it is received.
 
-        Raises: Unavailable if the body is cut off, or if no byte arrives for `Exchange.stall` s.
-        This time-out is short, because another request can continue the download.
+        Raises: Unavailable if the body is cut off, or if no byte arrives for `Exchange.stall`
+        seconds. This time-out is short, because another request can continue the download.
         """
         came = 0
         self._response.limit_read_time(self._exchange.stall)

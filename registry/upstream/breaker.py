@@ -34,25 +34,25 @@ IN_A_ROW = 3
 """This many consecutive failures open the breaker; so does one failure with `at_once`.
 """
 FIRST_REST = 1.0
-"""After a breaker has opened, it rejects all requests for this many s: the first rest.
+"""After a breaker has opened, it rejects all requests for this many seconds: the first rest.
 
 Then one request probes the upstream. If it fails, the next rest is twice as long, up to
 `LONGEST_REST`.
 """
 LONGEST_REST = 30.0
 LIMIT_DEFAULT = 5.0
-"""A rate limit lasts this many s if the 429 has no Retry-After."""
+"""A rate limit lasts this many seconds if the 429 has no Retry-After."""
 LIMIT_LONGEST = 60.0
-"""A rate limit lasts at most this many s, even with a longer Retry-After."""
+"""A rate limit lasts at most this many seconds, even with a longer Retry-After."""
 REFUSED_AGAIN = 300.0
-"""The rejection of credentials by an upstream is logged at most once in this many s."""
+"""The rejection of credentials by an upstream is logged at most once in this many seconds."""
 PROBE_RETRY = 1.0
-"""While one request probes the upstream, other requests get this Retry-After, in s."""
+"""While one request probes the upstream, other requests get this Retry-After, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """A `Circuit` is the breaker state of one upstream, with times in s, UTC epoch.
+    """A `Circuit` is the breaker state of one upstream, with times in seconds, UTC epoch.
 
     `failures` counts consecutive failures while the breaker is closed, and `trips` counts
     consecutive rests. No request is sent to the upstream before the time `until`. After `until`,
@@ -96,7 +96,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A `Rejection` states that no request may be sent for `retry_after` s, and why."""
+    """A `Rejection` states that no request may be sent for `retry_after` seconds, and why."""
 
     because: Literal["resting", "limited"]
     retry_after: float
@@ -107,8 +107,8 @@ def admit(
 ) -> tuple[Circuit, Pass | Rejection]:
     """Return the next state, and a permission or rejection for one request at *now* (s, UTC epoch).
 
-    If a probe has no result after *lease* s, the next request becomes the probe. Even if the wall
-    clock is set back, a rest is not longer than `LONGEST_REST`.
+    If a probe has no result after *lease* seconds, the next request becomes the probe. Even if the
+    wall clock is set back, a rest is not longer than `LONGEST_REST`.
     """
     limit = limit_left(circuit, now, operation)
     if limit > 0:
@@ -124,7 +124,7 @@ def admit(
 
 
 def limit_left(circuit: Circuit, now: float, operation: str) -> float:
-    """Return for how many s *operation* is still rate limited; 0 or less if it is not limited."""
+    """Return for how many more seconds *operation* is limited; 0 or less if it is not limited."""
     if circuit.operation != operation:
         return 0.0
     return min(circuit.limited - now, LIMIT_LONGEST)
@@ -176,7 +176,7 @@ def answered(circuit: Circuit) -> Circuit:
 def refused(circuit: Circuit, now: float) -> Circuit:
     """Return the breaker's state after a response that rejects credentials.
 
-    `Circuit.refused` changes at most once in `REFUSED_AGAIN` s, and each change is logged.
+    `Circuit.refused` changes at most once in `REFUSED_AGAIN` seconds, and each change is logged.
     """
     if now - circuit.refused < REFUSED_AGAIN:
         return answered(circuit)
@@ -214,7 +214,7 @@ log = logging.getLogger(__name__)
 class BreakerState:
     """A `BreakerState` is the state of one upstream's breaker, as an operator sees it.
 
-    `until` is in s, UTC epoch; 0 if the end of the state is unknown.
+    `until` is in seconds, UTC epoch; 0 if the end of the state is unknown.
     """
 
     host: str
@@ -226,8 +226,8 @@ class BreakerState:
 class Breaker:
     """A `Breaker` is the circuit breaker of the upstream `host`, shared through *directory*.
 
-    A probe of the upstream may take *lease* s. If *is_kept* is False, no state file is written
-    before the upstream has responded once.
+    A probe of the upstream may take *lease* seconds. If *is_kept* is False, no state file is
+    written before the upstream has responded once.
     """
 
     def __init__(
@@ -295,7 +295,7 @@ class Breaker:
         self._change(lambda circuit: failed(circuit, now, failure, probe=passed.probe))
 
     def limited(self, retry_after: float | None, operation: str = "") -> None:
-        """Record a 429; *retry_after* is in s, None if the upstream did not send Retry-After."""
+        """Record a 429; *retry_after* is in seconds, None if the response had no Retry-After."""
         now = self._clock()
         before, after = self._change(lambda circuit: limited(circuit, now, retry_after, operation))
         if before.limited <= now < after.limited:

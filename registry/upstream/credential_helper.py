@@ -57,9 +57,9 @@ class _Run:
 class HelperCredentials:
     """A `HelperCredentials` has the login that the program *command* returns for *host*.
 
-    The login is the same for all repositories. It is used for *lifetime* s; None: for ever; 0: for
-    one request. After a failure, the helper program runs again after 10 s at the earliest. *clock*
-    is a monotonic clock in s.
+    The login is the same for all repositories. It is used for *lifetime* seconds; None: for ever;
+    0: for one request. After a failure, the helper program runs again after 10 s at the earliest.
+    *clock* is a monotonic clock in seconds.
 
     A separate thread runs the helper program. Requests wait for the login for up to 10 s after the
     program's start. After a run of more than 10 s, requests wait for only 1 s, until a run takes
@@ -133,7 +133,7 @@ class HelperCredentials:
         return found
 
     def _asked(self) -> tuple[Credential | None, float]:
-        """Run the helper program; return its login, and the time in s to use that login."""
+        """Run the helper program; return its login, and the time in seconds to use that login."""
         fields: dict[str, object] = {"command": self._command, "host": self._host}
         try:
             found = ask(self._command, self._host)
@@ -147,7 +147,7 @@ class HelperCredentials:
 
 
 def ask(command: str, host: str, timeout: float = _TIMEOUT_S) -> Credential | None:
-    """Run a credential helper for at most *timeout* s; return its login, or None.
+    """Run a credential helper for at most *timeout* seconds; return its login, or None.
 
     Raises: HelperFailed.
     """

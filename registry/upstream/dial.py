@@ -53,7 +53,7 @@ def dial(
 
 
 def _resolve(host: str, port: int, timeout: float) -> list[_Address]:
-    """Return the addresses of a host, within *timeout* s.
+    """Return the addresses of a host, within *timeout* seconds.
 
     The resolver runs in a separate thread, because a call of the resolver cannot be cancelled.
     After the time-out, the thread continues, but its result is ignored. Names below `localhost` are

@@ -45,7 +45,7 @@ _STALLS_WITHIN = 3  # A body is requested anew after a third of the read time-ou
 _HIDDEN = (403, 404)
 _BASE_AGAIN_S = 60.0
 _SKIP_HEAD_S = 600.0
-"""If an upstream rejects HEAD, no HEAD request is sent for this many s."""
+"""If an upstream rejects HEAD, no HEAD request is sent for this many seconds."""
 _TRANSIENT = frozenset({408, 425, 502, 503, 504})
 """After a HEAD with one of these statuses, HEAD is not skipped: the next HEAD may succeed."""
 
@@ -113,8 +113,8 @@ class _Inconclusive(NamedTuple):
 class HeadSupport:
     """A `HeadSupport` has the operations (`UpstreamRequest.operation`) for which HEAD is skipped.
 
-    HEAD is skipped because some registries reject every HEAD request. *clock* returns s and never
-    goes back. Any thread may use a `HeadSupport`.
+    HEAD is skipped because some registries reject every HEAD request. *clock* returns seconds and
+    never goes back. Any thread may use a `HeadSupport`.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -86,7 +86,7 @@ def content_digest(headers: Mapping[str, str]) -> Digest | None:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return Retry-After in s from *now* (UTC epoch), from a number or a date (RFC 9110, 10.2.3).
+    """Return Retry-After (a number or a date, RFC 9110, 10.2.3) in seconds from *now* (UTC epoch).
 
     The returned time is at most 366 days.
     """

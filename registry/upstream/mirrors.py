@@ -20,14 +20,14 @@ from entrepot.registry.upstream.wire import deadline
 
 T = TypeVar("T")
 _FIRST_S = 10.0
-"""After all mirrors together have taken this many s, the request is sent to the upstream.
+"""After all mirrors together have taken this many seconds, the request is sent to the upstream.
 
 The clients must still be waiting when the upstream responds.
 """
 _REST_S = 3.0
-"""After the first failure of a mirror, the other mirrors together may take this many s."""
+"""After the first failure of a mirror, the other mirrors together may take this many seconds."""
 _LEAST_S = 0.5
-"""No further mirror is tried with less than this many s left."""
+"""No further mirror is tried with less than this many seconds left."""
 
 
 class Mirrored:

@@ -1,8 +1,8 @@
 """Bound the share of a worker's time that large documents of upstreams can take.
 
 The interpreter runs one thread at a time, and a document of megabytes keeps it busy for up to 0.1
-s. If several threads parsed large documents at once, or one after another without a pause, every
-other request of the worker would wait for the parsing.
+seconds. If several threads parsed large documents at once, or one after another without a pause,
+every other request of the worker would wait for the parsing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class LargeDocuments:
 
     So large documents take at most a third of the worker's time. If documents of several upstreams
     wait, the upstreams take turns. *clock* is a monotonic clock, *spent* returns the CPU time of
-    the calling thread, and *wait* waits for a duration; all times are in s.
+    the calling thread, and *wait* waits for a duration; all times are in seconds.
     """
 
     def __init__(

@@ -93,7 +93,10 @@ class BoundedResponse(HTTPResponse):
 
 
 class _BoundedLines:
-    """A `_BoundedLines` reads lines from *real*: at most `LARGEST_HEAD` bytes, in *within* s."""
+    """A `_BoundedLines` reads the lines of *real* within two limits.
+
+    All lines together have at most `LARGEST_HEAD` bytes, and arrive within *within* seconds.
+    """
 
     def __init__(self, real: BufferedReader, within: float | None) -> None:
         self._real = real

@@ -56,7 +56,7 @@ class _Slot:
 
 
 Fetch = Callable[[TokenKey], tuple[str, float]]
-"""A `Fetch` returns a token and its lifetime in s."""
+"""A `Fetch` returns a token and its lifetime in seconds."""
 
 
 class Tokens:
@@ -111,7 +111,7 @@ class TokenRefused(Exception):  # noqa: N818 - the name states the fact
 def fetch_token(
     wire: Wire, key: TokenKey, headers: Mapping[str, str], *, insecure: bool
 ) -> tuple[str, float]:
-    """Request a token from the realm; return the token and its lifetime in s.
+    """Request a token from the realm; return the token and its lifetime in seconds.
 
     Raises: ConnectionBroken, TokenRefused.
     """
@@ -130,7 +130,7 @@ def fetch_token(
 
 
 def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
-    """Return the token in a response and the rest of the token's lifetime in s.
+    """Return the token in a response and the rest of the token's lifetime in seconds.
 
     Raises: ConnectionBroken (NONSENSE).
     """
@@ -200,7 +200,7 @@ def _exchange_request(key: TokenKey, identity: str, headers: Mapping[str, str]) 
 
 
 def _age(issued_at: object, headers: Mapping[str, str]) -> float:
-    """Return the age of a token in s by the token endpoint's clock; 0 if it sent no dates."""
+    """Return the age of a token in seconds by the token endpoint's clock; 0 if it sent no dates."""
     try:
         issued = dt.datetime.fromisoformat(str(issued_at)[:_LONGEST_DATE])
         now = parsedate_to_datetime(headers.get("Date", "")[:_LONGEST_DATE])

@@ -14,16 +14,16 @@ from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.clock import elapsed
 
 AGAIN_S: Final = 600.0
-"""A refused credential is not sent again for this many s; a changed credential is sent at once."""
+"""A refused credential is not sent again for this many seconds; a changed one is sent at once."""
 UNPROVEN_S: Final = 60.0
-"""If a check gave no result, a credential is used unchecked for this many s."""
+"""If a check gave no result, a credential is used unchecked for this many seconds."""
 _MOST: Final = 256
 
 
 class CredentialTrials:
     """A `CredentialTrials` has the results of one upstream; any thread may use it.
 
-    *clock* returns s and never goes back.
+    *clock* returns seconds and never goes back.
     """
 
     def __init__(self, clock: Callable[[], float] = elapsed) -> None:

@@ -66,7 +66,7 @@ def left() -> float:
 
 
 def bounded(span: float) -> float:
-    """Return a socket time-out of at most *span* s that ends at this thread's deadline."""
+    """Return a socket time-out of at most *span* seconds that ends at this thread's deadline."""
     return max(min(span, left()), _LEAST_S)
 
 
@@ -161,8 +161,8 @@ class Response:
         """Return the whole body of the response, decoded.
 
         Raises: TooLong if the body has more than *limit* bytes; ConnectionBroken also if the body
-        takes longer than *within* s (None: the read time-out). Without a time limit for a whole
-        body, an upstream that sends one byte per read time-out would block a thread for ever.
+        takes longer than *within* seconds (None: the read time-out). Without a time limit for a
+        whole body, an upstream that sends one byte per read time-out would block a thread for ever.
         """
         body = bytearray()
         span = min(self._wire.read_timeout if within is None else within, left())

@@ -74,7 +74,7 @@ class Registry:
                 stderr=log,
                 env=processes.clean_environment({}),
             )
-        eventually(lambda: listens(self.http.port), what=f"docker-registry up, see {self.log}")
+        eventually(lambda: listens(self.http.port), what=f"docker-registry listens, see {self.log}")
 
     def stop(self) -> None:
         """Kill the registry, as in an outage.

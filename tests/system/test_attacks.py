@@ -227,10 +227,10 @@ def test_bcrypt_wrong_passwords(closed: Appliance, user: Callable[[int], str], l
 
     endures(closed, client, lambda each: flood(each, guess(user), threads), _busy(threads))
     with flood(closed, guess(user), threads) as answers:
-        eventually(lambda: len(answers) > 100, what="guesses were answered", within=60)
+        eventually(lambda: len(answers) > 100, what="guessed passwords got responses", within=60)
         eventually(
             lambda: replace(closed.http, login=login).get("/v2/").status == 200,
-            what="a right password that is new is taken",
+            what="a right password is accepted for the first time",
         )
     assert 200 not in answers
 
@@ -330,7 +330,7 @@ def test_log_short_lines_stop_no_eviction(
     before = left_out()
 
     with pipelined(small, request_, 4) as answers:
-        eventually(lambda: len(answers) > 100, what="many were answered", within=60)
+        eventually(lambda: len(answers) > 100, what="100 requests got responses", within=60)
         _needs_eviction(small, upstream)
         eventually(
             lambda: left_out() > before + 100,
@@ -346,7 +346,7 @@ def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream
     uri = "/v2/" + "/" * 3_900
 
     with flood(small, requests_for("GET", lambda number: f"{uri}{number}"), 4) as answers:
-        eventually(lambda: len(answers) > 200, what="many long URIs were asked for")
+        eventually(lambda: len(answers) > 200, what="200 long URIs got responses")
         _needs_eviction(small, upstream)
 
 
@@ -365,7 +365,7 @@ def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
         stored += [appliance.data / layout.blob(digest) for digest in digests]
     eventually(
         lambda: not all(each.exists() for each in stored),
-        what="room is made beside the flood",
+        what="the cleaner evicts during the flood",
         within=60,
     )
     eventually(

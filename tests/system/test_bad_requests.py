@@ -213,7 +213,7 @@ def test_what_is_hardly_http_is_refused(shared: Appliance, request_: bytes) -> N
 def test_after_all_of_this_the_same_workers_serve(shared: Appliance) -> None:
     """After all bad requests of this file, no worker has crashed and the appliance is healthy."""
     assert "Traceback" not in shared.output()
-    assert eventually(lambda: shared.http.get("/healthz").status == 200, what="it is healthy")
+    assert eventually(lambda: shared.http.get("/healthz").status == 200, what="healthz is 200")
 
 
 def _parsed(response: bytes) -> tuple[int, bytes]:

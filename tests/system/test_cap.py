@@ -142,7 +142,7 @@ def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
         pull(appliance.http, NAME, "used")
         return not any(_is_here(appliance, Digest.of(blob)) for blob in unused.blobs)
 
-    eventually(is_gone, what="the unused image goes", within=30)
+    eventually(is_gone, what="the unused image is evicted", within=30)
 
     assert all(_is_here(appliance, Digest.of(blob)) for blob in used.blobs)
     assert fake.count("GET", f"/blobs/{_own_layer(used)}") == 1

@@ -92,7 +92,7 @@ def test_a_jump_evicts_nothing_by_age_and_keeps_the_order_of_use(
 
     _fill(appliance, fake)
     order = [images[number] for number in (4, 0, 1, 2, 3)]
-    eventually(lambda: not _holds(appliance, order[0]), what="the least recently used one goes")
+    eventually(lambda: not _holds(appliance, order[0]), what="the least recently used is evicted")
     left = [_holds(appliance, each) for each in order]
     assert left == sorted(left)
     assert _holds(appliance, pushed)
@@ -130,7 +130,7 @@ def test_an_appliance_that_starts_with_a_wrong_clock_evicts_nothing(
     wall.move(40 * _DAY)
 
     appliance.start()
-    eventually(lambda: _WARNING in appliance.output(), what="the start is a jump")
+    eventually(lambda: _WARNING in appliance.output(), what="the wrong clock is logged")
     _cleaner_looks(appliance)
 
     assert _holds(appliance, pushed)

@@ -102,16 +102,16 @@ def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
     assert f"disk={trouble}" in appliance.output()
     if trouble == "read-only":
         assert f"{disk / 'data'} is read-only" in shown
-        eventually(lambda: _writable(appliance) == 0, what="a metric reports it")
+        eventually(lambda: _writable(appliance) == 0, what="the metric reports the read-only disk")
         _remount(disk, "rw")
     eventually(
-        lambda: _is_stored(appliance, fake, missing), what="it is stored", within=20, pause=0.3
+        lambda: _is_stored(appliance, fake, missing), what="a blob is stored", within=20, pause=0.3
     )
     if trouble == "full":
         eventually(
-            lambda: appliance.metric("entrepot_evictions_total", reason="disk"), what="it evicts"
+            lambda: appliance.metric("entrepot_evictions_total", reason="disk"), what="an eviction"
         )
-    eventually(lambda: _writable(appliance) == 1, what="a metric says that all is well")
+    eventually(lambda: _writable(appliance) == 1, what="the metric reports a writable disk")
     assert "Traceback" not in appliance.output()
 
 
@@ -133,7 +133,7 @@ def test_programs_that_must_restart_in_a_full_temporary_folder_wait_for_room(
     digest = fake.add_blob("app", filler(1000, 1))
     setup = Setup({"one.test": {"url": fake.url}}, {}, ENVIRONMENT)
     with Appliance(tmp_path / "appliance", setup) as appliance:
-        eventually(lambda: "serving" in appliance.output(), what="it serves")
+        eventually(lambda: "serving" in appliance.output(), what="the appliance serves")
         with suppress(OSError):
             for number in range(80):
                 (disk / f"f{number}").touch()
@@ -143,7 +143,7 @@ def test_programs_that_must_restart_in_a_full_temporary_folder_wait_for_room(
         for each in disk.glob("f*"):
             each.unlink()
 
-        eventually(lambda: _answers(appliance, digest), what="it serves again", within=20)
+        eventually(lambda: _answers(appliance, digest), what="pulls succeed again", within=20)
     assert "Traceback" not in appliance.output()
 
 
@@ -161,7 +161,7 @@ def test_a_deleted_run_directory_ends_it_at_once_with_a_message(start: Start) ->
     service manager can start the whole appliance again.
     """
     appliance = start(Setup({}, {}, ENVIRONMENT))
-    eventually(lambda: "serving" in appliance.output(), what="it serves")
+    eventually(lambda: "serving" in appliance.output(), what="the appliance serves")
     run = Path(os.fsdecode((appliance.state / "run").read_bytes()))
     shutil.rmtree(run)
 

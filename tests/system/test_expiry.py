@@ -69,8 +69,8 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance)
     assert push(appliance.http, _NAME, "idle", idle)
 
     with _pulling(appliance, "used"):
-        eventually(lambda: tags(appliance.http, _NAME) == ["used"], what="the idle tag goes")
-        eventually(lambda: _gone(appliance, idle, (shared,)), what="its content goes")
+        eventually(lambda: tags(appliance.http, _NAME) == ["used"], what="the idle tag is deleted")
+        eventually(lambda: _gone(appliance, idle, (shared,)), what="the idle content is deleted")
         assert appliance.http.get(manifest_path(_NAME, idle.digest)).status == 404
         assert pull(appliance.http, _NAME, "used")[0] == used.digest
     eventually(lambda: _gone(appliance, used), what="the other image expires without pulls")
@@ -94,12 +94,12 @@ def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
     with _pulling(appliance, str(children[1].digest)):
         idle = image([filler(KB, 7)], command=("idle",))
         assert push(appliance.http, _NAME, "idle", idle)
-        eventually(lambda: _gone(appliance, idle), what="an idle image goes")
+        eventually(lambda: _gone(appliance, idle), what="the idle image is deleted")
         assert pull_manifest(appliance.http, _NAME, "all").status == 200
         referrers = appliance.http.get(f"/v2/{_NAME}/referrers/{children[0].digest}")
         assert len(json.loads(referrers.body)["manifests"]) == 1
     everything = (*children, signature)
-    eventually(lambda: all(_gone(appliance, each) for each in everything), what="all goes")
+    eventually(lambda: all(_gone(appliance, each) for each in everything), what="all have expired")
 
     assert appliance.http.get(manifest_path(_NAME, index)).status == 404
 
@@ -113,7 +113,7 @@ def test_the_newest_tags_stay_by_rule_and_everything_else_for_ever(start: Start)
         assert push(appliance.http, "ci/app", f"b{number}", each)
         assert push(appliance.http, "prod/app", f"b{number}", each)
 
-    eventually(lambda: tags(appliance.http, "ci/app") == ["b2", "b3"], what="the old tags go")
+    eventually(lambda: tags(appliance.http, "ci/app") == ["b2", "b3"], what="old tags are deleted")
 
     assert tags(appliance.http, "prod/app") == ["b0", "b1", "b2", "b3"]
     assert [pull(appliance.http, "prod/app", each.digest)[0] for each in made] == [
@@ -139,7 +139,7 @@ def test_garbage_goes_beside_a_push_whose_manifest_is_still_to_come(start: Start
             assert push_blob(appliance.http, _NAME, blob).status == 201
         return _gone(appliance, deleted)
 
-    eventually(is_gone, what="what was deleted goes", within=30)
+    eventually(is_gone, what="the deleted image's blobs are removed", within=30)
 
     done = put_manifest(appliance.http, _NAME, "v2", coming.manifest, coming.media_type)
     assert done.status == 201

@@ -117,7 +117,7 @@ def test_a_manifest_that_the_upstream_refuses(
     assert "www-authenticate" not in response.headers
     assert ("retry-after" in response.headers) or status != 429
     assert head.status in (status, 503)  # the circuit breaker of the upstream may be open by now
-    eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
+    eventually(lambda: case.appliance.http.get(path).status == 200, what="pulls succeed again")
     pull(case.appliance.http, case.name, "v1")
 
 
@@ -141,7 +141,7 @@ def test_a_blob_that_the_upstream_refuses(
     assert response.code in code.split() or not code
     assert "www-authenticate" not in response.headers
     assert not stored
-    eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
+    eventually(lambda: case.appliance.http.get(path).status == 200, what="pulls succeed again")
     pull_blob(case.appliance.http, case.name, digest)
 
 
@@ -208,7 +208,7 @@ def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[s
     case.fake.misbehave("/blobs/", method="GET", hold=release, hold_after=SIZE // 2, **fault)
 
     reader = Reader(case.appliance.http, blob_path(case.name, digest)).begin()
-    eventually(lambda: reader.received, what="the client has begun")
+    eventually(lambda: reader.received, what="the client has received some bytes")
     release.set()
     reader.end()
     case.fake.behave()
@@ -238,7 +238,7 @@ def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
 
     assert response.status == 502
     assert not (case.appliance.data / layout.blob(image.digest)).exists()
-    eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
+    eventually(lambda: case.appliance.http.get(path).status == 200, what="pulls succeed again")
 
 
 @pytest.mark.parametrize("ignore_range", [False, True], ids=["with ranges", "without ranges"])
@@ -276,7 +276,7 @@ def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) ->
     assert not reader.is_whole
     assert not (case.appliance.data / layout.blob(digest)).exists()
     path = blob_path(case.name, digest)
-    eventually(lambda: case.appliance.http.get(path).status == 200, what="it pulls again")
+    eventually(lambda: case.appliance.http.get(path).status == 200, what="pulls succeed again")
     pull_blob(case.appliance.http, case.name, digest)
     name = layout.spool(layout.spool_key(digest, case.host))
     assert not [path for path in spool_files(case.appliance.state) if name in path.name]

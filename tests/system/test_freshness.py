@@ -98,7 +98,7 @@ def test_a_moved_tag_is_followed_after_its_freshness(
     pull(appliance.http, name, "v1")
     new = fake.put_image("moved", "v1", of_size(KB, 84))
 
-    eventually(lambda: _pulled(appliance, name) == str(new.digest), what="the tag has moved")
+    eventually(lambda: _pulled(appliance, name) == str(new.digest), what="the moved tag is served")
 
     assert new.digest == pull(appliance.http, name, "v1")[0]
     assert old.digest == pull(appliance.http, name, old.digest)[0]

@@ -212,9 +212,9 @@ def test_a_killed_container_starts_again_and_removes_old_files(
     secret = f"--volume={mounted.secret}:/pull-secret.json"
     with running(podman, image, secret) as container:
         podman.podman("kill", container.name)
-        eventually(lambda: not container.inspect()["State"]["Running"], what="it has ended")
+        eventually(lambda: not container.inspect()["State"]["Running"], what="it has exited")
         container.start()
-        eventually(lambda: container.logs().count(" serving ") == 2, what="it serves again")
+        eventually(lambda: container.logs().count(" serving ") == 2, what="it has started again")
 
         left = container.execute("sh", "-c", "ls -d /tmp/entrepot-*").stdout.split()
         assert len(left) == 2  # the run directory, and the folder with copies of secrets
@@ -230,7 +230,7 @@ def test_data_of_root_is_taken_over_once(podman: Engine, image: str, mounted: Mo
         assert blob.stat().st_uid == 5000
         container.stop()
         container.start()
-        eventually(lambda: container.logs().count(" serving ") == 2, what="it serves again")
+        eventually(lambda: container.logs().count(" serving ") == 2, what="it has started again")
 
         assert container.logs().count("the data directory was taken over") == 1
 

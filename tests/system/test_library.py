@@ -94,7 +94,7 @@ class Program:
                 env=processes.clean_environment({"HOME": str(self.folder)}),
             )
         try:
-            eventually(lambda: listens(self.port), what=f"it listens, see {self.log}")
+            eventually(lambda: listens(self.port), what=f"the program listens, see {self.log}")
             yield process
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0, self.output()

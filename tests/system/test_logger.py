@@ -159,7 +159,7 @@ def test_the_order_of_eviction_survives_the_loss_of_the_index(
     _delete_index(appliance)
     appliance.start()
 
-    eventually(lambda: len(_by_last_use(appliance, layers)) == len(layers), what="it is rebuilt")
+    eventually(lambda: len(_by_last_use(appliance, layers)) == len(layers), what="a second rebuild")
     assert _by_last_use(appliance, layers) == expected
 
 
@@ -223,7 +223,7 @@ def _inode(path: Path) -> int:
             return path.stat().st_ino
         return 0
 
-    return eventually(look, what="there is a log again")
+    return eventually(look, what="the access log exists again")
 
 
 def _counted(appliance: Appliance, kind: str) -> float:

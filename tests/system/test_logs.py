@@ -89,7 +89,7 @@ def test_the_second_of_two_equal_answers_is_printed_too(
         asked += 1
         return "detail=memory" in answer.headers["cache-status"]
 
-    eventually(is_from_memory, what="an answer of HAProxy's cache", pause=0.2)
+    eventually(is_from_memory, what="HAProxy's cache responds", pause=0.2)
 
     lines = _printed(appliance, path, asked)
     assert len(lines) == asked
@@ -136,7 +136,7 @@ def test_the_lines_of_all_programs_have_the_fields(appliance: Appliance) -> None
         return {each.split()[2] for each in ours} >= {f"{name}:" for name in programs}
 
     appliance.http.get("/v2/", Authorization="Basic " + base64.b64encode(b"ann:no").decode())
-    eventually(found, what="a line of each program")
+    eventually(found, what="each program has a line")
 
 
 def test_a_warning_of_a_worker_is_mailed(appliance: Appliance, server: SmtpServer) -> None:
@@ -147,7 +147,7 @@ def test_a_warning_of_a_worker_is_mailed(appliance: Appliance, server: SmtpServe
         mails = [each for each in server.mails if "user: bob" in each.get_content()]
         return [each["Subject"] for each in mails] == ["[warning] 127.0.0.1: login failed"]
 
-    eventually(found, what="a mail about the failed login")
+    eventually(found, what="a mail reports the failed login")
 
 
 def test_a_line_is_that_of_docker_distribution(

@@ -140,9 +140,9 @@ def test_a_tag_is_cached_after_head_requests_only(upstream: OneUpstream) -> None
         answers.append(appliance.http.head(path))
         return is_cached(answers[-1])
 
-    eventually(cached, what="the cache answers a HEAD")
+    eventually(cached, what="HAProxy's cache responds to a HEAD")
     assert answers[-1].headers["content-length"] == str(len(image.manifest))
-    eventually(lambda: len(_lines(appliance, path)) >= len(answers), what="all are logged")
+    eventually(lambda: len(_lines(appliance, path)) >= len(answers), what="all requests are logged")
     assert {line.method for line in _lines(appliance, path)} == {"HEAD"}
     assert len(_lines(appliance, path)) == len(answers)
 
@@ -336,7 +336,7 @@ def test_the_cache_fills_again_after_haproxy_was_killed(upstream: OneUpstream) -
     warm(appliance.http, path)
 
     appliance.kill_program("haproxy")
-    eventually(lambda: _is_back(appliance), what="it answers again")
+    eventually(lambda: _is_back(appliance), what="HAProxy responds again")
     warm(appliance.http, path)
 
 

@@ -160,7 +160,7 @@ def test_a_revoked_right_is_revoked_in_the_cache_too(start: Start, tmp_path: Pat
 
         _edit(appliance, [{**RULES[0], "user": "carol"}, *RULES[1:]])
 
-        eventually(lambda: alice.get(path).status == 403, what="it is revoked", within=AT_ONCE)
+        eventually(lambda: alice.get(path).status == 403, what="a right is revoked", within=AT_ONCE)
         assert carol.get(path).status == 200
 
 
@@ -181,7 +181,7 @@ def test_a_changed_password_is_in_force_at_once(start: Start, tmp_path: Path) ->
 
         htpasswd(tmp_path / "users", "alice:open", BOB, CAROL)
 
-        eventually(lambda: old.get(path).status == 401, what="it is refused", within=AT_ONCE)
+        eventually(lambda: old.get(path).status == 401, what="the login is refused", within=AT_ONCE)
         assert [old.get(path).status for _ in range(3)] == [401] * 3
         warm(new, path)
 
@@ -201,7 +201,7 @@ def test_an_upstream_removed_from_the_pull_secret_is_removed_from_the_cache(
         _secret(secret, "other.test")
 
         eventually(
-            lambda: appliance.http.get(path).status == 404, what="it is gone", within=AT_ONCE
+            lambda: appliance.http.get(path).status == 404, what="the path gets 404", within=AT_ONCE
         )
 
 

@@ -66,7 +66,7 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
     eventually(only_wanted, what="the image without a pull is gone", within=30)
     layer = Digest.of(_MADE.layers[0])
     assert moved.http.get(f"/v2/myimage/blobs/{layer}").status == 200
-    eventually(lambda: not tags(moved.http, "myimage"), what="then the other one too", within=30)
+    eventually(lambda: not tags(moved.http, "myimage"), what="the other image expires", within=30)
     lines = [line for line in moved.output().splitlines() if "docker-cache-server's name" in line]
     assert len(lines) == _ITS_NAMES
 

@@ -90,7 +90,7 @@ def _loaded(
         eventually(lambda: len(load.answered) > 8, what="requests are answered", within=60)
         yield load
         before = len(load.answered)
-        eventually(lambda: len(load.answered) > before + 8, what="and again", within=60)
+        eventually(lambda: len(load.answered) > before + 8, what="requests go on", within=60)
     answered |= load.answered
 
 

@@ -115,7 +115,7 @@ def _settled(receiver: Receiver) -> None:
             seen[:] = [len(receiver.accepted), time.monotonic()]
         return time.monotonic() - seen[1] > 1
 
-    eventually(is_still, what="events arrive no more", within=30)
+    eventually(is_still, what="no more events arrive", within=30)
 
 
 def _comparable(events: Sequence[Mapping[str, Any]], http: HttpClient) -> list[dict[str, Any]]:
@@ -208,7 +208,7 @@ def test_a_receiver_that_fails_for_a_while_gets_everything_in_order(
         cached = _pull_until_cached(appliance.http, "one.test/shown", image.digest)
         _settled(good)
         expected = _ids(good.accepted)
-        eventually(lambda: reply.refused > 3, what="attempts fail")
+        eventually(lambda: reply.refused > 3, what="deliveries fail")
 
         assert failing.accepted == []
         assert len(expected) == len(image.blobs) + 40 + cached
@@ -281,7 +281,7 @@ def test_a_minute_of_failures_loses_no_event(start: Start) -> None:
         reply.is_repaired = True
         _settled(good)
         eventually(
-            lambda: len(failing.accepted) >= len(good.accepted), what="all arrive", within=60
+            lambda: len(failing.accepted) >= len(good.accepted), what="all events arrive", within=60
         )
 
         assert len(good.accepted) == len(image.blobs) + 2 * number

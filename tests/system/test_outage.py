@@ -157,7 +157,7 @@ def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]
 def test_a_refused_connection_is_502_and_opens_the_breaker(unreachable: Appliance) -> None:
     """If an upstream refuses connections, clients get 502, then 503 from its circuit breaker."""
     first = unreachable.http.get(manifest_path("refusing.test/app", "v1"))
-    resting = eventually(lambda: _resting(unreachable, "refusing.test"), what="its breaker opens")
+    resting = eventually(lambda: _resting(unreachable, "refusing.test"), what="the breaker opens")
 
     assert first.status == 502
     assert int(resting) >= 0
@@ -171,7 +171,7 @@ def test_an_unknown_host_is_502(unreachable: Appliance) -> None:
 def test_a_black_hole_is_504_and_opens_the_breaker(unreachable: Appliance) -> None:
     """If an upstream drops all packets, a request gets 504, and then the circuit breaker opens."""
     first = unreachable.http.get(manifest_path("hole.test/app", "v1"))
-    resting = eventually(lambda: _resting(unreachable, "hole.test"), what="its breaker opens")
+    resting = eventually(lambda: _resting(unreachable, "hole.test"), what="the breaker opens")
 
     assert first.status == 504
     assert int(resting) >= 0
@@ -194,7 +194,7 @@ def test_an_incomplete_image_is_refused_before_its_manifest(
 
     assert by_tag.status == 503
     path = manifest_path("one.test/app", image.digest)
-    eventually(lambda: appliance.http.get(path).status == 503, what="also by digest")
+    eventually(lambda: appliance.http.get(path).status == 503, what="a pull by digest gets 503 too")
 
 
 def test_an_upstream_that_is_back_is_used_again(start: Start, fake: FakeUpstream) -> None:

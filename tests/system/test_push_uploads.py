@@ -65,7 +65,7 @@ def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
     with socket.create_connection(("127.0.0.1", http.port)) as wire:
         head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
         wire.sendall(head.encode() + content[: 3 * MB])
-        eventually(lambda: file.stat().st_size > MB, what="some of it has arrived")
+        eventually(lambda: file.stat().st_size > MB, what="1 MB of the upload has arrived")
     eventually(lambda: processes.flock_holder(file) is None, what="the interrupted request is over")
 
     start = _offset(http.get(where).headers["range"])
@@ -88,10 +88,10 @@ def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
         head = f"PATCH {where} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(content)}\r\n\r\n"
         wire.sendall(head.encode() + content[:MB])
         file = _file(hosting, where)
-        writer = eventually(lambda: processes.flock_holder(file), what="a worker writes")
-        eventually(lambda: file.stat().st_size == MB, what="all of it has arrived")
+        writer = eventually(lambda: processes.flock_holder(file), what="a worker locks the upload")
+        eventually(lambda: file.stat().st_size == MB, what="all sent bytes have arrived")
         os.kill(writer, 9)
-        eventually(lambda: processes.flock_holder(file) != writer, what="it is dead")
+        eventually(lambda: processes.flock_holder(file) != writer, what="the worker has exited")
 
     start = _offset(http.get(where).headers["range"])
     done = http.request("PUT", f"{where}?digest={Digest.of(content)}", body=content[start:])

@@ -174,7 +174,7 @@ def test_changed_rights_and_users_are_in_force_without_a_restart(start: Start) -
     _edit(appliance, access=RULES)
     eventually(lambda: bob.get(path).status == 403, what="the rules apply", within=AT_ONCE)
     _edit(appliance, **_settings(RULES, BOB))
-    eventually(lambda: ann.get(path).status == 401, what="ann is removed", within=AT_ONCE)
+    eventually(lambda: ann.get(path).status == 401, what="ann's login is refused", within=AT_ONCE)
     _edit(appliance, access=[{"user": "bob", "repository": "**", "allow": "pull"}])
     eventually(lambda: bob.get(path).status == 200, what="bob may pull", within=AT_ONCE)
     _edit(appliance, access=[])
@@ -246,7 +246,7 @@ def test_an_invalid_edit_grants_no_rights(followed: Appliance, spoil: Any) -> No
 
     all_users = {"user": "*", "repository": "**", "allow": "pull"}
     appliance.file.write_text(yaml.safe_dump(yaml.safe_load(good) | {"access": [all_users]}))
-    eventually(lambda: bob.get(path).status == 200, what="a valid file is back", within=AT_ONCE)
+    eventually(lambda: bob.get(path).status == 200, what="the valid file is used", within=AT_ONCE)
 
 
 def test_rules_of_a_variable_are_not_reloaded_from_the_file(start: Start) -> None:
@@ -260,5 +260,5 @@ def test_rules_of_a_variable_are_not_reloaded_from_the_file(start: Start) -> Non
 
     _edit(appliance, **_settings(RULES, BOB))
 
-    eventually(lambda: ann.get("/v2/").status == 401, what="users are reloaded", within=AT_ONCE)
+    eventually(lambda: ann.get("/v2/").status == 401, what="ann's login is refused", within=AT_ONCE)
     assert bob.get(manifest_path("ann/own", "v1")).status == 200

@@ -437,7 +437,7 @@ def test_docker_registry_and_the_appliance_write_one_bucket_at_once(
         eventually(is_moved, what="the appliance has the moved tag", within=60)
         path = manifest_path("one/app", ours.digest)
         assert registry.http.request("DELETE", path).status == 202
-        eventually(lambda: appliance.http.get(path).status == 404, what="deleted", within=60)
+        eventually(lambda: appliance.http.get(path).status == 404, what="a deletion", within=60)
         push_soon(appliance.http, "one/app", "ours", ours)
         assert pull(registry.http, "one/app", "ours")[0] == ours.digest
         path = manifest_path("one/app", moved.digest)

@@ -143,7 +143,7 @@ def test_an_owner_that_was_stopped_loses_no_push_and_removes_nothing_twice(
             _send(stopped, signal.SIGCONT)
         for _ in range(5):
             pushed(first, "team/a")
-            eventually(lambda: pushed(second, "team/b"), what="the owner accepts", within=60)
+            eventually(lambda: pushed(second, "team/b"), what="the new owner accepts", within=60)
 
         for (name, tag), made in acknowledged.items():
             for each in (first, second):
@@ -272,7 +272,7 @@ def test_no_pull_fails_and_none_is_redirected_while_the_bucket_fails(
             eventually(lambda: load.redirected > before, what="redirects resume", within=60)
         last = of_size(20 * KB, next(seeds))
         eventually(
-            lambda: _push(appliance.http, "team/load", "last", last), what="pushes", within=60
+            lambda: _push(appliance.http, "team/load", "last", last), what="a last push", within=60
         )
         load.end()
         for each in readers:

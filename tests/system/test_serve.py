@@ -104,7 +104,7 @@ def test_a_killed_program_is_started_again(shared: Appliance, name: str) -> None
         lambda: (now := shared.program(name)) is not None and now.pid != before.pid,
         what=f"{name} runs again",
     )
-    eventually(lambda: _serves(shared), what="it serves again")
+    eventually(lambda: _serves(shared), what="the appliance serves again")
 
 
 def test_a_program_that_cannot_stay_up_ends_the_appliance_and_is_named(start: Start) -> None:
@@ -161,7 +161,7 @@ def _kill_while_it_runs(appliance: Appliance, name: str) -> None:
                     os.kill(each.pid, signal.SIGKILL)
         return not found
 
-    eventually(is_over, what="the appliance ends", within=50)
+    eventually(is_over, what="the appliance exits", within=50)
 
 
 def _request(appliance: Appliance) -> socket.socket:

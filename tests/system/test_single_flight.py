@@ -130,7 +130,7 @@ def test_a_restart_in_the_middle_resumes_the_download(start: Start, fake: FakeUp
     appliance = start(_two_workers(fake))
     spool = spool_file(appliance.state, "one.test", digest)
     reader = Reader(appliance.http, blob_path(NAME, digest)).begin()
-    eventually(lambda: spool.exists() and spool.stat().st_size > 0, what="bytes are on the disk")
+    eventually(lambda: spool.exists() and spool.stat().st_size > 0, what="the spool file has bytes")
     appliance.kill()
     reader.end()
     on_disk = spool.stat().st_size

@@ -39,7 +39,7 @@ def appliance(tmp_path_factory: pytest.TempPathFactory, fake: FakeUpstream) -> I
     """Run one appliance that the tests suspend and continue; it exits with 0 at the end."""
     setup = Setup({"one.test": {"url": fake.url}}, environment=ENVIRONMENT)
     with Appliance(tmp_path_factory.mktemp("suspended"), setup) as running:
-        eventually(lambda: "serving" in running.output(), what="it serves")
+        eventually(lambda: "serving" in running.output(), what="the appliance serves")
         yield running
         code = running.stop()
     assert code == 0
@@ -119,7 +119,7 @@ def _serves(appliance: Appliance, fake: FakeUpstream) -> None:
     digest = fake.add_blob("app", filler(4096, time.monotonic_ns() % 1_000_000))
     eventually(lambda: _pulls(appliance, digest), what="a pull works again", within=20)
     log = appliance.state / layout.ACCESS_LOG
-    eventually(lambda: str(digest) in log.read_text(), what="its line is in the access log")
+    eventually(lambda: str(digest) in log.read_text(), what="the pull is in the access log")
     eventually(lambda: appliance.entrepot("status").returncode == 0, what="status works again")
 
 

@@ -83,8 +83,8 @@ def test_the_volume_of_a_proxy_shrinks_and_caches(
     assert size(volume) > _MAXIMUM
     appliance = start(_setup(upstream, volume))
 
-    eventually(lambda: size(volume) <= _MAXIMUM, what="it shrinks", within=20)
-    eventually(lambda: _is_cached(appliance), what="it caches", within=10)
+    eventually(lambda: size(volume) <= _MAXIMUM, what="the volume shrinks to its cap", within=20)
+    eventually(lambda: _is_cached(appliance), what="new content is stored", within=10)
     assert appliance.http.get(manifest_path("lib/app", "v3")).status == 200
     assert "may be evicted repositories=1" in appliance.output()
     assert "can't shrink" not in appliance.output()
@@ -104,7 +104,7 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
 
     eventually(
         lambda: "the store can't shrink below its maximum size" in appliance.output(),
-        what="a warning",
+        what="a warning is logged",
         within=20,
     )
     # the pull succeeds without being stored
@@ -117,5 +117,5 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
 
     evicting = start(_setup(upstream, volume, CLEANER_TAKEOVER="evict"))
 
-    eventually(lambda: size(volume) <= _MAXIMUM, what="it shrinks", within=20)
-    eventually(lambda: _is_cached(evicting), what="it caches", within=10)
+    eventually(lambda: size(volume) <= _MAXIMUM, what="the volume shrinks to its cap", within=20)
+    eventually(lambda: _is_cached(evicting), what="new content is stored", within=10)

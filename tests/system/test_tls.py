@@ -72,9 +72,7 @@ def test_skopeo_needs_a_certificate_of_an_authority_that_the_appliance_trusts_no
     assert refused.returncode != 0
     assert "certificate required" in refused.stderr
     other.write(trusted)
-    eventually(
-        lambda: "client CAs renewed" in appliance.output(), what="the changed CAs are in force"
-    )
+    eventually(lambda: "client CAs renewed" in appliance.output(), what="the changed CAs are used")
     assert "unknown certificate authority" in inspect(trusting).stderr
 
 

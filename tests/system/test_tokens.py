@@ -366,8 +366,8 @@ def test_changed_keys_are_in_force_without_a_restart(site: Site) -> None:
     assert new.get(path).status == 401
 
     site.jwks.write_bytes(signer("EdDSA").jwks(kid="ed"))
-    eventually(lambda: old.get(path).status == 401, what="the old key is out", within=AT_ONCE)
-    eventually(lambda: new.get(path).status == 200, what="the new key is in", within=AT_ONCE)
+    eventually(lambda: old.get(path).status == 401, what="old tokens are refused", within=AT_ONCE)
+    eventually(lambda: new.get(path).status == 200, what="new tokens are valid", within=AT_ONCE)
     site.jwks.write_text("{}")
     eventually(
         lambda: "watched file is unusable" in site.appliance.output(), what="a warning is logged"

@@ -110,7 +110,7 @@ def test_wrong_content_of_a_changed_spool_file_does_not_stay_stored(
     client = threading.Thread(target=lambda: got.append(_fetch(appliance, digest)))
     client.start()
     spool = spool_file(appliance.state, "fake.test", digest)
-    eventually(lambda: spool.exists() and spool.stat().st_size >= at, what="half of it arrived")
+    eventually(lambda: spool.exists() and spool.stat().st_size >= at, what="half the blob arrived")
 
     damage(spool)
     rest.set()
@@ -145,7 +145,7 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
         yield content[:at]
         # the folder also has files with the length and the digest of the download
         (file,) = [each for each in folder.iterdir() if each.suffix not in (".digest", ".size")]
-        eventually(lambda: file.stat().st_size >= at, what="half of it arrived")
+        eventually(lambda: file.stat().st_size >= at, what="half the blob arrived")
         damage(file)
         yield content[at:]
 
@@ -166,7 +166,7 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
         eventually(kept.exists, what="the damaged file is kept")
         eventually(
             lambda: appliance.metric("entrepot_damaged_files_total", found="commit") > before,
-            what="the metric counts it",
+            what="the metric counts the damaged file",
         )
 
 

@@ -52,7 +52,7 @@ def test_an_invalid_htpasswd_changes_nothing_and_is_one_warning(
 
         assert (status(valid), status(next_login)) == (200, 401), invalid
         htpasswd(users, next_login)
-        _wait_for_status(200, partial(status, next_login), what="the next valid file is in force")
+        _wait_for_status(200, partial(status, next_login), what="the next valid user file is used")
         assert len(_warnings(appliance, users)) == warnings + 1, invalid
         valid, next_login = next_login, valid
 
@@ -75,11 +75,11 @@ def test_an_invalid_pull_secret_changes_nothing_and_is_one_warning(
 
             assert _status(appliance, f"v{warnings + 1}") == 200, invalid
             _write(secret, "robot:wrong")
-            _wait_for_status(403, first, what="the next file is in force")
+            _wait_for_status(403, first, what="the wrong login is used")
             _write(secret, LOGIN)
-            _wait_for_status(200, first, what="the right login is back")
+            _wait_for_status(200, first, what="the right login is used again")
             eventually(
-                lambda: [first() for _ in range(20)] == [200] * 20, what="each worker has it"
+                lambda: [first() for _ in range(20)] == [200] * 20, what="all workers use it"
             )
             assert len(_warnings(appliance, secret)) == warnings + 1, invalid
 
@@ -121,7 +121,7 @@ def test_a_pull_secret_replaced_by_a_rename_is_reloaded(start: Start, tmp_path: 
 
         _write(tmp_path / "fresh.json", "robot:new").rename(secret)
 
-        eventually(lambda: _status(appliance, "v1") == 200, what="the new file is in force")
+        eventually(lambda: _status(appliance, "v1") == 200, what="the new pull secret is used")
 
 
 def _setup(fake: FakeUpstream, secret: Path) -> Setup:

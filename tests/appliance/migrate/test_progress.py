@@ -45,7 +45,7 @@ def test_a_terminal_has_one_line_that_changes_and_is_cleared() -> None:
     terminal = _Terminal()
     with Progress(terminal) as progress:
         progress.begin("blobs found")
-        eventually(lambda: "blobs found: 0" in terminal.getvalue(), what="a line", within=60)
+        eventually(lambda: "blobs found: 0" in terminal.getvalue(), what="a first line", within=60)
 
     assert "\n" not in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")

@@ -55,9 +55,9 @@ class AuthChallenge(Protocol):
 class BearerChallenge:
     """A `BearerChallenge` makes the WWW-Authenticate header of token authentication.
 
-    The realm is the URL at which the client requests a token. If `redirect` is set, the realm is
-    the path `redirect` on the host that the client used, with `scheme` if the client's scheme is
-    unknown. If `redirect` is not set, or if the host is unknown, the realm is the URL `realm`.
+    The realm is the URL at which the client requests a token. If `redirect` is set, the realm has
+    the path `redirect` and the scheme and host that the client used; `scheme` replaces an unknown
+    scheme. If `redirect` is not set, or if the host is unknown, the realm is the URL `realm`.
     `is_own` states that this registry serves the realm, so that the realm begins like the other
     URLs of this registry. `fallback` is the whole header for the case that no realm is known.
     `error` is the reason why the registry refused the client's token.

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 # Amazon CloudFront Developer Guide, "Creating a signature for a signed URL that uses a canned
-# policy": the policy has no blanks, and these characters replace those that a query may not have.
+# policy": the policy has no blanks, and other characters replace those that a query must not have.
 _POLICY = (
     '{{"Statement":[{{"Resource":"{}","Condition":{{"DateLessThan":{{"AWS:EpochTime":{}}}}}}}]}}'
 )

@@ -1,9 +1,9 @@
 """Map exceptions to HTTP statuses and OCI error codes.
 
-The next step of a client depends on the response's status and code: whether podman aborts the pull,
-whether containerd continues with its next host, and when podman or containerd retries
-(docs/clients.md). Therefore the registry never reports an outage or a rate limit as a 404, and
-never passes on the upstream's own WWW-Authenticate challenge.
+The response's status and code determine what a client does next (docs/clients.md): podman may abort
+the pull, containerd may continue with its next host, and both may retry. Therefore the registry
+never reports an outage or a rate limit as a 404, and never passes on the upstream's own
+WWW-Authenticate challenge.
 """
 
 from __future__ import annotations

@@ -19,8 +19,9 @@ _CHUNK = 256 * 1024
 _FIRST_CHUNK = 16 * 1024
 _FIRST_BYTES = 256 * 1024  # This many bytes of a body are read in small chunks.
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
-# If a body is not read whole before the response, the worker discards its rest for up to these
-# times in seconds: the first for clients with the right to push, the second for all others.
+# If the worker responds before it has read the whole body, it discards the rest of the body for up
+# to this many seconds. The first value is for clients with the right to push, the second for all
+# others.
 _DRAINED_S = 10.0
 _DRAINED_ANONYMOUS_S = 2.0
 

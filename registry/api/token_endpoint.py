@@ -47,8 +47,8 @@ class TokenResource:
         """Send a token for Basic credentials, or for an anonymous client.
 
         Raises: Unauthenticated if a login has a wrong password. The token request of a login has no
-        scope. If a token request has a scope and a wrong password, the client gets the token of an
-        anonymous client if anonymous clients may pull. The docker daemon needs this: it sends its
+        scope. A token request with a scope and a wrong password gets the token of an anonymous
+        client, provided that anonymous clients may pull. The docker daemon needs this: it sends its
         Docker Hub password to a mirror, and would repeat a rejected request for a minute.
         """
         identity = self._authorization.identify(req, resp)
@@ -118,7 +118,7 @@ def _scopes(texts: list[str]) -> list[_Scope]:
     """Parse the scopes of a token request, which are separated by spaces.
 
     Raises: MalformedRequest if there are too many scopes. A class after the type of a resource, as
-    in `repository(plugin)`, is ignored. So is a malformed scope, which the token then lacks.
+    in `repository(plugin)`, is ignored. A malformed scope is ignored too, so the token lacks it.
     """
     words = [word for text in texts for word in text.split(" ", MOST_SCOPES + 1) if word]
     if len(words) > MOST_SCOPES:

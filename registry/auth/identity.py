@@ -2,8 +2,8 @@
 
 The section "Logins" of docs/internals/edge-cache.md describes how clients log in. If a password
 file is configured, every client without credentials gets a challenge. If anonymous clients may
-pull, only a request that needs more than the right to pull gets a challenge, and a client with
-invalid credentials is anonymous: dockerd sends its Docker Hub credentials to a mirror.
+pull, only a request that needs more than the right to pull gets a challenge. A client with invalid
+credentials then counts as anonymous, because dockerd sends its Docker Hub credentials to a mirror.
 """
 
 from __future__ import annotations

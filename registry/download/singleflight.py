@@ -7,9 +7,9 @@ have arrived. A file in the blob store is verified. A writer may therefore die a
 kernel releases its lock, a reader takes the lock, and its process continues the download where the
 file ends.
 
-The worker sends the last byte of a blob only after the digest is verified. If the storage is behind
-a network, the commit takes long: the writer then marks the spool file as verified, and readers send
-the whole spool file while the writer still commits the blob.
+The worker sends the last byte of a blob only after the digest is verified. A commit to a storage
+behind a network takes long. Therefore the writer marks the spool file as verified before such a
+commit, and readers send the whole spool file while the writer commits the blob.
 """
 
 from __future__ import annotations
@@ -218,8 +218,8 @@ class Reader:
     """A `Reader` is one client's view of a blob that is being downloaded.
 
     `collapsed` is True if another client's request began the download. `on_stored` is called once
-    the blob is verified and stored, before its last byte is yielded; with a remote storage, it is
-    called by the thread of the download after the commit.
+    the blob is verified and stored, before its last byte is yielded. With a remote storage, the
+    thread of the download calls `on_stored` after the commit instead.
     """
 
     def __init__(

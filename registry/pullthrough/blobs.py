@@ -179,8 +179,8 @@ class Blobs:
     ) -> bool:
         """Return True if the writer of a blob that was just committed links the blob now.
 
-        A remote storage takes a moment for the link, and clients that have the whole blob already
-        may request the blob again meanwhile.
+        To link a blob takes a moment in a remote storage. In this time, a client that already has
+        the whole blob may request the blob again.
         """
         if not self.downloads.is_remote:
             return False

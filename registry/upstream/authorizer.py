@@ -130,8 +130,9 @@ class Authorizer:
     def _prove(self, credential: Credential) -> None:
         """Check a password at `/v2/`, unless the upstream has accepted it. Raises: Denied.
 
-        A registry may reject a request for a single repository, or every HEAD, with the status of a
-        wrong password, but it accepts a right password at `/v2/` (OCI distribution-spec, end-1).
+        Some registries respond with the status of a wrong password to requests for single
+        repositories, or to every HEAD. But every registry accepts a right password at `/v2/` (OCI
+        distribution-spec, end-1).
         """
         if self._base is None or self._trials.may_be_sent(credential):
             return

@@ -31,8 +31,7 @@ from entrepot.runtime.hostnames import fold, unfold
 from entrepot.runtime.small_file import read_small_file
 
 IN_A_ROW = 3
-"""This many consecutive failures open the breaker; so does one failure with `at_once`.
-"""
+"""This many consecutive failures open the breaker; one failure with `at_once` opens it too."""
 FIRST_REST = 1.0
 """After a breaker has opened, it rejects all requests for this many seconds: the first rest.
 
@@ -57,10 +56,10 @@ class Circuit:
     `failures` counts consecutive failures while the breaker is closed, and `trips` counts
     consecutive rests. No request is sent to the upstream before the time `until`. After `until`,
     one request probes the upstream; other requests are rejected until the probe ends or the time
-    `probing` is past. A rate limit lasts until `limited`, for requests of the same `operation`
-    only: Docker Hub counts GETs of manifests and still serves the layers of an image whose manifest
-    the client has. `detail` describes the last failure for an operator. `refused` is the time at
-    which the upstream last rejected credentials.
+    `probing` is past. A rate limit lasts until `limited`, and only for requests of the same
+    `operation`. For example, Docker Hub limits GETs of manifests, but still serves the layers of an
+    image whose manifest the client has. `detail` describes the last failure for an operator.
+    `refused` is the time at which the upstream last rejected credentials.
     """
 
     failures: int = 0

@@ -115,9 +115,9 @@ def may_ask(realm: str, upstream_url: str) -> bool:
 def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
     """Return whether *realm* belongs to the upstream, so that the upstream's password may be sent.
 
-    The realm belongs to the upstream if it is the operator's *trusted* realm, is on the upstream's
-    own host with any port, or is a known token endpoint of that host. If the upstream uses https,
-    *realm* must use https too, except on loopback.
+    The realm belongs to the upstream in three cases: it is the operator's *trusted* realm, it is on
+    the upstream's own host with any port, or it is a known token endpoint of that host. If the
+    upstream uses https, *realm* must use https too, except on loopback.
     """
     if trusted is not None and realm == trusted:
         return True

@@ -124,10 +124,11 @@ class Destinations:
     """A `Destinations` checks the addresses of one upstream's requests, in any thread.
 
     The upstream's own origin and the configured token realm may have any address. Every other host
-    is named by a response of the upstream. The address of such a host must be public, or in a
-    network that the operator permits (`upstreams.NAME.redirects`), or permitted for the reach of
-    the upstream's own address: a private upstream may redirect to private addresses. Once a
-    connection to the upstream used a public address, the upstream counts as public.
+    is named by a response of the upstream. The address of such a host is permitted in three cases:
+    it is public, it is in a network that the operator permits (`upstreams.NAME.redirects`), or
+    `_MAY_REACH` permits it because of the upstream's own address. For example, a private upstream
+    may redirect to private addresses. Once a connection to the upstream used a public address, the
+    upstream counts as public.
     """
 
     def __init__(self, config: UpstreamConfig) -> None:

@@ -24,7 +24,7 @@ def _record(index: Index, entry: IndexEntry) -> None:
 
 
 def _pages(index: Index, limit: int) -> list[IndexEntry]:
-    """Return the rows of all pages of *limit* rows, in the order of eviction."""
+    """Return the rows of all pages, each of at most *limit* rows, in the order of eviction."""
     entries: list[IndexEntry] = []
     while page := index.oldest(Cursor.after(entries[-1]) if entries else None, limit):
         assert len(page) <= limit
@@ -204,7 +204,7 @@ class TestLeave:
 
 
 class TestForget:
-    """`forget` deletes a row of the index after its file was deleted."""
+    """`forget` deletes the row of content whose file was deleted."""
 
     def test_a_marked_row_is_deleted(self, index: Index) -> None:
         """`forget` deletes a marked row, whose bytes no longer count.

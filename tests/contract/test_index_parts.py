@@ -14,7 +14,7 @@ ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 def test_a_touch_stores_its_notes(index: Index) -> None:
     """`touch` stores notes in the same transaction as the last uses.
 
-    The logger commits its position in the log so.
+    The logger stores its position in the log as such a note.
     """
     index.record(A, 10, ContentKind.BLOB, 5.0)
 
@@ -39,7 +39,7 @@ def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
 
 
 def test_rows_and_reservations_count_against_the_cap(index: Index) -> None:
-    """Rows, also those marked for deletion, and reservations count against the cap."""
+    """Reservations and rows count against the cap, even rows that are marked for deletion."""
     index.record(A, 100, ContentKind.BLOB, 1.0)
     index.mark_for_deletion(IndexEntry(A, 100, ContentKind.BLOB, 1.0))
     index.reservations.reserve(B, 50, None, 1.0)

@@ -29,7 +29,7 @@ def test_without_a_cap_every_reservation_is_granted(reservations: ReservationSto
 def test_a_second_reservation_replaces_the_first(reservations: ReservationStore) -> None:
     """A second reservation of a digest replaces the first.
 
-    A download whose length grows reserves its new length so.
+    If the length of a download grows, the download reserves its new length in this way.
     """
     reservations.reserve(A, 100, None, 1.0)
 
@@ -59,7 +59,7 @@ def test_a_released_reservation_frees_its_bytes(reservations: ReservationStore) 
 def test_reservations_are_listed_the_oldest_first(reservations: ReservationStore) -> None:
     """Reservations are listed with the oldest first.
 
-    The cleaner so checks first those whose processes may be dead.
+    The processes of the oldest ones are most likely dead, so the cleaner checks these first.
     """
     for digest, at in ((A, 3.0), (B, 1.0), (C, 2.0)):
         reservations.reserve(digest, 1, None, at)

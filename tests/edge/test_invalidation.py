@@ -16,7 +16,7 @@ class File:
         self.refreshes = 0
 
     def refresh(self) -> None:
-        """Find the change that the test has made."""
+        """Count the call, and apply the change that the test has made."""
         self.refreshes += 1
         self.generation += self.unseen
         self.unseen = 0
@@ -38,7 +38,7 @@ class FakeEpoch:
         self.value += 1
 
     def retry(self) -> None:
-        """Count a retry."""
+        """Count the call, without sending anything to HAProxy."""
         self.retries += 1
 
 

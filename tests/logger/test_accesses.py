@@ -50,7 +50,10 @@ def _used(*lines: AccessLine, before: dict[str, float] | None = None) -> dict[Di
     ],
 )
 def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None:
-    """A line of a pull or push is a use of its content at the end of the response."""
+    """If a log line is about a pull or push, it is a use of the content.
+
+    The use has the time at which the response ended.
+    """
     line = replace(LINE, method=method, kind=kind, status=status)
 
     assert _used(line) == {A: 1000.5}
@@ -97,7 +100,7 @@ def test_the_latest_use_is_kept_in_any_order() -> None:
 
 
 def test_a_later_batch_moves_a_use_on_and_never_back() -> None:
-    """A later batch of lines never sets a last use back."""
+    """A later batch of lines never sets a last use back to an earlier time."""
     assert _used(LINE, before={str(A): 7.0}) == {A: 1000.5}
     assert _used(LINE, before={str(A): 2000.0}) == {A: 2000.0}
 

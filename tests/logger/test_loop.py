@@ -63,7 +63,7 @@ class LoopHarness:
         return wait
 
     def settle(self) -> None:
-        """Run the loop for two seconds, in steps of 0.1 s."""
+        """Run the loop for two seconds of its clock, in steps of 0.1 s."""
         for _ in range(20):
             self.turn(0.1)
 

@@ -54,7 +54,7 @@ class Logger:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the logger's process."""
+        """Start the process of the logger."""
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "entrepot.logger"],

@@ -50,9 +50,9 @@ def test_a_position_is_found_after_its_file_was_renamed(seen: Seen) -> None:
 
 
 def test_a_copy_with_another_inode_is_the_same_file() -> None:
-    """If a file of the log has the same first bytes but another inode, it is the same file.
+    """If a file has the same first bytes as the file of the position, the reader continues in it.
 
-    After the data directory was moved to another disk, the reader so continues at its position.
+    So a new inode, as after a move of the data directory to another disk, does no harm.
     """
     moved = [replace(each, inode=each.inode + 100) for each in FAMILY]
 

@@ -187,7 +187,7 @@ def test_a_line_that_a_rotation_split_is_joined(writer: Writer, reader: Reader, 
 
 
 def test_a_split_line_is_joined_across_an_empty_file(writer: Writer, reader: Reader) -> None:
-    """A split line is joined across an empty file of the rotation."""
+    """The reader joins the two parts of a split line, even with an empty file between them."""
     writer.line()
     writer.flush(5)
     writer.rotate()

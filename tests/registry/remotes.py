@@ -102,4 +102,4 @@ class FakeRemote:
         """Wait, for at most 20 s, until the test permits the byte at offset *at*."""
         with self._news:
             if not self._news.wait_for(lambda: self.until is None or at < self.until, 20):
-                raise TimeoutError("the test never let the body through")
+                raise TimeoutError("the test has not permitted the byte within 20 s")

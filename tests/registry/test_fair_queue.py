@@ -82,4 +82,4 @@ def _eventually(look: Callable[[], bool]) -> None:
         if look():
             return
         waiting.wait(0.01)
-    raise AssertionError("not within 20 s")
+    raise AssertionError("the condition is not true after 20 s")

@@ -218,7 +218,7 @@ def test_a_refusal_that_is_being_reported_does_not_block_another_repository(
 
     The upstream has denied the blob to that other repository.
     """
-    # The thread of a download ends with it, and does not wait for the next download.
+    # The thread of a download ends with the download: it does not wait for the next one.
     monkeypatch.setattr(singleflight, "ReusedThreads", lambda: ReusedThreads(idle_s=0))
     go_on, remote = threading.Event(), FakeRemote(CONTENT, until=1)
     writers: list[threading.Thread] = []

@@ -46,7 +46,7 @@ _OPERATIONS = 16
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TYPES: Final = {"alice": OCI_MANIFEST, "mallory": DOCKER_MANIFEST}
-"""The client that pushes a manifest without a media type, or its upstream, sends this type."""
+"""The type that the pusher or the upstream sends with a manifest without a media type."""
 
 Who = Literal["alice", "mallory"]
 _EVERYONE: Final[tuple[Who, Who]] = ("alice", "mallory")
@@ -227,17 +227,17 @@ class World:
         got = self.ask(who, method, f"/v2/{repository}/{kind}/{content.digest}")
         may_read = repository in self.readable[who]
         if got.status_code == 200:
-            assert may_read, "a repository without the right to read it"
+            assert may_read, "the user may not read the repository"
             self._check(who, method, repository, content, got)
         elif may_read and method == "GET":
-            assert not self._must_be_stored(repository, kind, content), "content was taken away"
+            assert not self._must_be_stored(repository, kind, content), "the content must be served"
 
     def read_tag(self, who: Who, method: str, repository: str) -> None:
         """Request the tag of an upstream's repository; the model must permit the response."""
         got = self.ask(who, method, f"/v2/{repository}/manifests/v1")
         if got.status_code != 200:
             return
-        assert repository in self.readable[who], "a repository without the right to read it"
+        assert repository in self.readable[who], "the user may not read the repository"
         content = _BY_DIGEST[got.headers["docker-content-digest"]]
         self._check(who, method, repository, content, got)
 
@@ -264,7 +264,7 @@ class World:
         done = self.ask(who, "POST", f"/v2/{self.own[who]}/blobs/uploads/?{query}")
         assert done.status_code in (201, 202)
         if done.status_code == 201:
-            assert self.is_entitled(who, content), "a mount of content that may not be read"
+            assert self.is_entitled(who, content), "the user may not read the content"
             self._has_pushed(self.own[who], content)
 
     def evict(self, content: Content) -> None:
@@ -283,12 +283,12 @@ class World:
         claimant = self.upstreams.get(repository)
         says_so = claimant is not None and claimant.mode(content) != "absent"
         if method == "GET":
-            assert got.content == content.body, "other bytes than the digest names"
+            assert got.content == content.body, "the bytes have another digest"
         if method == "GET" or not says_so:
-            assert self.is_entitled(who, content), "content of somebody else"
+            assert self.is_entitled(who, content), "the user may not read the content"
         if "/manifests/" in self.trace[-1] and self.is_entitled(who, content):
             source: Who = claimant.owner if claimant else repository.partition("/")[0]  # type: ignore[assignment]  # a user
-            assert got.headers["content-type"] == content.media_type(source), "another type"
+            assert got.headers["content-type"] == content.media_type(source), "the type is wrong"
 
     def _must_be_stored(self, repository: str, kind: str, content: Content) -> bool:
         if (kind == "manifests") != (content.part is not None):

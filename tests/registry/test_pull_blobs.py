@@ -267,7 +267,7 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 
     Only a 404 is cached, for a few seconds.
     """
-    patience = 2.0 if expected == 429 else 20.0  # s; after a 429 the next request waits 5 s
+    patience = 2.0 if expected == 429 else 20.0  # s; after a 429, the next request comes 5 s later
     p = pulling(u, tmp_path, negative_ttl=0.0, read_timeout=patience)
     u.misbehave("/blobs/", times=1, **knobs)
 

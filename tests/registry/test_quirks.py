@@ -117,7 +117,10 @@ def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
 
 
 def _pulls_under_two_names(p: Pulling, image: Image) -> None:
-    """Pull a layer in a second repository, after another repository has stored it."""
+    """Pull the image, then its manifest and layer in a second repository.
+
+    The requests in the second repository are HEAD, GET and HEAD.
+    """
     _heads(p, image)
     _pulls(p, image)
     other = f"/v2/{p.prefix}/{_OTHER}"

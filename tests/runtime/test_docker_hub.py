@@ -1,4 +1,4 @@
-"""Tests of Docker Hub's names, in which official images have the prefix `library/`."""
+"""Tests of names on Docker Hub, where official images have the prefix `library/`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A change of a watched file makes a descriptor readable."""
+"""`FileEvents` makes its descriptor readable if a watched file changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrepot.runtime.file_events import CHANGED, DELETED, FileEvents
 
 @pytest.fixture
 def events() -> Iterator[FileEvents]:
-    """Return events without a watched file."""
+    """Yield a `FileEvents` that watches no file yet."""
     found = FileEvents()
     yield found
     found.close()
@@ -26,7 +26,7 @@ def _has_come(events: FileEvents) -> bool:
 
 
 def test_a_touch_of_a_watched_file_is_an_event(tmp_path: Path, events: FileEvents) -> None:
-    """If a program touches a watched file, the descriptor is readable until it is cleared."""
+    """If a program touches a watched file, the descriptor is readable until `clear` is called."""
     path = tmp_path / "request"
     path.touch()
     events.watch(path, CHANGED)
@@ -41,7 +41,7 @@ def test_a_touch_of_a_watched_file_is_an_event(tmp_path: Path, events: FileEvent
 def test_only_a_deletion_in_a_watched_folder_is_an_event(
     tmp_path: Path, events: FileEvents
 ) -> None:
-    """A new or renamed file in a folder is no event, if only deletions are watched."""
+    """If only deletions in a folder are watched, a new or renamed file is no event."""
     events.watch(tmp_path, DELETED)
     (tmp_path / "new").touch()
     (tmp_path / "new").rename(tmp_path / "renamed")
@@ -53,6 +53,6 @@ def test_only_a_deletion_in_a_watched_folder_is_an_event(
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path, events: FileEvents) -> None:
-    """A file that does not exist cannot be watched."""
+    """To watch a file that does not exist raises FileNotFoundError."""
     with pytest.raises(FileNotFoundError):
         events.watch(tmp_path / "absent", CHANGED)

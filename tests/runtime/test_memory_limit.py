@@ -1,4 +1,4 @@
-"""Tests of this process's memory limit, which is read from the files of its control group."""
+"""Tests of `memory_limit`, which reads the limit of this process from its control group's files."""
 
 from __future__ import annotations
 

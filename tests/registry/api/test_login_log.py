@@ -1,4 +1,4 @@
-"""The log lines about failed logins."""
+"""Failed logins are logged, and floods of them are limited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A token registry names the scope that a request needs; a token with that scope suffices."""
+"""If a registry requires tokens, it names the scope that a request needs.
+
+A token with that scope is sufficient.
+"""
 
 from __future__ import annotations
 

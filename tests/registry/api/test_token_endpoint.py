@@ -313,7 +313,10 @@ def test_a_malformed_form_is_400(
 
 
 def test_too_many_scopes_are_refused(make: Callable[..., Endpoint]) -> None:
-    """A token request with a thousand scopes gets 400, in one parameter or in a thousand."""
+    """A token request with a thousand scopes gets 400.
+
+    The scopes may be in one parameter or in a thousand.
+    """
     here = make()
 
     for scopes in (["repository:a:pull"] * 1000, [" ".join(["repository:a:pull"] * 1000)]):

@@ -67,7 +67,7 @@ class Remote(MemoryStorage):
     def begin_file(
         self, path: Path, key: str, digest: Digest | None = None, size: int | None = None
     ) -> Sent:
-        """Return the object to which the writer reports the file's progress."""
+        """Return the `Sent` to which the writer reports the progress of the file."""
         del digest, size
         self.sent.append(Sent(self, path, key))
         return self.sent[-1]

@@ -24,7 +24,7 @@ from tests.images import filler
 from tests.registry.remotes import FakeRemote
 from tests.sizes import scaled
 
-_PROGRESS = 100_000  # bytes; a connection that has sent so many counts as progress
+_PROGRESS = 100_000  # bytes; if a connection has sent so many, it has made progress
 
 
 def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy:
@@ -216,7 +216,7 @@ def test_a_download_always_ends_and_never_spins(
             policy.failed(decision.source, now)
             now += 0.01
     else:
-        pytest.fail("it never ended")
+        pytest.fail("the download has not ended after 10,000 decisions")
 
     assert now <= 72
 
@@ -251,7 +251,7 @@ def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
 
 @dataclass
 class Time:
-    """A clock that moves forward only when the download pauses."""
+    """A clock that each pause of the download moves forward."""
 
     now: float = 0.0
     pauses: list[float] = field(default_factory=list)
@@ -277,7 +277,7 @@ def _over(*remotes: FakeRemote, time: Time | None = None) -> Iterator[bytes]:
 
 
 def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
-    """If a mirror breaks off, the upstream sends the missing bytes, without a pause before."""
+    """If a mirror breaks off, the download requests the missing bytes from the upstream at once."""
     mirror = FakeRemote(CONTENT, piece=10_000, breaks=[100_000] * 9)
     upstream = FakeRemote(CONTENT, piece=10_000)
     time = Time()

@@ -377,6 +377,6 @@ sys.exit(", ".join(sorted(names & set(sys.modules))) or 0)
 
 
 def test_an_unknown_attribute_is_an_attribute_error() -> None:
-    """An unknown attribute of `entrepot.registry` is an AttributeError, as in any module."""
+    """If a program reads an unknown attribute of `entrepot.registry`, AttributeError is raised."""
     with pytest.raises(AttributeError, match=r"'entrepot\.registry' has no attribute 'nothing'"):
         getattr(registry, "nothing")  # noqa: B009 - mypy knows it as well

@@ -132,7 +132,7 @@ def test_without_space_the_prefetch_ends(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a prefetch finds no space, it ends, so that the space is left for requested blobs."""
-    # The thread of this prefetch ends with it, and does not wait for the next prefetch.
+    # The thread of a prefetch ends with the prefetch: it does not wait for the next one.
     monkeypatch.setattr(prefetch, "ReusedThreads", lambda: ReusedThreads(idle_s=0))
     others = set(threading.enumerate())
     p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(max_used_bytes=12_000))

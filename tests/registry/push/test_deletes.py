@@ -1,4 +1,4 @@
-"""Deletes of tags, manifests and blobs (OCI distribution-spec 1.1, end-9 and end-10)."""
+"""Clients delete tags, manifests and blobs (OCI distribution-spec 1.1, end-9 and end-10)."""
 
 from __future__ import annotations
 

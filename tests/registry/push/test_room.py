@@ -63,7 +63,7 @@ def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
 
     class Unread(Stream):
         def read(self, size: int = -1, /) -> bytes:
-            raise AssertionError(f"{size} bytes were read")
+            raise AssertionError(f"the worker has read {size} bytes")
 
     path, _, text = url.partition("?")
     extras = {"wsgi.input": Unread([]), "CONTENT_LENGTH": str(len(content))}

@@ -256,7 +256,7 @@ def _eventually(look: Callable[[], object]) -> None:
         if look():
             return
         waiting.wait(0.05)
-    raise AssertionError("not within 20 s")
+    raise AssertionError("the condition is not true after 20 s")
 
 
 REPEATED = b"GET /v2/a/blobs/sha256:1 HTTP/1.1\r\n\r\n"

@@ -35,7 +35,7 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=re
 
 
 def _response(path: Path) -> bytes:
-    """Return the response of the worker at a socket."""
+    """Return the response of the worker that listens on a socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(20)
         client.connect(str(path))

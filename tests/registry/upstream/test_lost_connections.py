@@ -19,7 +19,7 @@ from tests.upstream import FakeUpstream
 
 V1 = Tag("v1")
 LAYER = Digest.of(b"layer")
-_ATTACH_FILTER = 26  # SO_ATTACH_FILTER of socket(7), which Python does not name
+_ATTACH_FILTER = 26  # SO_ATTACH_FILTER of socket(7); Python has no name for it
 _RETURN_0 = struct.pack(
     "HBBI", 0x06, 0, 0, 0
 )  # BPF_RET of linux/filter.h, with 0: drop each packet

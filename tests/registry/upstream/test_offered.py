@@ -36,7 +36,7 @@ class Strict:
     seen: list[Seen] = field(default_factory=list)
 
     def answer(self, seen: Seen) -> tuple[Reply, Fault]:
-        """Respond to one request of the client."""
+        """Record one request of the client, and respond to it."""
         self.seen.append(seen)
         refused = self.refuses(seen)
         if refused is not None:

@@ -33,7 +33,7 @@ class Times:
         return LargeDocuments(lambda: self.now, lambda: self.spent, self.wait)
 
     def parse(self, seconds: float) -> None:
-        """Spend *seconds* of CPU time, as the parsing of a document does."""
+        """Add *seconds* to the CPU time and the clock, as the parsing of a document does."""
         self.spent += seconds
         self.now += seconds
 

@@ -282,7 +282,7 @@ def test_valid_host_names_are_accepted(host: str) -> None:
 
 @pytest.mark.parametrize("host", NO_HOSTS, ids=lambda each: each[:20])
 def test_an_invalid_host_name_is_not_an_upstream(host: str) -> None:
-    """An invalid host name is not an upstream, even if a pattern in the pull secret matches it."""
+    """A host name that is invalid is no upstream, even if a pattern of the pull secret matches."""
     secret = PlainSecret({"*." + host.partition(".")[2]: Credential("", "")})
     lookups: list[str] = []
 

@@ -75,7 +75,7 @@ class Pulling:
     def age(self, seconds: float, tag: str = "v1") -> None:
         """Set back the times at which the upstream last confirmed a tag and all manifests.
 
-        They are *seconds* older than before.
+        Each time is then earlier by *seconds*.
         """
         name = Repository(f"{self.prefix}/{NAME}")
         storage = disk_storage(self.root)

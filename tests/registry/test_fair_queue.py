@@ -15,7 +15,7 @@ PATIENCE = 20.0
 
 
 def start_waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thread:
-    """Start a thread that waits for a turn of *key* and appends it to *order*; return it."""
+    """Start and return a thread that waits for a turn of *key* and appends *key* to *order*."""
     before = _length(line)
 
     def wait() -> None:

@@ -144,7 +144,7 @@ def test_a_credential_verified_in_another_epoch_is_checked(
 ) -> None:
     """If HAProxy verified a credential in an older cache epoch, the worker checks the password.
 
-    Passwords or rules have changed since HAProxy verified the credential.
+    The epoch has risen since, so passwords or rules may have changed.
     """
     answer = client.ask("ann:wrong", X_Entrepot_Verified="0000000006")
 

@@ -1,4 +1,4 @@
-"""The debug pages that workers serve at `http.debug.addr`."""
+"""Workers serve debug pages at `http.debug.addr`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
 def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, content: str) -> None:
     """If a worker cannot parse the file that lists failing checks, `/debug/health` is a 503.
 
-    The file might list a failing check. A worker reads only a bounded number of its bytes.
+    The file might list a failing check. A worker reads only a bounded number of bytes of the file.
     """
     (tmp_path / HEALTH).write_text(content)
 

@@ -1,4 +1,4 @@
-"""dockerd logs in to a registry that permits anonymous pulls: the challenge and the token."""
+"""If a registry permits anonymous pulls, dockerd logs in with a Bearer challenge and a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table `errors.TABLE`, which maps exceptions to HTTP statuses and codes of the OCI spec."""
+"""The table `errors.TABLE` maps exceptions to HTTP statuses and codes of the OCI spec."""
 
 from __future__ import annotations
 
@@ -159,9 +159,9 @@ def test_retry_after_is_a_positive_number_of_whole_seconds(
 
 
 def test_the_detail_names_the_upstream_and_the_reason() -> None:
-    """If parts are missing because an upstream failed, the error's detail names it and the reason.
+    """If parts are missing because an upstream failed, the detail has its host and the reason.
 
-    Clients log the detail.
+    Clients log the detail of an error.
     """
     response = errors.error_response(
         registry.PartsMissing(_unavailable(Why.TIMEOUT)), FailedRequest()
@@ -183,9 +183,10 @@ def test_a_message_may_contain_any_character() -> None:
 
 
 def test_each_missing_part_has_its_own_error_entry() -> None:
-    """If parts of a pushed manifest are missing, the response has a MANIFEST_BLOB_UNKNOWN for each.
+    """If parts of a pushed manifest are missing, the response has one error for each part.
 
-    OCI distribution-spec 1.1, "Push", allows several errors in a response.
+    The code of these errors is MANIFEST_BLOB_UNKNOWN. OCI distribution-spec 1.1, "Push", allows
+    several errors in a response.
     """
     missing = (Digest.of(b"1"), Digest.of(b"2"))
 

@@ -1,4 +1,4 @@
-"""The parsers of If-None-Match, If-Range, Range, and the Content-Range of uploads."""
+"""The registry parses If-None-Match, If-Range, Range, and the Content-Range of uploads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Error responses as a client receives them."""
+"""If a request fails, the client gets an error response with headers and a JSON body."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _arrival(client: testing.TestClient, path: str) -> list[Any] | int:
 def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
     """The router finds any valid repository name in a path, even a name with `/blobs/` inside.
 
-    The last such marker in the path ends the name.
+    The last `/blobs/`, `/manifests/` or similar marker in the path ends the name.
     """
     Repository.parse(name)
     given_params = {"name": name, "reference": last, "digest": last, "upload": last}

@@ -164,7 +164,7 @@ def test_a_blob_is_mounted_only_from_a_repository_of_the_token(
 ) -> None:
     """A blob is mounted only from a repository that the client's token permits to pull.
 
-    Without `from`, the registry must not search other repositories.
+    Without `from`, the registry searches no other repositories.
     """
     both = authentication.token("repository:team/base:pull,push", PUSH)
     started = f"/v2/team/base/blobs/uploads/?digest={DIGEST}"

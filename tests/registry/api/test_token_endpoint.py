@@ -205,7 +205,7 @@ def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
 ) -> None:
     """With `anonymous: pull` a client without a password gets a token that permits only pulls.
 
-    A client with a wrong password that requests a scope gets such a token too.
+    A client that requests a scope with a wrong password gets such a token too.
     """
     here = make("pull")
     assert here.challenge("/v2/") == BEARER
@@ -376,7 +376,7 @@ def _rewrite(path: Path, content: str, invalidation: Invalidation) -> None:
 
 
 def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpoint]) -> None:
-    """The signing key survives a restart in a file that only its owner can read.
+    """The signing key is in a file that only its owner can read, so it survives a restart.
 
     An operator makes all tokens invalid by replacing the file, or by deleting it before a restart.
     """

@@ -1,4 +1,4 @@
-"""The parser of the password file (htpasswd), and the checks of its bcrypt hashes."""
+"""The registry parses the password file (htpasswd) and checks passwords against its hashes."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
 
 
 def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Clock) -> None:
-    """If the password file changes, the next check uses it, and its generation number is higher.
+    """If the password file changes, the next check uses it, and the file's generation rises.
 
     Cached password checks are stored under the generation, so a removed user cannot log in.
     """

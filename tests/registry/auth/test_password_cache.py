@@ -1,4 +1,4 @@
-"""The cache of the results of password checks."""
+"""The registry caches the results of password checks."""
 
 from __future__ import annotations
 

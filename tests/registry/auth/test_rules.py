@@ -75,7 +75,10 @@ def test_without_any_rule_nothing_is_permitted() -> None:
 
 
 def test_without_a_repository_a_right_in_any_repository_counts() -> None:
-    """A request without a repository, as for metrics, needs the right in any one repository."""
+    """A request without a repository is permitted if the client has the right in any repository.
+
+    The request for metrics is an example.
+    """
     ann = AccessRules([_rule("ann", "quay.io/secret/**", "pull")]).of("ann")
 
     assert ann.allow("pull", None)
@@ -98,7 +101,7 @@ def test_without_a_repository_a_right_in_any_repository_counts() -> None:
 def test_a_pattern_may_have_the_form_that_clients_use(pattern: str, named: str) -> None:
     """A pattern in an access rule may have the form that clients use for a repository's name.
 
-    A port follows a colon there, and official images of Docker Hub have no `library/`.
+    In that form, a colon precedes a port, and official images of Docker Hub have no `library/`.
     """
     assert named == auth_rules.disk_pattern(pattern)
 

@@ -324,7 +324,7 @@ TRUSTED = parse_jwks(BY.jwks())
     ids=lambda each: str(each)[:48],
 )
 def test_a_claim_that_does_not_fit_refuses_the_token(changed: dict[str, Any], reason: str) -> None:
-    """A token with a wrong claim is rejected for the stated reason."""
+    """A token with a wrong claim is rejected, and the error states the reason."""
     assert _reason(_verifier(TRUSTED), _valid(BY, **changed)) == reason
 
 
@@ -412,7 +412,7 @@ def test_too_large_a_token_is_refused_before_it_is_parsed() -> None:
 
 
 def test_many_short_scopes_are_refused() -> None:
-    """A token with too many access entries is rejected, even if it is short enough."""
+    """A token with too many access entries is rejected, even if its length is permitted."""
     content = json.dumps(claims(now=NOW) | {"access": [{}] * (MOST_SCOPES + 1)}).encode()
 
     assert (

@@ -132,7 +132,7 @@ def test_a_wrong_credential_is_challenged(authorization: str, error: str | None)
 
 
 def test_a_token_gives_the_rights_of_its_user() -> None:
-    """A token gives its client the scopes that it lists; a request for more gets a challenge."""
+    """A client can use the scopes that its token lists; a request for more gets a challenge."""
     identity = TokenAuthentication().identify("repository:team/app:pull,push")
 
     assert (identity.user, identity.is_open) == ("ann", False)

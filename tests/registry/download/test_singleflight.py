@@ -52,7 +52,7 @@ def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench
 
 
 def test_a_blob_is_stored_before_its_last_byte_is_sent(bench: Bench) -> None:
-    """When a client gets the last byte of a blob, the blob is stored.
+    """When a client gets the last byte of a blob, the blob is already stored.
 
     So the next pull needs no upstream.
     """
@@ -257,9 +257,10 @@ def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -
 def test_a_failed_download_ends_after_its_flush(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed download closes its spool file only after the background flush of it has ended.
+    """A failed download closes its spool file only after a flush of the file has ended.
 
-    Otherwise another file could get the same descriptor number and be flushed instead.
+    The flush runs in the background. Otherwise another file could get the same descriptor number
+    and be flushed instead.
     """
     reported: list[bool] = []
 

@@ -352,7 +352,7 @@ def test_a_programs_own_logger_gets_the_records(
 
 
 def test_modules_are_loaded_on_demand() -> None:
-    """`import entrepot.registry` loads no submodule, not even Falcon.
+    """`import entrepot.registry` does not load Falcon.
 
     The names that a program imports from it load neither `config` nor `logger`.
     """

@@ -1,4 +1,7 @@
-"""An upload ends complete, interrupted, with a wrong digest, cancelled, or with two requests."""
+"""An upload ends complete, cancelled, interrupted, or with a wrong digest.
+
+Two requests may also use one upload at the same time.
+"""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def test_an_invalid_tag_is_400(p: Pushing, tag: str) -> None:
 
 @_FAMILIES
 def test_an_index_is_pushed_after_its_images(p: Pushing, family: Family) -> None:
-    """After the images of an OCI index, a client can push the index, and an index of that index."""
+    """A client can push an OCI index after its images, and then another index that lists it."""
     children = [_image(1, family), _image(2, family)]
     for child in children:
         p.image(child, child.digest)

@@ -38,7 +38,7 @@ _WRITES = [
 def test_a_push_to_an_upstreams_name_is_405(
     tmp_path: Path, method: str, path: str, name: str
 ) -> None:
-    """A push or DELETE under an upstream's name gets 405, in upper and in lower case."""
+    """A push or DELETE under an upstream's name gets 405, even if the name is in upper case."""
     p = pushing(tmp_path, upstreams=["quay.io"])
 
     refused = p.send(method, f"/v2/{name}/{path}", b"{}" if method[0] == "P" else None)

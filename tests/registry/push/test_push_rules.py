@@ -179,7 +179,7 @@ def _of_config(p: Pushing, media_type: str, manifest_type: str) -> tuple[int, st
 def test_only_the_configured_classes_may_be_pushed(
     start: Start, classes: str, media_type: str, manifest_type: str, expected: tuple[int, str]
 ) -> None:
-    """If `policy:` lists classes, other images get 403.
+    """If `policy:` lists classes, images of other classes get 403.
 
     The media type of an image's config determines its class.
     """

@@ -121,7 +121,7 @@ def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, inde
 
 
 def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -> None:
-    """If a manifest is deleted while a client sets a tag to it, the tag never points to nothing."""
+    """If a manifest is deleted while a client sets a tag to it, no tag without a manifest stays."""
     made = image([filler(1000, 2)])
     p.image(made, made.digest)
     other = pushing(p.root, index=p.index)

@@ -87,8 +87,8 @@ def test_idle_uploads_are_removed_at_the_limit(
 ) -> None:
     """If the limit is reached, the oldest idle upload is deleted for a new one.
 
-    An empty upload is idle after a minute without requests, another one after an hour. So abandoned
-    uploads block no client for long.
+    An empty upload is idle after a minute without requests, and an upload with bytes after an hour.
+    So abandoned uploads block no client for long.
     """
     number = uploads.begin("ann")
     uploads.begin("ann")

@@ -1,4 +1,4 @@
-"""A start detects upstreams whose name would hide repositories that clients have pushed."""
+"""At its start, an appliance detects upstreams whose names would hide pushed repositories."""
 
 from __future__ import annotations
 

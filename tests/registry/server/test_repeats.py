@@ -149,7 +149,7 @@ def test_a_request_with_other_bytes_is_not_answered(
 def test_a_request_that_is_not_one_whole_get_is_not_remembered(
     ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes, parsed: dict[str, str]
 ) -> None:
-    """A worker stores a response only for a GET without a body, which arrived whole and alone.
+    """A worker stores a response only for a whole GET without a body and without further bytes.
 
     The worker compares later bytes with those of the stored request, and would find the end of any
     other request at a wrong place.

@@ -183,7 +183,7 @@ def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
     """If a thread has already read a part of the next request, it does not wait for the socket.
 
     The socket might never become readable, since the bytes are in memory. Gunicorn parses these
-    bytes after each request.
+    bytes next.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK + _ASK)

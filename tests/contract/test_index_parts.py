@@ -28,7 +28,7 @@ def test_a_touch_stores_its_notes(index: Index) -> None:
 def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
     """If a push has pinned a row, the row is not marked for deletion.
 
-    Otherwise the push would wait for a deletion that never ends.
+    Otherwise the push would wait for a deletion that does not take place.
     """
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A], until=clock.now + 10)

@@ -144,7 +144,7 @@ def test_a_pull_sends_few_requests(registry: Registry) -> None:
 def test_the_first_blob_of_a_repository_costs_two_requests_more(registry: Registry) -> None:
     """A blob that is pulled before any manifest of its repository costs two further requests.
 
-    With them the worker writes the repository's origin.
+    With these requests the worker writes the repository's origin.
     """
     registry.pull(f"{HOST}/app", LONG, is_cold=True)
 

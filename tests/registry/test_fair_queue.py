@@ -15,7 +15,10 @@ PATIENCE = 20.0
 
 
 def start_waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thread:
-    """Start and return a thread that waits for a turn of *key* and appends *key* to *order*."""
+    """Start a thread that waits for a turn of *key* and then appends *key* to *order*.
+
+    Return the thread as soon as it waits.
+    """
     before = _length(line)
 
     def wait() -> None:

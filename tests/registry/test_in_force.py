@@ -46,9 +46,10 @@ def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
 
 
 def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
-    """If the pull secret has a pattern such as `*.example`, a worker keeps few hosts in memory.
+    """If the pull secret has a pattern, a worker keeps the settings of at most 1,024 hosts.
 
-    Clients choose the host names that match the pattern, so they could fill the memory.
+    Clients choose the host names that match a pattern such as `*.example`, so they could fill the
+    memory.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"*.example": {}}}')

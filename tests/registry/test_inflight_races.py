@@ -1,4 +1,4 @@
-"""Races between the writer of a download and its readers, and errors between two of its steps."""
+"""Downloads survive races between the writer and its readers, and errors between two steps."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def locked(worker: SingleFlight) -> LockedFile:
 def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Bench) -> None:
     """If a resumed download finds no space, the client still gets the blob from its first byte.
 
-    The open response of the upstream begins in the middle of the blob, so it is not enough.
+    The upstream's open response begins in the middle of the blob, so the worker sends another
+    request.
     """
     bench.reservations = len(CONTENT) - 1
     worker = bench.worker()

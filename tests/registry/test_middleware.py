@@ -1,4 +1,4 @@
-"""Workers call middleware from another Python package for requests; the package is a fake one."""
+"""Workers call middleware of other Python packages for requests; these tests use a fake package."""
 
 from __future__ import annotations
 
@@ -250,13 +250,13 @@ def test_middleware_gets_every_request_of_the_appliance(
 
 @pytest.mark.parametrize(("status", "code"), [(200, "DENIED"), (401, "DENIED"), (403, "no")])
 def test_a_refusal_has_a_status_and_a_code_of_errors(status: int, code: str) -> None:
-    """`Refused` raises ValueError for a status or a code that the OCI spec has not for errors."""
+    """`Refused` raises ValueError for a status or code that no error of the OCI spec has."""
     with pytest.raises(ValueError, match="not a status and code"):
         Refused("no", status, code)
 
 
 def test_a_long_message_of_a_refusal_is_cut() -> None:
-    """A message of middleware is cut to 1,024 characters."""
+    """If middleware rejects a request with a long message, it is cut to 1,024 characters."""
     assert len(str(Refused("x" * 5000))) == 1024
 
 

@@ -59,8 +59,8 @@ def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pu
 def test_a_stored_blob_leaves_no_mark_of_a_confirmation(p: Pulling) -> None:
     """A file in the spool folder marks a blob that the upstream has confirmed.
 
-    It is deleted when the blob is linked; otherwise the folder would get a file for each blob and
-    repository.
+    The file is deleted when the blob is linked; otherwise the folder would get a file for each blob
+    and repository.
     """
     p.get(BLOB)
 
@@ -158,8 +158,7 @@ def test_readers_of_the_same_repository_need_no_confirmation(
 ) -> None:
     """Eight readers of one repository share a download, without further requests to the upstream.
 
-    The upstream has confirmed the blob to the first reader, which is valid for the whole
-    repository.
+    The upstream has confirmed the blob to the first reader. That is valid for the whole repository.
     """
     release = threading.Event()
     joined: list[Reader] = []

@@ -148,7 +148,7 @@ def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling)
 def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) -> None:
     """If a manifest's last confirmation is in the future, the manifest is not fresh.
 
-    The clock of the machine was then set back after the confirmation.
+    In that case, the machine's clock was set back after the confirmation.
     """
     p.get("manifests/v1")
     p.age(-3600)

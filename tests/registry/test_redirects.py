@@ -309,7 +309,7 @@ def test_a_blob_is_not_evicted_while_its_url_may_be_used(registry: Registry) -> 
 
 
 def test_a_blob_that_is_being_evicted_is_not_redirected(registry: Registry) -> None:
-    """A worker itself sends a blob that is marked for deletion, instead of a redirect."""
+    """If a blob is marked for deletion, the worker itself sends it instead of a redirect."""
     entry = registry.index.entry(DIGEST)
     assert entry is not None
     assert registry.index.mark_for_deletion(entry)
@@ -364,7 +364,7 @@ def test_the_url_begins_with_the_configured_endpoint(s3: S3Front, tmp_path: Path
 
 
 def test_an_answer_proves_nothing_about_a_time_after_its_request_began(registry: Registry) -> None:
-    """If a worker was suspended while it waited for the bucket, it does not rely on that response.
+    """If a worker was suspended while it waited for the bucket, it ignores the bucket's response.
 
     The bucket may have failed during the suspension, so an old response must not lead to a
     redirect.

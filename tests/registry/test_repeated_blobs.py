@@ -77,7 +77,7 @@ def worker(u: FakeUpstream, tmp_path: Path) -> Worker:
 
 
 def closed(file: BinaryIO | None) -> bytes | None:
-    """Return the content of a file and close the file; return None for None."""
+    """Return the content of a file and close the file; if *file* is None, return None."""
     if file is None:
         return None
     with file:
@@ -129,7 +129,7 @@ def test_the_response_with_a_large_blob_is_not_repeated(
 ) -> None:
     """The response with a large blob may not be repeated.
 
-    The kernel sends a large blob for so long that a call of the application costs little.
+    To send a large blob takes so long that a call of the application adds little.
     """
     monkeypatch.setattr(blobs, "LARGEST_REPEATED", len(CONTENT) - 1)
 

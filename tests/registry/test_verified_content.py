@@ -131,7 +131,7 @@ def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
 
 
 def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling) -> None:
-    """If the index has a wrong length of a blob, the length in a stored manifest is used too."""
+    """If the index has a wrong length of a blob, the length in a manifest reveals the damage."""
     _cut(_stored(p.root))
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 1000, ContentKind.BLOB, 0)

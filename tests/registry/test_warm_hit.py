@@ -79,7 +79,7 @@ def test_a_blob_costs_its_link_its_file_and_one_fstat(
 ) -> None:
     """A GET of a stored blob makes one stat of its link, one open and one fstat of its file.
 
-    A worker knows the length of the file without a call of the index.
+    A worker knows the length of the file without a read of the index.
     """
     path = f"blobs/{layer_of(p)}"
 

@@ -1,4 +1,4 @@
-"""The thread that polls connections serves slow readers, slow senders and lingering closes."""
+"""One thread polls connections: slow readers, slow senders, and idle or closing connections."""
 
 from __future__ import annotations
 

@@ -566,9 +566,10 @@ def test_a_closed_connection_for_blobs_is_counted_by_the_main_thread(tmp_path: P
 
 
 def test_a_connection_of_the_worker_can_be_duplicated() -> None:
-    """A worker's connection can be duplicated with `dup`, which the worker needs to close it later.
+    """A worker's connection can be duplicated with `dup`.
 
-    If `dup` raised an error, the connection would stay open, and its client would wait forever.
+    The worker needs that to close the connection after a response. If `dup` raised an error, the
+    connection would stay open, and its client would wait forever.
     """
     client, accepted = socket.socketpair()
     with client, _Connection.taken_over(accepted) as connection, connection.dup() as other:

@@ -293,7 +293,10 @@ def test_a_manifest_of_an_unsupported_type_is_unsupported(
 def test_mediatype_in_a_manifest_replaces_a_wrong_content_type(
     upstream: FakeUpstream, content_type: str
 ) -> None:
-    """If the Content-Type is no manifest's, the client returns the `mediaType` in the manifest."""
+    """If the Content-Type is not that of a manifest, the client returns the field `mediaType`.
+
+    A plain file server may send a wrong Content-Type.
+    """
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
     upstream.misbehave("/v1", media_type=content_type)
 

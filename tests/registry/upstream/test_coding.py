@@ -77,7 +77,7 @@ def test_a_decompression_bomb_is_rejected() -> None:
 def test_the_whole_blob_replaces_a_range_of_an_encoded_body(upstream: FakeUpstream) -> None:
     """If the upstream compresses blobs, the client requests the whole blob instead of a range.
 
-    The offsets in the compressed body are other ones.
+    A range would count the bytes of the compressed body.
     """
     digest = upstream.add_blob("app", CONTENT)
     upstream.quirks.coding = "gzip"

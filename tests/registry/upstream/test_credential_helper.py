@@ -117,7 +117,7 @@ def test_a_program_that_hangs_is_killed_with_its_children(helper: Helper, script
 
 
 def test_a_missing_program_is_a_failure() -> None:
-    """If the helper's file is missing, the error states that."""
+    """If the helper's file is missing, the error states that there is no such program."""
     with pytest.raises(HelperFailed, match="no such program"):
         ask("/none/docker-credential-test", _HOST)
 
@@ -194,7 +194,7 @@ def test_a_program_that_hangs_leaves_its_previous_login_in_use(
 
 
 def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, clock: Clock) -> None:
-    """Once a helper that has hung ends in time again, requests wait for it again."""
+    """If a helper that has hung returns in time later, requests wait for it again."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 0.0, clock)
     credentials._patience = 0.0
 

@@ -165,7 +165,7 @@ def test_the_operator_can_permit_more_addresses(
 
 @given(st.ip_addresses(v=4))
 def test_an_embedded_ipv4_address_has_the_same_reach(address: Any) -> None:
-    """An IPv4 address within an IPv6 address counts as the IPv4 address.
+    """An IPv4 address within an IPv6 address is checked like that IPv4 address.
 
     Otherwise an attacker could reach a private address in another notation.
     """

@@ -84,7 +84,7 @@ def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
 def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> None:
     """The next page of a list is requested from the same host.
 
-    The scheme and the port in the link are ignored too.
+    The scheme, the host and the port in the link are ignored.
     """
     assert next_page({"Link": link}, URL) == expected
 
@@ -148,7 +148,7 @@ DATES = ["Thu, 01 Jan 9999999 00:00:00 GMT", "Thu, 99 Foo 2026 99:99:99 GMT", "0
 
 @pytest.mark.parametrize("text", ABSURD)
 def test_an_impossible_number_counts_as_missing(text: str) -> None:
-    """An impossible number in a header counts as missing."""
+    """A header with an impossible number, such as a length above 8 PiB, counts as missing."""
     assert content_length({"Content-Length": text}) is None
     assert content_range({"Content-Range": f"bytes 0-{text}/{text}"}) is None
     assert content_range({"Content-Range": f"bytes {text}-9/10"}) is None

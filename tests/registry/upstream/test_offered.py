@@ -166,7 +166,7 @@ class TokenRegistry:
 def test_a_401_without_a_challenge_fetches_another_token() -> None:
     """If a token gets a 401 without a challenge, the client fetches another token.
 
-    Docker Hub responds so to an old token.
+    Docker Hub responds in this way to an old token.
     """
     registry = TokenRegistry()
     registry.challenges_again = False
@@ -180,7 +180,7 @@ def test_a_401_without_a_challenge_fetches_another_token() -> None:
 
 
 def test_the_scope_of_the_challenge_is_requested() -> None:
-    """The client requests a token with the scope in the challenge, even for another name.
+    """The client requests a token with the scope in the challenge, even if it has another name.
 
     A reverse proxy may rename repositories. The client remembers the scope and uses it at once the
     next time.

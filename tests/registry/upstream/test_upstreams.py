@@ -1,4 +1,4 @@
-"""The table of upstreams finds them by name or pattern, and follows changes of the settings."""
+"""A table finds upstreams by name or pattern, and follows changes of the settings."""
 
 from __future__ import annotations
 

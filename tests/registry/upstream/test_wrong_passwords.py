@@ -169,7 +169,7 @@ def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:
 def test_a_token_endpoint_that_refuses_one_scope_stops_no_other() -> None:
     """If a token endpoint rejects one scope, the client still requests tokens for other scopes.
 
-    The password may be right, and only its user may not have that scope.
+    The password may be right, but its user may lack that scope.
     """
 
     class Service(TokenService):

@@ -3,6 +3,6 @@
 - `__main__` has the table of commands; each command has a module (`serve`, `check`, `status`,
   `clean`, `healthy`, `certs`, and the packages `clients` and `doctor`).
 - `supervise` runs HAProxy, the workers, the cleaner and the logger under supervisord.
-- `privileges` drops root's rights, and gives the serving user its folders and secrets.
-- `rundir` and `run_state` have the run directory, and the facts in it for `status`.
+- `privileges` drops root's rights, and gives the service user its folders and secrets.
+- `rundir` creates and finds the run directory; `run_state` writes a file for `status` into it.
 """

@@ -1,8 +1,8 @@
 """Run the command `entrepot`.
 
-PERF: a container engine runs `entrepot healthy` every few seconds for the life of the container.
-This module imports nothing that `healthy` does not need: to import `entrepot.config` takes 0.15 s
-of CPU and 25 MB. Each command therefore imports its own modules when the command runs.
+PERF: a container engine runs `entrepot healthy` every few seconds for the life of the container,
+and the import of `entrepot.config` alone takes 0.15 s of CPU and 25 MB. So this module imports only
+what `healthy` needs, and each other command imports its own modules when it runs.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import NamedTuple
 from entrepot.appliance.registry_command import translated
 
 _BAD_INPUT = 2
-# docker distribution exits with this code for a configuration that it can't read.
+# The exit code of docker distribution for a configuration that it can't read.
 _BAD_INPUT_OF_REGISTRY = 1
 _Run = Callable[[Sequence[str], Mapping[str, str]], int]
 
 
 class _Command(NamedTuple):
-    """A `_Command` has a usage, a description for the help text, and the function that runs it."""
+    """A command of `entrepot`: its usage and description for the help text, and its function."""
 
     usage: str
     description: str
@@ -162,7 +162,7 @@ _ALIASES = {
     "-v": "version",  # `-v` is docker distribution's short form.
     "--help": "help",
     "-h": "help",
-    "garbage-collect": "gc",  # `garbage-collect` is the name in docker distribution's registry
+    "garbage-collect": "gc",  # This is the name of the command in docker distribution.
 }
 
 
@@ -170,7 +170,7 @@ _WITH_SETTINGS = frozenset({"serve", "check"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that *argv* names. Return the exit code of the command, 2 for bad input.
+    """Run the command that *argv* names, and return its exit code; the code is 2 for bad input.
 
     For bad input, print one line on stderr for each problem.
     """
@@ -214,7 +214,9 @@ def _usage_of(name: str) -> str:
         return text
     from entrepot import config  # noqa: PLC0415
 
-    return f"{text}\n\nEvery setting is a flag, a variable and a key of FILE:\n\n{config.usage()}"
+    return (
+        f"{text}\n\nEvery setting can be a flag, a variable or a key in FILE:\n\n{config.usage()}"
+    )
 
 
 def _unknown(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Write the output files of commands atomically, and only to folders that root can trust."""
+"""Write the output files of commands atomically, and only to folders that are safe for root."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ SECRET = 0o600
 def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
     """Write the file *path* and create its parent folders.
 
-    A process that reads *path* during the write gets the whole old or the whole new content.
+    A process that reads *path* during the write gets either all of the old content or all of the
+    new content.
 
     Raises: ConfigError.
     """
@@ -31,10 +32,10 @@ def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
 
 
 def refuse_untrusted(folder: Path, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError if the service user could redirect files that root writes below *folder*.
+    """Raise ConfigError if this process is root and the service user can change *folder*.
 
-    Otherwise the service user could put a symlink into *folder*, through which root would write
-    into any other folder.
+    The service user could put a symlink into such a folder, and root would then write to the place
+    to which the symlink points.
     """
     user = users.choose(environ).user
     if user is None:

@@ -17,8 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from entrepot.config.certificates import names_of
 
 _LIFE: Final = dt.timedelta(days=3650)
-# A certificate begins to be valid this long before its creation, so that clients whose clock is
-# behind accept it too.
+# A certificate is valid from this long before its creation on, so that clients whose clock is slow
+# accept it too.
 _BACKDATED: Final = dt.timedelta(hours=1)
 _NAME: Final = "Entrepot private authority"
 
@@ -32,7 +32,7 @@ class Pair:
 
     @property
     def pem(self) -> bytes:
-        """The certificate in PEM format."""
+        """Return the certificate in PEM format."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
     @property
@@ -51,7 +51,7 @@ class Pair:
 
 
 def create(now: dt.datetime) -> Pair:
-    """Create a new CA. The CA may sign server certificates, and no intermediate CA."""
+    """Create a new CA, which may sign server certificates but no further CAs."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
     builder = (
@@ -94,11 +94,11 @@ def read(certificate: bytes, key: bytes) -> Pair:
     """
     try:
         known = serialization.load_pem_private_key(key, None)
-    except TypeError as error:  # The private key of the authority has a passphrase.
+    except TypeError as error:  # The private key has a passphrase.
         raise ValueError(str(error)) from error
     pair = x509.load_pem_x509_certificate(certificate)
     if not isinstance(known, ec.EllipticCurvePrivateKey):
-        raise ValueError("the key is not one that entrepot certs made")  # noqa: TRY004 - the file has a wrong value
+        raise ValueError("the key was not made by entrepot certs")  # noqa: TRY004 - the file has a wrong value
     if pair.public_key() != known.public_key():
         raise ValueError("the key does not belong to the certificate")
     return Pair(pair, known)
@@ -116,10 +116,11 @@ def hosts_of(chain: bytes) -> list[str]:
 
 
 def private_root(chain: bytes) -> str | None:
-    """Return the self-signed certificate of *chain* as PEM; None if it has none.
+    """Return the self-signed certificate in *chain*, the content of a PEM file, as PEM.
 
-    A chain from a public CA has no self-signed certificate: clients know the root, so servers do
-    not send the root. Private keys in the same file are ignored. Raises: ValueError.
+    Return None if there is none. The chain of a public CA usually contains no self-signed
+    certificate, because clients already have the root certificate of such a CA. Private keys in the
+    same file are ignored. Raises: ValueError.
     """
     for each in x509.load_pem_x509_certificates(chain):
         if _is_self_signed(each):

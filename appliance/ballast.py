@@ -1,7 +1,7 @@
-"""Reserve a little disk space in a file, so that the appliance can start on a full disk.
+"""Reserve a little disk space in a ballast file, so that the appliance can start on a full disk.
 
-Without a free disk block the index cannot be opened, and without the index no content can be
-evicted.
+Without any free disk block SQLite cannot open the index, and without the index the cleaner cannot
+evict content. So a start on a full disk deletes the ballast file.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ def create(state: Path) -> None:
 
 
 def release(state: Path) -> bool:
-    """Remove the ballast file, to free its space for the index and the log.
+    """Delete the ballast file, so that the index and the log can use its space.
 
-    Return True if the ballast file existed.
+    Return whether the file existed.
     """
     try:
         (state / _NAME).unlink()

@@ -1,7 +1,7 @@
-"""Check and claim the bucket at the start, and release the claim at the end.
+"""Check and claim the bucket when the appliance starts, and release the claim when it exits.
 
-The claim states that this appliance owns the bucket. While the appliance runs, the cleaner renews
-the claim (`cleaner/bucket_owner.py`).
+The claim is an object in the bucket that names this appliance as the owner. While the appliance
+runs, the cleaner renews the claim (`cleaner/bucket_owner.py`).
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from entrepot.runtime.clock import Clock
 _log = logging.getLogger(__name__)
 
 _SNAPSHOT_S: Final = 5.0
-"""When the appliance ends, it waits at most this many seconds for the snapshot of the index."""
+"""When the appliance exits, it spends at most this many seconds on the snapshot of the index."""
 _SPOOL_PERCENT: Final = 80
 _ENDPOINTS: Final = {
     "azure": "storage.azure.accountname, realm or serviceurl",
     "oss": "storage.oss.region or endpoint",
     "s3": "storage.s3.regionendpoint",
 }
-"""The keys of each driver that select the host of its service."""
+"""For each driver, the settings that select the host of the storage service."""
 
 
 def begin(settings: Settings) -> None:
     """Check the bucket, and claim it unless another appliance owns it.
 
-    If the bucket does not answer, a warning is logged, and pulls are passed through until it does.
-    Raises: ConfigError if the service answers that it refuses a request.
+    If the storage service does not respond, a warning is logged, and pulls are passed through until
+    the service responds. Raises: ConfigError if the service refuses a request.
     """
     bucket, place = _open(settings), settings.storage.place
     try:
@@ -52,22 +52,23 @@ def begin(settings: Settings) -> None:
             _log.info("this appliance owns the bucket", extra={"bucket": place})
     except DatastoreError as error:
         _log.warning(
-            "the bucket does not answer: nothing is stored until it does",
+            "the bucket does not respond, so nothing can be stored yet",
             extra={"bucket": place, "error": error},
         )
 
 
 def _check_unowned(bucket: OwnedStorage, settings: Settings) -> None:
     if bucket.is_of_another():
-        why = "another appliance owns the bucket, without storage.shared"
-        remedy = "stop it, or remove the object entrepot/owner if it does not run any more"
+        why = "another appliance, without storage.shared, owns the bucket"
+        remedy = "stop that appliance, or delete the object entrepot/owner if it no longer runs"
         raise ConfigError([Problem(_source(settings), why, remedy)])
 
 
 def end(settings: Settings) -> None:
-    """Write the snapshot of the index, and release the bucket for another appliance.
+    """Write the snapshot of the index, and release the claim on the bucket.
 
-    Call this function after all programs have ended, when the index has every last use.
+    Call this function only after all programs have exited, because the logger records the last
+    access times in the index when it exits.
     """
     if settings.storage.shared:
         return
@@ -76,13 +77,13 @@ def end(settings: Settings) -> None:
         _open(settings).claim().release()
     except (DatastoreError, ConfigError) as error:
         _log.warning(
-            "bucket not released: another appliance can own it only after 90 s",
+            "bucket not released: another appliance can claim it only after 90 s",
             extra={"bucket": settings.storage.place, "error": error},
         )
 
 
 def _write_snapshot(settings: Settings) -> None:
-    """Write the parts of the snapshot that changed, as many as a few seconds allow."""
+    """Write the changed parts of the index's snapshot to the bucket, for 5 s at most."""
     until = time.monotonic() + _SNAPSHOT_S
     state = settings.storage.statedir
     clock = Clock(state / layout.CLOCK)
@@ -98,22 +99,22 @@ def _write_snapshot(settings: Settings) -> None:
 
 
 def with_spool_size(settings: Settings) -> Settings:
-    """Return settings whose `storage.spoolsize` is a number: 80 % of the free bytes by default."""
+    """Return *settings* with a value for `storage.spoolsize`; the default is 80 % of free space."""
     storage = settings.storage
     if storage.spoolsize is None:
         try:
             size = disk_space(storage.statedir).free * _SPOOL_PERCENT // 100
-        except OSError:  # Each transfer reports the error of this disk itself.
+        except OSError:  # Each transfer will report the error of this disk.
             return settings
         storage = storage.model_copy(update={"spoolsize": size})
-    _log.info("the state directory bounds running transfers", extra={"bytes": storage.spoolsize})
+    _log.info("size limit of the state directory set", extra={"bytes": storage.spoolsize})
     return settings.model_copy(update={"storage": storage})
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem for the first request that the service refuses.
+    """Send a test request of each kind, and yield a problem for the first that is refused.
 
-    Raises: ConfigError if a file cannot be read; StorageBroken if the service does not answer.
+    Raises: ConfigError if a file cannot be read; StorageBroken if the service does not respond.
     """
     for each in _open(settings).tried():
         if each.why:
@@ -121,10 +122,11 @@ def problems(settings: Settings) -> Iterator[Problem]:
 
 
 def tried(settings: Settings) -> Iterator[TriedRequest]:
-    """Yield each kind of request with its time, up to the first that the service refuses.
+    """Send a test request of each kind to the bucket, and yield each with its duration.
 
-    The URL of a redirect is fetched too. Raises: ConfigError if a file cannot be read;
-    StorageBroken if the service does not answer.
+    Stop after the first request that the service refuses. If redirects are on, the URL of a
+    redirect is fetched too. Raises: ConfigError if a file cannot be read; StorageBroken if the
+    service does not respond.
     """
     bucket, storage, sign = _open(settings), settings.storage, None
     if storage.has_redirects:
@@ -133,12 +135,12 @@ def tried(settings: Settings) -> Iterator[TriedRequest]:
 
 
 def problem(settings: Settings, refused: TriedRequest) -> Problem:
-    """Return the problem that the service has refused a request."""
+    """Return a problem that states which request the service refused and why."""
     return Problem(_source(settings), refused.why, refused.remedy)
 
 
 def no_answer(settings: Settings, error: StorageBroken) -> Problem:
-    """Return the problem that the service has not answered."""
+    """Return a problem that states that the service did not respond."""
     key = _ENDPOINTS[settings.storage.driver]
     return Problem(_source(settings), f"no answer: {error}", f"correct {key}")
 

@@ -1,8 +1,8 @@
-"""`entrepot certs` creates a private CA once, and a server certificate with each run.
+"""Create TLS certificates (`entrepot certs`): a private CA once, a server certificate each time.
 
-The output folder contains `ca.pem`, which clients must trust, and `ca.key`, which only this command
-reads, to sign the next certificate. The folder `certs/` below the output folder has the single file
-`certs.pem` for the appliance: mount that folder as `/certs`.
+The output folder contains `ca.pem`, which clients must trust, and `ca.key`, with which this command
+signs later certificates. The subfolder `certs/` contains only `certs.pem`, the appliance's
+certificate. The operator mounts this subfolder as `/certs`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REMEDY = "delete ca.pem and ca.key to create a new CA, which every client must 
 
 
 def certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Create or renew the certificate, and print how clients trust it. Raises: ConfigError."""
+    """Create or renew the certificate, and print instructions. Raises: ConfigError."""
     given = options.parse(argv, _VALUED)
     if given.rest:
         raise ConfigError([Problem(given.rest[0], "unknown option", "give --host NAME")])
@@ -45,7 +45,7 @@ def certs(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _authority(folder: Path, now: dt.datetime) -> tuple[Pair, bool]:
-    """Return the CA of *folder*, and whether it is new. Create the CA if the folder has none."""
+    """Return the CA in *folder*, and whether it is new. Create a CA if the folder has none."""
     certificate, key = folder / "ca.pem", folder / "ca.key"
     if not certificate.exists() and not key.exists():
         made = authority.create(now)
@@ -65,7 +65,7 @@ def _authority(folder: Path, now: dt.datetime) -> tuple[Pair, bool]:
 
 
 def _hosts_before(folder: Path) -> list[str]:
-    """Return the hosts of the present certificate, so that a renewal needs no --host."""
+    """Return the hosts of the existing certificate; with them a renewal needs no --host."""
     try:
         return authority.hosts_of((folder / "certs" / CERTIFICATE).read_bytes())
     except (OSError, ValueError):
@@ -99,9 +99,9 @@ def _instructions(folder: Path, hosts: Sequence[str], leaf: Pair, *, is_new: boo
     path = folder / "certs" / CERTIFICATE
     yield f"{path}: for {', '.join(hosts)}, valid until {leaf.ends:%Y-%m-%d}"
     yield f"  appliance: mount {folder / 'certs'} as /certs, or set http.tls.certificate"
-    yield "to renew the certificate, run the same command; a running appliance reloads it by itself"
+    yield "to renew the certificate, run the same command; a running appliance then reloads it"
     yield f"{ca}: {'new' if is_new else 'unchanged'}; clients must trust this CA"
-    yield f"  every client, with its configuration: entrepot clients --host {host} --ca {ca}"
+    yield f"  configuration of every client: entrepot clients --host {host} --ca {ca}"
     yield f"  podman, buildah, skopeo, CRI-O: /etc/containers/certs.d/{host}:8443/ca.crt"
     yield f"  docker: /etc/docker/certs.d/{host}:8443/ca.crt"
     yield '  containerd: ca = "PATH" in hosts.toml; k3s, RKE2: ca_file in registries.yaml'
@@ -109,4 +109,4 @@ def _instructions(folder: Path, hosts: Sequence[str], leaf: Pair, *, is_new: boo
     yield "  system-wide on Debian, Ubuntu: /usr/local/share/ca-certificates/entrepot.crt, then"
     yield "    update-ca-certificates"
     yield "  system-wide on Fedora, RHEL: /etc/pki/ca-trust/source/anchors/, then update-ca-trust"
-    yield f"{folder / 'ca.key'}: can sign for any name; do not copy it to clients or the appliance"
+    yield f"{folder / 'ca.key'}: signs certificates for any name; copy it to no client or appliance"

@@ -1,4 +1,4 @@
-"""`entrepot check` shows the configuration in force, its sources and its problems."""
+"""Show the active configuration, its sources and its problems (`entrepot check`)."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _NOT_INHERITED = frozenset({"default", "username", "password"})
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Print a report of the configuration from *argv* (the words after `check`) and *environ*.
 
-    With `--json` the report is one JSON object. Return the exit code: 2 for bad input, else 0. The
-    files that the settings name are checked only if the settings themselves are valid.
+    With `--json` the report is one JSON object. Return the exit code: 2 if there is a problem, else
+    0. The files that the settings name are checked only if the settings themselves are valid.
     """
     loaded = config.examine([word for word in argv if word != _JSON], environ)
     _step_down_unless_trusted(loaded, environ)
@@ -40,8 +40,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     noticed: list[Problem] = []
     tried: list[TriedRequest] = []
     if not loaded.problems and not found:
-        # The service user could put a symlink to any file into the data directory, and root would
-        # follow it.
+        # The checks below read the data directory. The service user could put a symlink there, and
+        # root would read the file to which it points. So they run as the service user.
         users.step_down(environ)
         noticed = list(takeover.remarks(loaded.settings))
         found, tried = _of_bucket(loaded.settings)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _of_bucket(settings: Settings) -> tuple[list[Problem], list[TriedRequest]]:
-    """Return the problems of the bucket, also if it does not answer, and the tried requests."""
+    """Return the problems of the bucket, and the test requests that were sent to it."""
     if not settings.storage.bucket:
         return [], []
     from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
@@ -71,8 +71,8 @@ def _of_bucket(settings: Settings) -> tuple[list[Problem], list[TriedRequest]]:
 def _step_down_unless_trusted(loaded: Loaded, environ: Mapping[str, str]) -> None:
     """Become the service user if that user can replace a file that the settings name.
 
-    Root may go on if only root can change all of these files. Otherwise the service user could put
-    a symlink in place of such a file, and root would read the file that the symlink names.
+    The service user could put a symlink in place of such a file, and root would read the file to
+    which the symlink points. If only root can change these files, the process remains root.
     """
     user = users.choose(environ).user
     if user is None or loaded.problems:
@@ -89,9 +89,9 @@ def report(
 ) -> str:
     """Format every setting, every key of docker distribution, every warning and every problem.
 
-    *found* are problems of the files that the settings name, and repositories that an upstream
-    would hide. *noticed* are warnings from the state of the data directory. *tried* are requests to
-    a bucket.
+    *found* has the problems of files and of the bucket, and the pushed repositories that an
+    upstream would hide. *noticed* has warnings about the state of the data directory. *tried* has
+    the test requests to the bucket.
     """
     problems, warnings = _all_problems(loaded, found, noticed)
     sections = [
@@ -112,10 +112,7 @@ def as_json(
     noticed: Sequence[Problem] = (),
     tried: Sequence[TriedRequest] = (),
 ) -> str:
-    """Format the same facts as `report` as one JSON object, for programs.
-
-    Secrets are masked in the JSON object.
-    """
+    """Format the same facts as `report` as one JSON object, with secrets masked."""
     problems, warnings = _all_problems(loaded, found, noticed)
     document = {
         "file": str(loaded.file) if loaded.file else None,
@@ -186,7 +183,7 @@ def _endpoints(loaded: Loaded) -> list[str]:
             "disabled" if each.disabled else bare_url(each.url),
             f"time-out {show_span(each.timeout)}",
             f"after {each.threshold} failures every {show_span(each.backoff)}",
-            f"without {' '.join((*each.ignoredmediatypes, *each.actions)) or 'filters'}",
+            f"ignores {' '.join((*each.ignoredmediatypes, *each.actions)) or 'nothing'}",
         )
         for each in loaded.settings.notifications.endpoints
     ]

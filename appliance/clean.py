@@ -25,16 +25,16 @@ from entrepot.runtime.run_names import PREFIX, SETTINGS
 
 _LONGEST_READ_S = 600.0
 _OWN = ("--once", "--dry-run")
-# The names and short forms of these options are those of docker distribution's `garbage-collect`.
+# docker distribution's command `garbage-collect` has the same options, with the same short forms.
 _GC_OPTIONS = {"d": "--dry-run", "m": "--delete-untagged", "q": "--quiet"}
 _OFF = ("=false", "=0")
 _ON = ("=true", "=1")
 
 
 def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the cleaner, and return the cleaner's exit code.
+    """Run the cleaner once (`entrepot clean`), and return the cleaner's exit code.
 
-    If an appliance runs on the data directory, the cleaner uses the appliance's settings.
+    If an appliance runs on the data directory, the cleaner uses the settings of that appliance.
 
     Raises: ConfigError.
     """
@@ -46,7 +46,10 @@ def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Delete garbage or list it; return the cleaner's exit code. Raises: ConfigError."""
+    """Delete or list garbage (`entrepot gc`), and return the cleaner's exit code.
+
+    Raises: ConfigError.
+    """
     named = {word: _gc_options(word) for word in argv}
     own = [option for options in named.values() for option in options or ()]
     rest = [word for word in argv if named[word] is None]
@@ -55,7 +58,7 @@ def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _gc_options(word: str) -> tuple[str, ...] | None:
-    """Return the options that *word* switches on, such as `-dm`; None for other words."""
+    """Return the long options that *word*, such as `-dm`, switches on; None for other words."""
     if len(word) > 1 and word[0] == "-" and set(word[1:]) <= _GC_OPTIONS.keys():
         return tuple(_GC_OPTIONS[letter] for letter in word[1:])
     name, equals, value = word.partition("=")
@@ -65,7 +68,10 @@ def _gc_options(word: str) -> tuple[str, ...] | None:
 
 
 def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Re-read all stored content; return the cleaner's exit code. Raises: ConfigError."""
+    """Re-read all stored content (`entrepot verify`), and return the cleaner's exit code.
+
+    Raises: ConfigError.
+    """
     own = [word for word in argv if word == "--json"]
     return _run(["--verify", *own], [word for word in argv if word != "--json"], environ)
 
@@ -73,16 +79,16 @@ def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _run(
     own: Sequence[str], argv: Sequence[str], environ: Mapping[str, str], *, is_quiet: bool = False
 ) -> int:
-    """Run the cleaner with *own* options, and settings from *argv* and a running appliance.
+    """Run the cleaner in a child process with the options *own*, and return its exit code.
 
-    If an appliance runs, the cleaner process gets the appliance's settings, in which flags of
-    *argv* replace values. *is_quiet* discards the cleaner's output, but not its errors. Raises:
-    ConfigError.
+    The settings are those of *argv* and *environ*. If an appliance runs on the data directory, they
+    are those of the appliance, except for the flags in *argv*. If *is_quiet* is true, the cleaner's
+    output is discarded, but not its errors. Raises: ConfigError.
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
-    # If root created files in the data directory, the appliance, which runs as another user, could
-    # not read them.
+    # Root must not create files in the data directory: the appliance runs as another user, and
+    # could not read them.
     users.step_down(environ)
     run = rundir.find(settings.storage.statedir)
     if run is None:
@@ -93,8 +99,8 @@ def _run(
             stopped = ["--stopped"] if "--once" in own else []
             return _cleaner([*own, *stopped], environ, folder / SETTINGS, is_quiet=is_quiet)
     running = config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
-    # The cleaner uses the sockets in the folder of its settings file, which therefore is in the run
-    # directory.
+    # The cleaner expects the appliance's sockets in the folder of its settings file, so this file
+    # must be in the run directory.
     file = run / f"clean-{os.getpid()}.json"
     try:
         config.dump(_with_flags(running, loaded), file)
@@ -114,7 +120,7 @@ def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
             sections["cleaner"] = cast("Section", section).model_copy(update=values)
         elif key[0] in {"hosted", "log"}:
             sections[key[0]] = getattr(loaded.settings, key[0])
-        # The flags of `storage` have already selected the data directory, and change nothing else.
+        # Flags of `storage` only selected the data directory, which is already known here.
         elif key[0] != "storage":
             remedy = "change it in the appliance's configuration and restart, or stop it first"
             problem = "the flag has no effect while an appliance runs"
@@ -127,7 +133,7 @@ def _is_dry(own: Sequence[str]) -> bool:
 
 
 def _read_logs(file: Path) -> None:
-    """Write the rest of the access log into the index, because no logger process is running."""
+    """Write the uses in the access log into the index, because no logger process does that now."""
     settings = config.resolved({"ENTREPOT_SETTINGS": str(file)})
     loop = LoggerLoop(work(settings, Clock(settings.storage.statedir / layout.CLOCK)))
     deadline = time.monotonic() + _LONGEST_READ_S

@@ -1,9 +1,8 @@
 """Check at the start whether the disks can be written to.
 
-The appliance starts even if a check fails.
-
-On a full or read-only disk the cache still serves stored content and passes everything else
-through. If the appliance refused to start, `restart: always` would restart the container for ever.
+The appliance starts even if a disk is full or read-only: it still serves stored content and passes
+everything else through. If it refused to start, a container with `restart: always` would restart
+for ever.
 """
 
 from __future__ import annotations
@@ -14,11 +13,11 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-# With fewer free bytes than this, the disk counts as full; they are enough for a few transactions
-# of the index and its write-ahead log.
+# With fewer free bytes than this, the disk counts as full. A few transactions of the index, with
+# SQLite's write-ahead log, fit into this number of bytes.
 _BYTES = 256 * 1024
-# With fewer free inodes than this, the disk counts as out of inodes. A start creates fewer files:
-# the test files of datastore/probe.py, folders, the index.
+# With fewer free inodes than this, the disk counts as full too. The files and folders that a start
+# of the appliance creates need fewer inodes.
 _FILES = 32
 _CONDITIONS = {
     errno.ENOSPC: "full",
@@ -29,13 +28,14 @@ _CONDITIONS = {
 
 
 def condition(folder: Path) -> str:
-    """Return why *folder* cannot be written to ("full", "read-only", ...); "" if it can be.
+    """Return why *folder* cannot be written to, such as "full" or "read-only".
 
-    Raises: OSError for other causes, such as missing permissions or a missing folder.
+    Return an empty text if the folder can be written to. Raises: OSError for other causes, such as
+    missing permissions or a missing folder.
     """
     try:
         with ExitStack() as opened:
-            # The test files of the disk check have no name, and each file needs an inode.
+            # Each of these unnamed test files needs an inode.
             for _ in range(_FILES):
                 file = opened.enter_context(tempfile.TemporaryFile(dir=folder))
             os.posix_fallocate(file.fileno(), 0, _BYTES)

@@ -1,10 +1,10 @@
-"""`entrepot healthy` is the health check of the container image.
+"""Check whether the appliance responds (`entrepot healthy`), for the container image.
 
-The container engine runs `entrepot healthy` every few seconds, so it reads no configuration: it
+The container engine runs this command every few seconds, so the command reads no configuration. It
 searches the temporary folder for the run directory that `entrepot serve` creates there.
 
-PERF: paths are texts, and no module is imported that needs more than 2 ms: pathlib, tempfile and
-http.client would double the CPU time of the command.
+PERF: the imports of pathlib, tempfile and http.client would double the CPU time of the command. So
+paths are plain texts here, and only modules are imported that load within 2 ms.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from entrepot.runtime.unix_socket import status_of
 _TIMEOUT_S = 4.0
 _OK = 200
 _READY = "--ready"
-_FOLDERS = ("TMPDIR", "TEMP", "TMP")  # the variables that name a temporary folder
+_FOLDERS = ("TMPDIR", "TEMP", "TMP")  # These variables can name the temporary folder.
 _USUAL_FOLDERS = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108 - only looked at
 
 
 def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Return 0 if an appliance answers through HAProxy and a worker, else 1.
+    """Return 0 if a worker of an appliance responds through HAProxy, else 1.
 
-    With `--ready`, `healthy` also returns 1 while a check of `health:` fails. Without `--ready`,
-    failed checks do not count, because a liveness probe restarts the container, and a restart does
-    not repair their cause.
+    With `--ready`, return 1 also while a check of `health:` fails. Without `--ready`, the command
+    is a liveness probe, whose failure restarts the container. Failed checks are ignored then,
+    because a restart would not remove their cause.
     """
     sockets = _sockets(_temporary_folder(environ))
     _step_down(sockets)
@@ -38,7 +38,7 @@ def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     ]
     if not alive:
         return _unhealthy(
-            "the appliance does not answer" if sockets else "no appliance runs in this container"
+            "the appliance does not respond" if sockets else "no appliance runs in this container"
         )
     failing = [_failing(_folder(socket)) for socket in alive] if _READY in argv else [{}]
     if all(failing):
@@ -48,14 +48,14 @@ def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _temporary_folder(environ: Mapping[str, str]) -> str:
-    """Return the folder that `tempfile.gettempdir` returns, without a trial file in it."""
+    """Return the same folder as `tempfile.gettempdir`, but without writing a test file into it."""
     named = [environ[each] for each in _FOLDERS if environ.get(each)]
     usable = (each for each in (*named, *_USUAL_FOLDERS) if os.access(each, os.W_OK | os.X_OK))
     return next(usable, os.curdir)
 
 
 def _sockets(folder: str) -> list[str]:
-    """Return the paths of the front sockets of all run directories in *folder*."""
+    """Return the path of HAProxy's front socket in each run directory below *folder*."""
     with suppress(OSError):
         runs = sorted(each for each in os.listdir(folder) if each.startswith(PREFIX))  # noqa: PTH208
         paths = [f"{folder}/{run}/{FRONT_SOCKET}" for run in runs]
@@ -81,13 +81,16 @@ def _unhealthy(problem: str) -> int:
 
 
 def _step_down(sockets: Sequence[str]) -> None:
-    """Become the user that owns the sockets, so that root follows no path of that user."""
+    """Become the user that owns the run directory.
+
+    That user could put a symlink there, and root would connect to the socket to which it points.
+    """
     if os.geteuid() == 0 and sockets:
         owner = os.lstat(_folder(sockets[0]))
         # A container may run root without the capabilities to become another user.
         with suppress(PermissionError):
-            # Without this, the process would keep root's groups, and a symlink of the user could
-            # lead it to sockets that only these groups may open.
+            # Also drop root's groups. Otherwise a symlink of the user could lead to a socket that
+            # only these groups may open.
             os.setgroups([])
             os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
             os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)

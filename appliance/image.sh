@@ -1,8 +1,8 @@
 #!/bin/sh
 # This script builds the image: sh appliance/image.sh IMAGE BASE [ENGINE...]
 #
-# ENGINE is podman or docker, with options if needed; the default is the installed engine. If pip
-# needs a private CA on this machine (PIP_CERT), the build gets it as a secret.
+# ENGINE is podman or docker, with options if needed; by default it is the engine that is installed.
+# If pip needs a private CA on this machine (variable PIP_CERT), the build gets the CA as a secret.
 set -eu
 
 if [ $# -lt 2 ]; then

@@ -1,8 +1,7 @@
-"""Keep all content in memory: check the folder of `storage.inmemory`, and empty the folder.
+"""Empty the folder of `storage.inmemory` when the appliance starts and when it exits.
 
-The data folder is on a tmpfs, so that all workers share the folder and the driver is that of a
-disk. The appliance removes only its own entries, because an operator may name a folder with other
-files.
+All content is in memory, in a folder on a tmpfs, so the workers can share it and use the driver for
+disks. The appliance deletes only its own entries, because the folder can contain other files.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ _OWN = (layout.V2.partition("/")[0], layout.OWN, layout.FETCHED_LIST)
 
 
 def begin(settings: Settings) -> None:
-    """Remove the files that a killed appliance left, and log the size limit. Raises: ConfigError.
+    """Delete the content that a killed appliance left behind, and log the size limit.
 
-    No other appliance may use the folder.
+    No other appliance may use the folder. Raises: ConfigError.
     """
     root = settings.storage.rootdirectory
     _clear(root)
     cap = Budget(settings.cleaner.maxsize, settings.cleaner.threshold).cap
     fields = {"path": root, "maxsize": settings.cleaner.maxsize, "cap": cap}
-    _log.info("all content is kept in memory until the appliance ends", extra=fields)
+    _log.info("all content is in memory, and lost when the appliance exits", extra=fields)
     if cap is not None and cap > (size := _size(root)):
         _log.warning(
             "the tmpfs is smaller than the size limit",
@@ -44,7 +43,7 @@ def end(settings: Settings) -> None:
     try:
         _clear(settings.storage.rootdirectory)
     except ConfigError as error:
-        _log.warning("the content could not be removed from memory", extra={"error": error})
+        _log.warning("the content in memory could not be deleted", extra={"error": error})
 
 
 def _clear(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Read a client's login at the appliance from USER:PASSWORD, or from podman's auth.json."""
+"""Read a login at the appliance from USER:PASSWORD, or from the file auth.json of podman."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Login:
 
     @property
     def basic(self) -> str:
-        """Return the value of an Authorization header (RFC 7617)."""
+        """Return the value of an Authorization header with this login (RFC 7617)."""
         pair = f"{self.username}:{self.password}"
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
@@ -58,5 +58,5 @@ def login_of(pair: str) -> Login:
     username, colon, password = pair.partition(":")
     if not colon:
         remedy = "give USER:PASSWORD, or --authfile"
-        raise ConfigError([Problem("--user", "has no password", remedy)])
+        raise ConfigError([Problem("--user", "the value has no password", remedy)])
     return Login(username, password)

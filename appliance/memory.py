@@ -1,7 +1,7 @@
-"""Refuse a start if the memory limit is too small for the programs.
+"""Check at the start that the memory limit is large enough for the programs of the appliance.
 
-Without a check of memory limits, the kernel would kill the programs one after another, and no
-message would state the reason.
+Without this check, the kernel would kill the programs one after another, and no message would state
+the reason.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from entrepot.config.errors import Problem
 
 _MIB = 1024 * 1024
-_PROGRAMS = 104 * _MIB  # all programs without the workers and HAProxy's cache, idle
-_WORKER = 16 * _MIB  # one worker with some requests
+_PROGRAMS = 104 * _MIB  # All idle programs except the workers, without HAProxy's cache.
+_WORKER = 16 * _MIB  # One worker that handles a few requests.
 
 
 def needed(workers: int, cache: int) -> int:
-    """Return the least memory limit with which the appliance serves a few clients, in bytes.
+    """Return the smallest memory limit, in bytes, with which the appliance can serve a few clients.
 
-    *cache* is the size of HAProxy's cache in bytes; HAProxy touches all of the cache at its start.
+    *cache* is the size of HAProxy's cache in bytes. HAProxy allocates all of it at its start.
     """
     return _PROGRAMS + workers * _WORKER + cache
 

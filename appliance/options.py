@@ -1,4 +1,4 @@
-"""Parse the options of one command, and leave the settings' flags to `config`."""
+"""Parse the options of one command; the package `config` parses the flags of settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from entrepot.config.errors import ConfigError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """An `Options` has the options of one command: `values` by name, and the `rest`."""
+    """The arguments of one command: `values` by option, and all other words in `rest`."""
 
     values: dict[str, list[str]] = field(default_factory=dict)
     rest: list[str] = field(default_factory=list)
@@ -34,10 +34,10 @@ class Options:
 
 
 def parse(argv: Sequence[str], valued: Collection[str], switches: Collection[str] = ()) -> Options:
-    """Split *argv* into options and the rest.
+    """Split *argv* into options and other words.
 
-    An option is `--name VALUE` or `--name=VALUE` with a name of *valued*, or one of *switches*.
-    Raises: ConfigError if a value is missing.
+    An option is one of *switches*, or it has a name in *valued* and a value: `--name VALUE` or
+    `--name=VALUE`. Raises: ConfigError if a value is missing.
     """
     options, left = Options(), iter(argv)
     for word in left:

@@ -1,13 +1,14 @@
 #!/bin/sh
-# This script installs the system programs that Entrepot needs: sh appliance/packages.sh
-# run|test|soak|bench
+# This script installs the system programs that Entrepot needs:
 #
-# The script does nothing if all programs are installed. As root, on a system with apt-get, the
-# script installs the missing packages. The script starts no service: docker-registry's service
-# would occupy port 5000.
+#     sh appliance/packages.sh run|test|soak|bench
+#
+# If all programs are installed, the script does nothing. If a program is missing, the script
+# installs its package with apt-get, which only root can do. The script keeps the packages from
+# starting services, because the service of docker-registry would occupy port 5000.
 set -eu
 
-# A user's PATH may lack these folders.
+# The PATH of a plain user may lack these folders.
 PATH="$PATH:/usr/sbin:/sbin:/usr/lib/podman:/usr/libexec/podman"
 policy=/usr/sbin/policy-rc.d
 
@@ -51,8 +52,8 @@ say() {
     echo "packages.sh: $*" >&2
 }
 
-# From here until `allow_services`, no package can start a service: invoke-rc.d runs the script
-# below.
+# Keep packages from starting services until `allow_services` is called. Debian's packages start a
+# service through invoke-rc.d, which first runs the script below; exit code 101 forbids the start.
 forbid_services() {
     if [ -e "$policy" ]; then
         kept=$(mktemp -d)/policy-rc.d
@@ -80,7 +81,7 @@ update() {
     apt-get update --quiet=2 -o DPkg::Lock::Timeout=120 >"$log" 2>&1
 }
 
-# The services of packages that this script installed do not start at the next boot.
+# Keep the services of the installed packages from starting at the next boot.
 disable_services() {
     [ -d /run/systemd/system ] || return 0
     for each in "$@"; do
@@ -122,8 +123,8 @@ if [ $# -gt 0 ]; then
     trap 'allow_services; rm -f "$log"' EXIT
     trap 'exit 130' INT TERM HUP
     forbid_services
-    # Package lists that are absent or old lack packages or name deleted files: update the lists,
-    # then retry.
+    # If the installation fails, apt-get's package lists may be missing or old: update them, and try
+    # again.
     install "$@" || { update && install "$@"; } || {
         cat "$log" >&2
         say "installation failed: $*"

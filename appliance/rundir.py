@@ -1,10 +1,8 @@
-"""Create the run directory: sockets, pipes and settings of one start.
+"""Create, find and remove the run directory with the sockets, pipes and settings of one start.
 
-The run directory is removed when the appliance stops.
-
-The file `run` in the state directory contains the path of the run directory; the appliance keeps
-`run` locked while it runs. With this file, `entrepot status` finds the run directory, and a second
-appliance on the same data directory is refused.
+The run directory exists while the appliance runs. The file `run` in the state directory contains
+its path, and the appliance keeps that file locked. So `entrepot status` can find the run directory,
+and a second appliance on the same data directory is refused.
 """
 
 from __future__ import annotations
@@ -28,23 +26,24 @@ from entrepot.runtime.run_names import LOG_PIPES, PREFIX, SETTINGS, SUPERVISOR_S
 from entrepot.runtime.small_file import read_small_file
 
 COPIES = f"{PREFIX}files-"
-"""Folders with copies of secret files have this prefix; in the image these folders belong to root.
-"""
+"""The prefix of folders with copies of secret files. In the image these folders belong to root."""
 
-# The pattern of run directories matches names that tempfile.mkdtemp generates.
+# The names of run directories, which tempfile.mkdtemp generates, match this pattern.
 _NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
 _ALWAYS = (SETTINGS, LOG_PIPES[0], SUPERVISOR_SOCKET)  # Every run directory has one of these files.
-_LONGEST_PATH = 4096  # bytes of a path, at most
-_LONGEST_SOCKET = 107  # largest number of bytes in the path of a unix socket, unix(7)
-# bytes of the name "/supervisor.sock", to which supervisord appends its process id for a moment
+_LONGEST_PATH = 4096  # The largest number of bytes in a path.
+_LONGEST_SOCKET = 107  # The largest number of bytes in the path of a unix socket, unix(7).
+# The number of bytes in the longest name of a socket: "/supervisor.sock" with the process id that
+# supervisord appends to it for a moment.
 _LONGEST_NAME = 28
 
 
 @contextmanager
 def create(state: Path) -> Iterator[Path]:
-    """Create a run directory for the appliance of *state*; remove it afterwards.
+    """Create a run directory for the appliance with the state directory *state*.
 
-    Raises: ConfigError if another appliance uses *state*, or a socket's path would be too long.
+    The run directory is removed at the end of the `with` block. Raises: ConfigError if another
+    appliance uses *state*, or if a socket's path would be too long.
     """
     held = hold_new(state)
     try:
@@ -77,9 +76,10 @@ def hold_new(state: Path) -> HeldRunDirectory:
 
 
 def _lock_folder(state: Path) -> int:
-    """Lock the state directory itself, which also works on a read-only disk. Raises: ConfigError.
+    """Lock the state directory itself, and return its descriptor. Raises: ConfigError.
 
-    If the state directory is missing because of a full disk, lock its parent folder.
+    Such a lock also works on a read-only disk. If the state directory could not be created because
+    the disk is full, its parent folder is locked.
     """
     try:
         folder = os.open(state if state.is_dir() else state.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -96,7 +96,7 @@ def _lock_folder(state: Path) -> int:
 
 @contextmanager
 def hold(state: Path) -> Iterator[None]:
-    """Keep every appliance from starting on the state directory *state* for a block.
+    """Keep appliances from starting on the state directory *state* during a `with` block.
 
     The lock needs no write to the disk. Raises: ConfigError if an appliance uses *state*.
     """
@@ -108,10 +108,10 @@ def hold(state: Path) -> Iterator[None]:
 
 
 def _write(note: LockedFile | None, run: Path) -> None:
-    """Write the path of the run directory.
+    """Write the path of the run directory into the file `run`.
 
-    On a full or read-only disk, the path is not written, and `find` searches the temporary folder
-    instead.
+    On a full or read-only disk the path cannot be written; then `find` searches the temporary
+    folder for the run directory.
     """
     with suppress(OSError):
         if note is not None:
@@ -120,9 +120,9 @@ def _write(note: LockedFile | None, run: Path) -> None:
 
 
 def refuse_second(state: Path) -> None:
-    """Raise ConfigError if an appliance uses *state*.
+    """Raise ConfigError if an appliance uses the state directory *state*.
 
-    Call this function before files of the data directory are changed.
+    Call this function before a change of files in the data directory.
     """
     if _is_locked(state):
         raise _taken(state / "run")
@@ -151,10 +151,10 @@ def _is_folder_locked(path: Path) -> bool:
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Create a private folder in the system's temporary folder, and remove it afterwards.
+    """Create a private folder in the system's temporary folder; remove it after the `with` block.
 
-    The folder stays locked until this process and every process forked meanwhile has closed the
-    lock's descriptor. Raises: ConfigError.
+    The folder is locked. A process that is forked during the block shares the lock, so the lock
+    ends only when that process has exited too. Raises: ConfigError.
     """
     folder, lock = _create_locked(prefix)
     try:
@@ -165,12 +165,11 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
 
 
 def _create_locked(prefix: str) -> tuple[Path, int]:
-    """Create a temporary folder and lock it.
+    """Create a temporary folder and lock it; return its path and the descriptor of the lock.
 
-    Repeat this if another start removed the folder as abandoned before it was locked.
-
-    The lock also keeps systemd-tmpfiles from deleting the folder when the folder is old
-    (tmpfiles.d(5), "age").
+    Before the folder is locked, another start may take it for an abandoned folder and remove it;
+    then a new folder is created. The lock also keeps systemd-tmpfiles from deleting the folder when
+    it is old (tmpfiles.d(5), "age").
     """
     while True:
         folder = fresh(prefix)
@@ -185,8 +184,8 @@ def _create_locked(prefix: str) -> tuple[Path, int]:
 def remove_abandoned(prefix: str) -> None:
     """Remove the folders that killed appliances of this user left in the temporary folder.
 
-    A folder that a process has locked stays. The lock decides, and not a process id in the folder's
-    name, because a later process can have the same id.
+    A folder is abandoned if no process has locked it. A process id in its name would not be a
+    reliable sign, because another process can get the same id later.
     """
     for folder in _all(prefix):
         if _is_recognised(folder) and not is_locked_folder(folder):
@@ -194,15 +193,18 @@ def remove_abandoned(prefix: str) -> None:
 
 
 def living(prefix: str) -> list[Path]:
-    """Return the folders that a running process has locked, and all folders of other users."""
+    """Return the folders with *prefix* that a running process has locked.
+
+    Folders of other users are included, because their locks cannot be checked.
+    """
     return [folder for folder in _all(prefix) if is_locked_folder(folder)]
 
 
 def living_of_this_user(prefix: str) -> list[Path]:
     """Return the folders of this user that a running process has locked.
 
-    Any account may create folders with such names in the temporary folder, so folders of other
-    users do not show that an appliance runs.
+    Every account can create folders with such names in the temporary folder, so a folder of another
+    user does not prove that an appliance runs.
     """
     return [folder for folder in living(prefix) if _is_own_folder(folder)]
 
@@ -216,10 +218,7 @@ def _is_own_folder(path: Path) -> bool:
 
 
 def is_locked_folder(folder: Path) -> bool:
-    """Return whether a running process has locked a folder.
-
-    The result is True for another user's folder.
-    """
+    """Return whether a running process has locked a folder, or the folder is another user's."""
     try:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
@@ -240,7 +239,7 @@ def _all(prefix: str) -> list[Path]:
 
 
 def _is_recognised(folder: Path) -> bool:
-    """Return whether an appliance made a folder, and not an operator with the same prefix."""
+    """Return whether an appliance created a folder, and not an operator with the same prefix."""
     if folder.name.startswith(COPIES):
         return True
     is_named = _NAMED.fullmatch(folder.name) is not None
@@ -253,7 +252,7 @@ def fresh(prefix: str) -> Path:
         return Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
         problem = f"no folder can be created: {(error.strerror or str(error)).lower()}"
-        remedy = "mount a writable one (--tmpfs /tmp), or set TMPDIR"
+        remedy = "mount a writable folder (--tmpfs /tmp), or set TMPDIR"
         raise ConfigError([Problem("temporary folder", problem, remedy)]) from error
 
 
@@ -269,9 +268,12 @@ def find(state: Path) -> Path | None:
 
 
 def _searched(state: Path) -> Path | None:
-    """Find a run directory by its settings file, if the disk was too full for the file `run`."""
-    # Any account of the machine may make a folder with such a name; only root, this user and the
-    # owner of the state directory are trusted.
+    """Search the temporary folder for the run directory of the appliance that uses *state*.
+
+    This is needed if the disk was too full to write the file `run`.
+    """
+    # Every account on this machine can create a folder with such a name. Only folders of root, of
+    # this user and of the owner of the state directory are trusted.
     owners = {0, os.geteuid(), state.stat().st_uid}
     for run in living(PREFIX):
         with suppress(OSError, ValueError, KeyError, TypeError):
@@ -306,7 +308,7 @@ def _text(note: LockedFile) -> str:
 
 
 def _remove_noted(path: str) -> None:
-    """Remove an earlier appliance's run directory, if no process has locked it."""
+    """Remove the run directory of an earlier appliance, unless a process has locked it."""
     folder = Path(path)
     if path and folder.name.startswith(PREFIX) and not is_locked_folder(folder):
         held_run.remove(folder)

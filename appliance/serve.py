@@ -74,14 +74,15 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _may_read(loaded: config.Loaded, user: User) -> bool:
-    """Return whether *user* can put no other file in place of a file that the settings name.
+    """Return whether root may read the files that the settings name, in order to check them.
 
-    Only then root reads these files to check them; otherwise the process of *user* reads them.
+    Root must not read a file if *user* can put a symlink to another file in its place. Then only
+    the process of *user* checks the files.
 
-    Raises: ConfigError if *user* can change the configuration file, because root would obey it.
+    Raises: ConfigError if *user* can change the configuration file, because root obeys that file.
     """
     if loaded.file is not None and not trusted_path.is_trusted(loaded.file, user):
-        message = f"user {user.name} can change the configuration file, but root obeys it"
+        message = f"root obeys the configuration file, but user {user.name} can change it"
         remedy = "move the file out of the data directory, into a folder that only root can change"
         raise ConfigError([Problem(str(loaded.file), message, remedy)])
     return all(trusted_path.is_trusted(each, user) for each in config.named_files(loaded.settings))
@@ -143,7 +144,10 @@ def _try_folders(settings: Settings) -> None:
         ownership.close_to_others(settings)
         ballast.create(storage.statedir)
     elif ballast.release(storage.statedir):
-        _log.info("ballast removed", extra={"path": storage.statedir})
+        _log.info(
+            "reserved disk space released, because the disk is full",
+            extra={"path": storage.statedir},
+        )
     if storage.statedir not in unwritable:
         _refuse([Problem(_STATE, each) for each in probe(storage.statedir)])
     if storage.bucket:
@@ -156,7 +160,7 @@ def _try_folders(settings: Settings) -> None:
 
 
 def _open_bucket(settings: Settings) -> list[Problem]:
-    """Claim the bucket, and return the problems of its content. Raises: ConfigError."""
+    """Claim the bucket, and return the problems with its content. Raises: ConfigError."""
     from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
 
     bucket.begin(settings)
@@ -168,7 +172,7 @@ def _unwritable(folders: Iterable[Path]) -> list[Path]:
     """Return the folders that cannot be written to, and log a warning for each folder."""
     unwritable = []
     for folder in folders:
-        with suppress(OSError):  # The function that uses the folder reports missing permissions.
+        with suppress(OSError):  # A missing permission is reported later, when the folder is used.
             there = next(each for each in (folder, *folder.parents) if each.is_dir())
             if found := disk.condition(there):
                 _log.warning("disk not writable", extra={"path": folder, "disk": found})

@@ -1,4 +1,4 @@
-"""Write the overall state of the appliance into the run directory's state.json while readers ask.
+"""Write the overall state of the appliance into state.json in the run directory, on request.
 
 A reader touches a request file beside the state file. `serve` then starts a process that gathers
 the state once a second and ends a minute later. So `entrepot status` and every other reader show
@@ -36,7 +36,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 class ProgramStatus:
     """A `ProgramStatus` describes one program.
 
-    `up` is the time in s since the program's start, and `ends` counts its unexpected ends.
+    `up` is the time in s since the program's start. `ends` counts how often it exited unexpectedly.
     """
 
     name: str
@@ -70,7 +70,10 @@ class NextEviction:
 
 @dataclass(frozen=True, slots=True)
 class StoreStatus:
-    """A `StoreStatus` has the content store's used bytes, number of blobs, and next evictions."""
+    """A `StoreStatus` describes the stored content.
+
+    `held` is its size in bytes, `count` the number of blobs, and `next` the next evictions.
+    """
 
     held: int
     count: int
@@ -81,7 +84,8 @@ class StoreStatus:
 class DamagedFile:
     """A `DamagedFile` is a damaged file in quarantine.
 
-    `size` is in bytes; `pushed` has the repositories that have no other copy.
+    `size` is in bytes. `pushed` names the repositories to which the content was pushed, if there is
+    no other copy of it.
     """
 
     digest: str
@@ -91,7 +95,10 @@ class DamagedFile:
 
 @dataclass(frozen=True, slots=True)
 class ClockStatus:
-    """A `ClockStatus` has the wall clock's error in s (`offset`, 0 if trusted) and its `jumps`."""
+    """A `ClockStatus` has the error of the wall clock in s (`offset`), and the number of `jumps`.
+
+    The offset is 0 if the appliance trusts the wall clock.
+    """
 
     offset: float
     jumps: int
@@ -101,11 +108,9 @@ class ClockStatus:
 class Status:
     """A `Status` has everything that the screen of `entrepot status` shows.
 
-    Sizes are in bytes, durations in s; None means unknown.
-
-    `shortage` states why the store can't shrink below its maximum size; empty while the store can.
-    `index` states the problem of the access index; empty without a problem. `checks` has the reason
-    of each failing health check by its name.
+    Sizes are in bytes, durations in s; None means unknown. `shortage` states why eviction cannot
+    reduce the content to its maximum size, and `index` why the index cannot be used; each is empty
+    without a problem. `checks` maps the name of each failing health check to the reason.
     """
 
     url: str
@@ -175,7 +180,7 @@ def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:
 def _parsed(path: Path) -> Status | None:
     try:
         return TypeAdapter(Status).validate_json(read_small_file(path, _MOST_BYTES))
-    # The file may be from an `entrepot serve` of another version.
+    # The file may come from another version of `entrepot serve`.
     except (OSError, ValidationError):
         return None
 

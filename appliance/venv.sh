@@ -1,10 +1,11 @@
 #!/bin/sh
-# This script creates the virtual environment that Entrepot runs in: sh appliance/venv.sh PYTHON
-# VENV LOCK
+# This script creates the virtual environment that Entrepot runs in:
 #
-# The script installs only packages of LOCK, verified by hash, and build tools of
-# requirements/build.txt. Entrepot itself is installed in editable mode: the environment refers to
-# this folder. The script may be run again: installed packages stay.
+#     sh appliance/venv.sh PYTHON VENV LOCK
+#
+# The script installs only the packages in the lock file LOCK, verified by hash, and the build tools
+# in requirements/build.txt. Entrepot itself is installed in editable mode, so the environment refers
+# to this folder. A second run keeps the packages that are already installed.
 set -eu
 
 say() {
@@ -15,7 +16,7 @@ is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
 
-# Print the requested Python, or the first one in PATH that is new enough.
+# Print the requested Python if it is new enough, or else the first such Python in PATH.
 choose() {
     for each in "$1" python3 python3.14 python3.13 python3.12 python3.11; do
         if is_new_enough "$each"; then
@@ -27,7 +28,7 @@ choose() {
     return 1
 }
 
-# Debian puts the module venv, and pip for it, into a separate package. Install that package.
+# Check that Python has the module venv. Debian has the module in a separate package: install it.
 check_venv() {
     "$1" -c 'import venv, ensurepip' 2>/dev/null && return
     package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')

@@ -1,4 +1,4 @@
-"""End a process when its parent dies, also when the parent could not stop it."""
+"""Make the kernel stop a process when its parent exits, even if the parent was killed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import ctypes
 import os
 import signal
 
-_PR_SET_PDEATHSIG = 1  # prctl(2); survives execve, and is cleared by fork
+_PR_SET_PDEATHSIG = 1  # This option of prctl(2) survives execve(2); fork(2) clears it.
 
 
 def end_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
-    """Request that the kernel sends *number* to this process when its parent dies.
+    """Make the kernel send the signal *number* to this process when its parent exits.
 
     Raises: OSError.
     """

@@ -1,7 +1,7 @@
-"""Generate the configuration of each client: pure functions from an `Endpoint` to file contents.
+"""Generate the configuration files of each kind of client, such as podman or containerd.
 
-Each module is for one kind of client; `NAMES` lists the modules, and `appliance.clients.command`
-prints or writes the files.
+Each kind of client has a module with a function that returns the files for an `Endpoint`. `NAMES`
+lists these functions. The module `command` prints the files, or writes them to a folder.
 """
 
 from __future__ import annotations

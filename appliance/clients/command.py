@@ -1,4 +1,4 @@
-"""`entrepot clients` prints the configuration of every client, or writes it below a folder."""
+"""Print the configuration files of clients, or write them to a folder (`entrepot clients`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def clients(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def endpoint_of(given: Options, settings: Settings) -> Endpoint:
-    """Return the endpoint, from the options and the settings. Raises: ConfigError."""
+    """Return the appliance as clients reach it, from options and settings. Raises: ConfigError."""
     host_option = given.one("--host")
     if host_option is None:
         remedy = "give the name that clients use: --host HOST"

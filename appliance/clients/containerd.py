@@ -1,8 +1,9 @@
 """Configure containerd and other readers of hosts.toml: nerdctl, Kubernetes, Talos, dockerd.
 
-containerd sends the registry's host as `?ns=`, so the endpoint is the same for every upstream. Each
-upstream has its own hosts.toml with the upstream's URL; containerd uses that URL if the appliance
-fails. The hosts.toml in the folder `_default` is for all other registries.
+containerd sends the registry's host in the query, `?ns=HOST`, so the same URL of the appliance can
+serve every upstream. Each upstream has a hosts.toml of its own with the URL of the upstream, from
+which containerd pulls if the appliance fails. The hosts.toml in the folder `_default` is for all
+other registries.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from entrepot.appliance.clients.endpoint import Client, Endpoint, File, origin
 
 ROOT = "/etc/containerd/certs.d"
 CA = "entrepot-ca.crt"
-# An unreachable mirror delays each request by this time, instead of by containerd's default of 30
-# s.
+# If the appliance is unreachable, each request waits this long before containerd uses the upstream.
+# containerd's default is 30 s.
 DIAL_TIMEOUT = "2s"
 
 _STEPS = (
@@ -30,7 +31,8 @@ _STEPS = (
 )
 _LOGIN = (
     "The appliance requires a password. Run this command again with --authfile FILE, a file that",
-    "`podman login --authfile FILE` wrote: each hosts.toml then has it, readable by root alone.",
+    "`podman login --authfile FILE` wrote. Then each hosts.toml contains the password, and only",
+    "root can read it.",
 )
 
 
@@ -45,7 +47,10 @@ def configure(endpoint: Endpoint) -> Client:
 
 
 def hosts_files(endpoint: Endpoint, root: str, ca: str | None) -> tuple[File, ...]:
-    """Return all hosts.toml below *root*; *ca* is the CA file's path, relative to a hosts.toml."""
+    """Return the hosts.toml files for all registries, in subfolders of *root*.
+
+    *ca* is the path of the CA file, relative to the folder of a hosts.toml.
+    """
     texts = {each: _mirrored(endpoint, each, ca) for each in endpoint.upstreams}
     texts["_default"] = _mirrored(endpoint, None, ca)
     texts[endpoint.netloc] = _direct(endpoint, ca)
@@ -64,9 +69,9 @@ def _mirrored(endpoint: Endpoint, upstream: str | None, ca: str | None) -> str:
 
 
 def _direct(endpoint: Endpoint, ca: str | None) -> str:
-    """Return the hosts.toml for images under the appliance's own name.
+    """Return the hosts.toml for images whose name begins with the appliance's host.
 
-    This hosts.toml has no fallback.
+    No other registry has these images, so this hosts.toml names no fallback.
     """
     lines = ["# Entrepot under its own name.", f"server = {_quoted(endpoint.url)}", ""]
     return _text([*lines, *_host(endpoint, ["pull", "resolve", "push"], ca)])
@@ -87,7 +92,7 @@ def _host(endpoint: Endpoint, capabilities: list[str], ca: str | None) -> list[s
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text)  # For ASCII text, JSON's form is a basic string of TOML.
+    return json.dumps(text)  # A JSON string of ASCII text is also a valid TOML string.
 
 
 def _text(lines: list[str]) -> str:

@@ -1,8 +1,8 @@
 """Configure podman, buildah, skopeo and CRI-O with a drop-in file for registries.conf.
 
-If a mirror is configured, podman and similar clients rewrite the image's name: the upstream's host
-becomes the first component of the name. Nothing else in their requests names the upstream. podman
-and similar clients skip mirrors that fail, and try the registry itself last.
+If a mirror is configured, these clients rewrite the image's name, so that the upstream's host
+becomes the first component of the name. Nothing else in their requests names the upstream. They
+skip mirrors that fail, and try the upstream itself last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FILE = "/etc/containers/registries.conf.d/50-entrepot.conf"
 
 
 def configure(endpoint: Endpoint) -> Client:
-    """Return the drop-in file, and the CA at the path where these clients expect it."""
+    """Return the drop-in file, and the CA file at the path where these clients expect it."""
     files = [File(_FILE, "\n".join(_lines(endpoint)))]
     if endpoint.ca:
         files.append(File(f"/etc/containers/certs.d/{endpoint.netloc}/ca.crt", endpoint.ca))
@@ -40,8 +40,9 @@ def _lines(endpoint: Endpoint) -> Iterator[str]:
 
 def _steps(endpoint: Endpoint) -> Iterator[str]:
     yield "Copy the files to the same paths. podman, buildah and skopeo read them at each start."
-    yield "A user's ~/.config/containers/registries.conf replaces the system's: for a user without"
-    yield "root, append the drop-in to it, and copy the CA to ~/.config/containers/certs.d."
+    yield "If a user has ~/.config/containers/registries.conf, the system's files have no effect"
+    yield "for this user: append the drop-in to that file, and copy the CA to"
+    yield "~/.config/containers/certs.d."
     yield "CRI-O: systemctl reload crio"
     if endpoint.needs_login:
         yield f"Once for each user: podman login {endpoint.netloc}"
@@ -52,4 +53,4 @@ def _steps(endpoint: Endpoint) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    return json.dumps(text)  # For ASCII text, JSON's form is a basic string of TOML.
+    return json.dumps(text)  # A JSON string of ASCII text is also a valid TOML string.

@@ -1,4 +1,4 @@
-"""Write YAML in the style of a person: texts of several lines as blocks, and no aliases."""
+"""Write YAML that is easy to read: texts of several lines are blocks, and there are no aliases."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import yaml
 
 
 class _Dumper(yaml.SafeDumper):
-    """A `_Dumper` writes documents that an operator reads."""
+    """A YAML writer for documents that an operator reads."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - any node of a document
-        """Repeat equal nodes instead of referring to the first node."""
+        """Return True, so that a repeated value is written again instead of as an alias."""
         del data
         return True
 
@@ -25,5 +25,5 @@ _Dumper.add_representer(str, _text)
 
 
 def yaml_text(document: object) -> str:
-    """Return *document* as YAML, with its keys in their order."""
+    """Return *document* as YAML, without sorting its keys."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False)

@@ -1,4 +1,4 @@
-"""Define the values that a client's configuration depends on, and the resulting files."""
+"""Define the input of a client's configuration (the appliance), and its output (the files)."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from entrepot.appliance.logins import Login
 from entrepot.runtime.docker_hub import default_url
 from entrepot.runtime.hostnames import is_loopback
 
-_USUAL_PORT = 443  # 443 is the default port of https, which a name without a port means.
+_USUAL_PORT = 443  # An image's name without a port means this port, the default of https.
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An `Endpoint` states how clients reach an appliance, and which upstreams it mirrors.
 
-    `host` is a name or an address, IPv6 in brackets. `ca` is the PEM of a private CA; None if the
-    clients trust the certificate without it. `upstreams` are hosts, `globs` are patterns of hosts,
-    `default` is the upstream of names without a host. `needs_login` states that a pull needs a
-    password; `login` is such a login, if known.
+    `host` is a name or an address, IPv6 in brackets. `ca` is the PEM text of a private CA, or None
+    if clients trust the certificate anyway. `upstreams` are hosts, and `globs` are patterns of
+    hosts. `default` is the upstream of image names without a host. If `needs_login` is true, a pull
+    needs a password. `login` is the login that the configuration files shall contain, or None.
     """
 
     host: str
@@ -33,7 +33,7 @@ class Endpoint:
 
     @property
     def netloc(self) -> str:
-        """Return host and port as they appear at the start of an image's name."""
+        """Return host and port in the form in which an image's name begins with them."""
         return self.host if self.tls and self.port == _USUAL_PORT else f"{self.host}:{self.port}"
 
     @property
@@ -43,20 +43,23 @@ class Endpoint:
 
     @property
     def elsewhere(self) -> tuple[str, ...]:
-        """Return the upstreams whose host is not on loopback: other machines can reach them too."""
+        """Return the upstreams that other machines can reach, that is, those not on loopback."""
         return tuple(each for each in self.upstreams if not is_loopback(each))
 
     def prefix(self, upstream: str) -> str:
-        """Return the part of an image's name before the repository of *upstream*.
+        """Return the prefix by which an image of *upstream* is pulled through the appliance.
 
-        A reference cannot contain a second colon: `host:port` becomes `host_port`.
+        An image's name may contain only one port, so the upstream `host:port` becomes `host_port`.
         """
         return f"{self.netloc}/{upstream.replace(':', '_')}"
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A `File` has a path on the client and a text; only its owner may read a `secret` file."""
+    """A `File` has its path on the client and its text.
+
+    If `secret` is true, only the owner of the file may read it.
+    """
 
     path: str
     text: str
@@ -65,7 +68,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A `Client` is a client's configuration: its files, and steps to install them, one a line."""
+    """A `Client` is the configuration of a client: files, and lines that explain how to install."""
 
     title: str
     files: tuple[File, ...]

@@ -1,4 +1,4 @@
-"""Configure k3s and RKE2 with one registries.yaml, from which both make hosts.toml."""
+"""Configure k3s and RKE2 with registries.yaml, from which they generate containerd's hosts.toml."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def configure_rke2(endpoint: Endpoint) -> Client:
 def _configure(endpoint: Endpoint, name: str, restart: str) -> Client:
     folder = f"/etc/rancher/{name}"
     text = yaml_text(_document(endpoint, f"{folder}/{_CA}"))
-    head = f"# {name} generates containerd's hosts.toml from this; the registry itself is last.\n"
+    head = (
+        f"# {name} makes containerd's hosts.toml from this; each registry itself is tried last.\n"
+    )
     file = File(f"{folder}/registries.yaml", head + text, secret=endpoint.login is not None)
     authority = [File(f"{folder}/{_CA}", endpoint.ca)] if endpoint.ca else []
     steps = [

@@ -1,8 +1,8 @@
-"""Configure OpenShift with mirror sets, from which OpenShift makes registries.conf on every node.
+"""Configure OpenShift with mirror sets, from which it generates registries.conf on every node.
 
-An ImageDigestMirrorSet applies to pulls by digest, as of OpenShift's own images. An
-ImageTagMirrorSet applies to pulls by tag. Releases before 4.13 have an ImageContentSourcePolicy
-instead, for digests only.
+An ImageDigestMirrorSet applies to pulls by digest, such as those of OpenShift's own images. An
+ImageTagMirrorSet applies to pulls by tag. OpenShift releases older than 4.13 have an
+ImageContentSourcePolicy instead, which applies to pulls by digest only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _IMAGE = "oc patch image.config.openshift.io/cluster --type merge -p"
 
 
 def configure(endpoint: Endpoint) -> Client:
-    """Return the mirror sets of newer and of older releases, and the ConfigMap with the CA."""
+    """Return the mirror sets for newer and older releases, and the ConfigMap with the CA."""
     named = [
         ("imagedigestmirrorset", _mirror_set(endpoint, "Digest")),
         ("imagetagmirrorset", _mirror_set(endpoint, "Tag")),
@@ -55,7 +55,7 @@ def _object(version: str, kind: str, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _authority(endpoint: Endpoint, ca: str) -> dict[str, Any]:
-    # A key of a ConfigMap cannot contain a colon, so the form is host..port.
+    # A key of a ConfigMap cannot contain a colon, so OpenShift expects host..port.
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

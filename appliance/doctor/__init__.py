@@ -1,8 +1,9 @@
 """Check whether clients can pull through a running appliance, by every route (`entrepot doctor`).
 
-- `command` has options and output; `examination` orders the checks; `finding` has their results.
-- `trust` checks the TLS certificate; `pull` pulls as a client does; `routes` has the forms of a
-  name.
-- `bearer`: requests tokens as clients do; `token_checks`: the checks of `auth.token`
+- `command` reads the options and prints the results; `examination` runs the checks in order;
+  `finding` defines the result of a check.
+- `trust` checks the TLS certificate; `pull` pulls an image as a client does; `routes` lists the
+  forms in which clients write an image's name.
+- `bearer` requests tokens as clients do; `token_checks` checks `auth.token`.
 - `images` chooses the image to pull; `http_client` sends requests to the appliance.
 """

@@ -1,4 +1,4 @@
-"""Request tokens as clients do, from the realm that a challenge names."""
+"""Request tokens as clients do, from the token server that a challenge names as its realm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _SCHEMES: Final = ("http", "https")
 
 @dataclass(frozen=True, slots=True)
 class TokenResponse:
-    """A `TokenResponse` is the response of a realm; `token` is empty if the realm refused."""
+    """A `TokenResponse` is the response of a token server, whose URL is `realm`.
+
+    `token` is empty if the server refused to issue one.
+    """
 
     realm: str
     status: int
@@ -31,7 +34,7 @@ class TokenResponse:
 
 
 class BearerTokens:
-    """A `BearerTokens` requests tokens for one client, each scope once."""
+    """A `BearerTokens` requests tokens for one client, once for each challenge."""
 
     def __init__(self, login: Login | None, trusting: ssl.SSLContext | None) -> None:
         self.login = login
@@ -40,15 +43,20 @@ class BearerTokens:
         self._known: dict[Challenge, TokenResponse] = {}
 
     def token(self, header: str) -> str:
-        """Return a token for a WWW-Authenticate header; empty for one without a Bearer challenge.
+        """Return a token for *header*, the value of a WWW-Authenticate header.
 
-        Raises: CannotContinue if the realm does not work.
+        The result is empty if the header has no Bearer challenge or the token server refuses.
+
+        Raises: CannotContinue if the token server does not work.
         """
         challenge = bearer(header)
         return self.respond(challenge).token if challenge else ""
 
     def respond(self, challenge: Challenge) -> TokenResponse:
-        """Request a token for *challenge*. Raises: CannotContinue if the realm does not work."""
+        """Return the token server's response to *challenge*.
+
+        Raises: CannotContinue if the token server does not work.
+        """
         if challenge not in self._known:
             self._known[challenge] = self._request(challenge)
         return self._known[challenge]
@@ -57,7 +65,7 @@ class BearerTokens:
         realm = urlsplit(challenge.realm)
         place = f"{realm.scheme}://{realm.netloc.rpartition('@')[2]}{realm.path}"
         if realm.scheme not in _SCHEMES or not realm.hostname:
-            raise CannotContinue(f"realm {place} is no URL", "correct auth.token.realm")
+            raise CannotContinue(f"the realm {place} is not a URL", "correct auth.token.realm")
         status, body = self._get(f"{challenge.realm}?{_query(challenge, self.login)}", place)
         if status in _REFUSED:
             return TokenResponse(place, status, "")

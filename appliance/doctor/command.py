@@ -1,4 +1,4 @@
-"""Print which checks of the appliance pass, fell back or failed, and why."""
+"""Check an appliance and print the result of each check (`entrepot doctor`)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     given = options.parse(argv, _VALUED, ("--json",))
     settings, files = config.load(given.rest, environ).settings, _read_files(given)
-    # The service user owns the run directory, and could put a symlink there for root to follow.
+    # The service user owns the run directory. It could put a symlink there, and root would read the
+    # file to which the symlink points. So the checks run as the service user.
     users.step_down(environ)
     report = examine(_target(given, files, _running(settings)), time.time())
     if "--json" in given:
@@ -50,7 +51,7 @@ def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """A `_Files` has the content of files that only root may be able to read."""
+    """The content of files that must be read before this process gives up root's rights."""
 
     authority: str | None
     secret: bytes | None
@@ -66,7 +67,7 @@ def _read_files(given: Options) -> _Files:
 
 
 def _running(settings: Settings) -> Settings:
-    """Return the settings of the appliance that runs on the data directory, or else *settings*."""
+    """Return the settings of the appliance that runs on the data directory; else *settings*."""
     run = rundir.find(settings.storage.statedir)
     if run is None:
         return settings
@@ -93,14 +94,14 @@ def _target(given: Options, files: _Files, settings: Settings) -> Target:
 
 
 def _breakers(settings: Settings) -> Path | None:
-    """Return the directory of breaker states; None if no appliance runs."""
+    """Return the folder with the states of circuit breakers; None if no appliance runs."""
     return settings.run / BREAKERS if settings.run != Path() else None
 
 
 def _own_host(settings: Settings) -> str:
     """Return the address that the appliance listens on. Raises: ConfigError for a socket."""
     if isinstance(settings.http.addr, SocketPath):
-        message = "http.addr is a socket, and clients use a proxy in front of it"
+        message = "http.addr is a socket, which clients reach through a proxy"
         raise ConfigError(
             [Problem("--host", message, "give the address of the proxy: --host HOST[:PORT]")]
         )
@@ -111,7 +112,7 @@ def _own_host(settings: Settings) -> str:
 
 
 def _certified(settings: Settings) -> str | None:
-    """Return the name in the appliance's certificate, for a check that connects to localhost."""
+    """Return the first name in the appliance's certificate, which differs from localhost."""
     path = settings.http.tls.certificate
     try:
         return authority.hosts_of(path.read_bytes())[0] if path else None

@@ -1,4 +1,4 @@
-"""Run the checks of `entrepot doctor`: each comes after the checks on which it depends."""
+"""Run the checks of `entrepot doctor` in order: first those on which others depend."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ _VERSION = "docker-distribution-api-version"
 class Target:
     """A `Target` is the appliance to check.
 
-    The appliance's certificate must be for `name`; `authority` is the CA's PEM.
+    The appliance's certificate must be for `name`. `authority` is the PEM text of the CA that
+    clients must trust. `image` is the image to pull, and `default` the upstream of image names
+    without a host. `prefix` precedes the path of every request.
 
-    `breakers` is the directory of the target's breaker states; None if the appliance may not be
-    that of the configuration. `prefix` precedes every path of a request. `token` has the
-    appliance's settings of `auth.token`; None if they are unknown or not set.
+    The last two fields need the configuration of the checked appliance, and are None if it is
+    unknown. `breakers` is the folder with the states of circuit breakers, and `token` has the
+    settings of `auth.token`.
     """
 
     host: str
@@ -60,12 +62,12 @@ class Diagnosis:
 
     @property
     def is_well(self) -> bool:
-        """True if no check failed."""
+        """Return whether no check failed."""
         return all(each.verdict is not Health.FAILS for each in self.findings)
 
 
 def examine(target: Target, now: float) -> Diagnosis:
-    """Run all checks; stop after a failure on which the other checks depend.
+    """Run all checks, and stop after the failure of a check on which all later checks depend.
 
     *now* is in s, UTC epoch.
     """
@@ -78,7 +80,7 @@ def examine(target: Target, now: float) -> Diagnosis:
 
 
 def _findings(target: Target, server: ServerAddress, now: dt.datetime) -> Iterator[Finding]:
-    """Run the checks one by one, up to the first failure on which all other checks depend."""
+    """Run the checks one after another, and yield the result of each."""
     tokens = BearerTokens(server.login, server.tls)
     client = ApplianceClient(server, tokens)
     opening = cache(lambda: client.anonymous().request("GET", "/v2/"))
@@ -126,15 +128,16 @@ def _registry(response: ClientResponse) -> Finding:
 
 
 def _login(client: ApplianceClient) -> Finding:
-    """Check that the appliance accepts the login.
+    """Check that the appliance accepts the login, or permits pulls without one.
 
-    Raises: CannotContinue if a pull is not allowed.
+    Raises: CannotContinue if the appliance permits no pull.
     """
     login, response = client.server.login, client.request("GET", "/v2/")
     if response.status != _OK and login is None:
         # `/v2/` requires a password even if anonymous clients may pull.
         if client.request("GET", "/v2/_catalog?n=1").status != _OK:
-            raise CannotContinue("a password is needed", "--authfile FILE, or --user USER:PASSWORD")
+            remedy = "give --authfile FILE, or --user USER:PASSWORD"
+            raise CannotContinue("a password is needed", remedy)
         return works("login", "no password is needed to pull")
     if response.status != _OK and login is not None:
         raise CannotContinue(f"{login.username} is refused: {response.problem}", "try podman login")

@@ -10,7 +10,7 @@ class Health(StrEnum):
     """A `Health` is the result of a check; only `FAILS` makes the appliance unhealthy."""
 
     WORKS = "works"
-    FELL_BACK = "fell back"  # A check with this result passed, but only by a fallback.
+    FELL_BACK = "fell back"  # The check passed, but the appliance had to use a fallback.
     FAILS = "fails"
     NOT_TRIED = "not tried"
 
@@ -36,7 +36,7 @@ def fails(what: str, why: str, remedy: str = "") -> Finding:
 
 
 class CannotContinue(Exception):  # noqa: N818 - the name states the fact, as of all exceptions here
-    """A check failed on which all later checks depend."""
+    """A check failed, and later checks depend on it. `why` is the reason."""
 
     def __init__(self, why: str, remedy: str = "") -> None:
         super().__init__(why)

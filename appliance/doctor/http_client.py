@@ -1,7 +1,4 @@
-"""Send the HTTP requests of `entrepot doctor`.
-
-The HTTP client does not retry, follow redirects or hide headers.
-"""
+"""Send the HTTP requests of `entrepot doctor`, without retries and without following redirects."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class ServerAddress:
 
     @property
     def url(self) -> str:
-        """The URL of the appliance."""
+        """Return the URL of the appliance."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
@@ -75,10 +72,10 @@ class BodySink(Protocol):
 class ApplianceClient:
     """An `ApplianceClient` sends requests to one appliance.
 
-    Raises: CannotContinue if the appliance does not respond.
+    If the appliance responds with a challenge, *tokens* requests a token for it, and the request is
+    sent a second time with this token, as real clients do.
 
-    With *tokens* the client requests the token that a challenge names, and sends the request again,
-    as clients do.
+    The methods raise CannotContinue if the appliance does not respond.
     """
 
     def __init__(self, server: ServerAddress, tokens: BearerTokens | None = None) -> None:
@@ -132,8 +129,8 @@ class ApplianceClient:
         return ApplianceClient(replace(self.server, login=None))
 
     def _usual(self) -> dict[str, str]:
-        # containerd sends this Accept-Encoding too. If the appliance compressed a response to it,
-        # the length of the body would be wrong, and a check would fail.
+        # containerd sends the same Accept-Encoding. The appliance must not compress the response,
+        # because then the length of the body would be wrong. A check detects that.
         usual = {"Accept-Encoding": "zstd, gzip, deflate", "User-Agent": "entrepot-doctor"}
         if self.server.login:
             usual["Authorization"] = self.server.login.basic
@@ -155,7 +152,7 @@ def _pool(server: ServerAddress) -> urllib3.HTTPConnectionPool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the operating system's message, without the text that urllib3's exceptions add."""
+    """Return the message of the innermost error, without the texts that urllib3 puts around it."""
     inner = error.__cause__ or error.__context__
     if isinstance(error, urllib3.exceptions.HTTPError) and inner is not None:
         return _reason(inner)

@@ -1,4 +1,7 @@
-"""Choose the image that `entrepot doctor` pulls: the given, the smallest stored or a known one."""
+"""Choose the image that `entrepot doctor` pulls.
+
+It is the image that the operator names, else the smallest stored image, else a well-known image.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,10 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True)
 class ImageName:
-    """An `ImageName` is an image's name at its upstream; a pushed image has an empty `host`."""
+    """An `ImageName` is the name of an image: upstream, repository, and tag or digest.
+
+    `host` is the upstream; it is empty for a pushed image.
+    """
 
     host: str
     repository: str
@@ -43,7 +49,7 @@ class ImageName:
 
 
 def parse(text: str) -> ImageName:
-    """Parse an image's name as podman and docker do; a name without a host is at Docker Hub.
+    """Parse an image's name as docker does: a name without a host means Docker Hub.
 
     Raises: Unreadable.
     """
@@ -62,12 +68,12 @@ def parse(text: str) -> ImageName:
 
 
 def well_known(upstreams: Collection[str]) -> ImageName | None:
-    """Return a small public image of one of *upstreams*."""
+    """Return a small public image that one of *upstreams* has, or None."""
     return next((parse(text) for host, text in _KNOWN.items() if host in upstreams), None)
 
 
 def smallest(storage: Storage) -> ImageName | None:
-    """Return the smallest image with a tag that came from an upstream and is completely stored."""
+    """Return the smallest of the tagged images that came from an upstream and are complete."""
     stored = _StoredImages(storage, Repositories(storage))
     sizes = ((stored.size(name, tag), name, tag) for name, tag in islice(stored.tags(), _ENOUGH))
     found = [(size, str(name), tag) for size, name, tag in sizes if size]
@@ -93,7 +99,10 @@ class _StoredImages:
                     yield name, tag
 
     def size(self, name: Repository, tag: str) -> int:
-        """Return the bytes of a tag's image (of an index: one platform's); 0 if incomplete."""
+        """Return the size of a tag's image in bytes, or 0 if the image is not complete.
+
+        If the tag is an index, the size is that of the image of one platform.
+        """
         state = self.repositories.tag(name, Tag(tag))
         return self._size_of(state.digest) if state else 0
 

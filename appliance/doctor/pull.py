@@ -1,4 +1,7 @@
-"""Pull an image as a client does (HEAD, manifest, config, layers, a range); verify digests."""
+"""Pull an image as a client does, and verify its digests.
+
+The requests are a HEAD of the tag, GETs of the manifest, config and layers, and a range request.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ from entrepot.datastore.refs import Digest
 from entrepot.registry.upstream import breaker
 
 _ACCEPT = {"Accept": ", ".join(manifest.ACCEPT)}
-# The table maps the kernel's names of architectures to the names that images use.
+# A map from the kernel's name of a CPU architecture to the name that images use.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 _UPSTREAM_FAILED = (502, 503, 504)
 _UPSTREAM = "check that the upstream responds: entrepot status"
-# At most this many characters of a cause are shown: the user of the workers could write anything
-# into the file of a breaker.
+# At most this many characters of the reason in a circuit breaker's file are shown. The file belongs
+# to the service user, so its content is not trusted.
 _LONGEST_CAUSE = 200
 _TOKENS = "log in as a user for whom the token server permits this: --user USER:PASSWORD"
 _REMEDIES = {
@@ -41,9 +44,9 @@ _REMEDIES = {
 def pull(
     client: ApplianceClient, route: Route, image: ImageName, breakers: Path | None = None
 ) -> Finding:
-    """Pull *image* by one route, and return the finding.
+    """Pull *image* under one form of its name (*route*), and return the result.
 
-    *breakers* is the directory of breaker states of the checked appliance; None if it is unknown.
+    *breakers* is the folder with the states of the appliance's circuit breakers, None if unknown.
     """
     pulled = _Pull(client, route)
     try:
@@ -66,7 +69,7 @@ def pull(
 
 
 class _Pull:
-    """A `_Pull` is a pull in progress; `notes` are faults that a client would tolerate."""
+    """A `_Pull` is one pull; `notes` has the faults that a client would tolerate."""
 
     def __init__(self, client: ApplianceClient, route: Route) -> None:
         self._client = client
@@ -76,7 +79,7 @@ class _Pull:
         self.is_unknown = False
 
     def run(self, image: ImageName) -> None:
-        """Pull *image*. Raises: CannotContinue at the first error that ends a client's pull."""
+        """Pull *image*. Raises: CannotContinue at the first error that a client cannot tolerate."""
         read = self._manifest(self._resolve(image))
         parts = [each for each in read.descriptors if not each.is_elsewhere]
         for each in parts:
@@ -85,7 +88,7 @@ class _Pull:
             self._range(max(parts, key=lambda each: each.size))
 
     def summary(self) -> str:
-        """Return the number of parts, their size, and how many parts an upstream delivered."""
+        """Return a text with the number of parts, their size, and how many were not cached."""
         new = self._parts - self._hits
         source = (
             f"{new} of the parts were fetched just now"
@@ -95,10 +98,10 @@ class _Pull:
         return f"{self._parts} parts, {size(self._bytes)}, {source}"
 
     def _resolve(self, image: ImageName) -> Digest:
-        """Resolve the reference with HEAD, as containerd and dockerd do."""
+        """Return the digest of a tag; send a HEAD request for it, as containerd and dockerd do."""
         path = self._route.manifest(image.reference)
         response = self._client.request("HEAD", path, _ACCEPT)
-        # A response to HEAD has no body with the error, so the doctor sends a GET.
+        # A response to HEAD has no body, which would contain the error. So the doctor sends a GET.
         if response.status != _OK:
             response = self._client.request("GET", path, _ACCEPT)
             self.is_unknown = response.status == _NOT_FOUND
@@ -111,7 +114,7 @@ class _Pull:
         return _digest(response)
 
     def _manifest(self, digest: Digest) -> Manifest:
-        """Fetch a manifest; from an index, fetch the manifest for this machine."""
+        """Fetch a manifest; if it is an index, fetch its manifest for this machine instead."""
         response = self._client.request("GET", self._route.manifest(str(digest)), _ACCEPT)
         if response.status != _OK:
             raise _failure(f"manifest {digest}", response)
@@ -152,7 +155,7 @@ class _Pull:
             self.notes.append("passed through and not stored; check the disk: entrepot status")
 
     def _inspect(self, response: ClientResponse) -> None:
-        """Note a warning of the appliance in a response.
+        """Note the text of a response's Warning header, if it has one.
 
         Raises: CannotContinue if the body is compressed.
         """
@@ -168,7 +171,7 @@ class _Pull:
 
 
 class _Hashing:
-    """A `_Hashing` computes the digest of a body, and does not store the body."""
+    """A `_Hashing` receives a body piece by piece and computes its digest."""
 
     def __init__(self, digest: Digest) -> None:
         self._digest = digest
@@ -184,7 +187,10 @@ class _Hashing:
 
 
 def _cause(host: str, breakers: Path) -> str:
-    """Return why requests to an upstream fail, according to its breaker; empty if unknown."""
+    """Return why requests to an upstream fail, according to its circuit breaker.
+
+    Return an empty text if the reason is unknown.
+    """
     for each in breaker.read_all(breakers):
         if each.host == host and each.reason:
             cause = "".join(sign if sign.isprintable() else "?" for sign in str(each.reason))
@@ -194,7 +200,7 @@ def _cause(host: str, breakers: Path) -> str:
 
 
 def _child(index: bytes) -> Digest:
-    """Choose the child of an index for this machine as clients do; else the first child."""
+    """Return the child of an index for this machine's architecture, or else the first child."""
     children: list[dict[str, Any]] = json.loads(index)["manifests"]
     own = _ARCHITECTURES.get(platform.machine(), platform.machine())
     fitting = [each for each in children if each.get("platform", {}).get("architecture") == own]

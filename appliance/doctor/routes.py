@@ -14,11 +14,11 @@ _OLDER = "dockerd's older store"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A `Route` is one form of an image's name.
+    """A `Route` is one form in which clients write an image's name in a request.
 
-    A `Route` has the repository's name in the path, and the registry's host in the query (`ns`).
-
-    `is_optional` states that the appliance need not support the form.
+    `users` names these clients. `repository` is the name in the path, and `ns` the registry's host
+    in the query, empty without a query. If `is_optional` is true, the form needs a setting that the
+    operator may have left out.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Checks `auth.token`: the files of keys, the realm of the challenge, and a token of the realm."""
+"""Check `auth.token`: the key files, the token server, and a token that the server issues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KINDS = {"RSAPublicKey": "RSA", "ECPublicKey": "EC", "Ed25519PublicKey": "Ed255
 
 
 def keys(settings: TokenSettings) -> Finding:
-    """Load the files of keys, and name each accepted algorithm for which there is no key.
+    """Load the key files, and report each accepted algorithm for which they have no key.
 
     Raises: CannotContinue if a file cannot be used.
     """
@@ -32,10 +32,10 @@ def keys(settings: TokenSettings) -> Finding:
     why = f"{len(trusted.roots)} certificates; keys: {counted or 'none'}"
     fitting = tuple(prefix for kind in kinds for prefix in _ALGORITHMS.get(kind, ()))
     useless = [each for each in settings.signingalgorithms if not each.startswith(fitting)]
-    # If root certificates are trusted, a token may contain a chain of certificates, whose key may
-    # be of any type.
+    # If root certificates are trusted, a token can contain a certificate that one of them issued.
+    # The key of that certificate can be of any type, so no algorithm is useless then.
     if trusted.skipped or (useless and not trusted.roots):
-        ignored = [*trusted.skipped, *(f"{each} is accepted, but no key fits" for each in useless)]
+        ignored = [*trusted.skipped, *(f"there is no key for {each}" for each in useless)]
         return Finding("token keys", Health.FELL_BACK, f"{why}; {'; '.join(ignored)}")
     return works("token keys", why)
 
@@ -45,8 +45,9 @@ def token(
 ) -> Finding | None:
     """Request a token as a client does, and verify it with *settings* as the appliance does.
 
-    *response* is that to an anonymous request; None is returned if it has no Bearer challenge.
-    *settings* are None if the appliance has other settings. Raises: CannotContinue.
+    *response* is the response to an anonymous request. Return None if it has no Bearer challenge.
+    If *settings* are None, the settings of the appliance are unknown, and the token is not
+    verified. Raises: CannotContinue.
     """
     challenge = bearer(response.headers.get(_CHALLENGE, ""))
     if challenge is None:
@@ -55,18 +56,21 @@ def token(
     answer = tokens.respond(challenge)
     took = f"{answer.realm} answers in {(time.monotonic() - began) * 1000:.0f} ms"
     if not answer.token:
-        why = f"{took}, and refuses with {answer.status}"
+        why = f"{took}, but issues no token: {answer.status}"
         if tokens.login is None:
             return Finding("token", Health.NOT_TRIED, why, "log in: --user USER:PASSWORD")
         raise CannotContinue(why, "check user and password at the token server")
     if settings is None:
         return works("token", f"{took} with a token")
     valid_s = _verified(answer.token, settings)
-    return works("token", f"{took}; its token verifies, and is valid for {valid_s} s")
+    return works("token", f"{took}; its token is accepted, and valid for {valid_s} s")
 
 
 def _verified(text: str, settings: TokenSettings) -> int:
-    """Return for how many s a token is valid. Raises: CannotContinue with the reason."""
+    """Verify a token, and return how many seconds it remains valid.
+
+    Raises: CannotContinue if the appliance would refuse the token.
+    """
     trusted = _trusted(settings)
     terms = TokenTerms(
         settings.issuer or "", settings.service or "", accepted(settings.signingalgorithms)

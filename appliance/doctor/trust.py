@@ -1,4 +1,4 @@
-"""Check whether clients trust the appliance's certificate, and until when."""
+"""Check whether clients trust the appliance's TLS certificate, and when it expires."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RENEW = "renew the certificate: entrepot certs"
 
 
 def context(authority: str | None) -> ssl.SSLContext:
-    """Return a TLS context that trusts the system's CAs, and the CA *authority* (PEM) too."""
+    """Return a TLS context that trusts the system's CAs and the CA *authority*, a PEM text."""
     trusting = ssl.create_default_context()
     if authority:
         trusting.load_verify_locations(cadata=authority)
@@ -50,14 +50,18 @@ def check(
             f"no connection: {(error.strerror or str(error)).lower()}",
             "check that the appliance runs",
         ) from error
-    # Without a subjectAltName, Python accepts the common name, but clients written in Go do not.
+    # Python accepts a certificate that has a common name but no subjectAltName. Clients written in
+    # Go do not.
     if not certificate.get("subjectAltName"):
         raise CannotContinue(NO_NAMES, f"create another certificate: entrepot certs --host {name}")
     return expiry(certificate, name, now)
 
 
 def expiry(certificate: dict[str, Any], name: str, now: dt.datetime) -> Finding:
-    """Return the finding about a certificate's end; *certificate* is from `getpeercert`."""
+    """Return the result of the check of *certificate*, a map that `SSLSocket.getpeercert` returns.
+
+    If the certificate expires within 14 days, the result has a remedy.
+    """
     end = dt.datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), dt.UTC)
     remedy = _RENEW if end - now < _SOON else ""
     found = works("certificate", f"trusted, for {name}, until {end:%Y-%m-%d}")
@@ -68,8 +72,8 @@ def _remedy(error: ssl.SSLCertVerificationError, name: str) -> str:
     message = error.verify_message.lower()
     if "hostname" in message or "ip address" in message:
         return (
-            f"create a certificate for it: entrepot certs --host {name};"
-            " or give the name in the certificate"
+            f"create a certificate for this name: entrepot certs --host {name};"
+            " or give --host with a name in the certificate"
         )
     if "expired" in message:
         return _RENEW

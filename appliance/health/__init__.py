@@ -1,1 +1,4 @@
-"""Run the checks of `health:` in `entrepot serve`, and close the API while a check fails."""
+"""Run the checks of `health:` in `entrepot serve`, and close the API while a check fails.
+
+While the API is closed, HAProxy answers every request with 503.
+"""

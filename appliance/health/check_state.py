@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CheckState:
-    """A `CheckState` has the results of one check; times are in s of a clock that never goes back.
+    """A `CheckState` has the results of one health check. Times are in s of a monotonic clock.
 
-    A health check fails after `threshold` failures in a row; a threshold of 0 means 1. A storage
-    that hangs never returns an error. Therefore a check that runs for longer than `period` counts
-    as one more failure for each whole `period` that has passed.
+    The check fails after `threshold` failures in a row; a threshold of 0 means 1. A disk that hangs
+    never returns an error, so a check that runs for longer than `period` counts as one failure for
+    each whole `period` that has passed.
     """
 
     threshold: int
@@ -21,11 +21,11 @@ class CheckState:
     began: float | None = None
 
     def begin(self, now: float) -> None:
-        """Record that the check begins."""
+        """Record that one run of the check begins."""
         self.began = now
 
     def end(self, reason: str) -> None:
-        """Record the result of a check: the reason why the check failed, or an empty string."""
+        """Record the result of this run: the reason why it failed, or an empty string."""
         self.began = None
         self.failures = self.failures + 1 if reason else 0
         self.reason = reason

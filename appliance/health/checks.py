@@ -1,7 +1,7 @@
-"""Define the checks: each check looks once, and returns a reason for failing or an empty string.
+"""Define the health checks: functions that return why a check fails, or an empty string.
 
-The health checks do the same as docker distribution's (health/checks/checks.go), with a limit on
-the time of each check.
+The checks do the same as those of docker distribution (health/checks/checks.go). In addition, the
+time of each check is limited.
 """
 
 from __future__ import annotations
@@ -18,12 +18,16 @@ from entrepot.datastore.drivers.table import open_storage
 from entrepot.datastore.errors import DatastoreError
 from entrepot.datastore.storage import Storage
 
-_MOST_REDIRECTS = 10  # Go's HTTP client has the same limit.
+_MOST_REDIRECTS = 10  # Go's HTTP client, which docker distribution uses, has the same limit.
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A `Check` runs every `interval` s; after `patience` s it counts as a check that hangs."""
+    """A `Check` is one configured check; the function `look` runs it once.
+
+    The check runs every `interval` s. If it takes `patience` s longer than that, it counts as
+    hanging.
+    """
 
     name: str
     look: Callable[[], str]
@@ -46,9 +50,9 @@ def configured(settings: Settings) -> Iterator[Check]:
 
 
 def storage_fault(storage: Storage) -> str:
-    """Return why the storage does not answer.
+    """Return why the storage does not respond, or an empty text.
 
-    An absent data directory is no fault, as in docker distribution.
+    A missing data directory is no fault, as in docker distribution.
     """
     try:
         storage.stat(layout.BLOBS)
@@ -58,7 +62,7 @@ def storage_fault(storage: Storage) -> str:
 
 
 def file_fault(path: Path) -> str:
-    """Return a fault if the file exists, or if its existence cannot be known."""
+    """Return a fault if the file exists, or if an error hides whether it exists."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -69,9 +73,9 @@ def file_fault(path: Path) -> str:
 
 
 def http_fault(check: HttpCheck) -> str:
-    """Return a fault if the URI answers a HEAD request with another status than expected.
+    """Return a fault if the response to a HEAD request has another status than expected.
 
-    The check of a URL follows redirects. The check of a URL verifies the server's certificate.
+    The request follows redirects, and the server's certificate is verified.
     """
     import urllib3  # noqa: PLC0415 - 40 ms and 6 MB, only for these checks
 
@@ -116,7 +120,7 @@ def _of_http(check: HttpCheck) -> Check:
 
 
 def _of_tcp(check: TcpCheck) -> Check:
-    # A host may have several addresses, and each address gets the timeout.
+    # A host can have several addresses. They are tried one after another, each for the timeout.
     patience = check.timeout * 4
     return Check(check.addr, lambda: tcp_fault(check), check.interval, patience, check.threshold)
 

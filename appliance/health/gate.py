@@ -1,7 +1,8 @@
-"""Send the failing checks to HAProxy, which then closes the API, and write them to a file.
+"""Make HAProxy close the API while health checks fail, and write the failing checks to a file.
 
-The file with the state is also the map that HAProxy loads at its start, so HAProxy has the right
-state after a restart.
+HAProxy reads the state (open or closed) from a map, which this module changes through HAProxy's
+admin socket. This module also writes the state to the file from which HAProxy loads the map at its
+start, so that a restarted HAProxy has the right state.
 """
 
 from __future__ import annotations
@@ -26,10 +27,7 @@ _CLOSED: Final = "fail"
 
 
 def begin(run: Path) -> None:
-    """Write files that state that no check fails.
-
-    Call this before HAProxy starts and reads them.
-    """
+    """Write the map file with the state "open". Call this before HAProxy starts and reads it."""
     (run / HEALTH_MAP).write_text(f"{_KEY} {_OPEN}\n", encoding="ascii")
 
 
@@ -41,9 +39,10 @@ class Gate:
         self._complaint = LogOnce(_log, "health not published", "health published again")
 
     def publish(self, failing: Mapping[str, str]) -> bool:
-        """Write the failing checks, and open or close the gate; return False if a retry is needed.
+        """Write the failing checks to the file, and make HAProxy open or close the API.
 
-        A retry is needed if HAProxy is starting, or if the run directory cannot be written to.
+        *failing* maps the name of each failing check to the reason. Return False if the caller must
+        try again, because HAProxy is starting or the run directory cannot be written to.
         """
         state = _CLOSED if failing else _OPEN
         try:
@@ -62,5 +61,5 @@ class Gate:
         except OSError:
             return False
         if response:
-            _log.warning("HAProxy rejected the state of health", extra={"says": response})
+            _log.warning("HAProxy rejected the state of health", extra={"response": response})
         return not response

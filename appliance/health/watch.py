@@ -1,6 +1,7 @@
 """Run each health check in a thread of its own, and publish the results.
 
-A check may hang for ever, in a system call on a network disk, and must not delay the other checks.
+A system call on a network disk can hang for ever. In a thread of its own, such a check does not
+delay the other checks.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ _RETRY_S = 1.0
 
 
 class HealthWatch:
-    """A `HealthWatch` runs *checks* until `stop`; *publish* gets the failing checks at each change.
+    """A `HealthWatch` runs *checks* until `stop`, and calls *publish* when the results change.
 
-    The first check is one interval after the start, as in docker distribution. *publish* returns
-    whether it succeeded; a failed publication is tried again.
+    *publish* gets the failing checks with their reasons, and returns whether it succeeded; after a
+    failure it is called again. Each check runs for the first time one interval after the start, as
+    in docker distribution.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class HealthWatch:
         self._begin("health", self._report)
 
     def stop(self) -> None:
-        """End the threads that do not hang; wait for these threads for a second at most."""
+        """Stop the threads, and wait up to 1 s for them; a thread that hangs is left behind."""
         self._is_stopped.set()
         self._changed.set()
         deadline = time.monotonic() + _RETRY_S
@@ -72,7 +74,7 @@ class HealthWatch:
                 state.begin(time.monotonic())
             try:
                 reason = check.look()
-            except Exception as error:  # noqa: BLE001 - a check that ended would pass for ever
+            except Exception as error:  # noqa: BLE001 - if the thread ended, the check would pass
                 _log.exception("health check broken", extra={"check": check.name})
                 reason = f"{type(error).__name__}: {error}"
             with self._lock:
@@ -83,8 +85,8 @@ class HealthWatch:
         published: dict[str, str] = {}
         is_published = True
         while not self._is_stopped.is_set():
-            # The flag is reset before the results are read: a change during the reading sets the
-            # flag again.
+            # The flag is cleared before the results are read. A result that changes in between sets
+            # the flag again, so the change is not missed.
             self._changed.clear()
             found = self.failing()
             if found != published or not is_published:

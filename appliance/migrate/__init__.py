@@ -1,17 +1,17 @@
-"""Copy everything that one storage keeps to another storage, of any two drivers.
+"""Copy all content of one storage to another storage, from any driver to any driver.
 
 | module | contents |
 |---|---|
-| `command` | `entrepot migrate`: arguments, signals, exit codes |
+| `command` | the command `entrepot migrate`: arguments, signals, exit codes |
 | `places` | opens source and target, and refuses those that an appliance uses |
-| `migration` | the order of the steps |
-| `stock` | a temporary database of what source and target have, so that memory stays small |
+| `migration` | runs the steps in order |
+| `stock` | a temporary database that lists the content of source and target |
 | `copying` | copies one blob or one small value, and verifies it |
-| `values` | selects links, tags and other small values, with their times |
-| `rows` | last uses, manifests and pins in the target's index |
-| `workers` | threads for requests that wait for a disk or a network |
-| `progress`, `report` | what the operator sees |
+| `values` | selects the links, tags and other small values to copy |
+| `rows` | writes last uses, manifests and pins into the target's index |
+| `workers` | threads for the requests to disks and networks |
+| `progress`, `report` | the output for the operator |
 
-Content is copied before its links, and links before tags. So a target that a migration left
-unfinished has no link without content, and the next run copies the rest.
+Content is copied before its links, and links before tags. So even an unfinished migration leaves no
+link without content in the target, and the next run copies the rest.
 """

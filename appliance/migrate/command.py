@@ -1,4 +1,4 @@
-"""`entrepot migrate FROM TO` copies all content of one storage to another."""
+"""Copy all content of one storage to another (`entrepot migrate FROM TO`)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_FILES: Final = config.DefaultPaths(_ABSENT, _ABSENT, _ABSENT, _ABSENT)
 
 
 def migrate(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Copy all content. Return 0 if the target then has everything, else 1.
+    """Copy all content, and print a report. Return 0 if the target is complete, else 1.
 
     Raises: ConfigError, before anything is copied.
     """
@@ -51,7 +51,7 @@ def migrate(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     users.step_down(environ)
     places.make_folders(target)
     if not logging.getLogger().handlers:
-        # warnings repeat what the report or a ConfigError states
+        # Warnings are not logged: they repeat the text of the report or of a ConfigError.
         logs.configure("error", "text", "migrate", stream=sys.stderr)
     with _stopping() as stop:
         report = _migrated(source, target, stop)
@@ -60,9 +60,10 @@ def migrate(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _settings(word: str, environ: Mapping[str, str]) -> Settings:
-    """Return the settings of one side: of a configuration file, or of a data directory.
+    """Return the settings of the source or the target.
 
-    No variable is read, because it would apply to both sides.
+    *word* is a configuration file or a data directory. No environment variable is read, because a
+    variable would apply to both sides.
     """
     if Path(word).is_dir():
         return config.load([f"--storage.filesystem.rootdirectory={word}"], {}, _NO_FILES).settings
@@ -71,7 +72,7 @@ def _settings(word: str, environ: Mapping[str, str]) -> Settings:
 
 
 def _give_folders(target: Settings, environ: Mapping[str, str]) -> None:
-    """Give the folders of the target to the user that will serve them, as `serve` does.
+    """Make the service user the owner of the target's folders, as `serve` does.
 
     Raises: ConfigError.
     """
@@ -88,7 +89,10 @@ def _give_folders(target: Settings, environ: Mapping[str, str]) -> None:
 
 
 def _migrated(source: Settings, target: Settings, stop: threading.Event) -> Report:
-    """Copy the content; no appliance can start on either side meanwhile. Raises: ConfigError."""
+    """Copy the content, and keep appliances from starting on either side meanwhile.
+
+    Raises: ConfigError.
+    """
     clock = Clock(target.storage.statedir / layout.CLOCK)
     with (
         places.opened_target(target, clock) as to,
@@ -105,7 +109,7 @@ def _migrated(source: Settings, target: Settings, stop: threading.Event) -> Repo
 
 @contextmanager
 def _scratch(state: Path) -> Iterator[Path]:
-    """Create a folder for temporary files, and remove those that a killed migration left."""
+    """Create a folder for temporary files; delete such folders that a killed migration left."""
     for left in state.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
     try:
@@ -121,7 +125,7 @@ def _scratch(state: Path) -> Iterator[Path]:
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Let SIGINT and SIGTERM end the migration; a second signal ends the process at once."""
+    """Yield an event that SIGINT or SIGTERM sets; a second signal ends the process at once."""
     stop = threading.Event()
 
     def end(_: int, __: FrameType | None) -> None:

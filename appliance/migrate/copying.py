@@ -1,4 +1,4 @@
-"""Copy one value from the source to the target, and verify the bytes of content."""
+"""Copy one blob or one small value from the source to the target; verify the digest of a blob."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from entrepot.datastore.storage import Storage, as_timed, set_time
 
 _CHUNK: Final = 1024 * 1024
 SMALL: Final = 1024 * 1024
-"""A value of at most this many bytes is copied in memory; a longer value in a temporary file."""
+"""A value of at most this many bytes is copied in memory, a longer one through a temporary file."""
 
 _PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0)
-"""After each of these pauses (s) a failed request to a bucket is sent again.
+"""A failed request to a bucket is repeated after each of these pauses (s).
 
-A failed access to a disk is not repeated, because it would fail again.
+A failed access to a disk is not repeated, because it would probably fail again.
 """
 _MOST_FAILURES: Final = 8
 
@@ -61,10 +61,10 @@ class _Damaged(Exception):  # noqa: N818 - the name states the fact
 
 
 class Copier:
-    """A `Copier` copies values; all threads share it.
+    """A `Copier` copies blobs and small values; several threads use it at the same time.
 
-    *scratch* is a folder for temporary files. *moved* is called after each read, with its number of
-    bytes. *stop* ends all calls with `Interrupted`.
+    *scratch* is a folder for temporary files. *moved* is called after each read from the source,
+    with the number of bytes. Once *stop* is set, all calls raise `Interrupted`.
     """
 
     def __init__(
@@ -84,11 +84,11 @@ class Copier:
         self._failures = 0
 
     def abort(self) -> None:
-        """Make all running calls end soon."""
+        """Make all running calls raise `Interrupted` soon."""
         self._aborted.set()
 
     def blob(self, blob: Blob) -> BlobResult:
-        """Copy content and verify its digest; a failure of the source is returned as a result.
+        """Copy a blob, and verify its digest. A failure of the source is a result, and no error.
 
         Raises: Interrupted; MigrationStopped if the target fails, or if the source failed for eight
         blobs in a row.
@@ -112,8 +112,9 @@ class Copier:
         return self._patiently(self._source, lambda: self._source.read(key, SMALL))
 
     def write(self, key: str, content: bytes, at: float | None, *, is_same: bool) -> bool:
-        """Write a small value; if *is_same* and the target has equal bytes, only return False.
+        """Write a small value to the target, and return whether it was written.
 
+        If *is_same* is true, the target may already have equal bytes; then only the time is set.
         *at* (s, UTC epoch) becomes the time of the value. Raises: MigrationStopped, Interrupted.
         """
         with target_errors():
@@ -126,7 +127,7 @@ class Copier:
         return changed
 
     def long_value(self, key: str, at: float | None) -> None:
-        """Copy, through a temporary file, a value that is not a blob and longer than `SMALL`.
+        """Copy a value that is longer than `SMALL`, and no blob, through a temporary file.
 
         Raises: NotFound, StorageBroken, Interrupted, MigrationStopped.
         """
@@ -136,7 +137,10 @@ class Copier:
         self.set_time(key, at)
 
     def set_time(self, key: str, at: float | None) -> None:
-        """Set the time of a value of the target, if *at* is not None and the driver keeps times."""
+        """Set the time of a value in the target, unless *at* is None.
+
+        If the target's driver does not store times, do nothing.
+        """
         if at is not None:
             with target_errors():
                 set_time(self._target, key, at)
@@ -155,7 +159,7 @@ class Copier:
         self.set_time(key, blob.used)
 
     def _content(self, blob: Blob) -> bytes:
-        """Return verified content. Raises: _Damaged, NotFound, StorageBroken."""
+        """Read a blob, and verify its digest. Raises: _Damaged, NotFound, StorageBroken."""
         hasher, pieces = hashlib.new(blob.digest.algorithm), []
         with self._source.open(layout.blob(blob.digest)) as file:
             for chunk in self._chunks(file, SMALL):
@@ -170,14 +174,14 @@ class Copier:
         _compare(blob, hasher.hexdigest())
 
     def _spool(self, key: str, path: Path, hasher: hashlib._Hash) -> None:
-        """Write a value of the source to a local file, and hash it."""
+        """Copy a value of the source to the local file *path*, and add its bytes to *hasher*."""
         with self._source.open(key) as file, _created(path) as sink:
             for chunk in self._chunks(file):
                 hasher.update(chunk)
                 _append(sink, chunk)
 
     def _chunks(self, file: BinaryIO, longest: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes of an open value. Raises: _Damaged if it is longer than *longest*."""
+        """Yield the bytes of an open file. Raises: _Damaged if there are more than *longest*."""
         length = 0
         while chunk := _read(file):
             if self._stop.is_set() or self._aborted.is_set():
@@ -201,7 +205,7 @@ class Copier:
     # ---- failures
 
     def _patiently(self, storage: Storage, act: Callable[[], T]) -> T:
-        """Repeat *act* after failures of a storage that is behind a network."""
+        """Call *act*, and repeat it after failures if *storage* is behind a network."""
         for pause in () if as_timed(storage) else _PAUSES_S:
             try:
                 return act()
@@ -222,7 +226,7 @@ class Copier:
 
 @contextmanager
 def target_errors() -> Iterator[None]:
-    """Stop the migration if the target fails. Raises: MigrationStopped."""
+    """Raise MigrationStopped in place of each error of the target in this block."""
     try:
         yield
     except StorageFull as error:
@@ -269,7 +273,7 @@ def _append(file: BinaryIO, chunk: bytes) -> None:
 
 
 def _no_temporary_file(error: OSError) -> MigrationStopped:
-    """Return the exception for a temporary file that the disk does not accept."""
+    """Return the exception for a temporary file that cannot be written."""
     return MigrationStopped(
         f"no temporary file in the state directory of the target: {error.strerror or error};"
         " free space there, then run the command again"

@@ -1,7 +1,7 @@
 """Exceptions of a migration.
 
 MigrationError
-├── Interrupted           a signal asked the migration to end
+├── Interrupted           a signal has interrupted the migration
 └── MigrationStopped      the migration cannot continue; the text states the cause and the remedy
 """
 
@@ -13,8 +13,8 @@ class MigrationError(Exception):
 
 
 class Interrupted(MigrationError):  # noqa: N818 - the name states the fact
-    """A signal asked the migration to end; the next run continues."""
+    """A signal has interrupted the migration; the next run copies the rest."""
 
 
 class MigrationStopped(MigrationError):  # noqa: N818 - likewise
-    """The migration cannot continue; the next run continues."""
+    """The migration cannot continue; once the cause is removed, the next run copies the rest."""

@@ -1,10 +1,10 @@
 """Copy the content of one storage to another, step by step.
 
-1. List the blobs of both sides.
-2. Copy the blobs that the target lacks, each verified by its digest.
-3. List the target again, and compare the lengths; record the last uses in the target's index.
-4. Copy links, tags and other small values; record the manifests in the target's index.
-5. Copy the pins, and state that the target's index is complete.
+1. List the blobs of source and target.
+2. Copy the blobs that the target lacks, and verify the digest of each.
+3. List the target again, compare the lengths, and record the last uses in the target's index.
+4. Copy links, tags and other small values, and record the manifests in the target's index.
+5. Copy the pins, and mark the target's index as complete.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A `Side` is the source or the target: its name for messages, storage and index.
+    """A `Side` is the source or the target of the migration.
 
-    `folder` is the data directory of a disk, else None. `largest` is the size limit of the target
-    in bytes, else None.
+    `name` is for messages. `folder` is the data directory if the content is on a disk, else None.
+    `largest` is the size limit of the target in bytes, or None.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """An `_Item` is a value with the size and the time that the target has under its key."""
+    """An `_Item` is a value of the source. `there` has size and time of the target's value."""
 
     value: Value
     there: tuple[int, float | None] | None
@@ -72,7 +72,7 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A `_Done` is the result of copying a value; `digest` is the one that a link names."""
+    """A `_Done` is the result of copying a value; if it is a link, `digest` is its content."""
 
     value: Value
     is_copied: bool = False
@@ -81,9 +81,10 @@ class _Done:
 
 
 class Migration:
-    """A `Migration` runs once; `stop` interrupts it. *scratch* is a folder for temporary files.
+    """A `Migration` copies all content of *source* to *target*; it can run only once.
 
-    `now` is the time of the appliance (s, UTC epoch).
+    *scratch* is a folder for temporary files. *now* is the current time (s, UTC epoch). Once *stop*
+    is set, the migration ends soon.
     """
 
     def __init__(
@@ -132,7 +133,7 @@ class Migration:
         self._rows.finish(self._source.index, is_complete=others == 0)
 
     def _go_on(self) -> None:
-        """Raise Interrupted if a signal has set `stop`."""
+        """Raise Interrupted if *stop* is set."""
         if self._stop.is_set():
             raise Interrupted
 
@@ -156,8 +157,8 @@ class Migration:
         largest = self._target.largest
         if largest is not None and total > largest:
             self._report.warnings.append(
-                f"the content has {size(total)}, and the size limit of the target is"
-                f" {size(largest)}: raise CLEANER_MAXSIZE, or the cleaner evicts what it may"
+                f"the content has {size(total)}, but the size limit of the target is"
+                f" {size(largest)}: raise CLEANER_MAXSIZE, or the cleaner will evict content"
             )
         if self._target.folder is not None:
             free = disk_space(self._target.folder).free
@@ -185,21 +186,21 @@ class Migration:
             self._report.copied_bytes += blob.size
             return
         self._stock.lost(blob.digest)
-        # An appliance that serves the source may have evicted the blob.
+        # GONE is no failure: an appliance that serves the source may have evicted the blob.
         if result.outcome is not Outcome.GONE:
             failure = Failure(str(blob.digest), blob.size, result.outcome.value, result.why)
             self._report.fail(failure)
 
     def _compare_lengths(self) -> int:
-        """Compare the lengths of all content; return the number of blobs that only the target has.
+        """Compare the lengths of all blobs, and return how many blobs only the target has.
 
-        Only content with the right length gets a row in the target's index.
+        A blob with a wrong length is reported, and gets no row in the target's index.
         """
         self._progress.begin("blobs compared")
         others = self._stock.find_in(self._counted(self._of_target(layout.BLOBS)))
         for blob in self._stock.to_copy():
             self._report.problem(
-                f"{blob.digest} has not its {blob.size} bytes at the target: run the command again"
+                f"{blob.digest} has not {blob.size} bytes at the target: run the command again"
             )
         return others
 
@@ -233,7 +234,8 @@ class Migration:
         self._go_on()
         value = item.value
         if value.size > LARGEST_LIST:
-            return _Done(value, problem=f"{value.key}: {value.size} bytes are no link: not copied")
+            why = f"{value.size} bytes are too many for a link, so it was not copied"
+            return _Done(value, problem=f"{value.key}: {why}")
         try:
             done = self._skipped(item) or self._copied(item)
         except NotFound:  # An appliance that serves the source may have removed the value.
@@ -245,7 +247,7 @@ class Migration:
         return done
 
     def _skipped(self, item: _Item) -> _Done | None:
-        """Return the result if the target surely has an equal value; None if it may differ."""
+        """Return the result if the target certainly has an equal value; None if it may differ."""
         value, there = item.value, item.there
         if there is None or there[0] != value.size:
             return None
@@ -268,10 +270,11 @@ class Migration:
         return _Done(value, is_copied, _digest(content))
 
     def _first_time(self, value: Value) -> float | None:
-        """Return the time of a link that the target lacks.
+        """Return the time that the target gives a value that it lacks.
 
-        If the source does not know when an upstream confirmed a proxied link, the link must not
-        count as confirmed at the time of its copy. A hosted link of unknown age gets that time.
+        The time of a proxied link is when its upstream last confirmed it. If the source does not
+        know that time, the link gets the time 0, so that it does not count as just confirmed. A
+        hosted link of unknown time gets the time of the copy (None).
         """
         if value.at is not None or not self._has_times or not value.is_timed_link:
             return value.at
@@ -291,7 +294,7 @@ class Migration:
             self._report.linked(str(linked[1]), str(linked[0]))
 
     def _link_times(self, done: _Done) -> Iterator[LinkTime]:
-        """Yield the time of a link, for a target whose index has the times of links."""
+        """Yield the time of a link if the target stores the times of links in its index."""
         value = done.value
         if not self._has_times and value.is_timed_link and value.at is not None and done.digest:
             yield LinkTime(value.key, done.digest, value.at)
@@ -305,7 +308,10 @@ class Migration:
         return self._reading(self._source.storage.walk(key))
 
     def _reading(self, found: Iterator[T]) -> Iterator[T]:
-        """Yield the entries of a list of the source. Raises: MigrationStopped, Interrupted."""
+        """Yield the entries of *found*, a list that the source returns while it is read.
+
+        Raises: MigrationStopped, Interrupted.
+        """
         try:
             for each in found:
                 self._go_on()

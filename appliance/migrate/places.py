@@ -1,8 +1,8 @@
 """Open the source and the target of a migration, and refuse those that an appliance uses.
 
-No appliance can start on the data directory or state directory of either side meanwhile. This
-process owns the bucket of the target, as an appliance does, so an appliance on another machine
-writes nothing there.
+During the migration, no appliance can start on the directories of source or target. If the target
+is a bucket, this process claims it as an appliance would, so that no appliance on another machine
+writes to it.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from entrepot.runtime.clock import Clock
 from entrepot.runtime.run_names import SETTINGS
 
 OWNER: Final = f"{layout.OWN}/owner"
-"""The owner of a bucket renews the object with this key."""
+"""The key of the object by which an appliance claims a bucket. The owner renews this object."""
 _WATCH_S: Final = 2 * RENEW_S + 5
 _LOOK_S: Final = 1.0
 
 Wait = Callable[[float], bool]
-"""A `Wait` waits for a time in s; it returns True if the migration was interrupted."""
+"""A function that waits for some seconds, and returns True if the migration is interrupted."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
     """An `OpenedSource` is the source of a migration.
 
-    `owner` is the content of the bucket's object `entrepot/owner` when the source was opened. If
-    `is_served` is set, a read-only appliance of this machine serves the source.
+    `owner` is the content that the object `entrepot/owner` had when the source was opened. If
+    `is_served` is true, a read-only appliance on this machine serves the source meanwhile.
     """
 
     side: Side
@@ -56,20 +56,20 @@ class OpenedSource:
     is_served: bool
 
     def was_used(self) -> bool:
-        """Return whether the owner of the source has changed, so that its content may have too."""
+        """Return whether another appliance has claimed the source since it was opened."""
         return not self.is_served and owner_of(self.side.storage) != self.owner
 
 
 def has_owner(settings: Settings) -> bool:
-    """Return whether one appliance at a time owns the storage, as it does with a bucket."""
+    """Return whether the storage is a bucket, which one appliance at a time owns."""
     return settings.storage.bucket is not None
 
 
 def refuse_same(source: Settings, target: Settings) -> None:
-    """Raise ConfigError if both sides have the same data or state directory or bucket."""
+    """Raise ConfigError if source and target share a data directory, state directory or bucket."""
     one, other = source.storage, target.storage
     if (one.driver, one.place) == (other.driver, other.place):
-        problem = Problem(other.place, "this is the source too", "name another target")
+        problem = Problem(other.place, "source and target are the same", "name another target")
         raise ConfigError([problem])
     if one.statedir.resolve() == other.statedir.resolve():
         message = "this is the state directory of the source too"
@@ -79,12 +79,12 @@ def refuse_same(source: Settings, target: Settings) -> None:
 
 @contextmanager
 def opened_source(settings: Settings, scratch: Path, wait: Wait) -> Iterator[OpenedSource]:
-    """Open the source; its content is only read.
+    """Open the source for reading.
 
     *scratch* is a folder for the files of the driver, such as the journal of a bucket.
 
-    Raises: ConfigError if the source is empty, or if an appliance uses it, except a read-only
-    appliance of this machine.
+    Raises: ConfigError if the source is empty, or if an appliance uses it. A read-only appliance on
+    this machine may use it.
     """
     storage = settings.storage
     with ExitStack() as left:
@@ -108,10 +108,10 @@ def opened_source(settings: Settings, scratch: Path, wait: Wait) -> Iterator[Ope
 
 
 def owner_of(storage: Storage) -> bytes | None:
-    """Return the content of the object `entrepot/owner`, with which an appliance owns a bucket.
+    """Return the content of the object `entrepot/owner`, by which an appliance claims a bucket.
 
-    Return None if the object is absent, or if the bucket does not answer; in the second case the
-    next request of the migration fails too, with a message.
+    Return None if the object is absent or the bucket does not respond. If it does not respond, the
+    next request of the migration fails too and reports the error.
     """
     try:
         return storage.read(OWNER, 64 * 1024)
@@ -121,7 +121,7 @@ def owner_of(storage: Storage) -> bytes | None:
 
 @contextmanager
 def opened_target(settings: Settings, clock: Clock) -> Iterator[Side]:
-    """Open the target for writing, and own it if it is a bucket. Raises: ConfigError."""
+    """Open the target for writing, and claim it if it is a bucket. Raises: ConfigError."""
     storage = settings.storage
     with ExitStack() as left:
         left.enter_context(rundir.hold(storage.statedir))
@@ -137,7 +137,7 @@ def opened_target(settings: Settings, clock: Clock) -> Iterator[Side]:
 def make_folders(settings: Settings) -> None:
     """Create the folders of the target. Raises: ConfigError."""
     if settings.storage.inmemory:
-        message = "an appliance removes this content when it starts"
+        message = "content in memory is deleted when an appliance starts"
         remedy = "name a target with another driver"
         raise ConfigError([Problem(settings.storage.place, message, remedy)])
     ownership.make_folders(settings)
@@ -147,7 +147,7 @@ def make_folders(settings: Settings) -> None:
 
 
 def _is_served_read_only(settings: Settings) -> bool:
-    """Return whether a read-only appliance of this machine serves the source."""
+    """Return whether a read-only appliance on this machine serves the source."""
     run = rundir.find(settings.storage.statedir)
     if run is None:
         return False
@@ -179,7 +179,7 @@ def _refuse_empty(place: str, storage: Storage) -> None:
         found = (next(storage.walk(key), None) for key in (layout.BLOBS, layout.REPOSITORIES))
         is_empty = all(each is None for each in found)
     except DatastoreError as error:
-        remedy = "correct the source; it needs the permissions to list and to read"
+        remedy = "correct the source; the permissions to list and to read are needed"
         raise ConfigError([Problem(place, f"it cannot be read: {error}", remedy)]) from error
     if is_empty:
         remedy = "correct the folder, or the bucket and storage.*.rootdirectory, of the source"
@@ -189,14 +189,15 @@ def _refuse_empty(place: str, storage: Storage) -> None:
 def refuse_renewed_owner(
     place: str, storage: Storage, wait: Wait, timer: Callable[[], float] = time.monotonic
 ) -> None:
-    """Raise ConfigError if an appliance, on whatever machine, renews its claim on the source.
+    """Raise ConfigError if a running appliance, on any machine, owns the source.
 
-    A killed appliance leaves an owner that nothing renews: such an owner is watched for 35 s.
+    A running appliance renews its claim every few seconds, and a killed appliance leaves a claim
+    that nothing renews. So this function watches the claim for up to 35 s.
     """
     before = owner_of(storage)
     if before is None:
         return
-    _note(f"{place} has an owner: waiting up to {_WATCH_S:.0f} s for a sign of a running appliance")
+    _note(f"{place} has an owner: watching for {_WATCH_S:.0f} s whether that appliance still runs")
     deadline = timer() + _WATCH_S
     while timer() < deadline and not wait(_LOOK_S):
         now = owner_of(storage)
@@ -208,12 +209,12 @@ def refuse_renewed_owner(
 
 
 def _index_of(state: Path) -> Index | None:
-    """Return the index of the source; None without one, because nothing is created there."""
+    """Open the index of the source; return None if it has none, instead of creating one."""
     return open_index(state) if (state / layout.INDEX).is_file() else None
 
 
 def _index_of_snapshot(choice: DriverChoice, scratch: Path) -> Index | None:
-    """Return a new index, filled from the snapshot of the index that the bucket has."""
+    """Create an index in *scratch* from the snapshot of the index in the bucket."""
     folder = scratch / "index"
     folder.mkdir()
     index = open_index(folder)
@@ -233,7 +234,10 @@ def _index_of_snapshot(choice: DriverChoice, scratch: Path) -> Index | None:
 
 @contextmanager
 def _owned(settings: Settings, bucket: OwnedStorage) -> Iterator[None]:
-    """Check and own the bucket of the target for a block. Raises: ConfigError."""
+    """Check the bucket of the target, and own it for the duration of a `with` block.
+
+    Raises: ConfigError.
+    """
     place = settings.storage.place
     claim = bucket.claim()
     try:
@@ -244,7 +248,7 @@ def _owned(settings: Settings, bucket: OwnedStorage) -> Iterator[None]:
         raise ConfigError([Problem(place, f"no answer: {error}", "correct the target")]) from error
     if not is_held:
         message = "an appliance owns the target"
-        remedy = f"stop it; if it is gone for good, remove the object {OWNER}"
+        remedy = f"stop that appliance, or delete the object {OWNER} if it no longer runs"
         raise ConfigError([Problem(place, message, remedy)])
     with _renewing(claim):
         yield
@@ -252,7 +256,7 @@ def _owned(settings: Settings, bucket: OwnedStorage) -> Iterator[None]:
 
 @contextmanager
 def _renewing(claim: StorageClaim) -> Iterator[None]:
-    """Renew a claim in a thread for a block, and release it afterwards."""
+    """Renew a claim in a thread during a `with` block, and release the claim afterwards."""
     ended = threading.Event()
     owner = BucketOwner(claim, ended)
 
@@ -272,7 +276,7 @@ def _renewing(claim: StorageClaim) -> Iterator[None]:
             claim.release()
         except DatastoreError as error:
             _note(
-                f"the target was not released, so an appliance can own it only after 90 s: {error}"
+                f"the target was not released: an appliance can claim it only after 90 s: {error}"
             )
 
 

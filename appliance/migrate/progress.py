@@ -1,4 +1,4 @@
-"""Show the progress of a migration: a line that changes on a terminal, else one every 10 s."""
+"""Show the progress of a migration: on a terminal in one changing line, else a line every 10 s."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _CLEAR: Final = "\r\x1b[K"
 
 
 class Progress:
-    """A `Progress` writes to *stream*, in a thread that runs during its `with` block.
+    """A `Progress` writes the progress to *stream*, in a thread that runs during its `with` block.
 
-    The other methods may be called in any thread.
+    Every thread may call the other methods.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -49,13 +49,13 @@ class Progress:
             self._write(_CLEAR)
 
     def begin(self, step: str, total: Count | None = None) -> None:
-        """Begin a step, such as `blobs`; *total* is what the step has to copy, if that is known."""
+        """Begin a step such as `blobs`; *total*, if known, is how much the step has to copy."""
         with self._lock:
             self._step, self._total = step, total
             self._done, self._bytes, self._began = 0, 0, time.monotonic()
 
     def moved(self, count: int) -> None:
-        """Count bytes that were read from the source."""
+        """Add *count* bytes, which were read from the source, to the progress."""
         with self._lock:
             self._bytes += count
 
@@ -65,7 +65,7 @@ class Progress:
             self._done += 1
 
     def line(self) -> str:
-        """Return the line that shows the step and its progress now."""
+        """Return a line with the step and its current progress."""
         with self._lock:
             total, done, moved = self._total, self._done, self._bytes
             step, began = self._step, self._began

@@ -14,7 +14,7 @@ _MOST_LISTED: Final = 10_000
 
 @dataclass(slots=True)
 class Failure:
-    """A `Failure` is content that was not copied, with the repositories that link it."""
+    """A `Failure` is a blob that was not copied, with the repositories that link it."""
 
     digest: str
     size: int
@@ -49,18 +49,18 @@ class Report:
         return not (self.failures or self.problems or self.stopped)
 
     def fail(self, failure: Failure) -> None:
-        """Add content that was not copied; only the first 10,000 are listed."""
+        """Add a blob that was not copied; only the first 10,000 such blobs are listed."""
         self.failures += 1
         if len(self.failed) < _MOST_LISTED:
             self.failed[failure.digest] = failure
 
     def problem(self, text: str) -> None:
-        """Add a value that was not copied; only the first 10,000 are listed."""
+        """Add a message about a problem; only the first 10,000 messages are listed."""
         if len(self.problems) < _MOST_LISTED:
             self.problems.append(text)
 
     def linked(self, digest: str, repository: str) -> None:
-        """Record that a repository links content that was not copied."""
+        """Record that a repository links a blob that was not copied."""
         found = self.failed.get(digest)
         if found is not None and len(found.repositories) < _MOST_LISTED:
             found.repositories.append(repository)

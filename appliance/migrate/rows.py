@@ -1,4 +1,4 @@
-"""Copy what the index knows: last uses, manifests with their parts, times of links, pins."""
+"""Fill the target's index: last uses, manifests with their parts, times of links, and pins."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from entrepot.datastore.storage import Stat, Storage, set_time, time_of
 
 _BATCH: Final = 500
 _PIN_S: Final = 3600.0
-"""A pin of the source becomes a pin of the target for this long (s), as long as a push sets it."""
+"""The pins of the source are valid in the target for this many seconds, as after a push."""
 
 T = TypeVar("T")
 
 
 class LastUses:
-    """A `LastUses` has the last use of each blob of the source.
+    """A `LastUses` has the time of the last use of each blob of the source.
 
-    The last use is that in the index of the source. Without a row there, it is the time of the
-    file; if the source keeps no times, it is *now*.
+    The time comes from the index of the source. If the blob has no row there, it is the time of the
+    blob's file. If the driver of the source stores no times of files, it is *now*.
     """
 
     def __init__(self, index: Index | None, now: float) -> None:
@@ -36,7 +36,7 @@ class LastUses:
         self._now = now
 
     def blobs(self, stats: Iterable[Stat], ignored: Callable[[str], None]) -> Iterator[Blob]:
-        """Yield the blobs of the source; *ignored* is called with each key of another program."""
+        """Yield the blobs of the source. Call *ignored* for each file of another program."""
         for stat in stats:
             digest = layout.blob_of(stat.key)
             if digest is None:
@@ -58,7 +58,7 @@ class LastUses:
 
 
 class TargetRows:
-    """The rows of the target. Each method raises: MigrationStopped."""
+    """The rows in the target's index. Each method raises MigrationStopped if the target fails."""
 
     def __init__(self, storage: Storage, index: Index, now: float) -> None:
         self._storage = storage
@@ -68,7 +68,7 @@ class TargetRows:
         self._repositories = Repositories(storage)
 
     def record(self, blobs: Iterable[Blob]) -> None:
-        """Record content with its last use; a later use that the target knows stays."""
+        """Record blobs with their last uses; if the target has a later use, keep that."""
         for batch in _batches(blobs):
             entries = (
                 IndexEntry(each.digest, each.size, ContentKind.BLOB, each.used) for each in batch
@@ -80,9 +80,9 @@ class TargetRows:
                     set_time(self._storage, layout.blob(each.digest), each.used)
 
     def record_manifest(self, name: Repository, digest: Digest) -> None:
-        """Record a stored manifest with its parts, in place of the row that `record` has made.
+        """Record a stored manifest with its parts.
 
-        `record` knows only that the bytes are content, not that they are a manifest.
+        The method `record` has already made a row for it, but as a blob without parts.
         """
         with target_errors():
             row = self._index.entry(digest)
@@ -97,12 +97,15 @@ class TargetRows:
             self._index.record(digest, row.size, manifest.kind, row.used, children=children)
 
     def record_links(self, times: Iterable[LinkTime]) -> None:
-        """Record when links were last confirmed."""
+        """Record the times at which upstreams last confirmed links."""
         with target_errors():
             self._index.link_times.restore(times)
 
     def finish(self, source: Index | None, *, is_complete: bool) -> None:
-        """Copy the pins; if all content has rows, state that the index needs no rebuild."""
+        """Copy the pins. If *is_complete* is true, mark the index as complete.
+
+        An index that is not marked as complete is rebuilt when the appliance starts.
+        """
         pinned, born = _state(source)
         with target_errors():
             if pinned:
@@ -113,7 +116,7 @@ class TargetRows:
 
 
 def _state(source: Index | None) -> tuple[set[Digest], str | None]:
-    """Return the pins of the source, and since when it records uses."""
+    """Return the pins of the source, and the time since when its index records uses."""
     if source is None:
         return set(), None
     try:

@@ -1,7 +1,7 @@
-"""Record in a temporary database the blobs and other values of the source and of the target.
+"""List the blobs and other values of source and target in a temporary database.
 
-A storage may have millions of values, whose keys would not fit into memory. The database is a file
-in the state directory of the target, and is removed at the end.
+A storage can have millions of values, whose keys would not fit into memory. The database is a file
+in the state directory of the target, and is deleted at the end of the migration.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PAGE: Final = "SELECT digest, size, used FROM blob WHERE digest > ? AND %s ORDE
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A `Blob` is content of the source: its size in bytes and last use (s, UTC epoch)."""
+    """A `Blob` is a blob of the source. `size` is in bytes, `used` its last use (s, UTC epoch)."""
 
     digest: Digest
     size: int
@@ -49,7 +49,7 @@ class Count:
 
 
 class Stock:
-    """A `Stock` is the database of one migration; one thread uses it."""
+    """A `Stock` is the temporary database of one migration. Only one thread may use it."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
@@ -68,7 +68,7 @@ class Stock:
             self._many("INSERT OR REPLACE INTO blob (digest, size, used) VALUES (?, ?, ?)", batch)
 
     def find_in(self, stats: Iterable[Stat]) -> int:
-        """Record the blobs of the target; return the number of those that the source lacks."""
+        """Record which blobs the target has, and return how many of them the source lacks."""
         self._db.execute("UPDATE blob SET there = NULL")
         others = 0
         found = ((each.size, str(layout.blob_of(each.key))) for each in stats)
@@ -78,11 +78,11 @@ class Stock:
         return others
 
     def lost(self, digest: Digest) -> None:
-        """Record that the source's content of a digest cannot be copied."""
+        """Record that the blob with *digest* cannot be copied."""
         self._db.execute("UPDATE blob SET is_lost = 1 WHERE digest = ?", (str(digest),))
 
     def is_lost(self, digest: Digest) -> bool:
-        """Return whether the source's content of a digest could not be copied."""
+        """Return whether the blob with *digest* could not be copied."""
         query = "SELECT 1 FROM blob WHERE digest = ? AND is_lost"
         return self._db.execute(query, (str(digest),)).fetchone() is not None
 
@@ -95,23 +95,23 @@ class Stock:
         return self._blobs("there = size")
 
     def count(self) -> Count:
-        """Return how much the source has."""
+        """Return the number and size of the blobs that the source has."""
         return self._count("1")
 
     def count_to_copy(self) -> Count:
-        """Return how much the target lacks."""
+        """Return the number and size of the blobs that the target lacks."""
         return self._count("there IS NOT size AND NOT is_lost")
 
     # ---- small values
 
     def add_values(self, stats: Iterable[Stat]) -> None:
-        """Record values of the target."""
+        """Record the small values (such as links) that the target has."""
         rows = ((each.key, each.size, time_of(each)) for each in stats)
         for batch in _batches(rows):
             self._many("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", batch)
 
     def value(self, key: str) -> tuple[int, float | None] | None:
-        """Return size and time of a value of the target; None if the target lacks it."""
+        """Return size and time of the target's value under *key*; None if it has none."""
         query = "SELECT size, at FROM value WHERE key = ?"
         found: tuple[int, float | None] | None = self._db.execute(query, (key,)).fetchone()
         return found
@@ -119,7 +119,7 @@ class Stock:
     # ---- the database
 
     def _blobs(self, where: str) -> Iterator[Blob]:
-        """Yield blobs in pages, because the table may change meanwhile."""
+        """Yield blobs. Read them in pages, because the caller may change the table meanwhile."""
         after = ""
         while rows := self._db.execute(_PAGE % where, (after, _BATCH)).fetchall():
             after = rows[-1][0]

@@ -1,14 +1,14 @@
 """Select the small values that a migration copies, with the time of each.
 
-| values | below | may change under the same key |
+| values | below this key | the value of a key may change |
 |---|---|---|
 | media types, origins, lists of referrers | `entrepot/` | yes |
 | proofs | `entrepot/proofs/` | no |
 | links to blobs and manifests, earlier digests of tags | `repositories/` | no |
 | current digests of tags | `repositories/` | yes |
 
-Not copied are uploads in progress, the quarantine, and the state of one appliance: its owner, its
-index, its logs.
+A migration does not copy uploads in progress, the quarantine, and the state of an appliance (its
+claim on a bucket, its index, its logs).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TREES: Final = (
     layout.REFERRERS,
     layout.REPOSITORIES,
 )
-"""All values below these keys are copied."""
+"""A migration copies all values below these keys."""
 
 _SINGLE: Final = (layout.FETCHED_LIST, layout.TAKEOVER)
 _TAGS: Final = "/_manifests/tags/"
@@ -51,14 +51,17 @@ class Value:
 
     @property
     def is_fixed(self) -> bool:
-        """Return whether the key determines the bytes."""
+        """Return whether the value of this key never changes."""
         if self.key.startswith(f"{layout.PROOFS}/"):
             return True
         return self.key.startswith(f"{layout.REPOSITORIES}/") and not self.key.endswith(_CURRENT)
 
     @property
     def is_timed_link(self) -> bool:
-        """Return whether the time of the value is that of a confirmation (`datastore/links.py`)."""
+        """Return whether the value is a link whose time has a meaning.
+
+        It is the time at which the upstream last confirmed the link (`datastore/links.py`).
+        """
         key = self.key
         if not key.startswith(f"{layout.REPOSITORIES}/") or not key.endswith("/link"):
             return False
@@ -66,9 +69,9 @@ class Value:
 
     @property
     def linked(self) -> tuple[Repository, Digest, bool] | None:
-        """Return what a link names: repository, digest, and whether it is a manifest.
+        """Return the repository of a link, its digest, and whether the digest is a manifest.
 
-        Return None for a value that is no link to content.
+        Return None if the value is no link to a blob or manifest.
         """
         kind = next((each for each in (_REVISIONS, _LAYERS) if each in self.key), None)
         digest = layout.linked_digest(self.key)
@@ -82,14 +85,14 @@ class Value:
 
 
 class ValuesToCopy:
-    """A `ValuesToCopy` has the values of the source in the order of copying: tags come last."""
+    """A `ValuesToCopy` lists the small values of the source in the order in which to copy them."""
 
     def __init__(self, storage: Storage, index: Index | None) -> None:
         self._storage = storage
         self._index = None if as_timed(storage) else index
 
     def all(self) -> Iterator[Value]:
-        """Yield each value. Raises: StorageFull, StorageBroken."""
+        """Yield each value; tags come last. Raises: StorageFull, StorageBroken."""
         for tree in TREES:
             yield from self._below(tree, are_tags=False)
         yield from self._below(layout.REPOSITORIES, are_tags=True)
@@ -110,7 +113,7 @@ class ValuesToCopy:
 
 
 def _confirmed(index: Index, key: str) -> float | None:
-    """Return when the index recorded the last confirmation of a link; None if it did not."""
+    """Return the time of a link's last confirmation from the index; None if the index has none."""
     try:
         found = index.link_times.get(key)
     except IndexUnavailable:

@@ -1,4 +1,4 @@
-"""Call a function for many items in a few threads, without reading all items at once."""
+"""Call a function for many items in a few threads, without loading all items into memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _AHEAD: Final = 4
-"""For each thread, this many items are read ahead."""
+"""The number of items that are read in advance, for each thread."""
 
 
 def in_threads(
     items: Iterable[T], act: Callable[[T], R], *, threads: int, abort: Callable[[], None]
 ) -> Iterator[R]:
-    """Yield the results of *act* in the order of *items*, which this thread reads.
+    """Call *act* for each of *items* in several threads, and yield the results in order.
 
-    If a call of *act* raises an exception, the function calls *abort*, which must make the running
-    calls of *act* end soon. The function waits for these, drops the other items, and raises the
-    exception.
+    The calling thread reads *items*. If a call of *act* raises an exception, this function calls
+    *abort*, which must make the running calls of *act* end soon. Then it waits for these calls,
+    drops the other items, and raises the exception.
     """
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="migrate")

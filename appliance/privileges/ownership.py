@@ -1,8 +1,8 @@
-"""Create the data directory, and give it to the service user if root created or filled it.
+"""Create the data directory, and make the service user its owner.
 
-To check a million files at every start would take too long. Therefore all files are checked only if
-a file near the top does not belong to the service user. The top folder changes its owner last, so
-that an interrupted walk is repeated at the next start.
+To check the owner of a million files at every start would take too long. So all files are checked
+only if one near the top of the data directory does not belong to the service user. The top folder
+gets its new owner last. If the walk is interrupted, the next start therefore repeats it.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _TOPS = tuple(
     tuple(filter(None, each.split("/"))) for each in ("", layout.OWN, layout.V2, layout.BLOBS)
 )
 _MODE_OF_0_1_0 = 0o755
-# This many levels below each folder of _TOPS are checked: entrepot/log/*, repositories/*,
-# blobs/sha256/*.
+# Below each folder in _TOPS, this many levels are checked, for example entrepot/log/*,
+# repositories/* and blobs/sha256/*.
 _NEAR = 2
-# A path has at most this many levels (a name of 255 characters has 128); each level takes a
-# descriptor.
+# The walk descends at most this many levels, because each level takes a file descriptor. The name
+# of a repository, with 255 characters, has at most 128 levels.
 _DEEPEST = 300
 
 
 def make_folders(settings: Settings) -> None:
     """Create the data directory and the state directory if needed. Raises: ConfigError.
 
-    Only the owner and the group can enter a new folder: other accounts of the machine must not read
-    content that was pulled with a password or pushed. An existing folder keeps its mode.
+    Only the owner and the group can enter a new folder, because other accounts on this machine must
+    not read private images. An existing folder keeps its mode.
     """
     for folder in data_folders.folders(settings.storage.rootdirectory, settings.storage.statedir):
         try:
@@ -52,18 +52,19 @@ def make_folders(settings: Settings) -> None:
 
 
 def close_to_others(settings: Settings) -> None:
-    """Remove other accounts' rights to data and state directory, which version 0.1.0 granted.
+    """Close the data directory and the state directory to other accounts on this machine.
 
-    Only mode 0755, which a umask of 022 gives, is changed: any other mode is the operator's choice.
-    Only folders that the current user owns are changed, and no symlink is followed. Disk errors are
-    logged.
+    Version 0.1.0 created these folders with mode 0755, so only this mode is changed: any other mode
+    is the operator's choice. The folder must belong to the current user and be no symlink. Disk
+    errors are logged.
     """
     for folder in dict.fromkeys((settings.storage.rootdirectory, settings.storage.statedir)):
         try:
             is_changed = _close_to_others(folder)
         except OSError as error:
             _log.warning(
-                "the folder stays readable for all accounts", extra={"path": folder, "error": error}
+                "the folder stays readable for all accounts",
+                extra={"path": folder, "error": error},
             )
             continue
         if is_changed:
@@ -73,7 +74,10 @@ def close_to_others(settings: Settings) -> None:
 
 
 def _close_to_others(folder: Path) -> bool:
-    """Return whether the mode of the folder was changed. Raises: OSError."""
+    """Close one folder to other accounts, and return whether its mode was changed.
+
+    Raises: OSError.
+    """
     if folder.is_symlink():
         return False
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -89,7 +93,7 @@ def _close_to_others(folder: Path) -> bool:
 
 @dataclass(slots=True)
 class OwnershipChange:
-    """An `OwnershipChange` counts files given to the user, and files that kept their owner."""
+    """An `OwnershipChange` counts files that got the new owner, and files that kept the old one."""
 
     given: int = 0
     refused: int = 0
@@ -98,11 +102,12 @@ class OwnershipChange:
 def take_over(folder: Path, user: User) -> OwnershipChange:
     """Make *user* the owner of *folder* and its content; keep groups and modes.
 
-    *folder* is created if needed. The content of *folder* may come from a compromised service user.
-    The function follows no link in *folder*, and a file with several names (possibly a hard link to
-    any file) keeps its owner. Files whose owner cannot be changed (on a read-only or foreign file
-    system) are skipped; the service user may still be able to use these files. Raises: OSError,
-    UntrustedPath.
+    *folder* is created if needed. A compromised service user may have put anything into *folder*.
+    So this function follows no symlink there, and does not change files with several names, which
+    could be hard links to files elsewhere. Files whose owner cannot be changed (for example on a
+    read-only file system) are skipped, because the service user may be able to use them anyway.
+
+    Raises: OSError, UntrustedPath.
     """
     taken = OwnershipChange()
     with trusted_path.open_folder(folder, user, make=True) as top:
@@ -128,7 +133,7 @@ def _is_owned(top: int, user: User) -> bool:
 
 
 def _near(parent: int, names: tuple[str, ...], levels: int) -> Iterator[os.stat_result]:
-    """Yield the status of all entries down to *levels* below a folder, without following links."""
+    """Yield the status of all entries up to *levels* below a folder, without following symlinks."""
     with suppress(OSError), ExitStack() as opened:
         fd = trusted_path.open_below(parent, *names)
         opened.callback(os.close, fd)
@@ -140,7 +145,7 @@ def _near(parent: int, names: tuple[str, ...], levels: int) -> Iterator[os.stat_
 
 
 def _give_all(folder: int, user: User, taken: OwnershipChange, levels: int) -> None:
-    """Give the content of a folder to the user, the deepest entries first."""
+    """Make *user* the owner of a folder's content, the deepest entries first."""
     for name in os.listdir(folder):
         try:
             found = trusted_path.open_entry(name, folder)
@@ -184,5 +189,5 @@ def _give(fd: int, user: User, taken: OwnershipChange) -> None:
 
 
 def _has_other_names(status: os.stat_result) -> bool:
-    """Return whether a file has a second name and may be a hard link to a foreign file."""
+    """Return whether a file has a second name, so that it may be a hard link to a foreign file."""
     return not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1

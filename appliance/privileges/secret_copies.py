@@ -1,8 +1,8 @@
-"""Copy files that settings name but that the service user may not read.
+"""Copy the files that settings name, so that the service user can read them.
 
-A secret often belongs to root, with mode 0600. Root reads each secret file at the start, and again
-after each change: a change in place, a rename in the file's folder, or the swap of a symlink above
-it.
+A file with a secret often belongs to root and has mode 0600. Root copies each file at the start,
+and again after each change. Such a change can be a write to the file, a rename that replaces it, or
+a new target of a symlink in its path.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class SecretCopies:
     """A `SecretCopies` has copies of *originals* that *user* can read and only root can change.
 
-    The path of a copy contains the whole path of its original, so a message about the copy names
-    the original. A file that the user could replace by a link to another file is not copied: the
-    user reads the original with its own rights. Raises, at the start only: OSError.
+    The path of a copy contains the whole path of its original, so a message about the copy also
+    names the original. A file is not copied if *user* could replace it by a symlink to any other
+    file; then *user* reads the original with its own rights. The constructor raises OSError.
     """
 
     def __init__(self, originals: Iterable[Path], folder: Path, user: User) -> None:
@@ -48,11 +48,11 @@ class SecretCopies:
 
     @property
     def paths(self) -> Mapping[Path, Path]:
-        """Return the path of the copy of each original."""
+        """Return a map from the path of each original to the path of its copy."""
         return {path: self._path.joinpath(*_names(path)) for path in self._originals}
 
     def refresh(self) -> None:
-        """Copy the changed files again. If the copying fails, the last copy stays as it is."""
+        """Copy the files that have changed. If this fails, the existing copy stays as it is."""
         for path, original in self._originals.items():
             if original.generation == self._written[path]:
                 continue
@@ -83,12 +83,15 @@ class SecretCopies:
             yield file
 
     def _write(self, path: Path) -> None:
-        """Write a copy and rename it, with both names relative to the open folder."""
+        """Write a copy under a temporary name, and rename it.
+
+        Both names are relative to a descriptor of the open folder.
+        """
         seen, (*above, name) = self._originals[path].snapshot, _names(path)
         parent = self._parent(above)
         new = f".{name}.new"
         try:
-            # The temporary file exists if an earlier write failed.
+            # A temporary file exists only if an earlier write failed.
             with suppress(FileNotFoundError):
                 os.unlink(new, dir_fd=parent)
             descriptor = os.open(new, _NEW, 0o600, dir_fd=parent)
@@ -119,7 +122,7 @@ def create(originals: Iterable[Path], user: User) -> Iterator[SecretCopies]:
 
     Raises: ConfigError if a file cannot be read, or the folder cannot be created.
     """
-    # A killed process may have left copies of secrets in the temporary folder.
+    # A killed `serve` may have left copies of secrets in the temporary folder.
     rundir.remove_abandoned(rundir.COPIES)
     with rundir.temporary_folder(rundir.COPIES) as folder:
         copied = _copied(originals, folder, user)
@@ -138,5 +141,5 @@ def _copied(originals: Iterable[Path], folder: Path, user: User) -> SecretCopies
 
 
 def _names(path: Path) -> tuple[str, ...]:
-    """Return the components of a copy's path below the folder of all copies."""
+    """Return the components of the copy's path, relative to the folder of all copies."""
     return tuple("..." if each == ".." else each for each in path.absolute().parts[1:])

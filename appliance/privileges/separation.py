@@ -1,8 +1,8 @@
-"""Run the appliance in the image as the service user, and copy secrets as root.
+"""Run the appliance as the service user, while a process of root copies secret files for it.
 
-The first process of the container keeps root's rights. Root's process forks a child that becomes
-the service user and runs `entrepot serve` as if that user had started it. HAProxy, workers, logger
-and cleaner are children of that child.
+The first process of the container keeps root's rights. It forks a child, which becomes the service
+user and runs `entrepot serve` as if that user had started it. All programs of the appliance are
+started by this child.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ from entrepot.runtime.parent_death import end_with_parent
 
 _log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 0.5  # interval in s between two looks at the secrets
+_LOOK_EVERY = 0.5  # The time in s between two checks of the secret files for changes.
 _FAILED, _BAD_INPUT = 1, 2
 
 
 def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -> int:
-    """Run *serve* as *user*, with settings that name readable copies; return its exit code.
+    """Run *serve* as *user* in a child process, and return its exit code.
 
-    Raises: ConfigError before *serve* begins. The child process prints its own ConfigError.
+    *serve* gets settings with the paths of copies of secret files that *user* can read.
+
+    Raises: ConfigError before the child starts. The child prints its own ConfigError.
     """
     refuse_second()
     with secret_copies.create(config.named_files(settings), user) as copied:
         root, state = settings.storage.rootdirectory, settings.storage.statedir
         _take_over(root, user)
-        # A state directory below the data directory needs no work of root: the service user creates
-        # it later.
+        # A state directory inside the data directory needs no root: the service user creates it.
         if not state.is_relative_to(root):
             _take_over(state, user)
         usable = config.moved(settings, copied.paths)
@@ -52,9 +53,9 @@ def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -
 
 
 def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
-    """Run *serve* as *user* and return its exit code.
+    """Run *serve* as *user* in a child process, and return its exit code.
 
-    Meanwhile root's process calls *look* twice a second.
+    While the child runs, this process calls *look* twice a second.
     """
     signals = StopSignals()
     sys.stdout.flush()
@@ -64,7 +65,7 @@ def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
         _begin(user, serve, us)
     while (code := _reap(child)) is None:
         for caught in signals.wait(_LOOK_EVERY):
-            # The child has no terminal, so SIGHUP would not stop the child.
+            # The child has no terminal. It would ignore a SIGHUP, so it gets a SIGTERM instead.
             number = signal.SIGTERM if caught is signal.SIGHUP else caught
             with suppress(ProcessLookupError):
                 os.kill(child, number)
@@ -81,10 +82,7 @@ def refuse_second() -> None:
 
 
 def _take_over(folder: Path, user: User) -> None:
-    """Give a folder to the user, and create the folder if needed.
-
-    The function logs an error and continues.
-    """
+    """Make *user* the owner of a folder, and create the folder if needed; log an error."""
     fields = {"path": folder, "user": user.name}
     try:
         taken = ownership.take_over(folder, user)
@@ -103,7 +101,7 @@ def _begin(user: User, serve: Callable[[], int], parent: int) -> NoReturn:
     """Run *serve* as *user* in the forked child, and exit."""
     code = _FAILED
     try:
-        os.setsid()  # A terminal's Ctrl-C reaches only root's process, which forwards the signal.
+        os.setsid()  # Ctrl-C in a terminal then reaches only root's process, which forwards it.
         users.become(user)
         end_with_parent()
         code = serve() if os.getppid() == parent else _FAILED
@@ -119,7 +117,10 @@ def _begin(user: User, serve: Callable[[], int], parent: int) -> NoReturn:
 
 
 def _reap(child: int) -> int | None:
-    """Reap all ended children, as process 1 must; return the exit code of *child* if it ended."""
+    """Reap all children that have exited, as process 1 must.
+
+    Return the exit code of *child*, or None if it still runs.
+    """
     code = None
     with suppress(ChildProcessError):
         while (found := os.waitpid(-1, os.WNOHANG))[0]:

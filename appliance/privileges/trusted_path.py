@@ -1,8 +1,8 @@
-"""Open paths for root, one component at a time, through nothing that a user can replace.
+"""Open paths for root so that an unprivileged user cannot redirect root to another file.
 
-A user that controls a folder can replace anything in the folder, also between a check and the use
-of a file. Therefore each check examines an open descriptor, and each operation uses the same
-descriptor.
+A user that controls a folder can replace any entry of it, even between root's check of a file and
+root's use of the file. So a path is opened one component at a time, each check examines an open
+descriptor, and the following operation uses the same descriptor.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class UntrustedPath(OSError):  # noqa: N818 - the name states the fact
-    """A path leads through a folder in which the user can replace the file that root would use."""
+    """A path leads through a folder in which the user can replace the next component."""
 
     def __init__(self, path: Path, user: User) -> None:
         super().__init__(errno.EPERM, f"user {user.name} can replace parts of the path", str(path))
@@ -31,9 +31,9 @@ class UntrustedPath(OSError):  # noqa: N818 - the name states the fact
 
 @contextmanager
 def open_folder(path: Path, user: User, *, make: bool = False) -> Iterator[int]:
-    """Open a folder. The serving user may own the folder, but must not control a folder above it.
+    """Open a folder. *user* may own the folder, but must not control a folder above it.
 
-    If *make* is set, missing folders are created, with mode 0755. Raises: UntrustedPath, other
+    If *make* is true, missing folders are created with mode 0755. Raises: UntrustedPath, other
     OSError.
     """
     with ExitStack() as opened:
@@ -45,7 +45,7 @@ def open_folder(path: Path, user: User, *, make: bool = False) -> Iterator[int]:
 
 @contextmanager
 def open_file(path: Path, user: User) -> Iterator[int]:
-    """Open a regular file for reading, if the user cannot have put it in place of another file.
+    """Open a regular file for reading, unless *user* may have put it in place of another file.
 
     Raises: UntrustedPath, other OSError.
     """
@@ -55,7 +55,7 @@ def open_file(path: Path, user: User) -> Iterator[int]:
         status = os.fstat(found)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        if walk.is_shared and status.st_nlink > 1:  # Any user may have made the hard link.
+        if walk.is_shared and status.st_nlink > 1:  # The user may have created this hard link.
             raise UntrustedPath(path, user)
         fd = os.open(_magic(found), os.O_RDONLY | os.O_CLOEXEC)
         opened.callback(os.close, fd)
@@ -63,9 +63,10 @@ def open_file(path: Path, user: User) -> Iterator[int]:
 
 
 def check_output(path: Path, user: User) -> None:
-    """Check that the user cannot redirect files that root writes below the folder *path*.
+    """Check that *user* cannot redirect files that root writes below the folder *path*.
 
-    Root creates the missing folders of the path. Raises: UntrustedPath, other OSError.
+    The last folders of the path may be missing, because root creates them. Raises: UntrustedPath,
+    other OSError.
     """
     with ExitStack() as opened:
         walk = _Walk(path, user, opened)
@@ -75,9 +76,9 @@ def check_output(path: Path, user: User) -> None:
 
 
 def is_trusted(path: Path, user: User) -> bool:
-    """Return whether the user can replace no component of a path, nor the file at its end.
+    """Return whether *user* cannot replace the file at *path*, nor a component of the path.
 
-    A path that leads nowhere is trusted, because there is no file that root could use.
+    A path without a file is trusted, because root would open nothing.
     """
     try:
         with open_file(path, user):
@@ -89,15 +90,18 @@ def is_trusted(path: Path, user: User) -> bool:
 
 
 def open_entry(name: str, parent: int) -> int:
-    """Open the entry *name* of the folder *parent*, of any type, for `fstat` and `give` only.
+    """Open the entry *name* of the folder *parent*, without following a symlink.
 
-    Raises: OSError.
+    The descriptor can be used only for `os.fstat` and `give`. Raises: OSError.
     """
     return os.open(name, _PATH, dir_fd=parent)
 
 
 def open_below(parent: int, *names: str) -> int:
-    """Open the folder that *names* lead to from *parent*; follow no link. Raises: OSError."""
+    """Open the folder at the path *names*, relative to *parent*, without following symlinks.
+
+    Raises: OSError.
+    """
     fd = os.open(".", _FOLDER, dir_fd=parent)
     for name in names:
         try:
@@ -114,11 +118,10 @@ def give(fd: int, user: User) -> None:
 
 
 class _Walk:
-    """A `_Walk` walks from the root directory to *path*.
+    """A `_Walk` opens the components of *path* one after another, from the root directory on.
 
-    If `is_shared` is set, other users may add names to the path's folder.
-
-    *opened* is the stack that closes the descriptors.
+    After `run`, `is_shared` states whether *user* can create entries in the last folder. *opened*
+    is the stack that closes the descriptors.
     """
 
     def __init__(self, path: Path, user: User, opened: ExitStack, *, make: bool = False) -> None:
@@ -145,7 +148,7 @@ class _Walk:
         return self._at
 
     def refuse_shared(self) -> None:
-        """Raise UntrustedPath if the user can add to, or replace entries of, the last folder."""
+        """Raise UntrustedPath if the user can create or replace entries of the last folder."""
         self._refuse_replaceable()
         if self.is_shared:
             raise UntrustedPath(self._path, self._user)
@@ -186,5 +189,5 @@ class _Walk:
 
 
 def _magic(fd: int) -> str:
-    """Return the path in /proc by which the kernel opens the file of a descriptor directly."""
+    """Return the path in /proc that refers directly to the open file behind a descriptor."""
     return f"/proc/self/fd/{fd}"

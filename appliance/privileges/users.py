@@ -1,9 +1,8 @@
-"""Choose the user that runs the appliance: in the image, root hands over to the user `entrepot`.
+"""Choose the user that runs the appliance, and switch the process to that user.
 
-The process becomes another user only if it runs in the image, and as root. Outside the image the
-service user does not exist. An operator who starts the container as another user (`--user`,
-`runAsUser`) has already chosen the user. The module appliance/privileges/separation.py does the
-rest of root's work.
+In the image, a process of root becomes the service user `entrepot`. Outside the image the service
+user does not exist, and the process keeps its user. The process also keeps its user if the operator
+starts the container as another user than root (`--user`, `runAsUser`).
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ from entrepot.config.errors import ConfigError, Problem
 
 NAME = "entrepot"
 
-# Root needs these capabilities(7) to change owners, read all files, signal processes and become
-# other users.
+# Root needs these capabilities (capabilities(7)) to change owners of files, read all files, signal
+# processes and become another user.
 NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
 _EFFECTIVE = re.compile(r"^CapEff:\s*([0-9a-fA-F]+)$", re.MULTILINE)
-_PR_SET_NO_NEW_PRIVS = 38  # The flag of prctl(2) survives execve, and cannot be reset.
+_PR_SET_NO_NEW_PRIVS = 38  # An option of prctl(2): execve(2) can never add rights after it is set.
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,9 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A `Choice` has the service user; None keeps the current user.
+    """A `Choice` has the user to become, or None if the process keeps its user.
 
-    `lacking` has the capabilities that root lacks to become the service user.
+    `lacking` names the capabilities that root would need to become the service user.
     """
 
     user: User | None
@@ -62,10 +61,10 @@ def choose(environ: Mapping[str, str]) -> Choice:
 
 
 def step_down(environ: Mapping[str, str]) -> None:
-    """Become the service user, for a command that writes among that user's files.
+    """Become the service user, so that files that this command creates belong to that user.
 
-    Raises: OSError; ConfigError if the service user cannot read the interpreter, and so could
-    neither import a module nor start a process.
+    Raises: OSError; ConfigError if the service user cannot read the Python interpreter, because
+    then this process could not import further modules.
     """
     user = choose(environ).user
     if user is not None:
@@ -74,25 +73,26 @@ def step_down(environ: Mapping[str, str]) -> None:
 
 
 def _check_interpreter(user: User) -> None:
-    """Check that this process can still use its interpreter, its library and this program."""
+    """Check that this process can still read the interpreter, the standard library and Entrepot."""
     needed = ((sys.executable, os.X_OK), (os.__file__, os.R_OK), (__file__, os.R_OK))
     for path, mode in needed:
         if not os.access(path, mode):
             remedy = f"install Entrepot and its interpreter where user {user.name} can read them"
-            raise ConfigError(
-                [Problem(path, f"user {user.name} cannot read the interpreter", remedy)]
-            )
+            raise ConfigError([Problem(path, f"user {user.name} cannot read this file", remedy)])
 
 
 def missing(status: str) -> tuple[str, ...]:
-    """Return the capabilities that root needs but lacks, by its /proc/PID/status (*status*)."""
+    """Return the capabilities that root needs but lacks.
+
+    *status* is the content of /proc/PID/status.
+    """
     found = _EFFECTIVE.search(status)
     effective = int(found[1], 16) if found else 0
     return tuple(f"CAP_{name}" for name, bit in NEEDED.items() if not effective >> bit & 1)
 
 
 def account(name: str) -> User | None:
-    """Return the user of that name; None if this operating system has no such user."""
+    """Return the user with this name; None if the operating system has no such user."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
@@ -101,7 +101,7 @@ def account(name: str) -> User | None:
 
 
 def become(user: User) -> None:
-    """Switch this process to *user*; neither it nor its children can become root again.
+    """Switch this process to *user*. Neither the process nor its children can become root later.
 
     Raises: OSError.
     """

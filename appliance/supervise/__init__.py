@@ -1,7 +1,9 @@
 """Start, watch and stop the processes of the appliance: supervisord and its programs.
 
-`supervisor_process` owns supervisord. `supervisord` runs supervisord and forks our own programs.
-`programs` reads the states of the programs, `environment` computes the variables that haproxy.cfg
-and supervisord.conf read, the modules `log_*` carry HAProxy's access log into its files, and
-`certificate_renewal` loads a renewed certificate into HAProxy.
+- `supervisor_process` starts and stops supervisord; `supervisord` is the program that supervisord
+  runs in, which forks the appliance's own programs.
+- `programs` reads the states of the programs from supervisord.
+- `environment` computes the variables that haproxy.cfg and supervisord.conf read.
+- The modules `log_*` and `access_*` move HAProxy's access log into its files and onto stdout.
+- `certificate_renewal` loads a renewed certificate into HAProxy.
 """

@@ -1,8 +1,8 @@
-"""Render lines of the access log as `log.accesslog` prints them: Combined Log Format or JSON.
+"""Render lines of the access log for stdout, in Combined Log Format or as JSON (`log.accesslog`).
 
-The input has the format in haproxy.cfg with ENTREPOT_LOG_REQUEST=on: the line of the log file, and
-a tail with further fields of the request. Only responses to clients are printed: responses to the
-appliance's own health checks are left out.
+HAProxy writes the input lines with ENTREPOT_LOG_REQUEST=on. Each consists of the line for the log
+file and a tail with further fields of the request. Responses to the appliance's own health checks
+are not printed.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from entrepot.datastore.accesslog import FIELDS
 from entrepot.runtime.logs import FORMATTERS, Value
 
 Render = Callable[[bytes], bytes]
-"""A `Render` renders complete lines of the access log."""
+"""The type of the functions that render complete lines of the access log."""
 
 TAIL_FIELDS: Final = ("protocol", "referer", "agent")
 """The fields of the tail, in order: HTTP version, and the headers Referer and User-Agent."""
 
-# No value in a log line can contain these texts, because each quote in a value is escaped.
+# No value in a log line can contain the texts below, because quotes in values are escaped.
 _TAIL = b'},"protocol":'
 _TAILS = re.compile(re.escape(_TAIL) + rb"[^\n]*")
 _METHOD = b',"method":'
 _OWN_HEALTH_CHECK = b',"source":"unix","uri":"\\/healthz?'
-# Every log line begins with {"start":1790000000123,"duration":. These slices are the seconds, the
-# milliseconds and the text after the start.
+# Every log line begins like {"start":1790000000123,"duration":. These slices of the line are the
+# seconds, the milliseconds and the text after them.
 _SECONDS, _MILLISECONDS, _AFTER_START = slice(9, 19), slice(19, 22), slice(22, 34)
 _DURATION = b',"duration":'
 
-_KEPT_LINES = 4096  # The number of remembered lines, of about 1 KB each.
+_KEPT_LINES = 4096  # The number of cached lines, of about 1 KB each.
 _KEPT_TIMES = 64
 _PRINTED: Final = (
     *("source", "user", "method", "uri", "protocol", "status", "bytes", "referer", "agent"),
@@ -53,18 +53,18 @@ _ESCAPES: Final = {
 
 
 def without_tails(lines: bytes) -> bytes:
-    """Return *lines* of the access log as the log file has them."""
+    """Return *lines* without their tails, in the form for the log file."""
     return _TAILS.sub(b"}", lines)
 
 
 def combined_lines(lines: bytes) -> bytes:
-    """Render Combined Log Format, as docker distribution prints it, with its escapes.
+    """Render lines in Combined Log Format, as docker distribution prints it, with the same escapes.
 
-    In docker distribution's lines the user is always `-`, and the size is that of the body alone;
-    here the size includes headers.
+    There are two differences. docker distribution prints `-` for every user. Its size is that of
+    the body alone, and here the size includes the headers.
 
-    PERF: most log lines repeat an earlier line except for their times, so the text around the time
-    is cached.
+    PERF: most lines differ from an earlier line only in their times. So the texts before and after
+    the time are cached.
     """
     rendered = list[bytes]()
     for line in lines.split(b"\n"):
@@ -78,8 +78,8 @@ def combined_lines(lines: bytes) -> bytes:
 def json_lines(fields: Mapping[str, Value]) -> Render:
     """Return a function that adds the standard fields of `log.formatter: json` to each line.
 
-    *fields* are those of `log.fields`; if one has the same name as a field of the line, `fields.`
-    is put before its name.
+    *fields* are those of the setting `log.fields`. If the line already has a field of the same
+    name, the name of the added field begins with `fields.`.
     """
     standard = {"level": "info", "process": "haproxy", "message": "response completed"}
     taken = {*FIELDS, *TAIL_FIELDS}
@@ -107,7 +107,7 @@ def _joined(line: bytes) -> bytes:
 
 @lru_cache(_KEPT_LINES)
 def _around_time(rest: bytes) -> tuple[bytes, bytes]:
-    """Return the text before and after the time; empty texts for a line that is not printed."""
+    """Return the texts before and after the time; both are empty if the line is not printed."""
     each = {} if _OWN_HEALTH_CHECK in rest else _printed(rest)
     if not each:
         return b"", b""
@@ -121,7 +121,7 @@ def _around_time(rest: bytes) -> tuple[bytes, bytes]:
 
 
 def _printed(rest: bytes) -> dict[str, str]:
-    """Return the printed fields, with the escapes of the output; no field for a malformed line."""
+    """Return the fields to print, with escapes; return no fields for a malformed line."""
     try:
         given = json.loads((b"{" + _joined(rest[1:])).decode("utf-8", "replace"))
     except ValueError:
@@ -130,7 +130,7 @@ def _printed(rest: bytes) -> dict[str, str]:
 
 
 def _escaped(text: str) -> str:
-    """Return a text with the escapes of Go's `appendQuoted` in gorilla/handlers."""
+    """Return a text with the escapes of docker distribution, from Go's package gorilla/handlers."""
     if text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return "".join(map(_escaped_character, text))

@@ -1,4 +1,4 @@
-"""Open the access log of a `serve` process: the log file, its limit, and the lines on stdout."""
+"""Connect the parts of the access log: the log files, the limit of lines, and stdout."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Print the access log on stdout, in a thread of `serve` (`log.accesslog`).
 
-If the reader of stdout is slow, the thread leaves out and counts the lines for which stdout has no
-room; no other part of the appliance waits. stdout also carries the log of all programs, so the
-access log uses only the first quarter of a pipe.
+If the reader of stdout is slow, the thread drops lines and counts them, so that no other part of
+the appliance has to wait. The log messages of all programs go to stdout too. So if stdout is a
+pipe, the access log fills at most a quarter of it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from entrepot.appliance.supervise.access_formats import Render
 _log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 4 * 1024 * 1024
-"""This many bytes of lines wait for stdout; further lines are left out."""
+"""At most this many bytes of lines wait for stdout; further lines are dropped."""
 
-_PIECE = 16 * 1024  # bytes of one write to stdout
+_PIECE = 16 * 1024  # The largest number of bytes in one write to stdout.
 _SHARE = 4  # The access log may use a quarter of a pipe.
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
 _CLOSE_S = 1.0
@@ -36,7 +36,7 @@ _REPORT_S = 10.0
 class AccessPrinter:
     """An `AccessPrinter` has a thread that renders lines and writes them to *descriptor*.
 
-    *left_out* is called at most every 10 s, with the number of lines that were left out since the
+    *left_out* is called at most every 10 s, with the number of lines that were dropped since the
     last call.
     """
 
@@ -57,15 +57,12 @@ class AccessPrinter:
         self._waiting = deque[bytes]()
         self._bytes = self._left_out = 0
         self._reported = -_REPORT_S
-        self._deadline: float | None = None  # deadline for the rest of the lines, after `close`
+        self._deadline: float | None = None  # After `close`: when to drop the remaining lines.
         self._thread = threading.Thread(target=self._print_all, name="access printer", daemon=True)
         self._thread.start()
 
     def offer(self, lines: bytes) -> None:
-        """Print complete *lines* soon, or leave them out if too many wait.
-
-        The method never blocks.
-        """
+        """Queue complete *lines* for printing, or drop them if too many wait; never block."""
         with self._changed:
             if self._bytes + len(lines) > QUEUE_BYTES:
                 self._left_out += lines.count(b"\n")
@@ -75,12 +72,12 @@ class AccessPrinter:
             self._changed.notify()
 
     def close(self) -> None:
-        """Print the rest of the lines, for a second at most, and end the thread."""
+        """Print the waiting lines for at most a second, and end the thread."""
         with self._changed:
             self._deadline = time.monotonic() + _CLOSE_S
             self._changed.notify()
-        # The time-out is for a terminal that the user has paused (Ctrl-S): a write to it never
-        # ends.
+        # `join` has a time-out because a write to a terminal that the user has paused (Ctrl-S)
+        # never returns.
         self._thread.join(2 * _CLOSE_S)
         self._report()
 
@@ -93,7 +90,7 @@ class AccessPrinter:
             self._report_sometimes()
 
     def _rendered(self, lines: bytes) -> bytes:
-        """Render *lines*; leave all of them out if one is malformed."""
+        """Render *lines*, or drop all of them if one is malformed."""
         try:
             return self._render(lines)
         except ValueError:
@@ -102,7 +99,7 @@ class AccessPrinter:
             return b""
 
     def _next(self) -> bytes | None:
-        """Wait for lines; return None after `close`, when no line is left."""
+        """Wait for lines and return them; return None after `close` once all lines are taken."""
         with self._changed:
             while not self._waiting:
                 if self._deadline is not None:
@@ -113,7 +110,7 @@ class AccessPrinter:
             return lines
 
     def _print(self, piece: bytes) -> bool:
-        """Write a piece as soon as stdout has room; return False if the piece was not written."""
+        """Write a piece once stdout has room; return False if not all of it could be written."""
         left = memoryview(piece)
         while left:
             if not self._wait_for_room(len(left)):
@@ -122,12 +119,12 @@ class AccessPrinter:
                 left = left[os.write(self._descriptor, left) :]
             except BlockingIOError:
                 time.sleep(_LONGEST_PAUSE_S)
-            except OSError:  # stdout was closed, but the appliance must continue to serve.
+            except OSError:  # The reader closed stdout. The appliance must continue to serve.
                 return False
         return True
 
     def _wait_for_room(self, length: int) -> bool:
-        """Wait until a write of *length* bytes does not block; return False at the deadline."""
+        """Wait until a write of *length* bytes would not block; return False at the deadline."""
         pause = _SHORTEST_PAUSE_S
         while not self._has_room(length):
             if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -137,10 +134,10 @@ class AccessPrinter:
         return True
 
     def _has_room(self, length: int) -> bool:
-        """Return whether stdout has room for *length* bytes, and for lines of the programs.
+        """Return whether stdout has room for *length* bytes, and then for the programs' messages.
 
-        A pipe consists of pages, and a short write may use a whole page. In the worst case, lines
-        fill twice their own number of bytes.
+        A pipe consists of pages, and a short write can take a whole page. In the worst case, lines
+        take twice their number of bytes in the pipe.
         """
         if not self._poll.poll(0):
             return False
@@ -161,7 +158,10 @@ class AccessPrinter:
 
 
 def _pieces(lines: bytes, most: int) -> list[bytes]:
-    """Split between two lines, into pieces of at most *most* bytes, or of one longer line."""
+    """Split *lines* at line ends into pieces of at most *most* bytes.
+
+    A single line that is longer becomes a piece of its own.
+    """
     pieces = []
     while lines:
         end = len(lines) if len(lines) <= most else lines.rfind(b"\n", 0, most) + 1

@@ -12,10 +12,8 @@ from entrepot.runtime.atomic_write import write_atomically
 def write_pem(tls: TlsPaths, target: Path) -> Path | None:
     """Write certificate and key into the file *target*, with mode 0600.
 
-    Return None if no certificate is configured.
-
-    Before this call, `config.check` has verified that certificate and key exist and belong
-    together. Raises: OSError.
+    Return None if no certificate is configured. The caller must have checked with `config.check`
+    that certificate and key exist and belong together. Raises: OSError.
     """
     if tls.certificate is None:
         return None
@@ -26,7 +24,7 @@ def write_pem(tls: TlsPaths, target: Path) -> Path | None:
 def write_client_authorities(tls: TlsPaths, target: Path) -> Path | None:
     """Write the CAs of client certificates into *target*, mode 0600; return None without CAs.
 
-    Raises: OSError.
+    Return None if no such CA is configured. Raises: OSError.
     """
     if tls.certificate is None or not tls.clientcas:
         return None

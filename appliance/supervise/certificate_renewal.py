@@ -1,7 +1,7 @@
-"""Load a renewed certificate into the running HAProxy, without a restart or a lost connection.
+"""Load a renewed certificate into the running HAProxy, without losing a connection.
 
-The certificate is sent over HAProxy's admin socket, because a reload would end pulls that take
-longer than HAProxy's grace period. The PEM file that HAProxy reads at its start is replaced too.
+The certificate is sent over HAProxy's admin socket. A reload of HAProxy would abort pulls that take
+longer than its grace period. The PEM file that HAProxy reads at its start is replaced too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class CertificateRenewal:
-    """A `CertificateRenewal` watches certificate and key, and loads changes into HAProxy.
+    """A `CertificateRenewal` watches the certificate and its key, and loads changes into HAProxy.
 
     *target* is HAProxy's PEM file; *send* sends a command to HAProxy's admin socket. *problems*
     returns the reasons why HAProxy cannot use the files.
@@ -60,7 +60,7 @@ class CertificateRenewal:
             _log.info("certificate renewed", extra={"path": self._tls.certificate})
         else:
             _log.warning(
-                "the certificate could not be renewed, restart to use it", extra={"said": response}
+                "the certificate could not be loaded, restart to use it", extra={"said": response}
             )
         return True
 

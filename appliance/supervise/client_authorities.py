@@ -1,7 +1,7 @@
 """Load changed CAs of client certificates into the running HAProxy, like a renewed certificate.
 
-HAProxy does not verify the certificate of a client that resumes an earlier TLS session. Therefore
-haproxy.cfg switches session resumption off if client CAs are configured.
+HAProxy does not verify the client's certificate again when the client resumes an earlier TLS
+session. So haproxy.cfg switches session resumption off if client CAs are configured.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from entrepot.runtime.unix_socket import send_command
 _log = logging.getLogger(__name__)
 
 _LARGEST: Final = 30_000
-"""HAProxy's admin socket accepts this many bytes in one command (haproxy.cfg, tune.bufsize)."""
+"""The largest number of bytes that HAProxy accepts in one command (tune.bufsize in haproxy.cfg)."""
 _CERTIFICATE = re.compile(
     r"-----BEGIN [A-Z ]*CERTIFICATE-----.*?-----END [A-Z ]*CERTIFICATE-----", re.DOTALL
 )
@@ -65,7 +65,7 @@ class ClientAuthorities:
             _log.info("client CAs renewed", extra={"files": len(self._tls.clientcas)})
         else:
             _log.warning(
-                "the client CAs could not be renewed, restart to use them", extra={"said": response}
+                "the client CAs could not be loaded, restart to use them", extra={"said": response}
             )
         return True
 

@@ -16,53 +16,60 @@ from entrepot.datastore.budget import Budget
 from entrepot.runtime.outbound import without_passwords
 
 WORKER_THREADS = 768
-"""A registry worker has this many threads, and can handle as many requests at a time."""
+"""The number of threads of a registry worker, which is also how many requests it can handle at the
+same time.
+"""
 
 MANY_FILES = 65536
-"""A program of the appliance may open at most this many files; some systems allow a billion."""
+"""The largest number of files that a program of the appliance may open.
 
-# HAProxy needs these descriptors for listeners, health checks, the log and epoll.
+Some operating systems would allow a billion.
+"""
+
+# The number of file descriptors that HAProxy needs for listeners, health checks, the log and epoll.
 _OTHER_FILES = 128
-_REQUEST_FILES = 6  # One request in a registry worker may need this many descriptors.
-# A worker keeps these threads for the health check, and for requests over its own socket.
+_REQUEST_FILES = 6  # The number of file descriptors that a request can need in a registry worker.
+# The number of a worker's threads that are reserved for the health check and for requests over the
+# worker's own socket.
 _SPARE_THREADS = 16
-# Only clients with few running requests may use these slots of a worker, so that clients with many
-# requests cannot take all slots.
+# The number of a worker's slots that only clients with few running requests may use, so that other
+# clients cannot take all slots.
 _SPARE_SLOTS = 64
-# Once this fraction of all connections is in use, HAProxy refuses new connections from client
-# addresses that have many.
+# Once 7 of 8 connections are in use, HAProxy refuses new connections from client addresses that
+# already have many.
 _CROWDED = 7, 8
-# If HAProxy may have fewer connections than this, no client address is refused for having many.
+# If HAProxy may have fewer connections than this, it does not refuse client addresses with many.
 _MANY_CONNECTIONS = 4096
-# Minimum and maximum number of log files: with several files, the lines are not lost at once if no
-# logger reads them.
+# The smallest and the largest number of log files. Because there are several, a rotation deletes
+# only a part of the lines that the logger may not have read yet.
 _LOG_FILES = (5, 10)
 _LOG_SECONDS = 4
 _LEAST_LOG_FILE = 16 * 1024
 _GOOD_LOG_FILE = 512 * 1024
-_OVERSHOOT = log_mover.PIECE  # A log file's size is checked only between two writes.
-# The settings file contains the values of variables with these prefixes, some of which are secret,
-# so the programs do not inherit the variables.
+# A log file can exceed its limit by one write, because its size is checked before each write.
+_OVERSHOOT = log_mover.PIECE
+# The programs do not inherit variables with these prefixes. Some of these variables contain
+# passwords, and the programs read the settings from the settings file.
 _OURS = ("REGISTRY_", "CLEANER_", "ENTREPOT_", "SUPERVISOR_", "DCS_")
 _OUR_NAMES = ("PULLSECRETPATH", "IGNOREREGISTRYLIST", "REGISTRYDIR")
 
 
 @dataclass(frozen=True, slots=True)
 class LogShare:
-    """A `LogShare` limits the access log: `file_bytes` of each file, and `backups`."""
+    """A `LogShare` limits the access log: the size of each file, and the number of older files."""
 
     file_bytes: int
     backups: int
 
     @property
     def bytes_a_second(self) -> int:
-        """Return the rate (bytes/s) at which lines fill all log files in `_LOG_SECONDS`."""
+        """Return the rate in bytes/s at which lines would fill all log files within 4 s."""
         return self.file_bytes * (self.backups + 1) // _LOG_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class FileShare:
-    """A `FileShare` limits what HAProxy may open: client `connections`, and `pipes` for bodies."""
+    """A `FileShare` limits HAProxy's client connections, and its pipes, through which bodies go."""
 
     connections: int
     pipes: int
@@ -70,10 +77,11 @@ class FileShare:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A `Start` has facts known only at the start: run directory, address, and PEM file.
+    """A `Start` has values that are not settings, because they are known only when `serve` starts.
 
-    `files` is the limit of open files for each program (`ulimit -n`). `client_authorities` is the
-    PEM file of the CAs of client certificates, `debug` the address of the debug listener.
+    `address` and `debug` are the address of the appliance and of the debug listener in HAProxy's
+    notation. `files` is the limit of open files for each program (`ulimit -n`). `certificate` and
+    `client_authorities` are PEM files in the run directory.
     """
 
     run: Path
@@ -86,7 +94,10 @@ class Start:
 
 
 def log_share(budget: Budget) -> LogShare:
-    """Return the size and number of access logs; they get three quarters of the logs' budget."""
+    """Return the size and number of the access log's files.
+
+    Together they get three quarters of the bytes that are planned for logs.
+    """
     total = budget.log_bytes * 3 // 4
     fewest, most = _LOG_FILES
     files = min(most, max(fewest, total // _GOOD_LOG_FILE))
@@ -94,12 +105,13 @@ def log_share(budget: Budget) -> LogShare:
 
 
 def file_share(files: int, slots: int) -> FileShare:
-    """Divide HAProxy's open files into connections and pipes.
+    """Divide HAProxy's open files between client connections and pipes.
 
-    *slots* is the number of requests that all workers accept. A client connection needs two files,
-    because HAProxy connects to a worker for it; a pipe needs two. HAProxy sends a body through a
-    pipe, and loops at full CPU if no pipe is left. Therefore HAProxy gets one pipe for each body
-    that it can send at a time, and one more, because HAProxy 2.6 never uses the last pipe.
+    A client connection needs two files, because HAProxy opens a connection to a worker for it. A
+    pipe needs two files too. HAProxy sends a body through a pipe, and loops at full CPU if no pipe
+    is left. So HAProxy gets one pipe for each body that it can send at the same time, and one more,
+    because HAProxy 2.6 never uses the last pipe. *slots* is the number of requests that all workers
+    together accept.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)
@@ -107,12 +119,12 @@ def file_share(files: int, slots: int) -> FileShare:
 
 
 def worker_slots(files: int) -> int:
-    """Return how many requests a worker accepts at a time, by its threads and by *files*.
+    """Return how many requests a worker accepts at the same time.
 
-    A request may need a client connection, a file in the store, one in the spool, and connections
-    to an upstream. A worker that ran out of descriptors could neither read stored content nor
-    accept a connection. Half of the descriptors are reserved for downloads of blobs, which have
-    threads of their own.
+    Threads and *files*, the limit of open files, bound this number. A request can need a client
+    connection, a stored file, a spool file, and connections to an upstream. If a worker ran out of
+    file descriptors, it could neither read stored content nor accept a connection. Half of the
+    descriptors are reserved for downloads of blobs, which have threads of their own.
     """
     return max(min(WORKER_THREADS - _SPARE_THREADS, _blob_slots(files)), 3)
 
@@ -151,30 +163,33 @@ def variables(settings: Settings, start: Start) -> dict[str, str]:
         "ENTREPOT_NOTIFY": "on" if settings.notifications.active else "off",
         "ENTREPOT_MAXCONN": str(haproxy.connections),
         "ENTREPOT_MAXPIPES": str(haproxy.pipes),
-        # HAProxy reads a time of 0 as no limit, so the least time is 1 ms.
+        # For HAProxy a time of 0 means no limit, so the smallest time is 1 ms.
         "ENTREPOT_DRAIN_MS": str(max(1, round(settings.http.draintimeout * 1000))),
         "ENTREPOT_EDGE_CACHE": "on" if settings.has_edge_cache else "off",
         "ENTREPOT_EDGE_CACHE_MIB": str(settings.http.edgecachesize // 2**20),
         "ENTREPOT_REDIRECTING": "on" if settings.has_redirects else "off",
         "ENTREPOT_HEALTH": "on" if settings.health.has_checks else "off",
         "ENTREPOT_STOP_S": str(math.ceil(settings.http.draintimeout) + 1),
-        # The variable PYTHONSAFEPATH keeps Python from importing a folder "registry" or "config" of
-        # the working directory.
+        # With PYTHONSAFEPATH, Python does not import modules from the working directory, which
+        # could contain a folder "registry" or "config".
         "PYTHONSAFEPATH": "1",
     }
 
 
 def _threads(settings: Settings) -> dict[str, str]:
-    """Return the variables for the threads of HAProxy; a unix socket can have only one listener."""
+    """Return the variables for HAProxy's threads.
+
+    With `http.net: unix` there is one thread, because a unix socket can have only one listener.
+    """
     threads = 1 if settings.http.net == "unix" else settings.http.threads
     further = {f"ENTREPOT_THREAD{number}": "on" for number in range(2, threads + 1)}
     return {"ENTREPOT_THREADS": str(threads)} | further
 
 
 def _request_slots(settings: Settings, files: int) -> dict[str, int]:
-    """Return how many requests of each kind a worker accepts at a time.
+    """Return how many requests of each kind a worker accepts at the same time.
 
-    All kinds of requests except "blob" share the worker's threads.
+    The kinds except "blob" share the worker's threads.
     """
     slots = worker_slots(files)
     upload = min(settings.limits.bodies, max(slots // 4, 1))
@@ -188,21 +203,27 @@ def _request_slots(settings: Settings, files: int) -> dict[str, int]:
 
 
 def _crowded(connections: int) -> int:
-    """Return the number of connections above which addresses with many get no new ones."""
+    """Return from how many connections on HAProxy refuses client addresses that have many."""
     if connections < _MANY_CONNECTIONS:
         return connections + 1
     return connections * _CROWDED[0] // _CROWDED[1]
 
 
 def _write_access(settings: Settings) -> str:
-    """Return which clients may write without a password: none, local ones ("loopback"), or all."""
+    """Return which clients may push without a password.
+
+    The result is "closed" (none), "loopback" (those on this machine) or "open" (all).
+    """
     if settings.auth.protects:
         return "closed"
     return "loopback" if settings.http.addr.is_loopback else "open"
 
 
 def _credentials(settings: Settings) -> str:
-    """Return the credentials of clients: "passwords", "tokens" (passwords too), "silly" (any)."""
+    """Return which credentials clients may send.
+
+    The result is "passwords", "tokens" (passwords are accepted too) or "silly" (any credential).
+    """
     if settings.auth.silly is not None:
         return "silly"
     if settings.auth.token is not None:
@@ -212,10 +233,10 @@ def _credentials(settings: Settings) -> str:
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that all programs inherit: locale, time zone, PATH, ...
+    """Return the environment variables that all programs inherit, such as the time zone and PATH.
 
-    Passwords are removed from proxy variables, because only the registry needs these passwords and
-    reads them from a file.
+    Passwords are removed from proxy variables such as HTTPS_PROXY. Only the registry needs these
+    passwords, and reads them from a file.
     """
     return {
         name: value

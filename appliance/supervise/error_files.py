@@ -1,8 +1,7 @@
-"""Write the error responses that HAProxy's own HTTP parser sends.
+"""Write the files with error responses for requests that HAProxy cannot parse.
 
-HAProxy's parser reads its responses from files only.
-
-The bodies follow the OCI distribution-spec 1.1, "Error Codes". haproxy.cfg has all other errors.
+HAProxy can read such responses only from files. The bodies follow the OCI distribution-spec 1.1,
+"Error Codes". The file haproxy.cfg itself contains all other error responses.
 """
 
 from __future__ import annotations
@@ -29,7 +28,8 @@ _NO_HEADERS: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 def write_error_files(run: Path, headers: Mapping[str, Sequence[str]] = _NO_HEADERS) -> None:
     """Write the error files to the run directory, before HAProxy starts.
 
-    *headers* are those of `http.headers`, which every response gets. Raises: OSError.
+    *headers* has the headers of the setting `http.headers`, which every response gets. Raises:
+    OSError.
     """
     own = [
         f"{name}: {', '.join(values)}"

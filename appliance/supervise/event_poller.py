@@ -1,9 +1,9 @@
-"""A poller for supervisord that waits for events instead of looking once a second.
+"""Make supervisord wait for events instead of waking up once a second.
 
-supervisord's own poller waits at most one second, and then looks for signals and ended programs.
-Python continues a poll that a signal has interrupted (PEP 475). With its own poller, supervisord
-would notice the end of a program up to a second late, and would wake up every second even when
-idle.
+supervisord's own poller waits for one second, and then checks for signals and for programs that
+have exited. A signal does not end the wait, because Python continues an interrupted poll (PEP 475).
+So supervisord would notice the exit of a program up to a second late, and would wake up every
+second even when idle.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from contextlib import suppress
 from supervisor.poller import PollPoller
 
 _IDLE_S = 60.0
-_CHANGING_S = 0.1  # an ended program is started again within this time, in s
+_CHANGING_S = 0.1  # A program that has exited is restarted within this time, in s.
 _BYTES = 4096
 
 
 class EventPoller(PollPoller):  # type: ignore[misc]  # supervisor ships no types
-    """A poller that also ends its wait after a signal, by Python's wake-up descriptor.
+    """A poller whose wait also ends when a signal arrives, through Python's wake-up descriptor.
 
-    A wait takes up to a minute if `is_settled` returns True, which means that no program will
-    change its state without an event. Otherwise a wait takes 0.1 s at most. supervisord handles one
-    signal after each wait; if it handled one, `has_signals` is set, and the next wait ends at once.
+    If `is_settled` returns True, no program changes its state without an event, so a wait may take
+    up to a minute. Otherwise a wait takes 0.1 s at most. supervisord handles only one signal after
+    each wait, although several may have arrived. So after a signal `has_signals` is true, and the
+    next wait returns at once.
     """
 
     is_settled: Callable[[], bool] = staticmethod(lambda: False)
@@ -33,7 +34,7 @@ class EventPoller(PollPoller):  # type: ignore[misc]  # supervisor ships no type
     _reader = _writer = -1
 
     def watch_signals(self) -> None:
-        """Create the pipe that signals write to."""
+        """Create the pipe into which Python writes a byte for each signal."""
         self._reader, self._writer = os.pipe()
         for each in (self._reader, self._writer):
             os.set_blocking(each, False)
@@ -43,7 +44,7 @@ class EventPoller(PollPoller):  # type: ignore[misc]  # supervisor ships no type
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
         """Wait for events, and return the readable and writable descriptors.
 
-        The class itself decides how long a wait may take, so *timeout* has no effect.
+        The class itself determines how long a wait may take, so *timeout* is ignored.
         """
         del timeout
         readable, writable = super().poll(self._seconds())

@@ -1,8 +1,9 @@
-"""Turn a forked process into one of our programs, as if it had been executed.
+"""Run a program of the appliance in a forked process, as if it had been executed.
 
-A program that is forked from a process with all modules loaded starts without an import, and shares
-their memory with that process. What execve(2) would have reset is reset here: signal handlers, the
-signal mask, the environment, the arguments and the command line that ps(1) shows.
+The parent process has already loaded all modules. So the forked program starts without imports, and
+shares the memory of the modules with its parent. This module resets all that execve(2) would have
+reset: signal handlers, the signal mask, the environment, the arguments, and the command line that
+ps(1) shows.
 """
 
 from __future__ import annotations
@@ -23,19 +24,20 @@ from typing import NoReturn
 from entrepot.runtime.parent_death import end_with_parent
 
 Main = Callable[[], int | None]
-"""A `Main` runs a program, and returns its exit code; None means 0."""
+"""The type of a program's function `main`. It returns the exit code; None means 0."""
 
 _FAILED = 1
-_PR_SET_NAME = 15  # the option of prctl(2) that sets the name of the process
-# indexes of arg_start and arg_end in /proc/PID/stat, counted after the name of the process; proc(5)
+_PR_SET_NAME = 15  # This option of prctl(2) sets the name of the process.
+# The indexes of the fields arg_start and arg_end in /proc/PID/stat (proc(5)), counted from the
+# field after the name of the process.
 _ARGUMENTS = slice(45, 47)
 
 
 def fork() -> int:
-    """Fork; return 0 in the child, whose signals stay blocked until `run` or `reset_signals`.
+    """Fork this process. Return 0 in the child, and the child's process id in the parent.
 
-    A signal that arrives in between stays pending, so that it never runs a handler of the parent in
-    the child.
+    In the child all signals are blocked until `run` or `reset_signals` is called. A signal that
+    arrives meanwhile stays pending, so a handler of the parent never runs in the child.
 
     Raises: OSError.
     """
@@ -54,7 +56,7 @@ def fork() -> int:
 
 
 def reset_signals() -> None:
-    """Remove the parent's handlers, and unblock all signals; ignored signals stay ignored."""
+    """Remove the parent's signal handlers and unblock all signals; ignored signals stay ignored."""
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if callable(signal.getsignal(number)):
@@ -64,16 +66,15 @@ def reset_signals() -> None:
 
 
 def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
-    """Run *main* in this forked process, and exit with its code.
+    """Run *main* in this forked process, and exit with the exit code that it returns.
 
-    The kernel ends the forked program when its parent ends.
-
-    *argv* is the command in whose place *main* runs: `python -m MODULE ARGUMENT...`.
+    *argv* is the equivalent command: `python -m MODULE ARGUMENT...`. When the parent process exits,
+    the kernel sends a SIGTERM to this process.
     """
     code = _FAILED
     try:
-        # The parent's objects are never destroyed in the forked program: one of them might close a
-        # descriptor that the program has opened.
+        # The garbage collection must not destroy objects of the parent here, because one of them
+        # could close a file descriptor of the same number that this program has opened.
         gc.freeze()
         end_with_parent()
         set_command_line(argv)
@@ -91,7 +92,7 @@ def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn
 
 
 def _exit_code(end: SystemExit) -> int:
-    """Return the exit code of `sys.exit`; print a message that was given instead of a code."""
+    """Return the exit code in *end*; if it is a message, print the message and return 1."""
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     print(end.code, file=sys.stderr)  # noqa: T201 - as the interpreter does
@@ -99,7 +100,7 @@ def _exit_code(end: SystemExit) -> int:
 
 
 def _end(code: int) -> NoReturn:
-    """Exit as the interpreter does: join the threads, call the exit functions, flush the output."""
+    """Exit like the interpreter: join the threads, run the atexit functions, flush the output."""
     try:
         threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
         atexit._run_exitfuncs()  # noqa: SLF001
@@ -111,11 +112,11 @@ def _end(code: int) -> NoReturn:
 
 
 def set_command_line(argv: Sequence[str]) -> None:
-    """Make ps(1) show *argv*, cut to the length of this process's first arguments.
+    """Make ps(1) show *argv* as the command line, cut to the length of the original command line.
 
-    If the kernel does not report where the arguments are in memory, the function does nothing. The
-    name of the process, which the kernel logs when memory is short, is the last part of the
-    module's name.
+    The name of the process becomes the last part of the module's name. The kernel logs this name
+    when it kills the process because memory is short. If the kernel does not report where the
+    command line is in memory, it stays as it is.
     """
     name = argv[2].rpartition(".")[2].encode()
     with suppress(OSError):

@@ -1,10 +1,10 @@
 """Start HAProxy: `python -m entrepot.appliance.supervise.haproxy RUN CONFIGURATION`.
 
-The program opens the pipes of the access log at the descriptors that haproxy.cfg names: stdout for
-the first thread of HAProxy, and 7 to 9 for the second to the fourth. Then the program waits until a
-registry worker answers, and executes HAProxy in place of itself. HAProxy considers every worker
-alive until it has checked it once. Without the wait, HAProxy would send requests to workers that do
-not listen yet, and answer 503.
+This program opens the pipes of the access log at the descriptors that haproxy.cfg names: stdout for
+the first thread of HAProxy, and 7 to 9 for the second to the fourth. Then it waits until a registry
+worker responds, and replaces itself by HAProxy. HAProxy considers every worker alive until its
+first health check. So without the wait, HAProxy would send requests to workers that do not listen
+yet, and clients would get a 503.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from entrepot.runtime.polling import poll
 from entrepot.runtime.run_names import WORKER_SOCKETS
 from entrepot.runtime.unix_socket import status_of
 
-# After this time HAProxy starts even if no worker answers, and responds with 503.
+# After this time HAProxy starts even if no worker responds; then clients get a 503.
 _TIMEOUT_S = 15.0
 _PAUSE = 0.02
-_DESCRIPTORS = (1, 7, 8, 9)  # the descriptor of each thread's pipe
+_DESCRIPTORS = (1, 7, 8, 9)  # The file descriptor of each thread's pipe.
 _OK = 200
 
 
 def main() -> None:
-    """Wait for a worker, then execute HAProxy. Raises: OSError."""
+    """Wait until a worker responds, then execute HAProxy. Raises: OSError."""
     run, configuration = map(Path, sys.argv[1:])
     threads = int(os.environ["ENTREPOT_THREADS"])
     for thread, descriptor in enumerate(_DESCRIPTORS[:threads], start=1):
         log_pipe.redirect(run, descriptor, thread)
     poll(lambda: _does_a_worker_answer(run) or None, _TIMEOUT_S, _PAUSE)
-    # HAProxy runs without a master process (-W), because a master loses signals that arrive while
-    # it starts. The admin socket can replace a certificate without a master.
+    # HAProxy runs without a master process (option -W): a master loses signals that arrive while it
+    # starts, and the admin socket can replace certificates without a master.
     execute(["haproxy", "-db", "-f", os.fspath(configuration)])
 
 

@@ -1,6 +1,6 @@
 """Compute the variables of haproxy.cfg for the settings of `http:`.
 
-A setting with its default has no variable here, because haproxy.cfg has the defaults.
+A setting that has its default value gets no variable, because haproxy.cfg contains the defaults.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _CLIENT_AUTH: Final = {
 
 
 def http_variables(http: HttpSettings) -> dict[str, str]:
-    """Return the variables of `http:` that differ from the defaults in haproxy.cfg.
+    """Return the variables for the settings of `http:` that differ from the defaults.
 
-    The address, the certificate and the client CAs have been written to the run directory, so their
-    variables are not part of the result.
+    The variables for the address, the certificate and the client CAs are not included, because
+    their values are known only when `serve` starts.
     """
     return {f"ENTREPOT_{name}": value for name, value in _all(http)}
 

@@ -1,9 +1,9 @@
-"""Drop access-log lines that show no use of content, when there are too many of them.
+"""Drop lines of the access log that show no use of content, if there are too many of them.
 
 A line shows a use if its request counts as an access for eviction (`datastore.access.is_use`).
-Clients without a password can cause other lines as fast as HAProxy responds. In a small log, lines
-that show no use would push out the lines of uses before the logger reads these, and a lost line
-delays eviction.
+Even clients without a password can cause other lines, as fast as HAProxy responds. In a small log,
+many such lines could cause a rotation that deletes lines of uses before the logger reads them. Then
+the index would lack these uses, and eviction would be delayed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _LINE = re.compile(
     + rb',"source":"([^"]*)"'
 )
 _METHOD, _STATUS, _DIGEST, _KIND, _SOURCE = 1, 2, 3, 5, 8
-# A quote within a text is escaped, so a value cannot contain `","kind":"`.
+# Quotes in values are escaped, so no value can contain the text `","kind":"`.
 _READ = (
     rb'","status":(?:200|206|304),"termination":"[^"\n]*","bytes":[0-9]+,"digest":"[^"\n]+",'
     rb'"repository":"[^"\n]*","kind":"(?:%b)"[^\n]*\n'
 )
 _START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,(?:"id":"[^"\n]*","port":"[^"\n]*",)?"method":"'
-# This expression matches any number of lines of the most frequent kinds that show a use. Rarer
-# kinds of uses are found by the expression `_LINE`.
+# This expression matches a sequence of lines that show a use, of the most frequent kinds. The
+# expression `_LINE` finds the other kinds.
 _FREQUENT_USES = re.compile(
     rb"(?:%b)*"
     % b"|".join(
@@ -44,21 +44,20 @@ _FREQUENT_USES = re.compile(
         for method, kinds in ((b"GET", b"manifest|index|blob"), (b"HEAD", b"manifest|index"))
     )
 )
-# This source marks a request over HAProxy's own socket; the cleaner waits for the line of such a
-# request (log barrier).
+# This is the source in the line of a request over HAProxy's unix socket. Such a line is never
+# dropped, because the cleaner sends such a request and waits for its line (log barrier).
 _OWN = b"unix"
-_SHORTEST = 192  # A log line has at least this many bytes: HAProxy's format with empty fields.
+_SHORTEST = 192  # The number of bytes in the shortest log line, in which all fields are empty.
 _PERIOD_S = 1.0
 
 
 class LineLimit:
-    """A `LineLimit` limits log lines per second: *by_address* of one address, *in_all* bytes.
+    """A `LineLimit` drops log lines that show no use, above two limits for each second.
 
-    A `LineLimit` drops all lines above a limit.
-
-    The two limits count only lines that show no use; lines of uses and of internal requests always
-    pass. *left_out* is called with the number of dropped lines, at most once a second. *clock*
-    returns s and never goes back. Not thread-safe.
+    *by_address* is the largest number of such lines from one client address, and *in_all* the
+    largest number of bytes of all such lines. Lines of uses and of internal requests always pass.
+    *left_out* is called with the number of dropped lines, at most once a second. *clock* is a
+    monotonic clock in s. Not thread-safe.
     """
 
     def __init__(
@@ -70,8 +69,8 @@ class LineLimit:
     ) -> None:
         self._by_address = by_address
         self._in_all = in_all
-        # If fewer bytes than this arrive in a second, neither limit can be exceeded: every line has
-        # at least `_SHORTEST` bytes.
+        # If at most this many bytes arrive in a second, neither limit can be exceeded: every line
+        # has at least `_SHORTEST` bytes.
         self._few = min(in_all, by_address * _SHORTEST)
         self._on_left_out = left_out
         self._clock = clock
@@ -81,10 +80,10 @@ class LineLimit:
         self._left_out = 0
 
     def filter(self, lines: memoryview) -> memoryview:
-        """Return the given lines that go into the log. *lines* must end with a newline.
+        """Return those of *lines* that may go into the log. *lines* must end with a newline.
 
-        PERF: lines are not parsed while few bytes arrive. When lines must be parsed, one match of
-        an expression passes all consecutive lines of the usual form, in 0.5 us for each.
+        PERF: while few bytes arrive, lines are not parsed. Otherwise a single match of a regular
+        expression accepts all consecutive lines of the usual form, in 0.5 us a line.
         """
         self._begin_period()
         if self._bytes + len(lines) <= self._few:
@@ -93,16 +92,16 @@ class LineLimit:
         return memoryview(b"".join(self._chosen(bytes(lines))))
 
     def report(self) -> bool:
-        """Report the dropped lines if a second has passed.
+        """Report the dropped lines if a second has passed since the last report.
 
-        Return False if some dropped lines are unreported.
+        Return False if some dropped lines are still unreported.
         """
         if self._left_out and self._clock() - self._began >= _PERIOD_S:
             self._begin_period()
         return not self._left_out
 
     def end(self) -> None:
-        """Report the lines dropped since the last report."""
+        """Report the lines that were dropped since the last report."""
         left_out, self._left_out = self._left_out, 0
         if left_out:
             self._on_left_out(left_out)
@@ -142,7 +141,7 @@ class LineLimit:
 
 
 def _source_of_no_use(line: bytes) -> bytes | None:
-    """Return the client address of a line that shows no use; None for a line to be kept."""
+    """Return the client address of a line that shows no use; return None for any other line."""
     match = _LINE.match(line)
     if match is None:
         return b""

@@ -1,4 +1,4 @@
-"""Translate the addresses that HAProxy listens on into HAProxy's notation, after checking them."""
+"""Check the addresses on which HAProxy shall listen, and translate them to HAProxy's notation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """An `_Endpoint` is one socket to listen on."""
+    """An `_Endpoint` is one IP address and port to listen on."""
 
     family: socket.AddressFamily
     host: str
@@ -37,13 +37,12 @@ class _Endpoint:
 
 
 def bindable(address: Address | SocketPath, setting: str = _SETTING) -> str:
-    """Return *address* in HAProxy's notation, after trying to listen there.
+    """Check that this process can listen on *address*, and return it in HAProxy's notation.
 
-    An empty host means all addresses, IPv6 if available.
+    An empty host means all IPv4 addresses, and all IPv6 addresses if IPv6 is available. A unix
+    socket on which no program listens is deleted. *setting* is the name of the setting in messages.
 
-    A socket that no program listens on is removed. *setting* names the address in messages.
-
-    Raises: ConfigError if the host of the address is unknown, or the process cannot listen there.
+    Raises: ConfigError if the host is unknown, or if this process cannot listen there.
     """
     if isinstance(address, SocketPath):
         _make_way(Path(address.path))
@@ -55,7 +54,7 @@ def bindable(address: Address | SocketPath, setting: str = _SETTING) -> str:
 
 
 def remove_socket(address: Address | SocketPath) -> None:
-    """Remove the socket of a stopped appliance, which HAProxy leaves behind."""
+    """Delete the unix socket that HAProxy leaves behind when it exits."""
     if isinstance(address, SocketPath):
         with suppress(OSError):
             if stat.S_ISSOCK(Path(address.path).lstat().st_mode):
@@ -71,9 +70,9 @@ def url_of(address: Address | SocketPath, *, tls: bool) -> str:
 
 
 def _make_way(path: Path) -> None:
-    """Remove a socket that an earlier program left, as docker distribution does.
+    """Delete a unix socket that an earlier program left behind, as docker distribution does.
 
-    Raises: ConfigError if the path has another file, or a program listens there.
+    Raises: ConfigError if the path has a file of another type, or a program listens there.
     """
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -121,7 +120,7 @@ def _resolved(address: Address, setting: str) -> _Endpoint:
         raise _refusal(
             address, "no such host", "give an address of this machine", setting
         ) from error
-    # An IPv4 address is chosen first, as Go's net.Listen in docker distribution does.
+    # If the host has several addresses, prefer IPv4, as Go's net.Listen in docker distribution.
     family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
     return _Endpoint(family, str(where[0]), address.port)
 

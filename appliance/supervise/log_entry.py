@@ -1,4 +1,4 @@
-"""Parse the log lines of the programs again, for the hooks that mail them."""
+"""Parse the log lines that the programs print, for the hooks that mail them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Final
 
 from entrepot.runtime.logs import fields_of, level_name
 
-_LONGEST = 16 * 1024  # Characters of a log line that are parsed, at most.
+_LONGEST = 16 * 1024  # At most this many characters of a log line are parsed.
 _TEXT = re.compile(r"(?P<time>\S+Z) (?P<level>error|warn|info|debug) (?P<process>[\w-]+): ")
 _FIRST_FIELD = re.compile(r" [\w.@-]+=")
 _FIELD = re.compile(r' ([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
-_LEVELS: Final = {"warning": "warn"}  # Logstash's format has another name for the level `warn`.
+_LEVELS: Final = {"warning": "warn"}  # The logstash format calls the level `warn` `warning`.
 
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """A `LogEntry` is a log line: message, fields with time, level and process, and its levels.
+    """A `LogEntry` is a parsed log line.
 
-    An error with a traceback has the level `panic` too, because docker distribution's panics are
-    unexpected errors. An error after which all programs end has the level `fatal` too.
+    `fields` includes time, level and process. `levels` can have several levels: an error with a
+    traceback also has the level `panic`, because a panic of docker distribution is an unexpected
+    error too. An error after which all programs exit also has the level `fatal`.
     """
 
     levels: frozenset[str]
@@ -32,7 +33,7 @@ class LogEntry:
 
 
 Parse = Callable[[str], LogEntry | None]
-"""The type of functions that parse a line; they return None for output that is no log line."""
+"""The type of functions that parse a line; they return None if the line is no log line."""
 
 
 def of_record(record: logging.LogRecord, process: str) -> LogEntry:
@@ -73,7 +74,7 @@ def of_json(line: str) -> LogEntry | None:
 
 
 PARSERS: Final[Mapping[str, Parse]] = {"text": of_text, "json": of_json, "logstash": of_json}
-"""The parsers by the names of the formats."""
+"""The parser for each value of `log.formatter`."""
 
 
 def _with_panic(levels: set[str], fields: Mapping[str, object]) -> frozenset[str]:
@@ -86,5 +87,5 @@ def _unquoted(value: str) -> str:
         return value
     try:
         return str(json.loads(value))
-    except ValueError:  # The log line was cut.
+    except ValueError:  # The log line is incomplete, because it was too long.
         return value

@@ -1,8 +1,8 @@
-"""Mail log lines of some levels: `log.hooks`. The log lines of all programs pass through `serve`.
+"""Mail log lines of some levels (`log.hooks`), in `serve`, which gets the lines of all programs.
 
-One thread sends the mails, so a mail server that hangs or refuses mails delays no other work. A
-failure of the mail server is logged once. The number of mails in a minute is limited; the next mail
-has the number of lines that were left out.
+One thread sends the mails, so a mail server that hangs or refuses mails delays nothing else. A
+failure of the mail server is logged once. The number of mails in a minute is limited. If lines were
+not mailed, the next mail states their number.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from entrepot.runtime.log_once import LogOnce
 _log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 100
-"""This many lines wait for the mail server; further lines are left out."""
+"""At most this many lines wait for the mail server; further lines are not mailed."""
 MOST_MAILS: Final = 10
-"""This many mails are sent in a minute, at most."""
+"""At most this many mails are sent in a minute."""
 
 _PERIOD_S = 60.0
-_STEP_S = 10.0  # limit in s for one answer of the mail server
-_DELIVERY_S = 60.0  # limit in s for the delivery of a mail
+_STEP_S = 10.0  # The longest wait in s for one response of the mail server.
+_DELIVERY_S = 60.0  # The longest time in s for the delivery of a mail.
 _CLOSE_S = 3.0
-_LONGEST_SUBJECT = 200  # largest number of characters of a subject
+_LONGEST_SUBJECT = 200  # The largest number of characters in a subject.
 _LONGEST_VALUE = 4096
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _IMPLICIT_TLS = 465  # RFC 8314, 7.3, assigns this port to TLS.
-# logrus, the log library of docker distribution, has another name for the level `warn`.
+# In the subject of a mail, docker distribution calls the level `warn` `warning`.
 _NAMES: Final = {"warn": "warning"}
 
 
 class LogMail:
-    """A `LogMail` has a thread that mails log lines as *hooks* require.
+    """A `LogMail` has a thread that mails the log lines that *hooks* select.
 
     *clock* is a monotonic clock in s.
     """
@@ -63,13 +63,13 @@ class LogMail:
         self._changed = threading.Condition()
         self._waiting = deque[LogEntry]()
         self._left_out = 0
-        self._sent = deque[float](maxlen=MOST_MAILS)  # times at which the last mails were sent
-        self._deadline: float | None = None  # deadline for the rest of the lines, after `close`
+        self._sent = deque[float](maxlen=MOST_MAILS)  # The times at which the last mails were sent.
+        self._deadline: float | None = None  # After `close`: when to drop the remaining lines.
         self._thread = threading.Thread(target=self._send_all, name="log mail", daemon=True)
         self._thread.start()
 
     def offer(self, entry: LogEntry) -> None:
-        """Mail a line soon if a hook has one of its levels. Offering a line never blocks."""
+        """Queue a line for mailing if a hook has one of its levels; never block."""
         if not self._levels & entry.levels:
             return
         with self._changed:
@@ -80,7 +80,7 @@ class LogMail:
             self._changed.notify()
 
     def close(self) -> None:
-        """Mail the rest of the lines, for 3 s at most, and end the thread."""
+        """Mail the waiting lines for at most 3 s, and end the thread."""
         with self._changed:
             self._deadline = time.monotonic() + _CLOSE_S
             self._changed.notify()
@@ -93,7 +93,10 @@ class LogMail:
                     self._send(hook, min(levels, key=LEVELS.index), entry)
 
     def _next(self) -> LogEntry | None:
-        """Wait for a line; return None after `close`, when no line is left or the time is up."""
+        """Wait for a line and return it.
+
+        After `close`, return None once all lines are taken or the deadline has passed.
+        """
         with self._changed:
             while not self._waiting:
                 if self._deadline is not None:
@@ -105,8 +108,8 @@ class LogMail:
 
     def _send(self, hook: MailHook, level: str, entry: LogEntry) -> None:
         now = self._clock()
-        # The limit of mails does not apply to a line of level fatal: all programs end after such a
-        # line.
+        # A line of level fatal is mailed in any case, because it is the last line: after it, all
+        # programs exit.
         is_last = "fatal" in entry.levels
         if len(self._sent) == MOST_MAILS and now - self._sent[0] < _PERIOD_S and not is_last:
             self._leave_out()
@@ -129,9 +132,9 @@ class LogMail:
 
 
 class MailHandler(logging.Handler):
-    """A `MailHandler` offers the log records of this process to *mail*.
+    """A logging handler that offers the log records of this process to *mail*.
 
-    The handler leaves out records about mail itself.
+    Records about the sending of mail are left out.
     """
 
     def __init__(self, mail: LogMail) -> None:
@@ -145,14 +148,15 @@ class MailHandler(logging.Handler):
 
 
 def message(hook: MailHook, level: str, entry: LogEntry, left_out: int) -> EmailMessage:
-    """Return the mail about a log line; its subject is that of docker distribution.
+    """Return the mail about a log line, with the same subject as in docker distribution.
 
-    The body has the message and each field on a line of its own.
+    The body has one line for the message and one for each field. *left_out* is the number of lines
+    that were not mailed.
     """
     subject = f"[{_NAMES.get(level, level)}] {hook.host}: {entry.message}"
     subject = _one_line(subject, _LONGEST_SUBJECT)
-    # Some mail readers show a space where a long subject was folded; RFC 5322, 2.1.1, allows 998
-    # characters in a line.
+    # A long subject would be folded into two lines, which some mail readers show with a space. So
+    # an ASCII subject is not folded; RFC 5322, 2.1.1, allows 998 characters in a line.
     mail = EmailMessage(policy=SMTP.clone(max_line_length=998) if subject.isascii() else SMTP)
     mail["Subject"] = subject
     mail["From"] = hook.sender
@@ -168,11 +172,11 @@ def message(hook: MailHook, level: str, entry: LogEntry, left_out: int) -> Email
 
 
 def deliver(hook: MailHook, mail: EmailMessage) -> None:
-    """Hand a mail to the server of *hook*, for a minute at most.
+    """Send a mail to the mail server of *hook*; this takes a minute at most.
 
     As in docker distribution, the certificate of a server that offers STARTTLS is verified, and
-    without TLS the password is sent only to a server on this machine. With the setting `insecure`,
-    neither rule applies.
+    without TLS the password is sent only to a server on this machine. Neither rule applies if the
+    option `insecure` is true.
 
     Raises: OSError, SMTPException.
     """
@@ -186,8 +190,8 @@ def deliver(hook: MailHook, mail: EmailMessage) -> None:
         if is_tls
         else smtplib.SMTP(timeout=_STEP_S)
     )
-    # The constructor of the SMTP client would connect at once if it got a host, before the watchdog
-    # runs. TLS verifies this name.
+    # If the constructor got a host, it would connect at once, before the watchdog runs. So the host
+    # is set here; TLS compares it with the certificate.
     connection._host = hook.host  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     watchdog = threading.Timer(_DELIVERY_S, _abort, [connection])
     watchdog.daemon = True
@@ -224,7 +228,7 @@ def _abort(connection: smtplib.SMTP) -> None:
 
 
 def _without_password(error: Exception, hook: MailHook) -> Exception:
-    """Return *error* without the password, because a server may repeat the received text."""
+    """Return *error* with the password masked; a server may have repeated it in its response."""
     text = str(error)
     if hook.password and hook.password in text:
         return smtplib.SMTPException(text.replace(hook.password, "***"))

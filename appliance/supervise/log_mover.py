@@ -1,7 +1,7 @@
-"""Move the access log from HAProxy's pipes into its files, in a thread of `serve`.
+"""Move the lines of the access log from HAProxy's pipes into the log file, in a thread of `serve`.
 
-While a process reads from a pipe, the writer of the pipe has to wait: here a thread of HAProxy that
-serves many connections. Therefore a pipe is read in small pieces, and not with splice(), which
+While a process reads from a pipe, the writer of the pipe has to wait. The writer is a thread of
+HAProxy that serves many connections, so a pipe is read in small pieces. The system call splice()
 would lock the pipe until the disk has accepted all bytes.
 """
 
@@ -26,26 +26,26 @@ from entrepot.runtime.log_once import LogOnce
 _log = logging.getLogger(__name__)
 
 PIECE = 64 * 1024
-"""One write has at most this many bytes; no line is longer."""
+"""The largest number of bytes in one write. No line is longer."""
 
 _MUCH = log_pipe.BYTES // 4
 _PAUSE_MS = 8
 _RETRY_MS = 200
 _REPORT_S = 1.0
 _NEWLINE = ord("\n")
-# HAProxy puts this byte into lines whose request may not count as a use of content. No value in a
-# line contains this byte.
+# HAProxy puts this byte into the line of each request that possibly is no use of content. No value
+# in a line contains this byte.
 _MARK = b"\t"
-_LAST_TRIES = 5  # number of writes to a failing disk after `close`
+_LAST_TRIES = 5  # How often a write to a failing disk is tried after `close`.
 
 
 class _Source:
-    """A `_Source` is the pipe of a HAProxy thread, and bytes from it that are not written yet."""
+    """A `_Source` is the pipe of a HAProxy thread, with bytes that are read but not written yet."""
 
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
         self.piece = bytearray(PIECE)
-        self.filled = 0  # number of bytes at the start of the piece
+        self.filled = 0  # The number of bytes in the piece.
 
     def read(self) -> int:
         """Fill the rest of the piece, and return the number of bytes read."""
@@ -61,12 +61,13 @@ class _Source:
 
 
 class LogMover:
-    """A `LogMover` is a thread that moves the lines of all *pipes* into *log*.
+    """A `LogMover` has a thread that moves the lines of all *pipes* into *log*.
 
-    *limit* drops lines that show no use. *printer* also receives the lines that are not dropped.
+    *limit* drops lines that show no use. *printer* also gets the lines that are not dropped.
 
-    While the disk rejects a piece, the thread reads nothing more from the pipes. When a pipe is
-    full, HAProxy drops lines, and counts them for the logger (logger/dropped_lines.py).
+    If the disk rejects a write, the thread repeats it and reads nothing from the pipes meanwhile.
+    Once a pipe is full, HAProxy drops lines and counts them; logger/dropped_lines.py reads this
+    number.
     """
 
     def __init__(
@@ -88,9 +89,9 @@ class LogMover:
         self._thread.start()
 
     def close(self) -> None:
-        """Move the rest of the lines, and end the thread.
+        """Move the lines that are still in the pipes, and end the thread.
 
-        HAProxy must have closed the pipes before.
+        Call this method only after HAProxy has exited.
         """
         os.write(self._end_writer, b".")
         self._thread.join()
@@ -103,12 +104,13 @@ class LogMover:
     def _move_all(self) -> None:
         """Move lines until `close` is called.
 
-        PERF: while lines arrive, the thread polls at intervals, because a reader that blocks costs
-        the writer of each line a wake-up. When no line arrives, the thread blocks. If a pipe is
-        small, the thread polls without a pause, because the pipe would fill up meanwhile.
+        PERF: while lines arrive, the thread reads the pipes every few milliseconds instead of
+        blocking in a read. If it blocked, HAProxy would have to wake it up for each line. When no
+        line arrives, the thread blocks. If a pipe is small, the thread does not pause, because the
+        pipe would be full before the end of the pause.
         """
-        # If the log file can't be opened now, the first line tries again, and then the error is
-        # logged.
+        # If the log file can't be opened now, the write of the first line tries again, and logs the
+        # error if it fails.
         with suppress(OSError):
             self._log.open()
         pipes = [source.pipe for source in self._sources]
@@ -127,7 +129,7 @@ class LogMover:
             _log.error("the last lines of the access log are lost", extra={"bytes": self._lost})
 
     def _is_ended(self, wait_ms: int) -> bool:
-        """Wait at most *wait_ms* for the call of `close`; return whether it was called."""
+        """Wait at most *wait_ms* for a call of `close`, and return whether it was called."""
         return bool(select.select([self._end], [], [], wait_ms / 1000)[0])
 
     def _move(self, source: _Source) -> int:
@@ -155,22 +157,27 @@ class LogMover:
             source.remove(length)
 
     def _filter(self, lines: memoryview) -> memoryview:
-        """Remove the marks, and the lines that the limit drops.
+        """Remove the marks from *lines*, and drop the lines that exceed the limit.
 
-        PERF: lines without a mark are not examined; most lines of HAProxy's cache have none.
+        PERF: this method is called only for lines with a mark. Most lines of responses from
+        HAProxy's cache have none.
         """
         unmarked = memoryview(bytes(lines).replace(_MARK, b""))
         is_complete = self._limit is not None and unmarked and unmarked[-1] == _NEWLINE
         return self._limit.filter(unmarked) if self._limit and is_complete else unmarked
 
     def _printed(self, lines: bytes, printer: AccessPrinter) -> memoryview:
-        """Have complete lines printed, and return these lines as the log file has them."""
+        """Offer complete lines to *printer*, and return the lines in the form for the log file."""
         if lines.endswith(b"\n"):
             printer.offer(lines)
         return memoryview(without_tails(lines))
 
     def _append(self, lines: memoryview) -> int | None:
-        """Return the number of bytes written; None if the disk failed and no retry is left."""
+        """Write lines to the log file, and return the number of bytes written.
+
+        The number is 0 if the disk failed and the caller must try again. Return None if no try is
+        left.
+        """
         try:
             written = self._log.append(lines)
         except OSError as error:
@@ -180,9 +187,9 @@ class LogMover:
         return written
 
     def _may_retry(self) -> bool:
-        """Wait before a retry, without a limit on the number of retries.
+        """Wait before a retry, and return whether to try again.
 
-        After `close`, retries take one second in all.
+        The number of retries has no limit. After `close`, all retries together take one second.
         """
         if self._is_ended(_RETRY_MS):
             self._last_tries -= 1

@@ -10,10 +10,10 @@ _NEWLINE = ord("\n")
 
 
 class RotatedLog:
-    """A `RotatedLog` writes *path*, renamed to `.1` at *file_bytes*; *backups* old files stay.
+    """A `RotatedLog` writes the file *path*, and renames it to `PATH.1` at *file_bytes*.
 
-    Each log file ends with a complete line. Not thread-safe. Disk errors are raised as OSError; the
-    failed operation may be repeated.
+    The latest *backups* older files are kept. Each file ends with a complete line. Disk errors are
+    raised as OSError, and the failed operation can be repeated. Not thread-safe.
     """
 
     def __init__(self, path: Path, *, file_bytes: int, backups: int) -> None:
@@ -25,12 +25,10 @@ class RotatedLog:
         self._is_torn = self._was_torn = False
 
     def open(self) -> None:
-        """Open the current log file.
+        """Open the current log file. Raises: OSError.
 
-        If the log file ends with the partial line of a killed process, the file is rotated before
-        the next write.
-
-        `append` calls this method by itself. Raises: OSError.
+        If the file ends with an incomplete line of a killed process, it is rotated before the next
+        write. `append` calls this method if needed.
         """
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self._file = os.open(self._path, flags, 0o644)
@@ -39,12 +37,10 @@ class RotatedLog:
         self._was_torn, self._is_torn = last != b"\n", False
 
     def append(self, lines: memoryview) -> int:
-        """Write *lines* to the end of the log, and return how many bytes were written.
+        """Append *lines* to the log file, and return how many bytes were written. Raises: OSError.
 
-        Raises: OSError.
-
-        The log file is rotated only between two lines: after a partial write, the caller must
-        continue with the rest of the line.
+        If not all bytes were written, the caller must append the rest next, because the file is
+        rotated only between two lines.
         """
         if self._file < 0:
             self.open()
@@ -62,7 +58,7 @@ class RotatedLog:
         self._file = -1
 
     def _rotate(self) -> None:
-        """Rename each file to the next number, and create an empty log file at once."""
+        """Rename each file to the next number, and create an empty log file."""
         for age in range(self._backups, 1, -1):
             with suppress(FileNotFoundError):
                 self._aged(age - 1).replace(self._aged(age))

@@ -1,6 +1,6 @@
 """Start and end the mailing of log lines.
 
-The modules that send mail are loaded only if a hook is configured.
+The modules that send mail are imported only if a mail hook is configured.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Copy the output of the programs to stdout, line by line, and remember the last lines.
+"""Copy the output of the programs to stdout, line by line, and remember the last lines of each.
 
-supervisord writes each program's output into a named pipe of the run directory. Therefore
-supervisord needs no descriptor of stdout, whether it is a terminal, a file, a pipe or a journal's
-socket. When a program cannot stay up, `serve` can log the program's last lines.
+supervisord writes each program's output into a named pipe in the run directory. So supervisord does
+not write to stdout itself, which can be a terminal, a file, a pipe or a socket of journald. If a
+program cannot stay up, `serve` logs the program's last lines.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-_CHUNK = 65536  # bytes of one read
-_KEPT = 20  # number of remembered lines
-_LONGEST = 1024 * 1024  # bytes; a longer line is copied in pieces
+_CHUNK = 65536  # The largest number of bytes in one read.
+_KEPT = 20  # The number of remembered lines of each program.
+_LONGEST = 1024 * 1024  # A line of more bytes is copied in pieces.
 
 Reader = Callable[[str], None]
 
 
 class _Pipe:
-    """A `_Pipe` is one program's pipe: it returns complete lines, and remembers the last lines."""
+    """A `_Pipe` is the pipe with the output of one program, from which complete lines are read."""
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path, 0o600)
-        # O_RDWR makes this process a writer too, so that a read never reports the end of the pipe
-        # while the program does not have it open.
+        # With O_RDWR this process is a writer of the pipe too. Otherwise a read would report the
+        # end of the pipe while the program does not have it open.
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self.last: deque[str] = deque(maxlen=_KEPT)
         self._rest = b""
 
     def read(self) -> bytes:
-        """Return the complete lines that have arrived; b"" if no complete line has arrived."""
+        """Return the complete lines that have arrived; b"" if there is none."""
         try:
             self._rest += os.read(self.fd, _CHUNK)
         except BlockingIOError:
@@ -53,10 +53,10 @@ class _Pipe:
 
 
 class Output:
-    """An `Output` has the pipes of several programs, and the thread that reads them.
+    """An `Output` has the pipes of several programs, and a thread that reads them.
 
-    *readers* has a function for each program, which receives the program's lines. The lines of a
-    program with None are copied unchanged to *target*. *observer* also receives the copied lines.
+    *readers* maps each program to a function that gets the program's lines, or to None. With None
+    the lines are copied unchanged to *target*, and *observer* gets them too.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Output:
             for line in lines.decode(errors="replace").splitlines():
                 reader(line)
         elif lines:
-            # If stdout was closed, the appliance must continue to serve.
+            # Even if the reader of stdout has closed it, the appliance must continue to serve.
             with suppress(OSError, ValueError):
                 self._target.write(lines)
                 self._target.flush()

@@ -1,7 +1,8 @@
-"""Run a program that ends with its parent: `python -m MODULE PROGRAM ARGUMENT...`.
+"""Run a program that gets a SIGTERM when its parent process exits.
 
-MODULE is this module. supervisord itself ends its programs when it is asked to stop. If supervisord
-is killed, the kernel ends the programs, because this module has asked the kernel for that.
+The command is `python -m MODULE PROGRAM ARGUMENT...`, with this module as MODULE. supervisord stops
+its programs when it gets a stop signal. If supervisord is killed instead, it cannot stop them. So
+this module asks the kernel to send the program a SIGTERM when supervisord exits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from entrepot.runtime.parent_death import end_with_parent
 
 
 def execute(argv: Sequence[str]) -> None:
-    """Replace this process by the program *argv*, which ends with its parent. Raises: OSError."""
+    """Replace this process by the program *argv*, which gets a SIGTERM when its parent exits.
+
+    Raises: OSError.
+    """
     end_with_parent()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.execvp(argv[0], list(argv))  # noqa: S606 - without a shell, on purpose

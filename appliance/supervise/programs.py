@@ -1,4 +1,4 @@
-"""Read the programs' states from supervisord, and decide if one will not run any more."""
+"""Read the programs' states from supervisord, and detect a program that cannot stay up."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ from entrepot.runtime.unix_http import UnixConnection
 PROGRAMS = ("haproxy", "registry", "logger", "cleaner")
 
 _MOST_ENDS = 5
-_WITHIN = 60.0  # span in s in which the ends of a program are counted
+_WITHIN = 60.0  # The exits of a program are counted over this many seconds.
 _TIMEOUT_S = 2.0
-_LONGEST_SILENCE = 30.0  # limit in s on the time that supervisord leaves requests unanswered
-# If more than this time (s) has passed between two looks of `serve`, `serve` itself was suspended.
+_LONGEST_SILENCE = 30.0  # supervisord counts as failed after this many seconds without a response.
+# If more than this many seconds pass between two checks by `serve`, `serve` itself was suspended.
 _LONGEST_LOOK = _TIMEOUT_S + 1.0
 # The log lines of supervisord have this format.
 _ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected)?\)")
 
 
 class SupervisorUnreachable(Exception):  # noqa: N818 - the name states the fact
-    """Supervisord does not respond, because it is starting or has ended."""
+    """Supervisord does not respond, because it is starting or has exited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A `Program` has a `state` as in supervisord, `started` (s, UTC epoch) and `pid` (0: none)."""
+    """A `Program` is a program under supervisord.
+
+    `state` is supervisord's name of the state. `pid` is 0 if there is no process. `started` is in
+    s, UTC epoch. `why` is supervisord's reason if the program could not be started.
+    """
 
     name: str
     state: str
@@ -43,13 +47,13 @@ class Program:
 
     @property
     def has_given_up(self) -> bool:
-        """Return True if supervisord will not start the program again."""
+        """Return whether supervisord has stopped trying to start the program."""
         return self.state == "FATAL"
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramFailure:
-    """A `ProgramFailure` is a program that could not stay up, and supervisord's reason."""
+    """A `ProgramFailure` names a program that could not stay up, and the reason."""
 
     name: str
     reason: str
@@ -62,9 +66,9 @@ def read_all(run: Path) -> list[Program]:
 
 
 def start(run: Path, program: Program) -> None:
-    """Ask supervisord to start a program again that supervisord has given up.
+    """Make supervisord start a program that it has stopped trying to start.
 
-    Raises: SupervisorUnreachable, also if the program runs.
+    Raises: SupervisorUnreachable, even if supervisord responds that the program already runs.
     """
     _call(run, "supervisor.startProcess", f"{program.group}:{program.name}", False)
 
@@ -75,9 +79,9 @@ def is_gone(run: Path) -> bool:
 
 
 class _Transport(Transport):
-    """A `_Transport` sends XML-RPC over a unix socket, with a time-out.
+    """A `_Transport` sends XML-RPC requests over a unix socket.
 
-    In this time, `serve` handles no signals.
+    The time-out is short, because `serve` handles no signals while it waits.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,16 +114,14 @@ def _call(run: Path, method: str, *arguments: str | bool) -> object:
 
 
 class ProgramWatch:
-    """A `ProgramWatch` counts how often each program has ended.
+    """A `ProgramWatch` counts how often each program has exited, from states that its caller reads.
 
-    The watch only computes: it does no input or output.
-
-    Times are in s, of any clock.
+    Times are in s of a monotonic clock.
     """
 
     def __init__(self, now: float) -> None:
         self._looked = now
-        self._silent = 0.0  # time in s without an answer of supervisord
+        self._silent = 0.0  # The time in s without a response of supervisord.
         self._pids: dict[str, int] = {}
         self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
 
@@ -136,7 +138,7 @@ class ProgramWatch:
         return names
 
     def failure(self, programs: Iterable[Program], now: float) -> ProgramFailure | None:
-        """Return a program that supervisord gave up, or that ended too often; else None."""
+        """Return a program that cannot be started or that exited too often; else None."""
         for program in programs:
             if program.has_given_up:
                 return ProgramFailure(program.name, program.why or "the program cannot be started")
@@ -150,16 +152,15 @@ class ProgramWatch:
         return None
 
     def forgive(self) -> None:
-        """Forget the counted ends, because a full disk caused them, and not a program's error."""
+        """Forget the counted exits, because a full disk caused them and not the programs."""
         self._ends.clear()
 
     def silence(self, now: float, *, is_frozen: bool = False) -> ProgramFailure | None:
-        """Count a request that supervisord left unanswered; return a failure after 30 s.
+        """Record that supervisord did not respond to a request; after 30 s return a failure.
 
-        The watch adds up the time of requests, not the time that passes: after a pause of the whole
-        machine (SIGSTOP, a frozen container, suspend), one unanswered request is no sign of a
-        failure. If *is_frozen* is set, a signal (SIGSTOP) has suspended supervisord, and an
-        unanswered request does not count.
+        Each request adds at most 3 s to this time. So a single request without a response is no
+        failure, even if the whole machine was suspended for an hour meanwhile. If *is_frozen* is
+        true, a signal (SIGSTOP) has suspended supervisord, and the request does not count.
         """
         self._silent += 0.0 if is_frozen else min(now - self._looked, _LONGEST_LOOK)
         self._looked = now
@@ -171,7 +172,10 @@ class ProgramWatch:
 
 
 def how_it_ended(name: str, lines: Sequence[str]) -> str:
-    """Return how *name* ended last, from supervisord's log *lines*; "" if the lines lack it."""
+    """Return how the program *name* exited last, from *lines* of supervisord's log.
+
+    Return "" if the lines do not contain this.
+    """
     found = (_ENDED.search(line) for line in reversed(lines))
     return next((match["how"] for match in found if match and match["name"] == name), "")
 

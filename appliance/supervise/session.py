@@ -1,4 +1,4 @@
-"""Find and signal all processes of a session: supervisord, its programs, their children."""
+"""Find and signal all processes of a session: supervisord, its programs, and their children."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
-# The fields of /proc/PID/stat after the name of the process begin with its state, parent, group and
-# session; proc(5). This is the index of the session.
+# The index of the session in /proc/PID/stat (proc(5)), counted from the field after the name of the
+# process: state, parent, group, session.
 _SESSION = 3
 _DEAD = ("Z", "X")
 _STOPPED = ("T", "t")
@@ -20,7 +20,7 @@ def members(session: int) -> list[int]:
 
 
 def send(session: int, number: signal.Signals) -> None:
-    """Send a signal to each process of a session; skip processes that have just ended."""
+    """Send a signal to each process of a session; skip processes that have just exited."""
     for pid in members(session):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
@@ -38,7 +38,7 @@ def _is_in(process: Path, session: int) -> bool:
 
 
 def _stat(process: Path) -> list[str]:
-    """Return the fields of /proc/PID/stat after the name (proc(5)); [] if the process has ended."""
+    """Return the fields of /proc/PID/stat after the process's name; [] if it has exited."""
     try:
         return (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:

@@ -1,9 +1,8 @@
 """Decide which signals stop the appliance.
 
-SIGTERM and SIGINT stop the appliance. SIGHUP stops the appliance if the terminal of the process was
-closed. Otherwise SIGHUP asks many daemons to reload their settings; here it has no effect, because
-the appliance follows changed files by itself. SIGUSR1 and SIGUSR2, which other programs use to
-reopen logs or to print states, have no effect either.
+SIGTERM and SIGINT stop the appliance. SIGHUP stops it only if the terminal of the process was
+closed. Many other daemons reload their settings after a SIGHUP. Here it has no effect, because the
+appliance follows changed files without a signal. SIGUSR1 and SIGUSR2 have no effect either.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from entrepot.runtime.signals import Signals
 _STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _OTHERS: Final = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
 _NO_RELOAD = "changed files are followed; for other settings, restart"
-# The file /dev/tty is the controlling terminal of the process that opens it, tty(4).
+# This file is the controlling terminal of the process that opens it (tty(4)).
 _TERMINAL = "/dev/tty"
 
 _log = logging.getLogger("serve")
 
 
 class StopSignals:
-    """A `StopSignals` receives the signals for this process.
+    """A `StopSignals` receives the signals that are sent to this process.
 
     The signals are blocked in the calling thread, in later threads and in forked processes, also
     after execve(2). *had_terminal* is the attribute of the same name from before execve(2).
@@ -39,9 +38,9 @@ class StopSignals:
         self._signals = Signals(_STOPS | _OTHERS | {signal.SIGCHLD})
 
     def wait(self, timeout: float) -> list[signal.Signals]:
-        """Wait at most *timeout* s for signals; return the signals that stop the appliance.
+        """Wait at most *timeout* s for signals, and return those that stop the appliance.
 
-        The method logs the signals that have no effect.
+        Signals without an effect are logged.
         """
         caught = self._signals.wait(timeout)
         for each in caught:
@@ -51,7 +50,10 @@ class StopSignals:
         return [each for each in caught if self._is_stop(each)]
 
     def wake(self) -> None:
-        """End the wait, or the next one; any thread may call it."""
+        """Make the current call of `wait`, or else the next one, return at once.
+
+        Any thread may call this method.
+        """
         self._signals.wake()
 
     def end_wait_with(self, fd: int) -> None:

@@ -1,4 +1,4 @@
-"""Start, watch and end supervisord and all its programs, in a separate session."""
+"""Start, watch and stop supervisord and its programs, which run in a session of their own."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.runtime.log_limit import LogLimit
 
 _log = logging.getLogger(__name__)
-# Clients can cause messages of HAProxy, so the number of logged messages is limited.
+# Clients can cause messages of HAProxy, so the number of logged messages is limited here.
 _log.addFilter(LogLimit())
 
-# The programs other than HAProxy get this many seconds to stop after HAProxy's grace period.
+# After HAProxy's grace period, the other programs get this many seconds to exit.
 _STOP_WITHIN = 3.0
-_HURRY_WITHIN = 1.0  # time in s for all programs after a second signal
-_PAUSE = 0.02  # pause in s between two looks for remaining processes
+_HURRY_WITHIN = 1.0  # After a second stop signal, all programs get this many seconds to exit.
+_PAUSE = 0.02  # The time in s between two checks for remaining processes.
 _LAST_LINES = 3
 _SUPERVISORD = "supervisord"
 _HAPROXY_MESSAGE = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
@@ -37,13 +37,14 @@ _WAIT_OPTIONS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 class SupervisorProcess:
-    """A `SupervisorProcess` runs supervisord in its own session.
+    """A `SupervisorProcess` runs supervisord in a session of its own.
 
-    Therefore Ctrl-C in a terminal reaches only `serve`.
+    In its own session, supervisord does not get the signal of Ctrl-C in a terminal; only `serve`
+    gets it.
 
-    *open_access_log* receives the reading ends of the pipes for HAProxy's log lines. *observer*
-    receives each line that another program prints. When the appliance stops, HAProxy gets *grace* s
-    to finish its requests.
+    *open_access_log* gets the reading ends of the pipes for HAProxy's log lines. *observer* gets
+    each line that another program prints. When the appliance stops, HAProxy gets *grace* s to
+    finish its requests.
     """
 
     def __init__(
@@ -77,9 +78,9 @@ class SupervisorProcess:
         )
 
     def wait(self, timeout: float) -> signal.Signals | None:
-        """Wait at most *timeout* s for a signal, and return one that stops the appliance, or None.
+        """Wait at most *timeout* s for a signal that stops the appliance, and return it, or None.
 
-        The wait also ends when a program's state changes; ended children are reaped.
+        The wait also ends when a program's state changes. Children that have exited are reaped.
         """
         caught = self._signals.wait(timeout)
         self._reap()
@@ -93,12 +94,12 @@ class SupervisorProcess:
 
     @property
     def is_frozen(self) -> bool:
-        """Return True if a signal (SIGSTOP) has suspended supervisord; it cannot respond then."""
+        """Return whether a signal (SIGSTOP) has suspended supervisord, so it cannot respond."""
         return session.is_stopped(self._process.pid)
 
     @property
     def ended(self) -> str:
-        """Return the reason why supervisord ended, "" while supervisord runs."""
+        """Return how supervisord exited; "" while it runs."""
         code = self._process.returncode
         if code is None:
             return ""
@@ -113,9 +114,9 @@ class SupervisorProcess:
         return " | ".join(self._output.last(name)[-_LAST_LINES:])
 
     def stop(self) -> None:
-        """End all programs in order, HAProxy first.
+        """Stop all programs, HAProxy first.
 
-        A second signal to `serve` shortens the grace period.
+        If `serve` gets a second stop signal meanwhile, the programs get only one second more.
         """
         self._stopping = True
         deadline = time.monotonic() + self._stop_within
@@ -128,9 +129,9 @@ class SupervisorProcess:
         self.clear()
 
     def clear(self) -> None:
-        """End the rest of the session with SIGTERM, and after a second with SIGKILL.
+        """Stop the remaining processes of the session: SIGTERM first, and SIGKILL after a second.
 
-        The call may be repeated.
+        A second call does nothing.
         """
         if self._cleared:
             return
@@ -145,12 +146,15 @@ class SupervisorProcess:
         self._output.close()
 
     def _note_change(self, _: str) -> None:
-        """End the wait: each line of supervisord's log is about a program's state."""
+        """Make `wait` return, because each line of supervisord's log is about a program's state."""
         self._changed.set()
         self._signals.wake()
 
     def _log_haproxy(self, line: str) -> None:
-        """Log a message of HAProxy in the appliance's format; at level DEBUG during the stop."""
+        """Log a message of HAProxy in the appliance's format.
+
+        While the appliance stops, the level is DEBUG.
+        """
         match = _HAPROXY_MESSAGE.fullmatch(line)
         level = _LEVELS.get(match["level"], logging.WARNING) if match else logging.WARNING
         text = match["text"] if match else line
@@ -158,7 +162,7 @@ class SupervisorProcess:
         _log.log(number, "message from haproxy", extra={"said": text})
 
     def _reap(self) -> None:
-        """Reap every child that has ended: supervisord, and orphans if this is process 1."""
+        """Reap every child that has exited: supervisord, and orphans if this is process 1."""
         with suppress(ChildProcessError):
             while (dead := os.waitid(os.P_ALL, 0, _WAIT_OPTIONS)) is not None:
                 if dead.si_pid == self._process.pid:

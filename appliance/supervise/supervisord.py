@@ -1,12 +1,13 @@
-"""Run supervisord, which starts our own programs by fork: `python -m MODULE -c supervisord.conf`.
+"""Run supervisord so that it forks the appliance's own programs instead of executing them.
 
-MODULE is this module. Our programs have most of their modules in common. The common modules are
-loaded once, before the first program starts; the programs share that memory, and start without an
-import. Only the last step of a start, execve(2), is replaced, and only for our programs;
-supervisord and its configuration stay as they are.
+The command is `python -m MODULE -c supervisord.conf`, with this module as MODULE. The appliance's
+own programs have most of their modules in common. This process imports the modules once, before it
+starts the programs. So the forked programs share the memory of the modules and start without
+imports. Only the last step of a program's start, execve(2), is replaced; supervisord and its
+configuration are not changed.
 
-A program whose modules cannot be loaded is executed, so that it prints the error itself. The other
-programs are still forked.
+A program whose modules cannot be imported is executed in the usual way, so that it prints the error
+itself. The other programs are still forked.
 """
 
 from __future__ import annotations
@@ -39,15 +40,20 @@ PROGRAMS: Final = {
     "entrepot.cleaner": "entrepot.cleaner.__main__",
     "entrepot.appliance.supervise.haproxy": "entrepot.appliance.supervise.haproxy",
 }
-"""The module of each program's function `main`, by the name that follows `python -m`."""
+"""A map from the name that follows `python -m` in a program's command to the module with its
+function `main`.
+"""
 
 _SETTLED = frozenset({ProcessStates.RUNNING, ProcessStates.FATAL})
-_STOPPED = ProcessStates.STOPPED  # an operator stopped the program, or it has not been started yet
+_STOPPED = ProcessStates.STOPPED  # The program was not started yet, or an operator stopped it.
 _STARTER = "entrepot.appliance.supervise.parent_death_signal"
 
 
 class ForkingOptions(ServerOptions):  # type: ignore[misc]  # supervisor ships no types
-    """supervisord's options and system calls; *mains* has the function of each loaded program."""
+    """supervisord's options and system calls.
+
+    *mains* maps the name of each imported program to its function `main`.
+    """
 
     def __init__(self, mains: Mapping[str, Main]) -> None:
         super().__init__()
@@ -55,7 +61,7 @@ class ForkingOptions(ServerOptions):  # type: ignore[misc]  # supervisor ships n
         self.poller = EventPoller(self)
 
     def setsignals(self) -> None:
-        """Handle signals as supervisord does, and end a wait when one arrives."""
+        """Handle signals as supervisord does, and make the poller return when a signal arrives."""
         super().setsignals()
         self.poller.watch_signals()
 
@@ -66,11 +72,11 @@ class ForkingOptions(ServerOptions):  # type: ignore[misc]  # supervisor ships n
         return number
 
     def fork(self) -> int:
-        """Fork as supervisord does, with all signals of the child blocked."""
+        """Fork as supervisord does, but with all signals blocked in the child."""
         return forked_program.fork()
 
     def execve(self, filename: str, argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
-        """Run a known program in the forked process, or execute any other program.
+        """Run an imported program in this forked process; execute any other program.
 
         Raises: OSError.
         """
@@ -82,25 +88,26 @@ class ForkingOptions(ServerOptions):  # type: ignore[misc]  # supervisor ships n
 
 
 def program_of(argv: Sequence[str]) -> list[str]:
-    """Return a command without `python -m entrepot.appliance.supervise.parent_death_signal`."""
+    """Return the command *argv* without `python -m ...parent_death_signal` at its start."""
     words = list(argv)
     return words[3:] if words[:3] == [sys.executable, "-m", _STARTER] else words
 
 
 def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
-    """Import the programs, and return their functions `main`; {} if an import made a thread.
+    """Import the programs, and return their functions `main`.
 
-    A process with several threads must not fork and continue: a lock that another thread holds
-    would stay locked in the child.
+    Return no function if an import has started a thread, so that all programs are executed. A
+    process with several threads must not fork: a lock that another thread holds would stay locked
+    in the child for ever.
     """
     mains = dict[str, Main]()
     for name, module in programs.items():
-        # a program whose modules cannot be loaded is executed, and prints the error
+        # A program whose modules cannot be imported is executed, and prints the error.
         with suppress(Exception, SystemExit):
             mains[name] = import_module(module).main
     with suppress(Exception):
-        # `open_index` and `open_storage` import the drivers, and open nothing here. `version` and
-        # `config.resolved` keep their results for the forked programs.
+        # `open_index` and `open_storage` import the drivers but open no file. `version` and
+        # `config.resolved` cache their results, which the forked programs then use.
         open_index(Path("/"))
         open_storage(on_disk(Path("/")))
         version()
@@ -109,7 +116,7 @@ def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
 
 
 def run(options: ForkingOptions) -> None:
-    """Run supervisord until it has ended all programs, or must restart because of SIGHUP."""
+    """Run supervisord until it has stopped all programs, or must restart because of a SIGHUP."""
     supervisor = supervisord.Supervisor(options)
     options.poller.is_settled = lambda: is_settled(supervisor)
     with suppress(asyncore.ExitNow):
@@ -117,7 +124,7 @@ def run(options: ForkingOptions) -> None:
 
 
 def is_settled(supervisor: supervisord.Supervisor) -> bool:
-    """Return True if no program will change its state without an event."""
+    """Return whether no program will change its state without an event."""
     return all(
         program.get_state() in _SETTLED or (program.get_state() == _STOPPED and program.laststart)
         for group in supervisor.process_groups.values()
@@ -126,12 +133,13 @@ def is_settled(supervisor: supervisord.Supervisor) -> bool:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run supervisord with the flags *argv*, until it has ended all programs."""
+    """Run supervisord with the flags *argv* until it has stopped all programs."""
     end_with_parent()
     forked_program.reset_signals()
     mains = load()
     gc.collect()
-    # After a fork, a garbage collection would write to all objects, and so copy their memory.
+    # In a forked program, a garbage collection would write to all objects and so copy the memory
+    # that it shares with this process. The objects are therefore excluded from collections.
     gc.freeze()
     is_first = True
     while True:  # supervisord restarts after SIGHUP.

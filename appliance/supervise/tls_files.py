@@ -1,4 +1,4 @@
-"""Watch files of TLS, and load changes into the running HAProxy over its admin socket."""
+"""Watch files with certificates, and load changes into HAProxy over its admin socket."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Final
 from entrepot.runtime.reloading_file import ReloadingFile
 
 DONE: Final = "Success"
-"""HAProxy responds with this text to a command that took effect."""
+"""HAProxy's response to a command that took effect contains this text."""
 
 Send = Callable[[str], str]
-"""A `Send` sends a command to HAProxy's admin socket and returns the response. Raises: OSError."""
+"""A function that sends a command to HAProxy's admin socket and returns the response.
+
+Raises: OSError.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class TlsPaths:
 class TlsFiles:
     """A `TlsFiles` watches *paths*, and calls *renew* after a change.
 
-    *renew* returns False if HAProxy was unavailable; the next look then calls *renew* again.
+    *renew* returns False if HAProxy was unavailable; then the next call of `look` calls it again.
     """
 
     def __init__(self, paths: Iterable[Path], renew: Callable[[], bool]) -> None:
@@ -40,7 +43,7 @@ class TlsFiles:
         self._seen = self._generations()
 
     def look(self) -> None:
-        """Load the files if a file has changed since the last call."""
+        """Call *renew* if a file has changed since the last successful call."""
         now = self._generations()
         if now != self._seen and self._renew():
             self._seen = now
@@ -50,10 +53,10 @@ class TlsFiles:
 
 
 def load(send: Send, kind: str, name: Path, lines: str) -> str:
-    """Set and commit *lines* as HAProxy's file *name*; return both responses. Raises: OSError.
+    """Replace the file *name* in HAProxy's memory by *lines*, and return HAProxy's responses.
 
-    *kind* is `cert` or `ca-file`. HAProxy ends the payload at the first empty line, so *lines* has
-    no empty line.
+    *kind* is `cert` or `ca-file`. *lines* must contain no empty line, because an empty line ends
+    the payload of a command. Raises: OSError.
     """
     set_response = send(f"set ssl {kind} {name} <<\n{lines}\n\n")
     committed = send(f"commit ssl {kind} {name}")

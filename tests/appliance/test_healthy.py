@@ -62,7 +62,7 @@ def test_the_appliance_is_healthy_if_it_responds_with_200(
 
     assert found == code
     assert capsys.readouterr().err == (
-        "" if status == 200 else _line("the appliance does not answer")
+        "" if status == 200 else _line("the appliance does not respond")
     )
 
 
@@ -102,7 +102,7 @@ def test_the_socket_of_a_killed_appliance_is_not_healthy(
     server.server_close()
 
     assert main(["healthy"]) == 1
-    assert capsys.readouterr().err == _line("the appliance does not answer")
+    assert capsys.readouterr().err == _line("the appliance does not respond")
 
 
 def test_the_health_check_imports_next_to_nothing(run: Path) -> None:

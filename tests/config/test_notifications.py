@@ -206,7 +206,7 @@ def test_check_lists_each_endpoint_without_passwords(config_folder: ConfigFolder
     page = report(config_folder.examine(**{_VARIABLE: text}))
     lines = [" ".join(line.split()) for line in page.splitlines()]
 
-    assert "ci https://h:8/e time-out 1s after 10 failures every 1s without pull" in lines
+    assert "ci https://h:8/e time-out 1s after 10 failures every 1s ignores pull" in lines
     assert any(line.startswith("off disabled") for line in lines)
     assert "hunter2" not in page
     assert show(endpoints(text)) == "ci https://h:8/e; off disabled"

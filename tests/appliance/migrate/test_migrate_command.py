@@ -99,7 +99,7 @@ def test_variables_do_not_apply_to_either_side(
         (lambda made, to: [str(to / "absent.yml"), str(made)], "absent.yml"),
         (
             lambda made, to: [str(made), _file(to, inmemory={"rootdirectory": str(to / "shm")})],
-            "an appliance removes this content",
+            "content in memory is deleted",
         ),
         (
             lambda made, to: [

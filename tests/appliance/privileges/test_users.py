@@ -123,7 +123,7 @@ def test_an_unknown_user_is_none() -> None:
 def test_a_command_states_that_the_service_user_cannot_read_the_interpreter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
 ) -> None:
-    """A command as root reports that the user cannot read the interpreter.
+    """A command as root reports that the user cannot read this file.
 
     Otherwise a command with an interpreter below /root would fail later, with a traceback.
     """

@@ -196,7 +196,7 @@ def test_too_many_authorities_need_a_restart_and_the_log_says_so(
         watch = _watch(settings, haproxy.run)
         assert watch is not None
         site.trusted.write_bytes(site.clients.path.read_bytes() * 60)
-        _wait_for("the client CAs could not be renewed, restart to use them", watch, caplog)
+        _wait_for("the client CAs could not be loaded, restart to use them", watch, caplog)
 
 
 @pytest.mark.parametrize(

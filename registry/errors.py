@@ -135,7 +135,7 @@ class PartsMissing(RegistryError):  # noqa: N818
 
 
 class Unauthenticated(RegistryError):  # noqa: N818
-    """Credentials are missing or wrong; `challenge` is or makes the value of WWW-Authenticate."""
+    """Credentials are missing or wrong; `challenge` is for the header WWW-Authenticate."""
 
     def __init__(
         self, challenge: AuthChallenge | str, message: str = "authentication required"

@@ -1,7 +1,7 @@
 """Load the operator's middleware, and hide its failures from clients.
 
-The page docs/extensions.md describes the interface for packages. Middleware of the registry wraps
-the WSGI application of a worker. Middleware of repositories is called for each authorized request.
+The page docs/extensions.md describes the interface for packages. Registry middleware wraps the WSGI
+application of a worker. Repository middleware is called for each authorized request.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class RepositoryMiddleware(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NamedMiddleware:
-    """A `NamedMiddleware` is middleware of repositories under the name that the operator wrote."""
+    """A `NamedMiddleware` is repository middleware with the name that the operator wrote."""
 
     name: str
     hook: RepositoryMiddleware
@@ -81,7 +81,7 @@ def repository_middleware(wanted: Wanted) -> tuple[NamedMiddleware, ...]:
 
 
 def wrapped(app: WSGIApplication, wanted: Wanted) -> WSGIApplication:
-    """Return *app* with the middleware of the registry around it; the last one is outermost.
+    """Return *app* with the registry middleware around it; the last one is outermost.
 
     Raises: MiddlewareUnusable.
     """

@@ -32,7 +32,7 @@ class PasswordLogins:
         challenge: AuthChallenge | None = None,
         opened: Callable[[Htpasswd], None] = lambda _: None,
     ) -> BasicAuthenticator:
-        """Return the authenticator of passwords; *opened* receives the password file.
+        """Return the authenticator of passwords; *opened* is called with its `Htpasswd`.
 
         *challenge* replaces the Basic challenge in 401 responses. Raises: OSError, InvalidHtpasswd.
         """

@@ -33,7 +33,8 @@ class Identity:
     rights by repository; None: `rights` hold in every repository. `is_open` states that a client
     that may read one repository may read all repositories. `has_wrong_credentials` states that the
     request had wrong or malformed credentials; `refusal` is the reason, for the log. `challenge` is
-    or makes the value of WWW-Authenticate for a missing right; None: no passwords are configured.
+    the value of WWW-Authenticate for a missing right, or an object that makes this value; None: no
+    passwords are configured.
     `token` limits the rights of a client that sent a token; the registry compares the token with
     the scopes that a request needs.
     """

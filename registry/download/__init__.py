@@ -1,7 +1,7 @@
 """This package downloads blobs from upstreams; the clients of all workers share each download.
 
 - `singleflight` joins or begins the one download of a blob, and follows its file as a reader.
-- `writer` is the thread that fills the spool file, verifies the blob and commits it.
+- `writer` has the thread that fills the spool file, verifies the blob and commits it.
 - `parallel` fetches a large blob over several connections.
 - `resume` continues a body that broke off, at the same source or at the next.
 - `sources` chooses the source for the next request, the pauses, and the end of a download.

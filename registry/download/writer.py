@@ -337,7 +337,7 @@ class Download:
             return False
 
     def _announce(self, size: int | None) -> None:
-        """Announce the blob's size to the readers of this process and, by a file, to others."""
+        """Announce the blob's size to the readers of this process, and to others with a file."""
         if self.is_opened:
             return
         # If the size file cannot be written, readers in other processes wait for the commit.

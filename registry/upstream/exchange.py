@@ -364,7 +364,7 @@ class Exchange:
     def _challenge_of_base(self) -> str:
         """Return the WWW-Authenticate of /v2/; empty if /v2/ sends none.
 
-        If /v2/ sends no challenge, /v2/ is not requested again for `_BASE_AGAIN_S`.
+        If /v2/ sends no challenge, /v2/ is not requested again for `_BASE_AGAIN_S` seconds.
         """
         if self._clock() < self._no_challenge_until:
             return ""

@@ -30,7 +30,9 @@ class InvalidContentLength(HTTPException):
 
 
 class BoundedResponse(HTTPResponse):
-    """A `BoundedResponse` limits the status line and headers to `LARGEST_HEAD` and the time-out.
+    """A `BoundedResponse` limits the size and the time of the status line and headers.
+
+    They have at most `LARGEST_HEAD` bytes, and arrive within the time-out of the socket.
 
     Raises: the errors of `http.client`; HTTPException and TimeoutError beyond a limit.
     """

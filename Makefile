@@ -22,8 +22,10 @@ GROUPED             = tests/registry $(UNIT_appliance) $(UNIT_registry) $(UNIT_s
 UNIT_others         = $(filter-out tests/__pycache__ tests/system $(GROUPED), \
                         $(patsubst %/,%,$(wildcard tests/*/ tests/test_*.py)))
 UNITS = unit-registry-parts unit-appliance unit-registry unit-stores unit-config unit-others
+# The files with a slow test; in tests/contract, the parameters of a fixture have the marker.
+SLOW  = $(shell grep -rl --include='test_*.py' 'mark\.slow' tests) tests/contract
 
-.PHONY: help run image test check types unit $(UNITS) system soak conformance bench bench-growth lock clean
+.PHONY: help run image test check types unit $(UNITS) slow system slow-and-system soak conformance bench bench-growth lock clean
 
 help:            ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,9 +39,9 @@ image:           ## build the container image: IMAGE=, BASE=, ENGINE= podman or 
 
 test: $(VENV)/dev ## run all checks and tests, with real clients, at small size
 	@sh appliance/packages.sh test
-	@$(BIN)/python -m tests.timed $(MAKE) --no-print-directory check system
+	@$(BIN)/python -m tests.timed $(MAKE) --no-print-directory check slow-and-system
 
-check: $(VENV)/dev ## format, lint, types, imports, and tests without real clients
+check: $(VENV)/dev ## format, lint, types, imports, and the unit tests that are not slow
 	@sh appliance/packages.sh run
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -54,7 +56,14 @@ unit:
 
 $(UNITS): unit-%: $(VENV)/dev
 	@echo $@
-	@$(BIN)/pytest -q -m "not system and not soak" $(UNIT_$*)
+	@$(BIN)/pytest -q -m "not system and not soak and not slow" $(UNIT_$*)
+
+# The system tests wait often; the slow tests use the cores meanwhile.
+slow-and-system: $(VENV)/dev
+	@$(MAKE) --no-print-directory -k -j 2 -O slow system
+
+slow: $(VENV)/dev
+	$(BIN)/pytest -q -m "slow and not soak" $(SLOW)
 
 system: $(VENV)/dev
 	$(BIN)/pytest -q -n 3 -m "system and not soak" tests/system

@@ -21,6 +21,8 @@ from tests.s3_front import ApplyLater, CutBody, LoseAnswer, S3Front, SlowDown, S
 from tests.s3_signatures import Account, Signed, refusal
 from tests.s3_storage import parameters
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[S3Front]:

@@ -25,6 +25,8 @@ from tests.cleaner.stock import put_blob
 from tests.disk_storage import disk_storage
 from tests.logger.lines import answer, written
 
+pytestmark = pytest.mark.slow
+
 _OLD = 1_000_000_000.0
 
 

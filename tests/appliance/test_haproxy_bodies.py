@@ -11,6 +11,8 @@ import pytest
 
 from tests.appliance.haproxy import Haproxy, Response, stub_worker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def haproxy() -> Iterator[Haproxy]:

@@ -15,6 +15,8 @@ from entrepot.edge.cache_epoch import CacheEpoch
 from tests.appliance.haproxy import Haproxy, Response, eventually, stub_worker
 from tests.appliance.stub_worker import StubWorker
 
+pytestmark = pytest.mark.slow
+
 FROM_CACHE = "entrepot; hit; detail=memory"
 ALICE = "Authorization: Basic YWxpY2U6c2VzYW1l"
 CAROL = "Authorization: Basic Y2Fyb2w6c2VzYW1l"

@@ -25,6 +25,8 @@ from tests.appliance.haproxy import UPLOADS, Haproxy, Response, eventually, stub
 from tests.appliance.stub_worker import StubWorker
 from tests.certificates import Authority
 
+pytestmark = pytest.mark.slow
+
 _marks = itertools.count(1000)
 
 WORKER_HEADERS = {

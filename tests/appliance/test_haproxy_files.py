@@ -12,6 +12,8 @@ import pytest
 
 from tests.appliance.haproxy import SLOTS, Haproxy, eventually, stub_worker
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run() -> Iterator[Path]:

@@ -20,6 +20,8 @@ from entrepot.runtime import run_names
 from tests.appliance.haproxy import Haproxy, Response, stub_worker
 from tests.ports import free_port
 
+pytestmark = pytest.mark.slow
+
 _ORIGIN = "http://ui.test"
 _HEADERS = {
     "Access-Control-Allow-Origin": [_ORIGIN],

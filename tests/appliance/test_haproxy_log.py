@@ -13,6 +13,8 @@ from entrepot.appliance.supervise.access_formats import combined_lines, without_
 from entrepot.datastore.accesslog import parse
 from tests.appliance.haproxy import Haproxy, eventually, stub_worker
 
+pytestmark = pytest.mark.slow
+
 _SETTINGS, _HEADERS = 4, 1
 _ENDS = 0b101  # END_STREAM and END_HEADERS
 

@@ -22,6 +22,8 @@ from tests.appliance.haproxy import Haproxy, Response, eventually
 from tests.appliance.stub_worker import StubWorker
 from tests.notifications.test_pulls import Contents
 
+pytestmark = pytest.mark.slow
+
 DIGEST = "sha256:" + "a" * 64
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 

@@ -12,6 +12,8 @@ from entrepot.runtime.run_names import blob_socket
 from tests.appliance.haproxy import Haproxy
 from tests.appliance.stub_worker import StubWorker
 
+pytestmark = pytest.mark.slow
+
 BLOB = "/v2/one.test/app/blobs/sha256:"
 NAME = "x-entrepot-redirected"
 URL = "https://s3.test/images/data?X-Amz-Signature=0123456789"

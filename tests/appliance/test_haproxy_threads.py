@@ -14,6 +14,8 @@ from entrepot.edge.cache_epoch import CacheEpoch
 from tests.appliance.haproxy import Haproxy, eventually, stub_worker
 from tests.appliance.stub_worker import StubWorker
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v2/one.test/app/manifests/one"
 TWO_THREADS = {"ENTREPOT_THREADS": "2", "ENTREPOT_THREAD2": "on"}
 CONNECTIONS = 40  # so many that both of two threads get some, except once in 2^39 runs

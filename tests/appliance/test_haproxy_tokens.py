@@ -16,6 +16,8 @@ from entrepot.edge.cache_epoch import CacheEpoch
 from tests.appliance.haproxy import Haproxy, Response, eventually, stub_worker
 from tests.appliance.stub_worker import StubWorker
 
+pytestmark = pytest.mark.slow
+
 FROM_CACHE = "entrepot; hit; detail=memory"
 USER, UNNAMED = "1.2.3.1", "1.2.3.2"
 BASIC = "Authorization: Basic YWxpY2U6c2VzYW1l"

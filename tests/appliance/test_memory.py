@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from entrepot.appliance.memory import needed, problems
 from tests.appliance.haproxy import ROOT
+
+pytestmark = pytest.mark.slow
 
 _MIB = 1024 * 1024
 

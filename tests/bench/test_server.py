@@ -12,6 +12,8 @@ from bench.errors import ServerFailed
 from bench.server import Launch, Server
 from bench.tree import is_alive
 
+pytestmark = pytest.mark.slow
+
 _PARENT = """\
 import subprocess, sys
 from http.server import HTTPServer, SimpleHTTPRequestHandler

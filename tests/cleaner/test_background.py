@@ -58,6 +58,7 @@ def _is_gone(pushing: Pushing, tag: str) -> bool:
     return pushing.repositories.tag(Repository(NAME), Tag(tag)) is None
 
 
+@pytest.mark.slow
 def test_unused_hosted_images_expire_and_a_pull_keeps_them(begin: Begin) -> None:
     """A hosted image that no client pulls expires with tag, manifest and layers.
 
@@ -80,6 +81,7 @@ def test_unused_hosted_images_expire_and_a_pull_keeps_them(begin: Begin) -> None
     assert all(pushing.content(Digest.of(blob)) for blob in _ONE.blobs)
 
 
+@pytest.mark.slow
 def test_hosted_images_never_expire_by_default(begin: Begin) -> None:
     """Hosted images never expire by default; proxied content expires."""
     with FakeUpstream() as u:
@@ -109,6 +111,7 @@ def test_retention_rules_expire_hosted_images(begin: Begin) -> None:
     assert pushing.send("GET", "/v2/other/app/manifests/v1").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
     """A download that finds no space wakes the cleaner, which evicts the oldest content."""
     with FakeUpstream() as u:
@@ -129,6 +132,7 @@ def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
     assert pushing.index.reservations.used_bytes() < 10 * MB
 
 
+@pytest.mark.slow
 def test_one_process_cleans_and_another_takes_over(
     begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,6 +31,8 @@ from tests.disk_storage import disk_storage
 from tests.images import Image, filler, image
 from tests.system.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 _PATIENCE_S = 20.0
 
 

@@ -309,6 +309,7 @@ def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str
     assert remarks(settings) == []
 
 
+@pytest.mark.slow
 def test_a_check_without_a_certificate_does_not_load_the_library_for_certificates() -> None:
     """A check without a certificate does not load the library for certificates.
 

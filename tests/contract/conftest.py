@@ -62,7 +62,11 @@ def s3() -> Iterator[S3Front]:
 
 
 _DRIVERS = [
-    *(name for name in STORAGES if name != "oss"),
+    *(
+        pytest.param(name, marks=pytest.mark.slow) if name in {"s3", "azure"} else name
+        for name in STORAGES
+        if name != "oss"
+    ),
     pytest.param("azurite", marks=pytest.mark.soak),  # Azurite must be installed with npm
     _MEMORY,
 ]

@@ -19,6 +19,8 @@ from tests.s3_front import Refused, S3Front
 from tests.s3_signatures import Refusal
 from tests.s3_storage import configured, parameters
 
+pytestmark = pytest.mark.slow
+
 _PROBE = f"{layout.OWN}/check-"
 _ALL = ["list", "put", "conditional put", "get with range", "delete"]
 

@@ -24,6 +24,8 @@ from tests.bucket_appliance import DAY, NOW, Appliance
 from tests.cleaner.stock import HOSTED, PROXIED, UPSTREAM, put_blob
 from tests.s3_front import S3Front
 
+pytestmark = pytest.mark.slow
+
 CONTENT = bytes(range(256)) * 300
 
 

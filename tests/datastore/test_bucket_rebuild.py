@@ -22,6 +22,8 @@ from tests.cleaner.stock import HOSTED, PROXIED, UPSTREAM, pull, push, put_blob
 from tests.s3_front import Refused, S3Front
 from tests.s3_signatures import Refusal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def first(s3: S3Front, tmp_path: Path) -> Iterator[Appliance]:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.s3_generator import GeneratedBucket
 
+pytestmark = pytest.mark.slow
+
 _OBJECTS_EACH = 22
 _MEMORY = 200 * 1024 * 1024
 _PROGRAM = "tests.datastore.rebuild_bucket"

@@ -19,6 +19,8 @@ from entrepot.datastore.drivers.objects.journal import (
 from entrepot.datastore.errors import StorageBroken
 from tests.clock import Clock
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def clock() -> Clock:

@@ -20,6 +20,8 @@ from tests.s3_signatures import Refusal
 from tests.s3_storage import parameters
 from tests.system.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 KB = 1024
 LONG = filler(300 * KB, 1)
 

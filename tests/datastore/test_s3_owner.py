@@ -16,6 +16,8 @@ from tests.clock import Clock
 from tests.s3_front import LoseAnswer, S3Front, SlowDown
 from tests.s3_storage import owned, parameters
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass
 class Appliance:

@@ -18,6 +18,8 @@ from tests.s3_front import S3Front
 from tests.s3_storage import parameters
 from tests.serving import EndsAtOnce
 
+pytestmark = pytest.mark.slow
+
 
 class Proxy(EndsAtOnce, ThreadingHTTPServer):
     """A `Proxy` is an HTTP proxy that answers each HEAD itself: no object has this name."""

@@ -19,6 +19,8 @@ from tests.s3_front import Refused, S3Front, SlowDown
 from tests.s3_signatures import Refusal
 from tests.s3_storage import always_owned, parameters
 
+pytestmark = pytest.mark.slow
+
 MB = 1024 * 1024
 REPORT = list[dict[str, Any]]
 

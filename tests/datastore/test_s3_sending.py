@@ -17,6 +17,8 @@ from tests.s3_signatures import Refusal
 from tests.s3_storage import always_owned
 from tests.system.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 KB = 1024
 PART = 64 * KB
 

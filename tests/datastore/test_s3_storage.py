@@ -23,6 +23,8 @@ from tests.s3_front import ApplyLater, CutBody, LoseAnswer, Refused, S3Front, Sl
 from tests.s3_signatures import Refusal
 from tests.s3_storage import always_owned, parameters
 
+pytestmark = pytest.mark.slow
+
 KB = 1024
 MB = 1024 * KB
 

@@ -18,6 +18,8 @@ from tests.clock import Clock
 from tests.s3_front import ApplyLater, LoseAnswer, S3Front
 from tests.s3_storage import owned, parameters
 
+pytestmark = pytest.mark.slow
+
 HOSTED, PROXIED = Repository("team/app"), Repository("one.test/app")
 OLD, NEW = Digest.of(b"old"), Digest.of(b"new")
 V1 = layout.tag_current(HOSTED, Tag("v1"))

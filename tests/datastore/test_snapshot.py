@@ -107,6 +107,7 @@ def test_the_same_rows_make_the_same_bytes() -> None:
     assert made() == made()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [b"a" * 1024 * 1024, b"[]\n" * 1024])
 def test_a_shard_that_grows_without_end_is_refused_early(
     line: bytes, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,8 @@ from tests.logger.lines import answer, event, written
 from tests.processes import run
 from tests.timed_storage import TimedMemoryStorage
 
+pytestmark = pytest.mark.slow
+
 _LINE = written(answer(digest="DIGEST", repository="NUM.test/a", user="NUM", uri="/v2/NUM"))
 
 

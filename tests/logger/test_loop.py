@@ -173,6 +173,7 @@ def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: L
     assert harness.used() == BLOB.end
 
 
+@pytest.mark.slow
 def test_access_times_of_many_rows_are_committed_before_more_lines_are_read(
     harness: LoopHarness,
 ) -> None:

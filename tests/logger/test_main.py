@@ -29,6 +29,8 @@ from entrepot.runtime import run_names
 from tests.logger.lines import BLOB, answer, written
 from tests.logger.test_tail import Writer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 A = Digest.parse(BLOB.digest)
 

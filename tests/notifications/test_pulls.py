@@ -237,6 +237,7 @@ def test_an_address_is_found_whatever_other_values_are() -> None:
     assert found["request"]["useragent"] == ',"source":"10.9.9.9'
 
 
+@pytest.mark.slow
 def test_the_remembered_events_are_bounded() -> None:
     """If all lines differ, at most 4,096 templates stay in memory."""
     events = PullEvents(Source("vm", "i"), Contents())

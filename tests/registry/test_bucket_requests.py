@@ -29,6 +29,8 @@ from tests.s3_storage import always_owned
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
+pytestmark = pytest.mark.slow
+
 KB = 1024
 PART = 64 * KB
 HOST = "one.test"

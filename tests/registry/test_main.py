@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from entrepot.datastore.accesslog import Event, parse_event
 from entrepot.edge import cache_epoch
 from entrepot.edge.cache_epoch import CacheEpoch
@@ -12,6 +14,8 @@ from entrepot.registry.upstream.breaker import Breaker, Pass, UpstreamFailure
 from entrepot.runtime import run_names
 from entrepot.runtime.clock import Clock
 from tests.registry.worker_modules import worker_modules
+
+pytestmark = pytest.mark.slow
 
 DEAD = UpstreamFailure("timeout", at_once=True)
 

@@ -39,6 +39,8 @@ from tests.disk_storage import disk_storage
 from tests.fake_repository import error
 from tests.wire import HONEST, Fault, HttpServer, Reply, Seen
 
+pytestmark = pytest.mark.slow
+
 _SEQUENCES = 200
 _LONG = 10_000
 _OPERATIONS = 16

@@ -67,6 +67,7 @@ def test_a_stalled_mirror_is_replaced_by_the_upstream(
     assert p.get(BLOB).content == CONTENT
 
 
+@pytest.mark.slow
 def test_a_mirror_that_never_answers_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
@@ -103,7 +104,11 @@ def test_a_distrusted_upstream_without_a_mirror_is_used_again(
     assert p.get(BLOB).content == CONTENT
 
 
-@pytest.mark.parametrize("knobs", [{"cut": 150_000}, {"status": 503}], ids=["cut", "503"])
+@pytest.mark.parametrize(
+    "knobs",
+    [{"cut": 150_000}, pytest.param({"status": 503}, marks=pytest.mark.slow)],
+    ids=["cut", "503"],
+)
 def test_a_pull_is_independent_of_another_upstreams_failing_download(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:

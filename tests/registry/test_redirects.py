@@ -35,6 +35,8 @@ from tests.s3_storage import always_owned, parameters
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
+pytestmark = pytest.mark.slow
+
 LARGE, SMALL = filler(200_000, 1), filler(60_000, 2)
 DIGEST = Digest.of(LARGE)
 HOST = "one.test"

@@ -17,6 +17,8 @@ from entrepot.config.schema import Settings
 from entrepot.runtime import run_names
 from tests.appliance.haproxy import ROOT
 
+pytestmark = pytest.mark.slow
+
 LOOKS = """
 import os, sys
 from pathlib import Path

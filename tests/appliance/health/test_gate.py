@@ -16,6 +16,8 @@ from entrepot.edge.cache_epoch import CacheEpoch
 from entrepot.runtime.health import failing_checks
 from tests.appliance.haproxy import Haproxy, Response, stub_worker
 
+pytestmark = pytest.mark.slow
+
 _ON = {"ENTREPOT_HEALTH": "on"}
 _CACHED = {
     "X-Entrepot-Keep": "60",

@@ -12,7 +12,10 @@ import pytest
 from tests.appliance.haproxy import eventually
 from tests.processes import next_line, running
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user"),
+]
 
 PROGRAM = """
 import fcntl, os, signal, sys, termios

@@ -335,6 +335,7 @@ def test_a_command_of_root_writes_to_its_own_folder(
 # ---- files that `check` reads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owner", "reader"), [(USER.uid, USER.uid), (0, 0)])
 def test_check_reads_as_root_only_files_that_the_user_cannot_replace(
     tmp_path: Path, owner: int, reader: int

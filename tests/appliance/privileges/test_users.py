@@ -14,6 +14,8 @@ from entrepot.appliance.privileges.users import Choice
 from entrepot.config.errors import ConfigError
 from tests.appliance.haproxy import ROOT
 
+pytestmark = pytest.mark.slow
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its user")
 
 IMAGE = {"ENTREPOT_IMAGE": "1"}

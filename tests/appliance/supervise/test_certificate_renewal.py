@@ -19,6 +19,8 @@ from tests.appliance.haproxy import Haproxy, eventually
 from tests.certificates import Authority
 from tests.config.config_folder import ConfigFolder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:

@@ -22,6 +22,8 @@ from tests.appliance.haproxy import Haproxy, eventually, stub_worker
 from tests.certificates import Authority
 from tests.config.config_folder import ConfigFolder
 
+pytestmark = pytest.mark.slow
+
 _MODES = (
     "request-client-cert",
     "require-any-client-cert",

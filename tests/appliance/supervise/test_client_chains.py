@@ -21,6 +21,8 @@ from entrepot.config.http_settings import HttpSettings
 from tests.appliance.haproxy import Haproxy, stub_worker
 from tests.certificates import Authority
 
+pytestmark = pytest.mark.slow
+
 _DAY = dt.timedelta(days=1)
 
 

@@ -15,6 +15,8 @@ import pytest
 
 from tests.appliance.haproxy import ROOT, eventually
 
+pytestmark = pytest.mark.slow
+
 PARENT = """
 import json, os, signal, sys, threading, atexit
 from pathlib import Path

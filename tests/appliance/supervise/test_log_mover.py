@@ -208,6 +208,7 @@ def test_the_writer_notices_a_full_pipe(pipe: int, writer: int, disk: Disk, tmp_
     assert written > log_pipe.BYTES // 2
 
 
+@pytest.mark.slow
 def test_a_disk_that_stays_full_does_not_delay_the_end(
     pipe: int, writer: int, disk: Disk, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -225,6 +226,7 @@ def test_a_disk_that_stays_full_does_not_delay_the_end(
     assert last.__dict__["bytes"] == len(expected)
 
 
+@pytest.mark.slow
 def test_the_lines_of_a_killed_writer_are_kept_and_its_successor_uses_the_same_pipe(
     pipe: int, disk: Disk, tmp_path: Path
 ) -> None:

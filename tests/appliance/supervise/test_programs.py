@@ -94,6 +94,7 @@ def test_without_supervisord_a_request_raises(tmp_path: Path) -> None:
         read_all(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
     """A request to a supervisord stopped by SIGSTOP raises after a time-out."""
     with socket.socket(socket.AF_UNIX) as stopped:

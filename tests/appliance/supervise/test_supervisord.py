@@ -12,6 +12,8 @@ import pytest
 from entrepot.appliance.supervise.supervisord import PROGRAMS, program_of
 from tests.appliance.haproxy import ROOT
 
+pytestmark = pytest.mark.slow
+
 LOAD = """
 import sys, threading
 from entrepot.appliance.supervise.supervisord import PROGRAMS, load

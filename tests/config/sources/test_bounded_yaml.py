@@ -76,6 +76,7 @@ def test_aliases_take_little_memory(config_folder: ConfigFolder, lines: str) -> 
     assert most < 16 * 2**20
 
 
+@pytest.mark.slow
 def test_a_large_but_plausible_file_is_read(config_folder: ConfigFolder) -> None:
     """A large but plausible file, with a thousand upstreams and a thousand users, is read."""
     hosts = "".join(f"  h{each}.io: {{}}\n" for each in range(1000))

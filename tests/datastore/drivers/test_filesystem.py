@@ -298,6 +298,7 @@ for number in itertools.count():
 """
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_the_old_value_or_the_new(
     storage: Filesystem, root: Path, tmp_path: Path
 ) -> None:

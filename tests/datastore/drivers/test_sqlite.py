@@ -302,6 +302,7 @@ for number in itertools.count():
 """
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_correct_totals(opened: Opened, path: Path) -> None:
     """A writer killed at any moment leaves correct totals: rows plus reservations."""
     index = opened()
@@ -322,6 +323,7 @@ def test_a_writer_killed_at_any_moment_leaves_correct_totals(opened: Opened, pat
 # ---- size and speed of the index
 
 
+@pytest.mark.slow
 def test_the_log_is_truncated_after_a_long_transaction(index: SqliteIndex, path: Path) -> None:
     """A long transaction is followed by a truncation of SQLite's write-ahead log.
 
@@ -351,6 +353,7 @@ def test_the_log_stays_short_over_many_small_transactions(
     assert longest <= 2 * WAL_BYTES
 
 
+@pytest.mark.slow
 def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, path: Path) -> None:
     """A write does not wait for a slow reader, even if the write-ahead log should be truncated.
 

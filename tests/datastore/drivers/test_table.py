@@ -129,6 +129,7 @@ print(*(each.name for each in threading.enumerate()))
 """
 
 
+@pytest.mark.slow
 def test_content_on_a_disk_costs_no_import_and_no_thread_of_another_driver(tmp_path: Path) -> None:
     """With content on a disk, no program imports a module or starts a thread for buckets.
 

@@ -507,6 +507,7 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     header=st.dictionaries(st.sampled_from(["kid", "jwk", "x5c", "typ"]), _JSON),
     content=st.dictionaries(

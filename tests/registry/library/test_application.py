@@ -351,6 +351,7 @@ def test_a_programs_own_logger_gets_the_records(
     assert logged == [("entrepot.registry.some.module", "blob fetched digest=d bytes=7")]
 
 
+@pytest.mark.slow
 def test_modules_are_loaded_on_demand() -> None:
     """`import entrepot.registry` does not load Falcon.
 

@@ -188,6 +188,7 @@ def test_an_event_has_the_request_as_haproxy_received_it(p: Pushing, recorded: R
     assert found["actor"] == {}
 
 
+@pytest.mark.slow
 def test_a_worker_without_endpoints_loads_nothing_for_them() -> None:
     """Without a configured endpoint, a worker imports no module of `notifications`."""
     loaded = worker_modules()

@@ -18,6 +18,8 @@ from entrepot.registry.server.gunicorn_app import (
 from tests.clock import Clock
 from tests.processes import next_line, running
 
+pytestmark = pytest.mark.slow
+
 _SERVE = """
 import os, socket, sys
 from pathlib import Path

@@ -227,7 +227,12 @@ def test_read_all_returns_the_state_of_each_upstream(tmp_path: Path, clock: Cloc
 
 @pytest.mark.parametrize(
     "knobs",
-    [{"status": 500}, {"status": 503}, {"drop": True}, {"hold": threading.Event()}],
+    [
+        {"status": 500},
+        {"status": 503},
+        {"drop": True},
+        pytest.param({"hold": threading.Event()}, marks=pytest.mark.slow),
+    ],
     ids=["500", "503", "dropped", "hung"],
 )
 def test_three_failures_open_the_breaker_if_v2_fails_too(
@@ -350,7 +355,7 @@ class TestOfOnePath:
             ({"status": 500}, 429),
             ({"status": 503}, 401),
             ({"drop": True}, 401),
-            ({"hold": threading.Event()}, 401),
+            pytest.param({"hold": threading.Event()}, 401, marks=pytest.mark.slow),
             ({"redirect": "http://127.0.0.1:1/gone"}, 401),
             ({"redirect": "http://gone.invalid/"}, 401),
             (

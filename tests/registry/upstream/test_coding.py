@@ -135,6 +135,7 @@ def test_without_a_size_an_unusual_ratio_is_rejected() -> None:
     assert received <= 64 << 20
 
 
+@pytest.mark.slow
 def test_without_a_size_a_usual_ratio_is_accepted() -> None:
     """If the size is unknown, a tar that gzip made several times shorter is accepted."""
     layer = (filler(64 << 10) + bytes(512 << 10)) * 120

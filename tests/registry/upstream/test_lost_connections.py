@@ -17,6 +17,8 @@ from entrepot.registry.upstream.wire import ConnectionBroken, Request, Wire
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 
+pytestmark = pytest.mark.slow
+
 V1 = Tag("v1")
 LAYER = Digest.of(b"layer")
 _ATTACH_FILTER = 26  # SO_ATTACH_FILTER of socket(7); Python has no name for it

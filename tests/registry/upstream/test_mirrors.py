@@ -120,6 +120,7 @@ def test_a_mirror_is_never_sent_the_upstreams_password(mirror: FakeUpstream) -> 
             client_of(upstream, mirrors=(guarded.url,)).head("app", V1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ["head", "manifest", "tags", "referrers", "blob_size"])
 def test_all_hanging_mirrors_share_a_time_limit(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch, operation: str
@@ -145,6 +146,7 @@ def test_all_hanging_mirrors_share_a_time_limit(
     assert 1 <= tried < 8
 
 
+@pytest.mark.slow
 def test_the_time_of_mirrors_does_not_reduce_that_of_the_upstream(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

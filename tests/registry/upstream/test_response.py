@@ -127,6 +127,7 @@ def test_equal_lengths_are_one_length(lengths: bytes) -> None:
         assert client.manifest("app", V1).body == IMAGE.manifest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pieces",
     [

@@ -47,6 +47,8 @@ LARGEST = 320 * MB
 CONNECTIONS = scaled(1_560, 3_000)
 CONNECTION = 128 * KB
 """The memory that HAProxy may use for one waiting connection: its two buffers (bytes)."""
+FLOODS = scaled(2, 4)
+"""So many clients send the floods that fill the log."""
 TIMES = scaled(10, 150)
 ROUNDS = 3
 COST = scaled(8, 10)
@@ -223,7 +225,7 @@ def test_slots_slow_uploads(opened: Appliance) -> None:
 )
 def test_bcrypt_wrong_passwords(closed: Appliance, user: Callable[[int], str], login: str) -> None:
     """A flood of wrong passwords does not delay a client with a right password."""
-    client, threads = honest(closed, ANN), scaled(80, 160)
+    client, threads = honest(closed, ANN), scaled(40, 160)
 
     endures(closed, client, lambda each: flood(each, guess(user), threads), _busy(threads))
     with flood(closed, guess(user), threads) as answers:
@@ -314,7 +316,7 @@ def small(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> I
     "request_",
     [
         b"GET /v2/none/none/manifests/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"no HTTP at all\r\n\r\n",
+        pytest.param(b"no HTTP at all\r\n\r\n", marks=pytest.mark.soak),
     ],
     ids=["unknown", "no HTTP"],
 )
@@ -329,7 +331,7 @@ def test_log_short_lines_stop_no_eviction(
     left_out = partial(small.metric, "entrepot_limited_total", limit="lines")
     before = left_out()
 
-    with pipelined(small, request_, 4) as answers:
+    with pipelined(small, request_, FLOODS) as answers:
         eventually(lambda: len(answers) > 100, what="100 requests got responses", within=60)
         _needs_eviction(small, upstream)
         eventually(
@@ -345,7 +347,7 @@ def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream
     """
     uri = "/v2/" + "/" * 3_900
 
-    with flood(small, requests_for("GET", lambda number: f"{uri}{number}"), 4) as answers:
+    with flood(small, requests_for("GET", lambda number: f"{uri}{number}"), FLOODS) as answers:
         eventually(lambda: len(answers) > 200, what="200 long URIs got responses")
         _needs_eviction(small, upstream)
 
@@ -354,7 +356,7 @@ def _needs_eviction(appliance: Appliance, fake: FakeUpstream) -> None:
     """Pull more images than the cap allows, and wait until the cleaner has evicted some."""
     first = fake.count()  # a new number, so that each call pulls new images
     stored = list[Path]()
-    for number in range(first, first + 12):
+    for number in range(first, first + 10):
         name = f"one.test/app{number}"
         fake.put_image(f"app{number}", "v1", of_size(2 * MB, number))
         layers = _layers(appliance, name)

@@ -114,6 +114,20 @@ BAD = {
     ),
 }
 
+_QUICK = {
+    "malformed YAML",
+    "unknown key",
+    "second storage driver",
+    "credential helper that is missing",
+    "secret that is not JSON",
+    "size",
+    "htpasswd that is not bcrypt",
+    "certificate without key",
+    "two defaults",
+    "data directory that can not be written",
+}
+"""`make test` starts the appliance with these, one of each kind; tests/config reads all kinds."""
+
 
 @pytest.fixture
 def refuse(tmp_path: Path) -> Callable[[Bad], str]:
@@ -136,7 +150,13 @@ def refuse(tmp_path: Path) -> Callable[[Bad], str]:
     return begin
 
 
-@pytest.mark.parametrize("bad", [pytest.param(bad, id=name) for name, bad in BAD.items()])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(bad, id=name, marks=() if name in _QUICK else pytest.mark.soak)
+        for name, bad in BAD.items()
+    ],
+)
 def test_bad_input_is_refused_with_its_source(refuse: Callable[[Bad], str], bad: Bad) -> None:
     """For bad input the appliance prints one line with its source and remedy, and exits with 2."""
     said = refuse(bad)

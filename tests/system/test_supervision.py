@@ -34,7 +34,11 @@ def fetch(serve: ServeProcess, path: str = "/echo") -> bytes:
         return bytes(response.read())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.soak)],
+    ids=lambda each: each.name,
+)
 def test_serve_stops_after_a_signal_and_leaves_nothing(
     tmp_path: Path, temporary: Path, number: signal.Signals
 ) -> None:
@@ -58,6 +62,7 @@ def test_serve_stops_after_a_signal_and_leaves_nothing(
     assert not (serve.data / "entrepot" / "run").exists()
 
 
+@pytest.mark.soak
 def test_a_response_is_in_the_access_log(tmp_path: Path, temporary: Path) -> None:
     """The access log has a line of HAProxy for each response."""
     with ServeProcess(tmp_path, temporary) as serve:
@@ -68,6 +73,7 @@ def test_a_response_is_in_the_access_log(tmp_path: Path, temporary: Path) -> Non
         eventually(lambda: b"/echo?logged" in log.read_bytes().replace(b"\\/", b"/"))
 
 
+@pytest.mark.soak
 def test_a_pull_in_flight_is_finished(tmp_path: Path, temporary: Path) -> None:
     """After SIGTERM HAProxy accepts no new connection, and a running pull gets all its bytes."""
     with ServeProcess(tmp_path, temporary) as serve:
@@ -157,6 +163,7 @@ def _fatal(server: SmtpServer) -> str:
     return f"[{{type: mail, levels: [fatal], options: {{smtp: {smtp}, from: a@b, to: [c@d]}}}}]"
 
 
+@pytest.mark.soak
 def test_a_killed_program_is_started_again(tmp_path: Path, temporary: Path) -> None:
     """If a program exits once, `serve` logs a warning with the reason and restarts it."""
     with ServeProcess(tmp_path, temporary) as serve:

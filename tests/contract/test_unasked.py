@@ -61,7 +61,7 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 
 
 def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: AccessIndex) -> None:
-    """The last use of a prefetched row is the end of its download, until a client uses it."""
+    """Until a client uses a prefetched blob, its access time is the end of its download."""
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     entry = index.entry(A)
 

@@ -154,7 +154,10 @@ def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex
 
 
 def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingIndex) -> None:
-    """Until the logger knows how many lines HAProxy dropped, it does not commit the log barrier."""
+    """Until the logger knows how many lines HAProxy dropped, it commits no log barrier.
+
+    A log barrier is the log line of a request with which the cleaner waits for the logger.
+    """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
     log_batch.commit(is_whole=False)
@@ -181,7 +184,7 @@ def test_other_requests_are_no_log_barrier(index: FailingIndex, line: AccessLine
 
 
 def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
-    """The logger counts gaps in the log and lines that are too long."""
+    """The logger's metrics count the gaps in the log, and the lines that are too long."""
     log_batch = LogBatch(index)
     log_batch.access(Batch([], _at(1), overlong=2, gaps=1))
     log_batch.commit(is_whole=True)
@@ -191,9 +194,10 @@ def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
 
 
 def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) -> None:
-    """The number of lost lines that the cleaner gets includes losses by log rotation.
+    """The logger reports to the cleaner how many lines were lost, also by log rotation.
 
-    Lost lines may have been uses, and content with lost uses would be evicted too early.
+    Each lost line may be of a pull. The cleaner would evict content too early if that pull is
+    missing.
     """
     gap = Batch([], _at(1), gaps=1)
     first = LogBatch(index, run="one")
@@ -213,7 +217,7 @@ def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) 
 def test_losses_before_and_after_a_restart_of_haproxy_are_added(
     index: FailingIndex, gaps: int
 ) -> None:
-    """Lines that were lost before and after a restart of HAProxy are added.
+    """The logger adds the lines that were lost before and after a restart of HAProxy.
 
     HAProxy counts from 0 again after a restart. Without the addition the number could be the same
     before and after, and hide a loss.
@@ -250,10 +254,10 @@ def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None
 
 
 def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) -> None:
-    """Lines that were lost in an earlier run of the appliance are not reported to the cleaner.
+    """The logger does not report losses of an earlier run of the appliance to the cleaner.
 
-    Otherwise each start of the cleaner would count all ages from that start, because the cleaner
-    does not know which losses it has seen.
+    The cleaner does not know which losses it has seen. It would detect the old ones at each of its
+    starts, and count the age of all content from then on.
     """
     first = LogBatch(index, run="one")
     first.access(Batch([], _at(1), gaps=1))

@@ -209,7 +209,7 @@ def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
 def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopHarness) -> None:
     """The loop commits a log barrier only when it knows how many lines HAProxy dropped.
 
-    It commits the uses in the lines before the barrier without that number.
+    It does not wait for that number to commit the uses in the lines before the barrier.
     """
     harness.settle()
     harness.log(written(BLOB), written(probe("n1")))

@@ -191,7 +191,10 @@ def test_while_the_queue_is_unavailable_lines_wait(
 
 
 def test_each_endpoint_gets_the_pulls_that_it_wants(tmp_path: Path) -> None:
-    """An endpoint that ignores pulls or a media type gets no events of those."""
+    """An endpoint that ignores pulls gets no events of pulls.
+
+    An endpoint that ignores a media type gets no events of content of that type.
+    """
     bench = Bench(
         tmp_path,
         EventEndpoint("a", ""),

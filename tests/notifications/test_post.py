@@ -137,9 +137,9 @@ def test_a_redirect_without_a_location_is_accepted() -> None:
 
 
 def test_configured_headers_stay_at_their_origin() -> None:
-    """If an endpoint redirects to another server, that server gets neither headers nor login.
+    """If an endpoint redirects to another server, that server gets no secret of the endpoint.
 
-    These are the configured headers and the login in the URL.
+    The secrets are the configured headers and the login in the endpoint's URL.
     """
     with Receiver() as other, Receiver(lambda _: (307, {"Location": other.url})) as receiver:
         url = receiver.url.replace("http://", "http://bob:pass@")

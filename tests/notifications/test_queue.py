@@ -196,7 +196,10 @@ def test_an_event_that_was_dropped_while_it_was_sent_is_not_counted_twice(path: 
 
 
 def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) -> None:
-    """One commit writes the events and the position in the access log up to which they reach."""
+    """The queue stores the position in the access log that `append` got last.
+
+    A commit has this position and its events, so a restart finds both or neither.
+    """
     queue.append({"a": [event("1")]}, "first")
     queue.append({"a": [event("2")]})
     queue.append({"a": []}, "second")

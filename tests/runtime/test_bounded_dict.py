@@ -1,4 +1,4 @@
-"""Tests of `BoundedDict`, a dictionary with a largest number of entries."""
+"""Tests of `BoundedDict`, a dictionary with a bounded number of entries."""
 
 from __future__ import annotations
 

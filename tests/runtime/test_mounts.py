@@ -29,9 +29,10 @@ _MOUNTS = r"""21 1 8:1 / / rw - ext4 /dev/sda1 rw
     ],
 )
 def test_the_deepest_and_last_mount_counts(tmp_path: Path, path: str, expected: str) -> None:
-    """The deepest mount above a path decides its type; of two at one folder, the last one decides.
+    """The type of a path's file system is that of the deepest mount above the path.
 
-    The path itself need not exist.
+    If two file systems are mounted at that folder, the last one in the list counts. The path itself
+    need not exist.
     """
     mounts = tmp_path / "mountinfo"
     mounts.write_text(_MOUNTS)

@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Time:
 
 
 def _after(calls: int) -> Callable[[], int | None]:
-    """Return a function that returns None until it is called for this time."""
+    """Return a function that returns None until its call number *calls*."""
     done: list[int] = []
 
     def look() -> int | None:

@@ -1,4 +1,7 @@
-"""Tests of `RareLines`: of repeated log lines, one is written in a period, with their number."""
+"""Tests of `RareLines`, which writes a repeated log line only once in a period.
+
+The next line that is written has the number of the omitted ones.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def first(s3: S3Front, tmp_path: Path) -> Iterator[Appliance]:
-    """Return an appliance whose index has recorded uses for ten days."""
+    """Return an appliance whose index was created ten days ago and has recorded uses since."""
     made = Appliance(s3, tmp_path / "first")
     made.rebuild()
     made.index.notes.put({BORN: str(NOW - 10 * DAY)})

@@ -81,7 +81,7 @@ def test_our_lock_excludes_another_process(path: Path) -> None:
 
 
 def test_a_locked_file_keeps_its_content(path: Path) -> None:
-    """A locked file keeps its content: another writer continues a download at its end."""
+    """Locking a file does not truncate it, so another writer can continue a partial download."""
     path.parent.mkdir()
     path.write_bytes(b"so far")
 

@@ -1,4 +1,4 @@
-"""The S3 server for the tests of the driver `s3`."""
+"""Define the fixtures of the S3 server with which the driver `s3` is tested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from tests.s3_front import S3Front
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[S3Front]:
-    """Run one S3 server for the tests of a file; it accepts small parts, which saves time."""
+    """Run one S3 server for all tests of a file.
+
+    It accepts smaller parts of a multipart upload than S3 does, so that the tests send fewer bytes.
+    """
     with S3Front(least_part=1024) as front:
         yield front
 

@@ -1,6 +1,6 @@
-"""Rebuild the index of a generated bucket, write its snapshot, and print what that took.
+"""Rebuild the index of a bucket that a test has generated, write its snapshot, and print figures.
 
-This program runs in a process of its own, so that its memory can be measured.
+A test runs this program as a separate process, so that its memory can be measured.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from tests.s3_storage import Held, keys_of
 
 
 def _most_memory() -> int:
-    """Return the largest resident size of this program, in bytes.
+    """Return the largest resident size of this process so far, in bytes.
 
-    `ru_maxrss` would also have the size of the process that started this program.
+    `ru_maxrss` cannot be used: it includes the size of the process that started this program.
     """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024

@@ -51,12 +51,12 @@ _LINES = st.builds(
 
 @given(_LINES)
 def test_a_line_can_be_parsed_with_any_field_values(line: AccessLine) -> None:
-    """A log line with any field values can be parsed: JSON escapes any text of a client."""
+    """A log line can be parsed with any values of its fields, because JSON escapes every text."""
     assert parse(json.dumps(asdict(line)).encode()) == line
 
 
 def test_end_is_start_plus_duration_in_seconds() -> None:
-    """A log line's end is its start plus its duration, both in milliseconds."""
+    """The end of a response (s) is computed from its start and its duration, which are in ms."""
     assert LINE.end == 1_790_000_000.012
 
 
@@ -92,7 +92,7 @@ def _written(line: AccessLine) -> bytes:
 
 
 def _parsed(lines: list[bytes]) -> list[Repeated]:
-    """Return the result of parsing each line alone."""
+    """Return the lines after parsing each of them separately; skip malformed lines."""
     found = list[Repeated]()
     for line in lines:
         with suppress(InvalidLine):
@@ -142,9 +142,9 @@ _UNUSUAL_LINES = [
     )
 )
 def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[list[bytes]]) -> None:
-    """Lines that are read in batches have the values of lines that are parsed alone.
+    """If log lines are read in batches, the result is the same as if each were parsed separately.
 
-    The other lines of a batch, and earlier batches, do not change the result.
+    Neither the other lines of a batch nor earlier batches change the result.
     """
     log = AccessLog()
     for lines in batches:
@@ -155,9 +155,9 @@ def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[lis
 
 
 def test_lines_that_differ_in_start_only_are_grouped() -> None:
-    """Lines that differ only in their start are grouped, represented by the latest line.
+    """Log lines that differ only in their start form a group; the latest line represents it.
 
-    Any order of log lines, and repeated batches, give the same groups.
+    The groups do not depend on the order of the lines or on earlier batches.
     """
     log, later = AccessLog(), replace(LINE, start=LINE.start + 5)
     other = replace(LINE, duration=13)
@@ -169,7 +169,7 @@ def test_lines_that_differ_in_start_only_are_grouped() -> None:
 
 
 def test_the_memory_for_known_lines_is_bounded() -> None:
-    """The memory for known lines is bounded, even if each line has another digest."""
+    """The memory for remembered log lines stays within its limit, even if all lines differ."""
     log, rest = AccessLog(), 64 * 1024
     line = replace(LINE, uri="/" * rest)
     most = accesslog.KEPT_BYTES + 2 * rest
@@ -180,7 +180,7 @@ def test_the_memory_for_known_lines_is_bounded() -> None:
 
 
 def test_a_written_event_can_be_parsed(tmp_path: Path) -> None:
-    """A written event can be parsed by another process."""
+    """Events that were written to the events file can be parsed from its lines."""
     path = tmp_path / "events.log"
     events = [Event("breaker", 1.5, {"upstream": "a"}), Event("download", 2, {"bytes": 7})]
     for event in events:
@@ -194,15 +194,12 @@ def test_a_written_event_can_be_parsed(tmp_path: Path) -> None:
     [b"", b"7", b'{"event": "x"}', b'{"event": "x", "at": "y"}', b'{"event": "x", "at": 1e999999}'],
 )
 def test_a_malformed_event_raises_invalid_line(line: bytes) -> None:
-    """A malformed event raises InvalidLine; Infinity is not a valid time."""
+    """A malformed line of the events file, or one with an infinite time, raises InvalidLine."""
     with pytest.raises(InvalidLine):
         parse_event(line)
 
 
 def test_an_event_time_beyond_the_range_of_float_is_rejected() -> None:
-    """An event time beyond the range of float is rejected.
-
-    Python's integers have no upper bound, but floats have one.
-    """
+    """An event is rejected if its time is an integer that is too large for a float."""
     with pytest.raises(InvalidLine):
         parse_event(b'{"event": "x", "at": 1' + b"0" * 400 + b"}")

@@ -1,4 +1,4 @@
-"""The effect of each key of `storage.azure` on the requests and on the login."""
+"""Each key of `storage.azure` has its effect on the requests and on the login."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.serving import EndsAtOnce
 
 
 class _Service(EndsAtOnce, ThreadingHTTPServer):
-    """A server in place of Azure, which records requests and gives all the same response."""
+    """A server that replaces Azure: it records all requests, and sends one response to all."""
 
     daemon_threads = True
 
@@ -118,7 +118,10 @@ _CLIENT = {"type": "client_secret", "clientid": "c", "tenantid": "t", "secret": 
 def test_each_key_selects_host_and_login(
     monkeypatch: pytest.MonkeyPatch, keys: dict[str, object], expected: dict[str, object]
 ) -> None:
-    """Each key of `storage.azure` selects host and login; Azure's variables have no effect."""
+    """The keys of `storage.azure` determine the host and the login of the requests.
+
+    Azure's environment variables do not change what the keys determine.
+    """
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST"):
         monkeypatch.delenv(name, raising=False)
     config = _config(**keys)
@@ -147,7 +150,7 @@ _APPLICATION = {"AZURE_CLIENT_ID": "c", "AZURE_TENANT_ID": "t"}
 def test_the_default_credentials_are_those_of_azures_libraries(
     environ: dict[str, str], expected: str
 ) -> None:
-    """The default login is that of `DefaultAzureCredential`, as in docker distribution."""
+    """With `default_credentials`, Azure's variables select the login as in Azure's SDKs."""
     assert default_credentials(environ) == expected
 
 
@@ -158,9 +161,10 @@ def test_the_default_credentials_are_those_of_azures_libraries(
 def test_the_name_of_a_blob_is_that_of_docker_distribution_3(
     service: _Service, monkeypatch: pytest.MonkeyPatch, root: str, path: str
 ) -> None:
-    """Requests are signed with the account's key, whatever the variables of Azure contain.
+    """The name of a blob is the same as with docker distribution 3.
 
-    The name of a blob is that of docker distribution 3.
+    The request is signed with the key of the account, even if Azure's variables select another
+    login or another container.
     """
     monkeypatch.setenv("AZURE_STORAGE_TOKEN", "of another program")
     monkeypatch.setenv("AZURE_CONTAINER_NAME", "other")
@@ -172,7 +176,7 @@ def test_the_name_of_a_blob_is_that_of_docker_distribution_3(
 
 
 def test_tls_is_verified_with_the_authorities_of_the_operator(tmp_path: Path) -> None:
-    """The key `ca` adds authorities that are trusted, and `skipverify` accepts any certificate."""
+    """The key `ca` adds trusted certificate authorities; `skipverify` accepts any certificate."""
     authority = tmp_path / "ca.pem"
     authority.write_text("the PEM")
 
@@ -187,9 +191,9 @@ def test_tls_is_verified_with_the_authorities_of_the_operator(tmp_path: Path) ->
 
 
 def test_a_url_is_signed_for_one_blob_and_has_no_start() -> None:
-    """A signed URL is for one blob, and its validity has no start.
+    """A signed URL is valid for one blob, and has no start time.
 
-    A start might lie in the future for Azure's clock.
+    If Azure's clock were slow, a start time could be in the future, and Azure would refuse the URL.
     """
     keys = dict(parameters("https://blobs.test/", Path(), rootdirectory="/a/"))
     url = urlsplit(signer_of(keys, None, lambda: 0.0)("b c/data", 600))
@@ -217,7 +221,7 @@ def test_a_url_is_signed_for_one_blob_and_has_no_start() -> None:
 def test_a_signature_covers_blob_time_and_scheme(
     parts: tuple[str | None, str, int], *, is_other: bool
 ) -> None:
-    """A client cannot use the signature of a URL for another blob, for longer, or without TLS."""
+    """The signature of a URL is not valid for another blob, for a longer time, or without TLS."""
     keys = dict(parameters("https://blobs.test", Path()))
 
     def signature(endpoint: str | None, key: str, seconds: int) -> str:
@@ -252,7 +256,10 @@ def test_a_token_authorizes_the_requests(
     environ: dict[str, str],
     asked: str,
 ) -> None:
-    """With a login other than a key, requests have a token from the host that the login selects."""
+    """If the login is not the account's key, the driver gets a token and sends it with requests.
+
+    It gets the token from the host that belongs to the login.
+    """
     (tmp_path / "token").write_text("of Kubernetes")
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"):
         monkeypatch.delenv(name, raising=False)
@@ -271,7 +278,7 @@ def test_a_token_authorizes_the_requests(
 def test_a_login_that_is_refused_is_one_line_with_a_remedy(
     service: _Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A login that Azure refuses, with 401 and an OAuth error code, is one line with a remedy."""
+    """If Azure refuses the login with an OAuth error, the check reports one line with a remedy."""
     monkeypatch.setenv("AZURE_AUTHORITY_HOST", service.url)
     service.token = 401, b'{"error": "invalid_client", "error_description": "AADSTS7000215"}'
     keys = parameters(service.url, Path(), credentials=_CLIENT)
@@ -286,9 +293,9 @@ def test_a_login_that_is_refused_is_one_line_with_a_remedy(
 def test_a_token_of_kubernetes_that_cannot_be_read_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A token file of Kubernetes that cannot be read is reported at the start.
+    """If the token file of Kubernetes cannot be read, the start reports this.
 
-    The library obstore would report it with each request, as if Azure did not answer.
+    Without this check, the library obstore would fail at each request, as if Azure did not respond.
     """
     for name, value in _APPLICATION.items():
         monkeypatch.setenv(name, value)
@@ -331,7 +338,10 @@ def _error(code: str) -> bytes:
 def test_a_refused_request_is_one_line_with_a_remedy(
     service: _Service, status: int, code: str, remedy: str
 ) -> None:
-    """A request that Azure refuses is one line with the error code and a remedy, without XML."""
+    """If Azure refuses a request, the check reports one line with Azure's error code and a remedy.
+
+    The line has no XML.
+    """
     service.answer = status, _error(code)
 
     client = ObjectClient(bucket_of(dict(parameters(service.url, Path()))))

@@ -11,7 +11,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.errors import DigestMismatch, NotFound
 from entrepot.datastore.refs import Digest
 
-CONTENT = b"content" * 300_000  # longer than one chunk of the hash
+CONTENT = b"content" * 300_000  # Files are hashed in chunks; this is longer than one chunk.
 ALGORITHMS = ["sha256", "sha512"]
 
 
@@ -31,7 +31,7 @@ def finished(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_written_blob_can_be_read(blobs: BlobStore, algorithm: str) -> None:
-    """A written blob can be read as bytes and as a file, and its size is known."""
+    """After a blob was written, it can be read as bytes and as a file, and `stat` has its size."""
     digest = Digest.of(b"content", algorithm)
 
     blobs.write(digest, b"content")
@@ -45,7 +45,7 @@ def test_a_written_blob_can_be_read(blobs: BlobStore, algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_an_adopted_file_can_be_read(blobs: BlobStore, finished: Path, algorithm: str) -> None:
-    """A finished file is committed as a blob; it is hashed if its writer did not hash it."""
+    """If a finished file is committed as a blob without a digest of its writer, it is hashed."""
     digest = Digest.of(CONTENT, algorithm)
 
     blobs.commit_file(finished, digest)
@@ -55,7 +55,10 @@ def test_an_adopted_file_can_be_read(blobs: BlobStore, finished: Path, algorithm
 
 
 def test_wrong_bytes_are_not_written(blobs: BlobStore) -> None:
-    """Wrong bytes are not written as a blob; the error has the expected and the actual digest."""
+    """Bytes that do not match a digest are not written under this digest.
+
+    The error has the expected and the actual digest.
+    """
     expected, actual = Digest.of(b"right"), Digest.of(b"wrong")
 
     with pytest.raises(DigestMismatch) as mismatch:
@@ -66,7 +69,7 @@ def test_wrong_bytes_are_not_written(blobs: BlobStore) -> None:
 
 
 def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path) -> None:
-    """A file with a wrong digest is not committed and stays: its owner decides about it."""
+    """A file with a wrong digest is not committed, and stays at its path."""
     wrong = Digest.of(b"something else")
 
     with pytest.raises(DigestMismatch):
@@ -77,7 +80,7 @@ def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path)
 
 
 def test_a_digest_computed_by_the_writer_is_compared(blobs: BlobStore, finished: Path) -> None:
-    """A digest that the writer computed is compared: it saves the second read of the file."""
+    """If the writer of a file has computed its digest, this digest is compared, and no new one."""
     right, wrong = Digest.of(CONTENT), Digest.of(b"what came")
 
     with pytest.raises(DigestMismatch):
@@ -99,7 +102,7 @@ def test_a_deleted_blob_is_not_found(blobs: BlobStore) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT], ids=["empty", "short", "long"])
 def test_a_files_digest_is_that_of_its_content(tmp_path: Path, content: bytes) -> None:
-    """The digest of a file is that of its content, whatever the number of reads is."""
+    """The digest of a file is that of its content, whether one or several reads are needed."""
     (tmp_path / "file").write_bytes(content)
 
     assert digest_of_file(tmp_path / "file", "sha256") == Digest.of(content)

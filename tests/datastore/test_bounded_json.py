@@ -1,4 +1,4 @@
-"""JSON of unknown origin is parsed within bounds on memory."""
+"""Untrusted JSON is parsed within a limit of memory."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ def test_any_json_value_is_parsed(value: Any) -> None:
     ids=lambda each: repr(each[:20]),
 )
 def test_any_defect_is_a_value_error(data: bytes) -> None:
-    """`loads` raises ValueError for any defective text."""
+    """For any text that is not valid JSON, `loads` raises ValueError and no other exception."""
     with pytest.raises(ValueError):  # noqa: PT011 - the messages differ
         loads(data)
 
 
 @pytest.mark.parametrize("piece", [b"{},", b"[],", b'"ab",', b"0,", b"[[],", b'{"a":['])
 def test_four_megabytes_with_too_many_values_are_not_parsed(piece: bytes) -> None:
-    """JSON of 4 MiB with too many values is not parsed.
+    """JSON of 4 MiB with too many values is refused before it is parsed.
 
-    Each parsed value takes memory, and sixteen threads of a worker may parse such JSON at once.
+    Each parsed value needs memory, and sixteen threads of a worker can parse JSON at the same time.
     """
     data = b"[" + piece * (4 * 1024 * 1024 // len(piece))
     tracemalloc.start()
@@ -74,7 +74,7 @@ def test_four_megabytes_with_too_many_values_are_not_parsed(piece: bytes) -> Non
 
 
 def test_a_document_at_the_bound_is_parsed() -> None:
-    """JSON with exactly the largest number of brackets and commas is parsed."""
+    """JSON with exactly the permitted number of brackets and commas is parsed."""
     inner = b",".join([b"1"] * (MOST_VALUES - 1))
 
     assert len(list(loads(b"[" + inner + b"]"))) == MOST_VALUES - 1  # type: ignore[call-overload]
@@ -82,8 +82,8 @@ def test_a_document_at_the_bound_is_parsed() -> None:
 
 @pytest.mark.parametrize(("count", "is_refused"), [(100_000, False), (100_001, True)])
 def test_values_are_counted_over_the_whole_document(count: int, *, is_refused: bool) -> None:
-    """The values are counted over the whole text, including its last bytes."""
-    # the parser counts brackets and commas: here one bracket, and one comma less than values
+    """`loads` counts the values of the whole text, including its last bytes."""
+    # `loads` counts opening brackets and commas. Here these are one bracket and count - 1 commas.
     data = b"[0" + b",         0" * (count - 1) + b"]"
     if is_refused:
         with pytest.raises(ValueError, match="more than 100000 values"):

@@ -1,4 +1,4 @@
-"""A start and `entrepot check` try each request that the appliance sends to its bucket."""
+"""A start and `entrepot check` try each kind of request that the appliance sends to its bucket."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def parts(s3: S3Front, tmp_path: Path) -> BucketParts:
 
 
 def _settings(s3: S3Front, folder: Path, **others: str) -> Settings:
-    """Return the settings of an appliance with the bucket of the strict S3 server."""
+    """Return the settings of an appliance whose bucket is on the S3 server of the tests."""
     keys = {
         **configured(s3),
         **others,
@@ -44,7 +44,7 @@ def _settings(s3: S3Front, folder: Path, **others: str) -> Settings:
 
 
 def test_each_request_is_tried_once_and_leaves_nothing(s3: S3Front, parts: BucketParts) -> None:
-    """The check lists the bucket, and writes, reads and removes one small object."""
+    """The check lists the bucket once, and writes, reads and removes one small object."""
     tried = list(parts.tried())
 
     assert [each.name for each in tried] == _ALL
@@ -65,9 +65,9 @@ def test_each_request_is_tried_once_and_leaves_nothing(s3: S3Front, parts: Bucke
 def test_a_policy_that_lacks_an_action_is_named(
     s3: S3Front, parts: BucketParts, action: str, name: str, permission: str
 ) -> None:
-    """The first request that the bucket refuses ends the check, with the missing permission.
+    """The check ends at the first request that the bucket refuses, and names the permission.
 
-    The object that the check has written is removed, unless the bucket refuses that too.
+    The check removes the object that it has written, if the bucket permits this.
     """
     method, _, key = action.partition(" ")
     s3.fault(method, key, Refused(Refusal(403, "AccessDenied")))
@@ -83,7 +83,7 @@ def test_a_policy_that_lacks_an_action_is_named(
 
 
 def test_a_signed_url_is_fetched_as_clients_fetch_it(s3: S3Front, parts: BucketParts) -> None:
-    """The check fetches an object by a signed URL without a login, as a redirected client does."""
+    """The check fetches its object from a signed URL without a login, as redirected clients do."""
     sign = signer_of("s3", parameters(s3, parts.state), None)
 
     tried = list(parts.tried(sign))
@@ -97,10 +97,10 @@ def test_a_signed_url_is_fetched_as_clients_fetch_it(s3: S3Front, parts: BucketP
 def test_a_refused_url_is_a_problem_and_an_unreachable_host_a_warning(
     s3: S3Front, parts: BucketParts, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the bucket refuses a signed URL, the start fails; an unreachable host is only a warning.
+    """If the bucket refuses a signed URL, the check fails: no client could use such a URL.
 
-    A proxy may change the signed host, which breaks every URL; but clients may reach a host that
-    this machine cannot.
+    If this machine cannot reach the host of the URL, there is only a warning, because clients may
+    be able to reach it.
     """
     sign = signer_of("s3", parameters(s3, parts.state), None)
 
@@ -114,7 +114,7 @@ def test_a_refused_url_is_a_problem_and_an_unreachable_host_a_warning(
 
 
 def test_a_check_shows_the_time_of_each_request(s3: S3Front, tmp_path: Path) -> None:
-    """`entrepot check` prints the time of each request to the bucket, as does its JSON (s)."""
+    """`entrepot check` prints the time of each request to the bucket, and its JSON has it in s."""
     s3.fault("DELETE", _PROBE, Refused(Refusal(403, "AccessDenied")))
     loaded = ConfigFolder(tmp_path).examine()
     tried = list(bucket.tried(_settings(s3, tmp_path)))
@@ -142,7 +142,7 @@ def test_a_check_shows_the_time_of_each_request(s3: S3Front, tmp_path: Path) -> 
 def test_a_wrong_setting_is_one_problem(
     s3: S3Front, tmp_path: Path, wrong: dict[str, str], remedy: str
 ) -> None:
-    """A wrong setting of the bucket is the same problem of one line for a start and for `check`."""
+    """A start and `entrepot check` report a wrong setting of the bucket as the same single line."""
     settings = _settings(s3, tmp_path, **wrong)
 
     (found,) = bucket.problems(settings)
@@ -173,9 +173,10 @@ def test_a_file_of_credentials_that_is_of_no_use_is_a_problem(
     content: str | None,
     expected: str,
 ) -> None:
-    """An unusable file of credentials is a problem, so the start ends.
+    """If the credentials file is unusable, this is a problem with which the start fails.
 
-    The library obstore would report a bucket that does not answer, which does not end a start.
+    Without this check, obstore would report that the bucket does not respond, with which a start
+    does not fail.
     """
     file = tmp_path / "credentials"
     if content is not None:

@@ -1,4 +1,4 @@
-"""Content of a bucket is compared by its length; damaged content is not served."""
+"""The lengths of objects in a bucket are compared with the index; damaged content is not served."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONTENT = bytes(range(256)) * 300
 
 
 class Scene:
-    """An appliance with two blobs, of which one is pushed, and the threads that verify content."""
+    """An appliance with one proxied and one pushed blob, and the objects that verify content."""
 
     def __init__(self, s3: S3Front, folder: Path) -> None:
         self.s3 = s3
@@ -49,13 +49,13 @@ class Scene:
         s3.forget()
 
     def damage(self, digest: Digest, content: bytes) -> None:
-        """Replace an object, as a faulty service or another program may."""
+        """Replace an object, as a faulty service or another program could do."""
         self.s3.put(layout.blob(digest), content)
 
     def compare(self) -> None:
-        """Compare the lengths of all objects, as the cleaner does daily, and keep the quarantine.
+        """Compare the lengths of all objects, and purge the quarantine, as the cleaner does daily.
 
-        The appliance forgets what it knows of the bucket, as at a start.
+        Before that, empty the journal of the bucket, as at a start.
         """
         self.appliance.journal.clear()
         rebuild(
@@ -68,23 +68,23 @@ class Scene:
         self.keeper().purge()
 
     def keeper(self) -> QuarantineKeeper:
-        """Return the part of the cleaner that looks after the quarantine."""
+        """Return the object with which the cleaner removes files in quarantine."""
         return QuarantineKeeper(self.store, self.appliance.clock)
 
     def verify(self) -> tuple[str, str, bool]:
-        """Verify all content; return the progress, the report and the result."""
+        """Verify all content; return the progress lines, the report and the result."""
         progress, report = io.StringIO(), list[str]()
         done = self.readers.verification(progress).run(report.append, as_json=False)
         return progress.getvalue(), report[0], done
 
     def worker(self) -> BlobStore:
-        """Return the content as a worker serves it."""
+        """Return the blob store of a worker."""
         index, storage = self.appliance.index, self.store.storage
         marks = UnverifiedMarks(self.store.state / layout.UNVERIFIED)
         return BlobStore(storage, Integrity(storage, index, Quarantine(storage, index), marks))
 
     def bodies(self) -> int:
-        """Return how many times content was requested since the last call."""
+        """Return how many GETs of blobs the bucket got since the last call."""
         count = self.s3.count("GET", f"^{layout.BLOBS}/")
         self.s3.forget()
         return count
@@ -99,7 +99,7 @@ def scene(s3: S3Front, tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_intact_content_is_never_read(scene: Scene) -> None:
-    """A comparison of intact content costs no GET, because lists of the bucket have all lengths."""
+    """A comparison of lengths sends no GET for intact blobs, because lists have their lengths."""
     scene.compare()
 
     assert scene.bodies() == 0
@@ -107,9 +107,9 @@ def test_intact_content_is_never_read(scene: Scene) -> None:
 
 
 def test_damaged_content_with_an_upstream_is_deleted(scene: Scene) -> None:
-    """A damaged object of proxied content is deleted, and the next pull fetches the content again.
+    """If a proxied blob in the bucket is damaged, it is deleted; a later pull fetches it again.
 
-    Only the object with a wrong length is read for that.
+    Only the object with a wrong length is read.
     """
     scene.damage(scene.proxied, CONTENT[:-1])
 
@@ -126,7 +126,10 @@ def test_damaged_content_with_an_upstream_is_deleted(scene: Scene) -> None:
 def test_damaged_content_that_was_pushed_stays_with_a_mark_until_it_is_pushed_again(
     scene: Scene,
 ) -> None:
-    """Damaged pushed content is marked, and counts as absent until a client pushes it again."""
+    """If pushed content in the bucket is damaged, it is marked, and counts as absent.
+
+    After a client has pushed it again, it is served.
+    """
     worker = scene.worker()
     worker.open(scene.pushed).close()
     scene.damage(scene.pushed, CONTENT[1:])
@@ -156,9 +159,9 @@ def test_damaged_content_that_was_pushed_stays_with_a_mark_until_it_is_pushed_ag
 
 
 def test_damage_without_another_length_is_found_by_a_verification(scene: Scene) -> None:
-    """Damage that keeps the length is found only by `entrepot verify`, which reads all content.
+    """If damage does not change the length of an object, only `entrepot verify` finds it.
 
-    It prints beforehand how many requests and bytes that costs.
+    `entrepot verify` reads all content, and first prints how many requests and bytes this costs.
     """
     scene.damage(scene.pushed, bytes(len(CONTENT)))
     worker = scene.worker()
@@ -176,7 +179,7 @@ def test_damage_without_another_length_is_found_by_a_verification(scene: Scene) 
 
 
 def test_a_verification_removes_the_mark_of_content_that_is_intact_again(scene: Scene) -> None:
-    """`entrepot verify` removes the mark of damaged content that was restored from a backup."""
+    """If damaged content was restored from a backup, `entrepot verify` removes its mark."""
     scene.damage(scene.pushed, b"damaged")
     scene.compare()
     scene.damage(scene.pushed, CONTENT[::-1])
@@ -190,7 +193,7 @@ def test_a_verification_removes_the_mark_of_content_that_is_intact_again(scene: 
 
 
 def test_a_wrong_size_in_the_index_is_corrected_if_the_digest_is_right(scene: Scene) -> None:
-    """If the index has a wrong size but the object's digest is right, the index is corrected."""
+    """If an object has another size than its row, but the right digest, the row is corrected."""
     scene.appliance.index.record(scene.proxied, 5, ContentKind.BLOB, NOW)
 
     scene.compare()
@@ -204,7 +207,7 @@ def test_a_wrong_size_in_the_index_is_corrected_if_the_digest_is_right(scene: Sc
 def test_an_appliance_that_does_not_own_the_bucket_changes_nothing(
     scene: Scene, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An appliance that does not own the bucket leaves a damaged object to the owner.
+    """If an appliance does not own the bucket, it does not mark a damaged object.
 
     The comparison of lengths continues with the other objects.
     """
@@ -220,7 +223,7 @@ def test_an_appliance_that_does_not_own_the_bucket_changes_nothing(
 
 @pytest.mark.parametrize("mark", [b"", b"[]", b'{"size": "x"}', b'{"size": 1}', b"\xff" * 9000])
 def test_a_mark_of_another_program_states_nothing(scene: Scene, mark: bytes) -> None:
-    """A mark that another program has written stops neither the cleaner nor a verification."""
+    """If another program has written an invalid mark, the cleaner and the worker continue."""
     scene.s3.put(layout.quarantined(scene.pushed), mark)
 
     scene.compare()

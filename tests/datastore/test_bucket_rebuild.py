@@ -37,7 +37,7 @@ def first(s3: S3Front, tmp_path: Path) -> Iterator[Appliance]:
 
 @pytest.fixture
 def second(s3: S3Front, tmp_path: Path, first: Appliance) -> Iterator[Appliance]:
-    """Return the same appliance a day later, after the loss of its state directory."""
+    """Return the same appliance a day later, with a new and empty state directory."""
     made = Appliance(s3, tmp_path / "second")
     made.clock.now = first.clock.now + DAY
     yield made
@@ -47,9 +47,9 @@ def second(s3: S3Front, tmp_path: Path, first: Appliance) -> Iterator[Appliance]
 def test_a_snapshot_restores_rows_uses_edges_and_the_age_of_the_index(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """After the loss of the state directory the snapshot restores the order of eviction.
+    """After the state directory was lost, the snapshot restores rows, last uses and edges.
 
-    No manifest and no link is read, and no shard without content is requested.
+    No manifest and no link is read, and only shards that exist are requested.
     """
     pulled = [pull(first.store, seed, NOW - seed * DAY) for seed in range(4)]
     push(first.store, 9, NOW - 2 * DAY)
@@ -69,7 +69,7 @@ def test_a_snapshot_restores_rows_uses_edges_and_the_age_of_the_index(
 
 
 class _Informed:
-    """A log barrier of an appliance without clients."""
+    """A log barrier that always succeeds, for an appliance without clients."""
 
     blind = 0.0
 
@@ -79,7 +79,7 @@ class _Informed:
 
 
 def _due(appliance: Appliance) -> list[tuple[IndexEntry, str]]:
-    """Return what the next sweep removes if content is evicted after two days, and why."""
+    """Return the entries that the next round evicts with a TTL of two days, and the reasons."""
     store, clock = appliance.store, appliance.clock
     sweep = Sweep(store, lambda _: None, clock)
     tools = RoundTools(store, Spool(store, clock), sweep, _Informed(), clock, lambda: False)
@@ -90,9 +90,9 @@ def _due(appliance: Appliance) -> list[tuple[IndexEntry, str]]:
 def test_the_next_sweep_removes_what_it_would_have_removed(
     first: Appliance, second: Appliance
 ) -> None:
-    """After a loss of the index, the next sweep evicts the content that is too old by then.
+    """After the index was lost and rebuilt from its snapshot, a round evicts the same content.
 
-    A day passes in this test between the loss and the sweep.
+    In this test, the round is a day after the snapshot, and some content exceeds the TTL by then.
     """
     pulled = [pull(first.store, seed, NOW - seed * DAY / 2) for seed in range(6)]
     first.write()
@@ -110,10 +110,10 @@ def test_the_next_sweep_removes_what_it_would_have_removed(
 def test_the_lists_give_the_difference_to_the_snapshot(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """By the lists of the bucket new objects get a row, and missing objects lose theirs.
+    """Objects that are in the bucket but not in the snapshot get rows; missing ones lose theirs.
 
-    Only a manifest that came after the snapshot is read. Its parts count as used at the time of the
-    rebuild.
+    Only a manifest that was stored after the snapshot is read. The time of the rebuild is the last
+    use of the manifest and its parts.
     """
     kept = pull(first.store, 1, NOW - 3 * DAY)
     gone = put_blob(first.store, b"gone", NOW - DAY)
@@ -139,7 +139,7 @@ def test_the_lists_give_the_difference_to_the_snapshot(
 def test_new_downloads_are_stored_as_soon_as_the_snapshot_was_read(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """Once the snapshot was read, downloads can reserve space, however long the lists take."""
+    """As soon as the snapshot is read, downloads can reserve space, before the bucket is listed."""
     pull(first.store, 1, NOW)
     first.write()
     s3.forget()
@@ -159,9 +159,9 @@ def test_new_downloads_are_stored_as_soon_as_the_snapshot_was_read(
 def test_without_a_snapshot_each_manifest_is_read_once(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """Without a snapshot each manifest is read once, even if two repositories link it.
+    """Without a snapshot, each manifest is read once, even if two repositories link it.
 
-    Ages then count from the rebuild.
+    The time of the rebuild is then the last use of all content.
     """
     image = pull(first.store, 1, NOW - 9 * DAY)
     push(first.store, 1, NOW - 9 * DAY)
@@ -176,7 +176,7 @@ def test_without_a_snapshot_each_manifest_is_read_once(
 
 
 def test_a_corrupt_shard_counts_as_absent(s3: S3Front, first: Appliance, second: Appliance) -> None:
-    """A corrupt shard of the snapshot counts as absent: its content counts as used now.
+    """If a shard of the snapshot is corrupt, the rebuild is the last use of the shard's content.
 
     The other shards are used.
     """
@@ -197,9 +197,9 @@ def test_a_corrupt_shard_counts_as_absent(s3: S3Front, first: Appliance, second:
 def test_a_use_of_the_snapshot_in_the_future_counts_as_a_use_now(
     first: Appliance, second: Appliance
 ) -> None:
-    """A use in the future counts as a use now, so that no content is protected for ever.
+    """If a last use in the snapshot is in the future, the current time replaces it.
 
-    A wrong clock or another program may have written the snapshot.
+    The clock may have been wrong at the snapshot. Otherwise the content would never be evicted.
     """
     digest = put_blob(first.store, b"content", NOW + 300 * DAY)
     first.write()
@@ -210,9 +210,9 @@ def test_a_use_of_the_snapshot_in_the_future_counts_as_a_use_now(
 
 
 def test_a_wrong_size_in_the_snapshot_is_corrected(first: Appliance, second: Appliance) -> None:
-    """If the snapshot has another size than the list of the bucket, the list is right.
+    """If the snapshot and the list of the bucket have different sizes, the row gets the listed one.
 
-    Sizes count against the limit of the bucket.
+    The sizes of rows count against the cap.
     """
     digest = put_blob(first.store, b"content", NOW)
     first.index.record(digest, 10**12, ContentKind.BLOB, NOW)
@@ -226,7 +226,7 @@ def test_a_wrong_size_in_the_snapshot_is_corrected(first: Appliance, second: App
 def test_origins_are_known_without_a_request_if_their_objects_are_unchanged(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """The origin of a repository is read from the bucket only if it changed after the snapshot."""
+    """The origin of a repository is read from the bucket only if it changed since the snapshot."""
     changed = Repository("quay.io/other")
     for name in (PROXIED, changed):
         first.store.repositories.set_origin(name, UPSTREAM)
@@ -242,9 +242,9 @@ def test_origins_are_known_without_a_request_if_their_objects_are_unchanged(
 
 
 def test_only_changed_shards_are_written(s3: S3Front, first: Appliance) -> None:
-    """Only shards of the snapshot whose content changed are written.
+    """Only those shards of the snapshot are written whose content has changed.
 
-    A shard whose last content was removed is written once more.
+    If the last row of a shard was removed, the shard is written once more, without rows.
     """
     digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
     assert first.write() == len({each.hex[:2] for each in digests})
@@ -262,7 +262,7 @@ def test_only_changed_shards_are_written(s3: S3Front, first: Appliance) -> None:
 
 
 def test_a_shard_that_another_program_wrote_is_replaced(s3: S3Front, first: Appliance) -> None:
-    """A shard of the snapshot that another owner has written in between is replaced."""
+    """If another program has written a shard since the last snapshot, it is written again."""
     digest = put_blob(first.store, b"content", NOW)
     first.write()
     key = shard_key(digest.hex[:2])
@@ -273,7 +273,7 @@ def test_a_shard_that_another_program_wrote_is_replaced(s3: S3Front, first: Appl
 
 
 def test_a_snapshot_is_written_once_an_hour(s3: S3Front, first: Appliance) -> None:
-    """The cleaner writes a snapshot at most once an hour, even if the cleaner is restarted."""
+    """The cleaner writes a snapshot at most once an hour, even if it is restarted meanwhile."""
 
     def turn() -> int:
         s3.forget()
@@ -290,7 +290,7 @@ def test_a_snapshot_is_written_once_an_hour(s3: S3Front, first: Appliance) -> No
 
 
 def test_a_failed_write_is_repeated_with_the_rest(s3: S3Front, first: Appliance) -> None:
-    """A snapshot after a failure writes only the shards that were not written yet."""
+    """If the write of a shard failed, the next snapshot writes only the shards that are missing."""
     digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
     shards = sorted({each.hex[:2] for each in digests})
     s3.fault("PUT", shard_key(shards[-1]), Refused(Refusal(403, "AccessDenied")))
@@ -309,7 +309,7 @@ def test_without_ownership_and_before_a_rebuild_nothing_is_written(
 ) -> None:
     """An appliance that does not own the bucket, or whose index is not rebuilt, writes no snapshot.
 
-    A snapshot of an incomplete index would replace a complete one.
+    A snapshot of an incomplete index would replace a complete snapshot.
     """
     put_blob(first.store, b"content", NOW)
     s3.forget()
@@ -329,7 +329,7 @@ def test_every_first_byte_has_a_shard() -> None:
 def test_foreign_objects_beside_the_shards_are_not_read(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """Objects below the folder of the snapshot that are no shards do not hinder the restoration."""
+    """If the folder of the snapshot has other objects too, they are not read."""
     pull(first.store, 1, NOW - DAY)
     first.write()
     first.snapshots.client.put(f"{layout.SNAPSHOT}/other", b"content")

@@ -1,4 +1,4 @@
-"""How the cap is divided between content, logs, the index and the queue of events."""
+"""The cap is divided among content, logs, the index and the queue of events."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def _known(value: int | None) -> int:
 
 
 def test_the_cap_is_the_maximum_plus_the_threshold() -> None:
-    """The cap is the maximum plus the threshold: 200M and 20 % are 240 MiB, to the byte."""
+    """The cap is the maximum size plus the threshold: 200 MiB and 20 % are exactly 240 MiB."""
     assert Budget(200 * MIB, 20).cap == 251_658_240
 
 
 def test_without_a_maximum_only_the_logs_are_limited() -> None:
-    """With a maximum of 0 only the logs are limited."""
+    """With a maximum size of 0, content is not limited, and the logs have 100 MiB."""
     budget = Budget(0, 20)
 
     assert (budget.cap, budget.max_used_bytes, budget.start, budget.target) == (None,) * 4
@@ -36,7 +36,7 @@ def test_without_a_maximum_only_the_logs_are_limited() -> None:
 
 @pytest.mark.parametrize("maxsize", [20 * MIB, 200 * MIB, 10 * 1024 * MIB])
 def test_content_logs_and_index_add_up_to_the_cap(maxsize: int) -> None:
-    """Content at its limit, the logs and the index fill the data directory exactly."""
+    """The limits of content, logs and index add up to the cap exactly."""
     budget = Budget(maxsize, 20)
 
     assert _known(budget.max_used_bytes) + budget.log_bytes + INDEX_BYTES == budget.cap
@@ -44,14 +44,17 @@ def test_content_logs_and_index_add_up_to_the_cap(maxsize: int) -> None:
 
 @pytest.mark.parametrize("maxsize", [20 * MIB, 200 * MIB, 10 * 1024 * MIB])
 def test_a_sweep_ends_with_the_data_directory_at_the_maximum(maxsize: int) -> None:
-    """A sweep ends with the data directory at the maximum: logs and index count as content does."""
+    """When eviction ends, content, logs and index together have exactly the maximum size."""
     budget = Budget(maxsize, 20)
 
     assert _known(budget.target) + budget.log_bytes + INDEX_BYTES == maxsize
 
 
 def test_a_sweep_starts_at_half_of_the_threshold() -> None:
-    """A sweep starts at half of the threshold: downloads need the other half meanwhile."""
+    """Eviction begins halfway between the maximum size and the cap.
+
+    During the eviction, downloads can use the other half.
+    """
     budget = Budget(200 * MIB, 20)
 
     assert _known(budget.start) - _known(budget.target) == 20 * MIB
@@ -59,14 +62,14 @@ def test_a_sweep_starts_at_half_of_the_threshold() -> None:
 
 
 def test_logs_have_one_percent_of_the_cap_but_at_least_64_kib() -> None:
-    """Logs have 1 % of the cap, but at least 64 KiB: a smaller log could not be rotated in time."""
+    """Logs have 1 % of the cap, but at least 64 KiB."""
     assert Budget(200 * MIB, 20).log_bytes == 2_516_582
     assert Budget(1 * MIB, 0).log_bytes == 64 * 1024
 
 
 @given(st.integers(1, 2**50), st.integers(0, 1000))
 def test_the_bounds_are_in_order_for_any_setting(maxsize: int, threshold: int) -> None:
-    """The bounds of the cap are in order for any setting; a small cap leaves no space."""
+    """For any setting, the limits are in this order: 0, end and start of eviction, content, cap."""
     budget = Budget(maxsize, threshold)
 
     bounds = (0, budget.target, budget.start, budget.max_used_bytes, budget.cap)
@@ -78,10 +81,10 @@ def _digest(number: int) -> Digest:
 
 
 def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
-    """A row costs no more than its overhead.
+    """A row needs no more bytes on the disk than its overhead, which is counted against the cap.
 
-    The overhead has index pages, the link, and for a manifest its media type and two links of a
-    tag.
+    These bytes are the row's share of the index file, its link and, for a manifest, its media type
+    and two links of a tag.
     """
     link = len("sha256:") + 64
     index = open_index(tmp_path)
@@ -107,7 +110,10 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
     [(0, 64 * MIB), (50 * MIB, MIB), (1000 * MIB, 12 * MIB), (10**6 * MIB, 64 * MIB)],
 )
 def test_the_queue_of_events_counts_against_the_cap(maxsize: int, queue: int) -> None:
-    """With an endpoint the queue of events has 1 % of the cap, from 1 to 64 MiB, else nothing."""
+    """With an endpoint, the event queue has 1 % of the cap, but at least 1 and at most 64 MiB.
+
+    Without an endpoint, it has no space.
+    """
     without, with_events = Budget(maxsize, 20), Budget(maxsize, 20, has_events=True)
 
     assert without.queue_bytes == 0
@@ -121,7 +127,10 @@ def test_the_queue_of_events_counts_against_the_cap(maxsize: int, queue: int) ->
     ("maxsize", "logs"), [(0, 50 * MIB), (10 * 1024 * 1024 * MIB, 50 * MIB), (100 * MIB, MIB)]
 )
 def test_logs_and_transfers_share_the_state_directory_of_a_bucket(maxsize: int, logs: int) -> None:
-    """Logs have 1 % of the cap, which is a cap for the bucket, and 10 % of the spool at most."""
+    """If content is in a bucket, logs have 1 % of the cap, but at most 10 % of `spoolsize`.
+
+    Downloads and uploads have the rest of `spoolsize`.
+    """
     budget = Budget(maxsize, 0, spoolsize=500 * MIB)
 
     assert (budget.log_bytes, budget.max_reserved_bytes) == (logs, 500 * MIB - logs)

@@ -1,4 +1,4 @@
-"""The names of all repositories, a page at a time."""
+"""The names of repositories are listed in pages, in lexical order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAMES = st.lists(_COMPONENTS, min_size=1, max_size=3).map("/".join)
 
 
 class Counting(MemoryStorage):
-    """A storage that counts how many folders it lists."""
+    """A storage that counts the calls of `list`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,14 +44,18 @@ def _after(storage: MemoryStorage, last: str, limit: int | None = None) -> list[
 
 @given(names=st.sets(_NAMES, max_size=12), last=_NAMES | st.just(""))
 def test_names_are_in_lexical_order_from_any_point(names: set[str], last: str) -> None:
-    """Names of repositories are in lexical order from any point, also from a removed name."""
+    """The names of repositories after any text are in lexical order.
+
+    The text does not need to be the name of a repository.
+    """
     assert [name for name in sorted(names) if name > last] == _after(_filled(names), last)
 
 
 def test_a_page_reads_only_the_folders_of_its_names() -> None:
-    """A page of repositories reads only the folders of its names.
+    """A page of the list of repositories reads only the folders of the names on the page.
 
-    With a thousand repositories in a hundred folders, a page of three reads about three.
+    In this test, a page of three names among a thousand repositories in a hundred folders lists
+    fewer than 12 folders.
     """
     names = {f"team{team:02}/app{app}" for team in range(100) for app in range(10)}
     storage = _filled(names)
@@ -64,7 +68,10 @@ def test_a_page_reads_only_the_folders_of_its_names() -> None:
 
 
 def test_an_excluded_component_is_not_read() -> None:
-    """An excluded component is not read: the catalog of hosted repositories skips proxied ones."""
+    """The folders below an excluded component are not read.
+
+    The catalog of hosted repositories excludes the hosts of upstreams in this way.
+    """
     names = {f"quay.io/team/app{number}" for number in range(100)} | {"mine", "quay.io"}
     storage = _filled(names)
     storage.listed = 0
@@ -77,7 +84,7 @@ def test_an_excluded_component_is_not_read() -> None:
 
 @given(names=st.sets(_NAMES, max_size=12), last=_NAMES | st.just(""))
 def test_names_below_a_component_are_in_lexical_order(names: set[str], last: str) -> None:
-    """Names below a component are in lexical order, without the component itself."""
+    """The names below a component are in lexical order, and do not include the component itself."""
     found = catalog.names_below(_filled(names), "a-b", last)
 
     expected = [name for name in sorted(names) if name > last and name.startswith("a-b/")]
@@ -85,7 +92,7 @@ def test_names_below_a_component_are_in_lexical_order(names: set[str], last: str
 
 
 def test_an_upload_makes_no_repository() -> None:
-    """An upload makes no repository, which exists once an upload was committed."""
+    """A folder that has only an unfinished upload is not listed as a repository."""
     storage = _filled({"a"})
     storage.write("docker/registry/v2/repositories/b/_uploads/x/data", b"")
 

@@ -1,4 +1,4 @@
-"""The content store, as pulls use it: a manifest is parsed once, its links are checked always."""
+"""The content store parses a manifest only once, but checks its link at each pull."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Counting(Filesystem):
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Counting:
-    """Return a storage for a data directory with one complete image."""
+    """Return a storage with an empty data directory."""
     return Counting(tmp_path)
 
 
@@ -82,12 +82,12 @@ def _stored(store: ContentStore) -> StoredManifest:
 
 
 def test_a_manifest_is_parsed_once(store: ContentStore) -> None:
-    """A manifest is parsed once, as parsing is the most expensive part of a hit."""
+    """A manifest that is read twice is parsed once, because parsing is slow."""
     assert _stored(store).manifest is _stored(store).manifest
 
 
 def test_a_cached_manifest_is_returned_only_while_it_is_stored(store: ContentStore) -> None:
-    """A manifest in a worker's memory is returned only while link and content are stored."""
+    """If the content of a manifest is deleted, a worker does not return it from its memory."""
     _stored(store)
     store.blobs.delete(IMAGE.digest)
 
@@ -95,7 +95,7 @@ def test_a_cached_manifest_is_returned_only_while_it_is_stored(store: ContentSto
 
 
 def test_a_manifest_is_parsed_again_for_another_media_type(store: ContentStore) -> None:
-    """A manifest is parsed again for another media type, which a push may give it."""
+    """If a manifest without a stated media type gets another type, it is parsed with that type."""
     fields = json.loads(IMAGE.manifest)
     del fields["mediaType"]
     bare = json.dumps(fields).encode()
@@ -109,7 +109,7 @@ def test_a_manifest_is_parsed_again_for_another_media_type(store: ContentStore) 
 
 
 def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
-    """A manifest of 4 MiB is not cached: a few of them would fill a worker's memory."""
+    """A manifest above 16 KiB is not cached after parsing, to save the memory of the worker."""
     padded = IMAGE.manifest + b" " * 16 * 1024
     store.blobs.write(Digest.of(padded), padded)
     readings = [store.content(Digest.of(padded)) for _ in range(2)]
@@ -121,10 +121,10 @@ def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
 
 
 def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Counting) -> None:
-    """A pull by digest checks only once whether each part of the image is stored.
+    """A pull by digest checks for each part of the image only once whether it is stored.
 
-    The result decides both whether the manifest may be served and for how long HAProxy may cache
-    it.
+    The worker uses the result twice: to decide whether it serves the manifest, and for how long
+    HAProxy may cache it.
     """
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     resolved = _resolved()
@@ -139,7 +139,7 @@ def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Co
 
 
 def test_an_unchecked_manifest_is_checked_before_it_is_cached(store: ContentStore) -> None:
-    """A manifest is checked for its parts before HAProxy may cache it."""
+    """If a part of a stored manifest is missing, HAProxy may not cache the manifest."""
     manifests = Manifests(store, KeyedLock(Path("locks")), NegativeCache())
     store.blobs.delete(Digest.of(IMAGE.layers[0]))
 
@@ -156,7 +156,7 @@ def _resolved() -> ResolvedRepository:
 
 @pytest.mark.parametrize("size", [LARGEST + 1, 600 * 1024 * 1024])
 def test_a_layer_requested_as_a_manifest_is_not_read(tmp_path: Path, size: int) -> None:
-    """A large layer that a client requests as a manifest is not read into memory."""
+    """If a client requests a large layer as if it were a manifest, it is not read into memory."""
     storage = Filesystem(tmp_path)
     storage.write(layout.blob(IMAGE.digest), b"")
     with (tmp_path / layout.blob(IMAGE.digest)).open("wb") as file:

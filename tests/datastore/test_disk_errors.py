@@ -1,4 +1,4 @@
-"""A disk error is a miss for proxied content, and 503 for hosted content."""
+"""If the disk fails, proxied content is fetched from its upstream, and hosted content gets 503."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
-    """Return an application that has pulled the image, with a disk that can fail."""
+    """Return an application that has pulled and stored the image."""
     p = pulling(u, tmp_path)
     p.pull()
     return p
@@ -76,9 +76,9 @@ def _responses(p: Pulling) -> list[tuple[int, bytes]]:
 def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
     p: Pulling, monkeypatch: pytest.MonkeyPatch, verbs: tuple[str, ...]
 ) -> None:
-    """A hit with a disk error is fetched from the upstream, with the same bytes.
+    """If stored content cannot be read, the client gets the same bytes from the upstream.
 
-    Any system call of the disk may fail during the hit.
+    This is so if any one method of the storage fails, or if all of them fail.
     """
     expected = _responses(p)
     _break(monkeypatch, *verbs)
@@ -87,7 +87,7 @@ def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
 
 
 def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None:
-    """Make the call *number* (from 0) of the storage's methods fail."""
+    """Make one call of the storage's method *verb* fail: that with the *number*, from 0."""
     real, calls = getattr(Filesystem, verb), itertools.count()
 
     def call(*arguments: object, **named: object) -> object:
@@ -102,7 +102,7 @@ def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None
 def test_any_single_call_that_fails_is_a_miss(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    """If a storage call fails during a request, the stored content is fetched again."""
+    """If a single call of the storage fails during a request, the client gets the right bytes."""
     p = pulling(u, tmp_path, epoch=lambda: "1")
     p.pull()
     expected = _responses(p)
@@ -113,7 +113,7 @@ def test_any_single_call_that_fails_is_a_miss(
 
 
 def test_an_unreadable_part_counts_as_absent(p: Pulling, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unreadable part of a manifest counts as absent, so the request does not fail."""
+    """If the disk cannot read the parts of a manifest, the manifest counts as incomplete."""
     name = Repository(f"{p.prefix}/{NAME}")
     storage, index = Filesystem(p.root), MemoryIndex()
     store = ContentStore(
@@ -135,7 +135,10 @@ def test_an_unreadable_part_counts_as_absent(p: Pulling, monkeypatch: pytest.Mon
 def test_any_error_of_the_disk_is_a_miss(
     p: Pulling, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Any error of the disk is a miss, also EMFILE and ENFILE, when no file can be opened."""
+    """With any error number of the disk, the client gets the right bytes from the upstream.
+
+    EMFILE and ENFILE are among these numbers: too many files are open.
+    """
     expected = _responses(p)
     _break(monkeypatch, *_VERBS, number=number)
 
@@ -145,7 +148,10 @@ def test_any_error_of_the_disk_is_a_miss(
 def test_a_404_is_cached_for_a_moment_on_a_failing_disk_too(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A 404 is cached for a moment although the disk fails, so a repeated request sends nothing."""
+    """If the disk fails, the worker still remembers a 404 of the upstream for a short time.
+
+    A repeated request then causes no second request to the upstream.
+    """
     _break(monkeypatch, *_VERBS)
     u.forget()
 
@@ -156,9 +162,9 @@ def test_a_404_is_cached_for_a_moment_on_a_failing_disk_too(
 def test_a_disk_error_without_an_upstream_is_a_gateway_error(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If disk and upstream both fail, the client gets a gateway error.
+    """If the disk and the upstream both fail, the client gets 502, 503 or 504.
 
-    The client then tries its next mirror.
+    After such a status, a client with several mirrors tries the next one.
     """
     u.stop()
     _break(monkeypatch, *_VERBS)
@@ -169,7 +175,7 @@ def test_a_disk_error_without_an_upstream_is_a_gateway_error(
 def test_hosted_content_with_a_disk_error_is_503_with_retry_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hosted content that the disk cannot read gets 503 with Retry-After: it has no upstream."""
+    """If the disk cannot read hosted content, the client gets 503 with the header Retry-After."""
     p = pushing(tmp_path)
     made = images.image([images.filler(1000)])
     p.image(made)
@@ -183,7 +189,7 @@ def test_hosted_content_with_a_disk_error_is_503_with_retry_after(
 
 
 def test_one_disk_error_in_ten_seconds_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """At most one disk error in ten seconds is logged, with the number of suppressed ones."""
+    """At most one disk error in ten seconds is logged, with the number of suppressed errors."""
     now = 0.0
     errors = DiskErrorLog(lambda: now)
     caplog.set_level(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The free space of a file system, as it is examined at the start."""
+"""A file system without free space or free inodes is recognized."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from entrepot.datastore.disk_space import DiskSpace, disk_space
     ids=lambda each: str(each)[:40],
 )
 def test_a_problem_is_named(space: DiskSpace, problem: str) -> None:
-    """A problem of free space is named; a file system without a limit on inodes has none."""
+    """A file system that is full, read-only or without free inodes has a problem with a name.
+
+    A file system without a limit of inodes has no such problem.
+    """
     assert space.problem == problem
 
 
 def test_a_missing_folder_has_the_space_of_its_parent(tmp_path: Path) -> None:
-    """A missing folder has the space of its parent, in which it will be created."""
+    """If a folder does not exist, its nearest existing parent is examined."""
     found = disk_space(tmp_path / "a" / "b")
 
     assert found.free > 0

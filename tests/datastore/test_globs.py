@@ -1,4 +1,4 @@
-"""Patterns of repository names, as access rules and retention rules have them."""
+"""The patterns of access rules and retention rules match names of repositories."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _matches(pattern: str, name: str) -> bool:
 def test_patterns_match_as_documented(
     pattern: str, matching: list[str], not_matching: list[str]
 ) -> None:
-    """`*` matches text in one component of a name, `**` any number of whole components."""
+    """`*` matches characters in one component of a name, and `**` matches whole components."""
     assert [name for name in matching if not _matches(pattern, name)] == []
     assert [name for name in not_matching if _matches(pattern, name)] == []
 
@@ -67,13 +67,13 @@ def test_patterns_match_as_documented(
     ],
 )
 def test_an_invalid_pattern_is_rejected(pattern: str) -> None:
-    """An invalid pattern is rejected: the operator must see a pattern that can never match."""
+    """An invalid pattern, which could never match a name, is rejected."""
     with pytest.raises(InvalidRepository):
         Globs([pattern])
 
 
 def test_an_empty_list_matches_nothing() -> None:
-    """An empty list of patterns permits nothing."""
+    """An empty list of patterns matches no name."""
     assert Repository("a") not in Globs([])
 
 
@@ -83,7 +83,7 @@ _PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "a*", "*b", "**"]), min_siz
 
 @given(_PATTERNS, _NAMES)
 def test_a_pattern_is_matched_component_by_component(parts: list[str], name: list[str]) -> None:
-    """A pattern is compared component by component, as if every split of the name were tried."""
+    """A pattern matches the same names as a slow search that tries all numbers of components."""
     assert _matches("/".join(parts), "/".join(name)) == _matches_any_split(parts, name)
 
 
@@ -91,7 +91,7 @@ def test_a_pattern_is_matched_component_by_component(parts: list[str], name: lis
 def test_several_patterns_match_if_one_of_them_matches(
     patterns: list[list[str]], name: list[str]
 ) -> None:
-    """Several patterns match if one of them matches, in any order."""
+    """A list of patterns matches a name if one of them matches; the order has no effect."""
     texts, repository = ["/".join(each) for each in patterns], Repository("/".join(name))
 
     assert (repository in Globs(texts)) == any(repository in Globs([each]) for each in texts)
@@ -100,7 +100,7 @@ def test_several_patterns_match_if_one_of_them_matches(
 
 @given(_NAMES)
 def test_a_name_without_stars_matches_only_itself(name: list[str]) -> None:
-    """A pattern without stars matches only itself; its dot matches only a dot."""
+    """A pattern without stars matches only the equal name; its dot matches only a dot."""
     text = "/".join(name)
 
     assert _matches(text, text)
@@ -119,7 +119,7 @@ def _matches_any_split(parts: list[str], name: list[str]) -> bool:
 
 
 def _reference(pattern: list[str], name: list[str]) -> bool:
-    """Compare a name with a pattern by trying every split, which is slow and plainly right."""
+    """Return whether a name matches a pattern: try all possibilities, which is slow but simple."""
     if not pattern:
         return not name
     first, *others = pattern
@@ -147,5 +147,5 @@ def _component(pattern: str, name: str) -> bool:
     name=st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=5),
 )
 def test_a_pattern_matches_as_a_search_of_every_split(pattern: list[str], name: list[str]) -> None:
-    """A pattern matches the same names as a search of all splits, although it tries fewer."""
+    """A pattern with stars in its components matches the same names as a slow, complete search."""
     assert _matches("/".join(pattern), "/".join(name)) == _reference(pattern, name)

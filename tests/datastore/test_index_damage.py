@@ -62,7 +62,10 @@ def _change(path: Path, *statements: str) -> None:
     "bits", [0xFF, *(pytest.param(1 << n, marks=pytest.mark.soak) for n in range(8))]
 )
 def test_any_byte_of_the_header_may_be_damaged(path: Path, index: SqliteIndex, bits: int) -> None:
-    """After any byte of the header changes, the index file is used or replaced."""
+    """If any byte of the header of the index file is damaged, the index works again soon.
+
+    The file is either still usable or is replaced.
+    """
     index.close()
     whole = path.read_bytes()
     for offset in range(_HEADER_BYTES):
@@ -93,7 +96,10 @@ _IN_PLACE: dict[str, Callable[[Path], None]] = {
 def test_anything_in_place_of_the_index_is_moved_aside(
     path: Path, index: SqliteIndex, put: Callable[[Path], None]
 ) -> None:
-    """Anything in place of the index is moved aside, where it replaces what was moved earlier."""
+    """If the path of the index is something else than an index file, a new index replaces it.
+
+    A folder, a link, a pipe or another file is renamed to `.broken`, also if `.broken` exists.
+    """
     for _ in range(2):
         index.close()
         path.unlink()
@@ -108,7 +114,7 @@ def test_anything_in_place_of_the_index_is_moved_aside(
 def test_a_folder_in_place_of_its_log_or_shared_memory_is_removed(
     path: Path, index: SqliteIndex, suffix: str
 ) -> None:
-    """A folder in place of SQLite's log or shared memory is removed: SQLite cannot open it."""
+    """If the path of SQLite's write-ahead log or shared memory is a folder, it is removed."""
     index.close()
     path.with_name(f"{path.name}{suffix}").mkdir()
 
@@ -134,7 +140,10 @@ _CHANGES = {
 def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
     path: Path, index: SqliteIndex, statements: tuple[str, ...]
 ) -> None:
-    """An index file with a changed schema is replaced; impossible counters in it are recomputed."""
+    """An index file with a changed schema is replaced, and impossible counters are recomputed.
+
+    Both happen when the file is opened.
+    """
     index.close()
     _change(path, *statements)
 
@@ -143,9 +152,9 @@ def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
 
 
 def test_running_processes_recover_from_a_deleted_log(path: Path, index: SqliteIndex) -> None:
-    """Running processes recover from a deleted SQLite log.
+    """If SQLite's write-ahead log or shared memory is deleted, running processes recover.
 
-    SQLite's shared memory still refers to pages of the deleted log, also for a process that starts
+    SQLite's shared memory still refers to pages of a deleted log, even in processes that start
     later.
     """
     for suffix in ("-wal", "-shm"):
@@ -161,9 +170,9 @@ def test_running_processes_recover_from_a_deleted_log(path: Path, index: SqliteI
 def test_wrong_counters_are_corrected_while_processes_run(
     path: Path, index: SqliteIndex, total: int
 ) -> None:
-    """Wrong counters of the index are corrected while processes run.
+    """An inspection corrects wrong counters of the index while processes use it.
 
-    With wrong counters the appliance would exceed the cap or refuse every download.
+    With wrong counters, the appliance would exceed the cap or store no download.
     """
     before = index.reservations.used_bytes()
     _change(path, f"UPDATE total SET bytes = {total}")
@@ -174,16 +183,16 @@ def test_wrong_counters_are_corrected_while_processes_run(
 
 
 def test_no_reservation_is_made_while_counters_are_negative(path: Path, index: SqliteIndex) -> None:
-    """No reservation is made while the counters of the index are negative."""
+    """While the counter of used bytes is negative, every reservation is refused."""
     _change(path, "UPDATE total SET bytes = -10000000000")
 
     assert not index.reservations.reserve(Digest.of(b"d"), 10, 10_000, 1.0)
 
 
 def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: SqliteIndex) -> None:
-    """A thorough inspection finds pages of the index that contradict each other.
+    """A thorough inspection finds pages of the index file that contradict each other.
 
-    SQLite itself detects such a contradiction only if it happens to read both pages.
+    Otherwise SQLite detects such a contradiction only if it happens to read both pages.
     """
     index.close()
     content = bytearray(path.read_bytes())
@@ -199,7 +208,10 @@ def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: Sqli
 
 
 def test_last_uses_in_the_future_are_set_to_now(path: Path, index: SqliteIndex) -> None:
-    """Last uses in the future are set to now; otherwise these rows would be evicted last."""
+    """An inspection replaces last uses in the future with the current time.
+
+    Otherwise these rows would be evicted last.
+    """
     _change(path, "UPDATE blob SET used = 9999999999 WHERE size = 10")
 
     assert index.inspect() == "the last uses of some rows were in the future"
@@ -212,7 +224,7 @@ def test_last_uses_in_the_future_are_set_to_now(path: Path, index: SqliteIndex) 
 def test_the_index_is_not_replaced_if_the_disk_is_the_cause(
     index: SqliteIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that fails for two seconds replaces no index: access times would be lost."""
+    """If the disk accepts no writes, the index file is not replaced, so no last use is lost."""
     index.close()
     with monkeypatch.context() as broken:
         broken.setattr(health, "takes_writes", lambda _: False)
@@ -231,7 +243,10 @@ def _refuse(*_: object, **__: object) -> None:
 
 
 def test_a_busy_index_costs_one_wait(path: Path, index: SqliteIndex) -> None:
-    """A busy index costs one wait; for some seconds no later call waits again."""
+    """If another process has locked the index, the first call waits for the whole time-out.
+
+    For some seconds after that, further calls wait only briefly.
+    """
     index.close()
     file = SqliteFile(path, busy_timeout=0.3)
     waits = []

@@ -1,4 +1,4 @@
-"""How names become keys of the storage, and keys become names again."""
+"""Names are translated to keys of the storage, and keys are translated back to names."""
 
 from __future__ import annotations
 
@@ -34,16 +34,19 @@ OF_NAME = "docker/registry/v2/repositories/quay.io/podman/hello"
     ],
 )
 def test_the_keys_are_those_of_docker_distribution(key: str, expected: str) -> None:
-    """The storage keys are those of docker distribution, so `registry:2` finds every file.
+    """The keys of content, links and tags are those of docker distribution.
 
-    The paths of this test are literal, because they are those of docker distribution.
+    So the image `registry:2` can use the same data directory.
     """
     assert key == expected
 
 
 @given(names.digests)
 def test_blob_of_is_the_inverse_of_blob(digest: Digest) -> None:
-    """`blob_of` is the inverse of `blob`, on which the rebuild of the index depends."""
+    """`blob_of` returns the digest of a key that `blob` has returned.
+
+    The rebuild of the index depends on this.
+    """
     assert layout.blob_of(layout.blob(digest)) == digest
 
 
@@ -63,16 +66,13 @@ def test_blob_of_is_the_inverse_of_blob(digest: Digest) -> None:
     ],
 )
 def test_blob_of_returns_none_for_any_other_key(key: str) -> None:
-    """`blob_of` is None for a key without a digest: a row for it could not be evicted."""
+    """`blob_of` returns None for any key that is not the key of a blob."""
     assert layout.blob_of(key) is None
 
 
 @given(st.text(max_size=40))
 def test_a_key_with_a_digest_is_the_key_of_that_blob(text: str) -> None:
-    """A key from which `blob_of` reads a digest is the key of that blob.
-
-    The digest may be at any place of the key.
-    """
+    """If `blob_of` returns a digest for a key, the key is that of the blob with this digest."""
     for key in (text, layout.blob(DIGEST) + text, layout.blob(DIGEST).replace(HEX, text)):
         digest = layout.blob_of(key)
 
@@ -81,7 +81,10 @@ def test_a_key_with_a_digest_is_the_key_of_that_blob(text: str) -> None:
 
 @given(names.digests)
 def test_spool_of_is_the_inverse_of_spool(digest: Digest) -> None:
-    """`spool_of` is the inverse of `spool`: the cleaner finds a digest by a spool file's name."""
+    """`spool_of` returns the digest of a name that `spool` has returned.
+
+    The cleaner needs this to find the reservation of a spool file.
+    """
     assert layout.spool_of(layout.spool(digest)) == digest
 
 
@@ -89,7 +92,7 @@ def test_spool_of_is_the_inverse_of_spool(digest: Digest) -> None:
 def test_keys_are_distinct_and_none_lies_below_another(
     name: Repository, digest: Digest, tag: Tag
 ) -> None:
-    """Storage keys are distinct and none is below another: a file cannot be a folder as well."""
+    """All keys are different, and none is below another, because a file cannot be a folder too."""
     keys = sorted(
         [
             layout.blob(digest),
@@ -112,7 +115,7 @@ def test_keys_are_distinct_and_none_lies_below_another(
 def test_files_of_one_repository_never_belong_to_another(
     one: Repository, other: Repository, digest: Digest, tag: Tag
 ) -> None:
-    """Repositories `a` and `a/b` share a folder, but no file."""
+    """Two repositories never have the same file, even if one's name begins with the other's."""
     for key in (
         layout.layer_link(one, digest),
         layout.tag_current(one, tag),

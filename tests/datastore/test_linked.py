@@ -1,4 +1,4 @@
-"""How keys become digests and names again, as the cleaner needs it."""
+"""Keys of links, origins and downloads are translated back, which the cleaner needs."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ _DIGEST = Digest.of(b"a blob")
     ],
 )
 def test_linked_returns_the_digest_of_a_key(key: str) -> None:
-    """`linked_digest` is the inverse of the functions that make the key of a link."""
+    """`linked_digest` returns the digest at the end of the key of a link or a referrer."""
     assert layout.linked_digest(key) == _DIGEST
 
 
 @pytest.mark.parametrize("tag", ["sha256", "link", "v1"])
 def test_the_key_of_a_current_tag_has_no_digest(tag: str) -> None:
-    """The key of a current tag has no digest, which is in the value."""
+    """The key of a current tag has no digest, because the digest is in the value."""
     assert layout.linked_digest(layout.tag_current(_NAME, Tag(tag))) is None
 
 
 def test_origin_of_returns_the_repository() -> None:
-    """`origin_of` returns the repository of an origin's key, with any number of slashes."""
+    """`origin_of` returns the repository of the key of an origin."""
     assert layout.origin_of(layout.origin(_NAME)) == _NAME
 
 
 def test_origin_of_returns_none_for_any_other_key() -> None:
-    """`origin_of` returns None for a foreign file in the folder of origins."""
+    """`origin_of` returns None for the file of another program in the folder of origins."""
     assert layout.origin_of(f"{layout.ORIGINS}/What is this") is None
 
 
 def test_the_length_of_a_download_is_a_file_beside_it() -> None:
-    """The length of a download is in a file beside it, which is no spool file."""
+    """The file with the length of a download is beside its spool file, but is no spool file."""
     assert layout.spool_size(_DIGEST) == f"{layout.spool(_DIGEST)}.size"
     assert layout.spool_of(layout.spool_size(_DIGEST)) is None
 
 
 def test_a_repository_lists_the_blobs_that_it_links() -> None:
-    """A repository lists the blobs that it links, without its manifests."""
+    """The blobs of a repository are those that it links; its manifests are not among them."""
     repositories = Repositories(MemoryStorage())
     repositories.link_blob(_NAME, _DIGEST)
     repositories.link_manifest(_NAME, Digest.of(b"a manifest"))
@@ -60,9 +60,9 @@ def test_a_repository_lists_the_blobs_that_it_links() -> None:
 
 
 def test_a_repository_lists_the_pushed_referrers_of_a_manifest() -> None:
-    """A repository lists the pushed referrers of a manifest, until they are removed.
+    """A repository lists the pushed referrers of a manifest until they are removed.
 
-    Each referrer in the list has the descriptor that was stored at its push.
+    For each referrer, it has the descriptor that was stored at the push.
     """
     repositories = Repositories(MemoryStorage())
     subject, other = Digest.of(b"subject"), Digest.of(b"another")
@@ -76,7 +76,7 @@ def test_a_repository_lists_the_pushed_referrers_of_a_manifest() -> None:
 
 
 def test_uploads_with_one_id_in_two_repositories_are_distinct() -> None:
-    """Uploads with one ID in two repositories are distinct: the repository must be right too."""
+    """Uploads with the same ID to two repositories have different files and reservations."""
     here, there = (layout.upload(Repository(name), "1") for name in ("a", "b"))
 
     assert here != there

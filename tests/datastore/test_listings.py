@@ -15,7 +15,7 @@ from tests.disk_storage import disk_storage
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a large folder whose last change was some time ago."""
+    """Return a folder that counts as large, and whose last change was some time ago."""
     monkeypatch.setattr(listings, "_LARGE", 3)
     monkeypatch.setattr(time, "time", lambda: 1e10)
     folder = tmp_path / "folder"
@@ -24,7 +24,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).touch()
     probe = tmp_path / "probe"
     while not probe.exists() or probe.stat().st_ctime_ns <= folder.stat().st_ctime_ns:
-        probe.touch()  # until the clock of the file system, which ticks every few ms, has ticked
+        probe.touch()  # The clock of the file system advances only every few milliseconds.
     return folder
 
 
@@ -41,7 +41,7 @@ def _counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_large_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large folder is read once, and its names are sorted."""
+    """If the names in a large folder are requested three times, the folder is read once."""
     read = _counting(monkeypatch)
     cache = FolderListings()
 
@@ -51,7 +51,7 @@ def test_a_large_folder_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("change", ["made", "removed", "renamed", "another folder"])
 def test_a_change_is_seen_at_once(folder: Path, change: str) -> None:
-    """A change of a cached folder by another process is seen at once."""
+    """After a change of a cached folder, the next call returns the new names."""
     cache = FolderListings()
     cache.names(str(folder))
 
@@ -72,9 +72,9 @@ def test_a_change_is_seen_at_once(folder: Path, change: str) -> None:
 def test_a_folder_that_has_just_changed_is_read_again(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A folder that has just changed is read again.
+    """A folder that has just changed is not cached.
 
-    A second change within one tick of the file system's clock would not be detected.
+    Another change within the same tick of the file system's clock would not be detected.
     """
     monkeypatch.undo()
     monkeypatch.setattr(listings, "_LARGE", 3)
@@ -88,7 +88,7 @@ def test_a_folder_that_has_just_changed_is_read_again(
 
 
 def test_a_small_folder_is_not_cached(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A small folder is not cached, because there are many small folders."""
+    """A small folder is not cached, because its names can be read and sorted quickly."""
     read = _counting(monkeypatch)
     monkeypatch.setattr(listings, "_LARGE", 4)
     cache = FolderListings()
@@ -102,7 +102,7 @@ def test_a_small_folder_is_not_cached(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_the_number_of_cached_folders_is_bounded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The number of cached folders is bounded; the least recently read folder is dropped."""
+    """Only a limited number of folders is cached; the folder that was read first is dropped."""
     monkeypatch.setattr(listings, "_MOST", 2)
     monkeypatch.setattr(listings, "_LARGE", 0)
     folders = [str(folder / str(number)) for number in range(3)]
@@ -120,7 +120,7 @@ def test_the_number_of_cached_folders_is_bounded(
 
 
 def test_storage_lists_the_current_names(folder: Path) -> None:
-    """A storage lists the current names of a folder; a removed folder has no names."""
+    """After values were deleted, a storage lists the current names of their folder."""
     storage = disk_storage(folder.parent)
     assert list(storage.list(folder.name)) == ["a", "b", "c"]
 

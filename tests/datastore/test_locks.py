@@ -1,4 +1,4 @@
-"""Locks between processes, and between threads of a process."""
+"""File locks exclude other processes, and other threads of the same process."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_lock_creates_its_file_and_folder(path: Path) -> None:
-    """A lock creates its file and folder, as for the first download of a new data directory."""
+    """If the lock file and its folder do not exist, `try_lock` creates both."""
     with try_lock(path) or pytest.fail("refused") as held:
         assert path.exists()
         assert os.path.samestat(os.fstat(held.fd), path.stat())
 
 
 def test_two_opens_in_one_process_exclude_each_other(path: Path) -> None:
-    """Two opens of a lock file in one process exclude each other, like two processes."""
+    """If one process opens a lock file twice, only one of the two can have the lock."""
     first = try_lock(path)
 
     assert first is not None
@@ -61,7 +61,7 @@ def test_two_opens_in_one_process_exclude_each_other(path: Path) -> None:
 
 
 def test_a_lock_of_another_process_excludes_until_it_ends(path: Path) -> None:
-    """A writer that ended is detected by locking its file; kill -9 releases the lock."""
+    """A lock of another process excludes this process until the other process is killed."""
     with running(_HOLD, path) as process:
         assert next_line(process) == "locked"
 
@@ -75,7 +75,7 @@ def test_a_lock_of_another_process_excludes_until_it_ends(path: Path) -> None:
 
 
 def test_our_lock_excludes_another_process(path: Path) -> None:
-    """A lock of this process excludes another process."""
+    """While this process has a lock, another process does not get it."""
     with try_lock(path) or pytest.fail("refused"), running(_HOLD, path) as process:
         assert next_line(process) == "refused"
 
@@ -94,10 +94,10 @@ def test_a_locked_file_keeps_its_content(path: Path) -> None:
 def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the file is renamed between its opening and its lock, a new file is locked.
+    """If the file is renamed between its opening and its lock, a new file is created and locked.
 
-    The previous holder of the lock may have committed the spool file, so the first lock would be on
-    a stored blob.
+    The rename can be the commit of a spool file. Without the second try, the lock would be on a
+    stored blob.
     """
     flock = fcntl.flock
     moves = iter([path.with_name("committed")])
@@ -115,7 +115,7 @@ def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
 
 
 def test_unlink_removes_the_locked_file(path: Path) -> None:
-    """`unlink` removes the locked file, so the next lock is on a new file."""
+    """`unlink` removes the locked file, and another lock of the path is then possible."""
     with try_lock(path) or pytest.fail("refused") as held:
         held.unlink()
 
@@ -125,7 +125,7 @@ def test_unlink_removes_the_locked_file(path: Path) -> None:
 
 
 def test_unlink_keeps_a_newer_file_under_the_same_path(path: Path) -> None:
-    """`unlink` keeps a newer file under the same path."""
+    """If another file has the path of the locked file, `unlink` does not remove it."""
     with try_lock(path) or pytest.fail("refused") as held:
         path.rename(path.with_name("committed"))
         path.write_bytes(b"a newer file")
@@ -136,17 +136,16 @@ def test_unlink_keeps_a_newer_file_under_the_same_path(path: Path) -> None:
 
 
 def test_unlink_may_be_repeated(path: Path) -> None:
-    """`unlink` may be repeated; the second call does nothing."""
+    """A second call of `unlink` does nothing."""
     with try_lock(path) or pytest.fail("refused") as held:
         held.unlink()
         held.unlink()
 
 
 def test_a_second_close_does_not_close_another_file(path: Path, tmp_path: Path) -> None:
-    """A second close does not close another file.
+    """A second call of `close` does not close another file.
 
-    The system gives the number of a closed descriptor to the next opened file, which a second close
-    would close.
+    The kernel gives the number of a closed descriptor to the next file that is opened.
     """
     held = try_lock(path)
     assert held is not None
@@ -159,7 +158,7 @@ def test_a_second_close_does_not_close_another_file(path: Path, tmp_path: Path) 
 
 
 def test_a_waiter_gets_the_lock_when_it_is_released(path: Path) -> None:
-    """A waiting thread gets the lock when its holder releases it."""
+    """A thread that waits for a lock gets it when another thread releases it."""
     first = try_lock(path)
     assert first is not None
     locked = threading.Event()
@@ -178,13 +177,13 @@ def test_a_waiter_gets_the_lock_when_it_is_released(path: Path) -> None:
 
 
 def test_waiting_for_a_lock_ends_at_the_timeout(path: Path) -> None:
-    """To wait for a lock ends at the time-out."""
+    """If a lock is not released within the time-out, `lock` returns None."""
     with try_lock(path) or pytest.fail("refused"):
         assert lock(path, 0.02) is None
 
 
 def test_is_locked_leaves_no_file_and_no_lock(path: Path) -> None:
-    """`is_locked` leaves no file and no lock."""
+    """A call of `is_locked` creates no file, and leaves no lock."""
     assert is_locked(path) is False
     assert not path.exists()
 
@@ -195,7 +194,7 @@ def test_is_locked_leaves_no_file_and_no_lock(path: Path) -> None:
 
 
 def test_try_lock_present_does_not_create_the_file(path: Path) -> None:
-    """`try_lock_present` does not create the file, so a late request restarts no upload."""
+    """If the lock file does not exist, `try_lock_present` raises NotFound and creates no file."""
     with pytest.raises(NotFound):
         try_lock_present(path)
     assert not path.exists()
@@ -209,7 +208,7 @@ def test_try_lock_present_does_not_create_the_file(path: Path) -> None:
 def test_a_file_system_without_locks_raises_storage_broken(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system without locks (ENOLCK) raises StorageBroken: the lock is in no known state."""
+    """If the file system does not support locks (ENOLCK), `try_lock` raises StorageBroken."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
@@ -227,7 +226,7 @@ def _refuse(*_: object, **__: object) -> None:
 def test_a_lock_is_released_if_its_file_cannot_be_removed(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock is released if its file cannot be removed, so that a short disk failure ends."""
+    """If the file of a lock cannot be removed after the block, the lock is released anyway."""
     with monkeypatch.context() as broken, holding(path, 0) as held:
         assert held
         broken.setattr(Path, "unlink", _refuse)
@@ -241,7 +240,7 @@ def test_a_lock_is_released_if_its_file_cannot_be_removed(
 def test_a_lock_is_released_if_its_file_cannot_be_examined(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock is released if the fstat of its file before the removal fails."""
+    """If the file of a lock cannot be examined before its removal, the lock is released anyway."""
     with monkeypatch.context() as broken, holding(path, 0) as held:
         assert held
         broken.setattr(os, "fstat", _refuse)
@@ -252,7 +251,7 @@ def test_a_lock_is_released_if_its_file_cannot_be_examined(
 def test_a_failed_removal_does_not_replace_the_error_of_the_block(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed removal of a lock file does not replace the error that ended the block."""
+    """If a block raises an exception and the lock file cannot be removed, that exception stays."""
     monkeypatch.setattr(Path, "unlink", _refuse)
 
     with pytest.raises(KeyError), holding(path, 0):
@@ -264,7 +263,7 @@ def test_a_failed_removal_does_not_replace_the_error_of_the_block(
 def test_a_lock_is_released_if_close_reports_an_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock is released if close reports an error: Linux has closed the file then."""
+    """If `close` reports an error, the lock is released, because Linux has closed the file."""
     close = os.close
 
     def closed(fd: int) -> None:
@@ -281,7 +280,7 @@ def test_a_lock_is_released_if_close_reports_an_error(
 def test_a_failed_removal_raises_a_storage_error(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failed removal of a lock file raises a StorageError, which callers handle."""
+    """If `unlink` cannot remove the lock file, it raises StorageBroken."""
     with try_lock(path) or pytest.fail("refused") as held, monkeypatch.context() as broken:
         broken.setattr(Path, "unlink", _refuse)
         with pytest.raises(StorageBroken):
@@ -289,16 +288,16 @@ def test_a_failed_removal_raises_a_storage_error(
 
 
 def test_holding_yields_none_if_the_lock_is_held(path: Path) -> None:
-    """`holding` yields None if another holder has the lock, whose file stays."""
+    """If the lock is already taken, `holding` yields None and leaves the lock file in place."""
     with holding(path, 0) as first, holding(path, 0) as second:
         assert (first is None, second) == (False, None)
         assert path.exists()
 
 
 def test_a_repository_has_one_writer_at_a_time(tmp_path: Path) -> None:
-    """A repository has one writer at a time, and leaves no lock file.
+    """Only one writer at a time can lock a repository; after the lock, no lock file remains.
 
-    Writers of other repositories are not blocked by the lock of one repository.
+    Meanwhile, other repositories can be locked.
     """
     with (
         repository_lock(tmp_path, _NAME, 0) as first,

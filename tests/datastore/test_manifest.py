@@ -1,4 +1,4 @@
-"""Manifests are parsed from bytes that any client may have made."""
+"""Manifests are parsed from untrusted bytes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _index(**more: Any) -> bytes:
 
 
 class TestMediaType:
-    """The media type and the kind of a manifest."""
+    """A manifest has a media type and a kind."""
 
     @pytest.mark.parametrize("media_type", [OCI_MANIFEST, DOCKER_MANIFEST])
     def test_an_image_is_a_manifest(self, media_type: str) -> None:
@@ -66,7 +66,7 @@ class TestMediaType:
         assert (manifest.media_type, manifest.kind) == (media_type, ContentKind.INDEX)
 
     def test_the_stated_type_wins_over_the_received_one(self) -> None:
-        """The type that a manifest's bytes state wins over the received header."""
+        """The media type in the bytes of a manifest has precedence over the received header."""
         received = f"{DOCKER_MANIFEST}; charset=utf-8"
         stated, bare = (
             parse(_manifest(**more), received) for more in ({"mediaType": OCI_MANIFEST}, {})
@@ -76,9 +76,9 @@ class TestMediaType:
         assert (bare.media_type, bare.states_type) == (DOCKER_MANIFEST, False)
 
     def test_an_unsupported_stated_type_yields_to_the_received_one(self) -> None:
-        """If a manifest states an unsupported type, the type in the Content-Type header is used.
+        """If a manifest states an unsupported type, the type in the header Content-Type is used.
 
-        Without that header such a manifest is rejected.
+        Without that header, such a manifest is rejected.
         """
         unknown = _manifest(mediaType="application/vnd.example")
 
@@ -90,9 +90,9 @@ class TestMediaType:
     def test_a_manifest_that_is_image_and_index_at_once_is_rejected(
         self, media_type: str | None
     ) -> None:
-        """A manifest that is image and index at once is rejected: CVE-2021-41190.
+        """A manifest that is an image and an index at the same time is rejected (CVE-2021-41190).
 
-        Otherwise the Content-Type header would decide whether it is an image or an index.
+        Otherwise the header Content-Type would decide whether it is an image or an index.
         """
         with pytest.raises(InvalidManifest):
             parse(_manifest(manifests=[]), media_type)
@@ -103,11 +103,11 @@ class TestMediaType:
     def test_a_manifest_without_a_type_has_the_type_of_its_keys(
         self, content: bytes, expected: str
     ) -> None:
-        """A manifest without a type has the type of its keys: image-spec 1.0 made it optional."""
+        """If no media type is stated or received, the keys of the manifest determine its type."""
         assert media_type_of(content) == expected
 
     def test_every_type_in_the_accept_header_can_be_parsed(self) -> None:
-        """Every type of the Accept header can be parsed, because upstreams respond with any."""
+        """A manifest of any type that the header Accept lists can be parsed."""
         for media_type in ACCEPT:
             content = _index() if "index" in media_type or "list" in media_type else _manifest()
 
@@ -115,21 +115,21 @@ class TestMediaType:
 
 
 class TestParts:
-    """The parts of a manifest, all of which a complete image needs."""
+    """The parts of a manifest are the content that a complete image needs."""
 
     def test_an_images_parts_are_its_config_and_layers_in_order(self) -> None:
-        """An image's parts are its config and its layers, in the order of a client's pull."""
+        """The parts of an image are its config and its layers, in this order."""
         manifest = parse(_manifest(layers=[_descriptor(LAYER), _descriptor(OTHER)]))
 
         assert manifest.parts() == (CONFIG, LAYER, OTHER)
         assert manifest.descriptors[0] == Descriptor("application/x-part", CONFIG, 7)
 
     def test_an_indexs_parts_are_its_children(self) -> None:
-        """The parts of an index are its children, which are manifests with parts of their own."""
+        """The parts of an index are the manifests that it lists, but not the parts of these."""
         assert parse(_index()).parts() == (CHILD,)
 
     def test_a_repeated_layer_is_one_part(self) -> None:
-        """A layer that a manifest lists several times, as empty layers are, is one part."""
+        """If a manifest lists the same layer several times, it is one part."""
         assert parse(_manifest(layers=[_descriptor(LAYER)] * 3)).parts() == (CONFIG, LAYER)
 
     @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ class TestParts:
         ids=["type", "urls"],
     )
     def test_a_non_distributable_layer_is_not_a_part(self, layer: dict[str, Any]) -> None:
-        """A non-distributable layer is not a part, because a registry need not store it.
+        """A non-distributable layer is not a part, because a registry does not need to store it.
 
         The licence of such a layer forbids its redistribution.
         """
@@ -151,7 +151,7 @@ class TestParts:
         assert manifest.descriptors[-1].is_elsewhere
 
     def test_an_artifact_needs_no_layers(self) -> None:
-        """An artifact needs no layers: their list may be empty, null or missing."""
+        """The list of layers of an artifact can be empty, null or absent."""
         for content in (
             _manifest(layers=[]),
             _manifest(layers=None),
@@ -160,26 +160,26 @@ class TestParts:
             assert parse(content).parts() == (CONFIG,)
 
     def test_a_subject_is_not_a_part(self) -> None:
-        """A subject is not a part: a signature may be pushed before its subject."""
+        """The subject of a manifest is not a part, because a signature can be pushed before it."""
         manifest = parse(_manifest(subject=_descriptor(OTHER)))
 
         assert manifest.subject == Descriptor("application/x-part", OTHER, 7)
         assert OTHER not in manifest.parts()
 
     def test_parts_are_computed_once(self) -> None:
-        """The parts of a cached manifest are computed once, because every hit needs them."""
+        """The parts of a parsed manifest are computed only once, because every hit needs them."""
         manifest = parse(_manifest())
 
         assert manifest.parts() is manifest.parts()
 
 
 class TestArtifacts:
-    """The fields of a manifest that a list of referrers shows."""
+    """A manifest has the fields that a list of referrers shows."""
 
     def test_the_artifact_type_is_that_of_the_manifest_or_of_its_config(self) -> None:
-        """The artifact type is that of the manifest or of its config.
+        """The artifact type is that of the manifest; if it has none, the media type of its config.
 
-        OCI distribution-spec 1.1 defines that in "Listing Referrers".
+        OCI distribution-spec 1.1 defines this in "Listing Referrers".
         """
         assert parse(_manifest(artifactType="application/x-sbom")).artifact_type == (
             "application/x-sbom"
@@ -188,7 +188,7 @@ class TestArtifacts:
         assert parse(_index()).artifact_type is None
 
     def test_annotations_are_kept(self) -> None:
-        """The annotations of a manifest and of its parts are kept."""
+        """A parsed manifest has the annotations of the manifest and of its parts."""
         manifest = parse(
             _manifest(annotations={"a": "1"}, layers=[_descriptor(LAYER, annotations={})])
         )
@@ -228,7 +228,7 @@ class TestArtifacts:
     ],
 )
 def test_a_malformed_manifest_raises_invalid_manifest(content: bytes) -> None:
-    """A malformed manifest raises InvalidManifest, and no other exception, for any bytes."""
+    """A malformed manifest raises InvalidManifest and no other exception."""
     with pytest.raises(InvalidManifest):
         parse(content)
 
@@ -253,7 +253,7 @@ _JSON = st.recursive(
 def test_any_json_document_is_parsed_or_raises_invalid_manifest(
     document: Any, media_type: str | None
 ) -> None:
-    """Any JSON document is parsed as a manifest or raises InvalidManifest."""
+    """Any JSON document either is parsed as a manifest or raises InvalidManifest."""
     try:
         manifest = parse(json.dumps(document).encode(), media_type)
     except InvalidManifest:
@@ -263,10 +263,10 @@ def test_any_json_document_is_parsed_or_raises_invalid_manifest(
 
 
 class TestBounds:
-    """Limits of a manifest, because any user of a public registry can push one."""
+    """A manifest has limits, because any user of a public registry can push one."""
 
     def test_the_largest_number_of_descriptors_is_accepted(self) -> None:
-        """A manifest may have the largest number of descriptors, and a config in addition."""
+        """An image can have the largest number of layers and also a config."""
         parts = [_descriptor(LAYER) for _ in range(MOST_DESCRIPTORS)]
 
         assert len(parse(_manifest(layers=parts)).descriptors) == MOST_DESCRIPTORS + 1
@@ -274,7 +274,10 @@ class TestBounds:
 
     @pytest.mark.parametrize("family", ["layers", "manifests"])
     def test_more_descriptors_than_the_limit_are_rejected(self, family: str) -> None:
-        """More descriptors than the limit are rejected: each costs a stat with every pull."""
+        """A manifest with more layers or children than the limit is rejected.
+
+        A pull calls stat for each of them.
+        """
         parts = [_descriptor(LAYER) for _ in range(MOST_DESCRIPTORS + 1)]
         data = _manifest(layers=parts) if family == "layers" else _index(manifests=parts)
 
@@ -283,7 +286,7 @@ class TestBounds:
 
     @pytest.mark.parametrize("size", [-1, 2**63, 10**400, 1.5, True, "7", None, [7]])
     def test_a_size_is_an_int64(self, size: Any) -> None:
-        """The size of a descriptor is an int64: OCI image-spec 1.1, descriptor.md."""
+        """A descriptor is rejected if its size is negative or not an int64 (OCI image-spec 1.1)."""
         with pytest.raises(InvalidManifest) as raised:
             parse(_manifest(layers=[_descriptor(LAYER) | {"size": size}]))
 
@@ -293,18 +296,18 @@ class TestBounds:
         "more", [{"urls": "x" * 1000}, {"urls": [1]}, {"urls": {"a": 1}}, {"annotations": "ab"}]
     )
     def test_a_malformed_descriptor_is_rejected(self, more: dict[str, Any]) -> None:
-        """A malformed descriptor is rejected; a string as list would become many strings."""
+        """A descriptor is rejected if its `urls` or `annotations` have a wrong type."""
         with pytest.raises(InvalidManifest):
             parse(_manifest(layers=[_descriptor(LAYER) | more]))
 
     @pytest.mark.parametrize("given", [[1], 7, {"a": 1}])
     def test_an_artifact_type_is_a_string(self, given: Any) -> None:
-        """An artifact type must be a string, because it is compared, stored and sent."""
+        """A manifest is rejected if its artifact type is not a string."""
         with pytest.raises(InvalidManifest):
             parse(_manifest(artifactType=given))
 
     def test_more_than_four_mebibytes_are_rejected(self) -> None:
-        """A manifest of more than 4 MiB is rejected in pushes, in pulls and by the cleaner."""
+        """A manifest of more than 4 MiB is rejected."""
         with pytest.raises(InvalidManifest):
             parse(b" " * LARGEST + _manifest())
 
@@ -314,7 +317,10 @@ class TestBounds:
     ["Layers", "LAYERS", "layer\u017f", "Manifests", "MediaType", "Config", "Subject"],
 )
 def test_a_key_in_another_case_is_rejected(key: str) -> None:
-    """A manifest's key in another case is rejected, because clients in Go accept it."""
+    """A manifest is rejected if a key has another case than in the specification.
+
+    Clients in Go ignore the case of keys, so they would accept the key.
+    """
     document = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": {}, "layers": []}
     with pytest.raises(InvalidManifest):
         parse(json.dumps(document | {key: []}).encode())
@@ -322,7 +328,10 @@ def test_a_key_in_another_case_is_rejected(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["Digest", "DIGEST", "\u017fize", "MediaType", "URLs", "Platform"])
 def test_a_descriptor_key_in_another_case_is_rejected(key: str) -> None:
-    """A descriptor's key in another case is rejected: Go's clients would read it as the digest."""
+    """A descriptor is rejected if a key has another case than in the specification.
+
+    A client in Go would read the key `Digest` as the digest.
+    """
     with pytest.raises(InvalidManifest):
         parse(_manifest(layers=[_descriptor(LAYER) | {key: _descriptor(LAYER)["digest"]}]))
     assert parse(_manifest(layers=[_descriptor(LAYER) | {"x-own": 1, "Own": 2}])).descriptors
@@ -338,7 +347,7 @@ def test_a_descriptor_key_in_another_case_is_rejected(key: str) -> None:
     ],
 )
 def test_a_repeated_key_is_rejected(repeated: str) -> None:
-    """A repeated key of a manifest is rejected, because parsers differ about its value."""
+    """A manifest with a repeated key is rejected, because parsers use different values of it."""
     plain = _manifest().decode().rstrip().removesuffix("}")
     with pytest.raises(InvalidManifest, match="JSON"):
         parse(f"{plain},{repeated}}}".encode())

@@ -1,4 +1,4 @@
-"""The requests and the memory of a rebuild are bounded, however many objects the bucket has."""
+"""A rebuild from a bucket with many objects sends few requests and needs little memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROGRAM = "tests.datastore.rebuild_bucket"
 
 
 def _rebuilt(bucket: GeneratedBucket, state: Path) -> dict[str, Any]:
-    """Rebuild the index of *state* in a process of its own, write the snapshot, and measure it."""
+    """Rebuild the index and write the snapshot in a separate process; return its figures."""
     bucket.requests.clear()
     done = subprocess.run(
         [sys.executable, "-m", _PROGRAM, bucket.url, str(state)],
@@ -39,9 +39,10 @@ def _rebuilt(bucket: GeneratedBucket, state: Path) -> dict[str, Any]:
     ids=["few", "many"],
 )
 def test_a_rebuild_of_many_objects_costs_few_requests(objects: int, tmp_path: Path) -> None:
-    """A list has 1,000 objects; a snapshot costs 256 GETs at most; without one, a GET a manifest.
+    """A rebuild with a snapshot sends at most 256 GETs, and a list for each 1,000 objects.
 
-    The memory of the process stays below 200 MB, also while it writes the snapshot.
+    Without a snapshot, it sends a GET for each manifest. The process uses at most 200 MiB of
+    memory, even while it writes the next snapshot.
     """
     with GeneratedBucket(objects // _OBJECTS_EACH + 1) as bucket:
         without = _rebuilt(bucket, tmp_path / "first")

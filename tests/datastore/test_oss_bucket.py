@@ -1,4 +1,4 @@
-"""How the keys of `storage.oss` become keys of `s3`."""
+"""The keys of `storage.oss` are translated to keys of `storage.s3`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _KEYS = {
 
 
 def test_each_key_becomes_a_key_of_s3() -> None:
-    """Each key of `storage.oss` becomes a key of `s3`: region, bucket, encryption.
+    """The keys of `storage.oss` determine the access key, the region, the bucket and encryption.
 
-    Requests are signed for the region and have the bucket in the host's name.
+    The name of the bucket is a part of the host.
     """
     bucket = bucket_of({**_KEYS, "encrypt": True})
 
@@ -57,12 +57,15 @@ def test_each_key_becomes_a_key_of_s3() -> None:
     ],
 )
 def test_the_host_is_that_of_the_api_of_s3(keys: dict[str, object], url: str) -> None:
-    """The host of OSS's own API becomes that of its API of S3; another host stays."""
+    """If `endpoint` is a host of OSS's own API, the host of its S3-compatible API is used.
+
+    Any other host is used unchanged.
+    """
     assert bucket_of({**_KEYS, **keys}).config["endpoint"] == url
 
 
 def test_a_remedy_names_the_keys_of_oss() -> None:
-    """The remedy for a refused request names the keys of `storage.oss`, which are set here."""
+    """The remedy for a refused request has the keys of `storage.oss`, not those of `storage.s3`."""
     service = bucket_of(_KEYS).service
 
     assert service.remedy("put", "403: InvalidAccessKeyId") == "correct storage.oss.accesskeyid"

@@ -1,4 +1,4 @@
-"""The examination of a file system at the start: its trials, its messages, its clean end."""
+"""At the start, the file system of the state directory is tested for the needed operations."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from entrepot.datastore.probe import REMEDY, probe
 
 
 def test_a_local_disk_has_no_problem_and_no_file_is_left(tmp_path: Path) -> None:
-    """The check of a local disk finds no problem and removes its test files."""
+    """A test of a local disk finds no problem, and leaves no file."""
     assert probe(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_folder_is_created(tmp_path: Path) -> None:
-    """A missing folder is created by the check at the start."""
+    """If the folder to test does not exist, it is created."""
     assert probe(tmp_path / "a" / "b") == []
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_problem(tmp_path: Path) -> None:
-    """A folder that cannot be written to is one problem, not one for each trial."""
+    """If the folder cannot be written to, only one problem is reported, not one for each trial."""
     (tmp_path / "file").write_bytes(b"")
 
     (problem,) = probe(tmp_path / "file" / "below")
@@ -38,7 +38,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_problem(tmp_path: Path) -> No
 def test_a_file_system_without_flock_is_reported_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system without flock is reported with the remedy, a mount option."""
+    """If flock does not work, the problem is reported with a remedy."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
@@ -55,7 +55,7 @@ def test_a_file_system_without_flock_is_reported_with_the_remedy(
 def test_locks_that_do_not_exclude_are_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Locks that do not exclude are detected: a file system may grant every flock."""
+    """If the file system grants the same lock twice in one process, this is reported."""
     monkeypatch.setattr(fcntl, "flock", lambda *_: None)
 
     (problem,) = probe(tmp_path)
@@ -66,7 +66,7 @@ def test_locks_that_do_not_exclude_are_detected(
 def test_locks_that_do_not_exclude_other_processes_are_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system with locks that do not exclude other processes is detected."""
+    """If the file system grants the same lock to two processes, this is reported."""
     calls: list[int] = []
 
     def lock_within_this_process(_: int, operation: int) -> None:
@@ -84,14 +84,14 @@ def test_locks_that_do_not_exclude_other_processes_are_detected(
 def test_a_file_system_without_shared_memory_is_reported_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system without shared memory is reported with the remedy.
+    """If the file system does not support shared memory, this is reported.
 
-    SQLite keeps its journal mode on such a file system, without an error.
+    On such a file system, SQLite does not change to WAL mode, and reports no error.
     """
     connect = sqlite3.connect
 
     class Stubborn(sqlite3.Connection):
-        """A connection of SQLite that cannot change its journal mode."""
+        """A connection of SQLite that does not change its journal mode."""
 
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
             """Respond as SQLite does on a file system without shared memory."""
@@ -109,7 +109,7 @@ def test_a_file_system_without_shared_memory_is_reported_with_the_remedy(
 def test_a_rename_that_does_not_replace_is_reported_with_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system whose rename does not replace an open file is reported with the remedy."""
+    """If a rename cannot replace an open file, this is reported."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))

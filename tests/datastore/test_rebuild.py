@@ -1,4 +1,4 @@
-"""A lost index is rebuilt from the blobs, and small differences after a crash are repaired."""
+"""A lost index is rebuilt from the stored files, and differences after a crash are repaired."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAME = Repository("quay.io/podman/hello")
 
 @pytest.fixture(params=["in memory", "on a disk"])
 def parts(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Storage, Index]]:
-    """Return an empty storage, and an index that was lost."""
+    """Return an empty storage, and a new index that needs a rebuild."""
     if request.param == "in memory":
         yield TimedMemoryStorage(), MemoryIndex(rebuilt=False)
         return
@@ -47,7 +47,7 @@ def storage(parts: tuple[Storage, Index]) -> Storage:
 
 @pytest.fixture
 def index(parts: tuple[Storage, Index]) -> Index:
-    """Return the index that was lost."""
+    """Return the index that needs a rebuild."""
     return parts[1]
 
 
@@ -80,7 +80,7 @@ def _list(storage: Storage, manifests: list[Digest], used: float) -> Digest:
 
 
 def test_an_index_needs_a_rebuild_until_one_is_complete(storage: Storage, index: Index) -> None:
-    """An index needs a rebuild until the note that ends a rebuild is written."""
+    """A new index needs a rebuild; after the rebuild it does not."""
     assert needs_rebuild(index.notes) is True
 
     rebuild(storage, index, NOW)
@@ -89,7 +89,7 @@ def test_an_index_needs_a_rebuild_until_one_is_complete(storage: Storage, index:
 
 
 def test_a_rebuild_restores_the_order_of_eviction(storage: Storage, index: Index) -> None:
-    """A rebuild restores the order of eviction from file times and linked manifests."""
+    """A rebuild restores rows, kinds, last uses and edges from file times and linked manifests."""
     old, config, shared = (
         _store(storage, content, NOW - age * DAY)
         for content, age in ((b"old", 9), (b"config", 8), (b"shared", 1))
@@ -110,7 +110,7 @@ def test_a_rebuild_restores_the_order_of_eviction(storage: Storage, index: Index
 
 
 def test_a_rebuild_restores_the_used_bytes(storage: Storage, index: Index) -> None:
-    """A rebuild restores the used bytes, so that the cap holds from the first download on."""
+    """A rebuild restores the used bytes, so that the first download cannot exceed the cap."""
     sizes = [len(content) for content in (b"1", b"22", b"333")]
     for content in (b"1", b"22", b"333"):
         _store(storage, content, NOW)
@@ -125,7 +125,7 @@ def test_a_rebuild_restores_the_used_bytes(storage: Storage, index: Index) -> No
 
 
 def test_a_second_rebuild_changes_nothing(storage: Storage, index: Index) -> None:
-    """A second rebuild of the index changes nothing: two processes may do it at once."""
+    """A second rebuild of the index changes no row."""
     layer = _store(storage, b"layer", NOW - DAY)
     _image(storage, [layer], NOW - DAY)
     rebuild(storage, index, NOW)
@@ -137,9 +137,9 @@ def test_a_second_rebuild_changes_nothing(storage: Storage, index: Index) -> Non
 
 
 def test_a_row_that_a_worker_recorded_meanwhile_is_kept(storage: Storage, index: Index) -> None:
-    """A rebuild keeps the row that a worker recorded meanwhile.
+    """If a worker has recorded a row before the rebuild reaches it, the row is not changed.
 
-    The worker's last use is later than any file time, and its size and kind are certain.
+    The last use that the worker recorded is later than the time of the file.
     """
     layer = _store(storage, b"layer", NOW - DAY)
     manifest = _image(storage, [layer], NOW - DAY)
@@ -154,7 +154,10 @@ def test_a_row_that_a_worker_recorded_meanwhile_is_kept(storage: Storage, index:
 def test_a_rebuild_lets_other_writers_in_between_batches(
     storage: Storage, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rebuild lets other writers in between its batches, so that no pull waits long."""
+    """A rebuild commits in batches, so that other processes can write in between.
+
+    If it is interrupted, the index still needs a rebuild.
+    """
     monkeypatch.setattr("entrepot.datastore.rebuild._BATCH", 2)
     for number in range(5):
         _store(storage, bytes([number]), NOW)
@@ -174,7 +177,7 @@ def test_a_rebuild_lets_other_writers_in_between_batches(
 
 
 def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: Index) -> None:
-    """A blob whose row was never written gets one: its worker was killed after the commit."""
+    """If a worker was killed after the commit of a blob, a rebuild adds the missing row."""
     index.notes.put({REBUILT: "0"})
     digest = _store(storage, b"orphan", NOW - 60)
 
@@ -189,7 +192,10 @@ def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: In
 def test_a_row_without_a_file_is_removed_unless_it_is_recent(
     storage: Storage, index: Index, age: float, *, is_kept: bool
 ) -> None:
-    """A row without a file is removed unless it is recent: its blob may be about to be stored."""
+    """A rebuild removes a row without a blob if it is older than an hour, and keeps a younger row.
+
+    The blob of a younger row may be about to be stored.
+    """
     gone = Digest.of(b"gone")
     index.record(gone, 10, ContentKind.BLOB, NOW - age)
 
@@ -200,7 +206,7 @@ def test_a_row_without_a_file_is_removed_unless_it_is_recent(
 
 
 def test_a_pinned_row_without_a_file_is_kept(storage: Storage, index: Index) -> None:
-    """A pinned row without a file is kept, because a push is about to store the content."""
+    """A rebuild keeps a pinned row without a blob, because a push is about to store the blob."""
     gone = Digest.of(b"gone")
     index.record(gone, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([gone], until=float("inf"))
@@ -224,9 +230,9 @@ def _unknown_type(storage: Storage) -> Digest:
 def test_a_linked_blob_that_is_not_a_manifest_keeps_its_kind(
     storage: Storage, index: Index, make: Callable[[Storage], Digest]
 ) -> None:
-    """A linked blob that is not a manifest keeps its kind, and the rebuild goes on.
+    """If a linked blob is not a manifest of a supported type, its row keeps the kind BLOB.
 
-    Data directories of other programs have older types of manifests.
+    The rebuild continues. Data directories of other programs can have older types of manifests.
     """
     digest = make(storage)
     Repositories(storage).link_manifest(NAME, digest)
@@ -239,7 +245,7 @@ def test_a_linked_blob_that_is_not_a_manifest_keeps_its_kind(
 
 
 def test_a_link_without_its_manifest_is_skipped(storage: Storage, index: Index) -> None:
-    """A rebuild skips a link without its manifest, which the next pull restores."""
+    """A rebuild adds no row for a link whose manifest is not stored."""
     Repositories(storage).link_manifest(NAME, Digest.of(b"evicted"))
 
     rebuild(storage, index, NOW)
@@ -248,7 +254,7 @@ def test_a_link_without_its_manifest_is_skipped(storage: Storage, index: Index) 
 
 
 def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: Index) -> None:
-    """A rebuild skips foreign files among the blobs: they are neither counted nor evicted."""
+    """A rebuild adds no row for a file of another program in the folder of blobs."""
     storage.write(f"{layout.BLOBS}/sha256/ab/README", b"hello")
 
     rebuild(storage, index, NOW)
@@ -260,7 +266,7 @@ def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: Inde
 
 
 def test_without_times_all_content_counts_as_used_at_the_rebuild(index: Index) -> None:
-    """Without file times all content counts as used at the rebuild, so none is evicted."""
+    """If the storage stores no times, the rebuild is the last use of all content."""
     storage = MemoryStorage()
     digest = Digest.of(b"content")
     BlobStore(storage).write(digest, b"content")
@@ -273,7 +279,7 @@ def test_without_times_all_content_counts_as_used_at_the_rebuild(index: Index) -
 
 
 def test_times_of_links_to_absent_content_are_forgotten_after_an_hour(tmp_path: Path) -> None:
-    """Times of links to absent content are deleted after an hour: they would accumulate."""
+    """A rebuild deletes the times of links to absent content, if they are older than an hour."""
     clock, storage = Clock(NOW), MemoryStorage()
     index = open_index(tmp_path, clock)
     stored, absent = Digest.of(b"content"), Digest.of(b"absent")

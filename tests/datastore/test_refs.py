@@ -1,4 +1,4 @@
-"""Digest, Tag and Repository accept only valid texts, and give back the same text."""
+"""Digest, Tag and Repository accept only valid texts, and `str` returns the same text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from entrepot.datastore.errors import InvalidDigest, InvalidRepository, InvalidT
 from entrepot.datastore.refs import Digest, Reference, Repository, Tag, parse_reference
 from tests.datastore import names
 
-# NIST's examples for the message "abc" (FIPS 180-4)
+# These are NIST's examples for the message "abc" (FIPS 180-4).
 SHA256_ABC = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 SHA512_ABC = (
     "sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
@@ -19,7 +19,7 @@ SHA512_ABC = (
 
 @pytest.mark.parametrize("text", [SHA256_ABC, SHA512_ABC], ids=["sha256", "sha512"])
 def test_a_digest_matches_known_hashes(text: str) -> None:
-    """The digest of a known text has the known value, for both algorithms."""
+    """For both algorithms, the digest of NIST's example text is the published one."""
     digest = Digest.parse(text)
 
     assert Digest.of(b"abc", digest.algorithm) == digest
@@ -31,19 +31,19 @@ def test_a_digest_matches_known_hashes(text: str) -> None:
 
 @given(names.digests)
 def test_str_and_parse_of_a_digest_are_inverse(digest: Digest) -> None:
-    """`str` and `parse` of a digest are inverse, as a digest is stored and sent as text."""
+    """`parse` accepts the text that `str` returns for a digest, and returns the same digest."""
     assert Digest.parse(str(digest)) == digest
 
 
 @given(names.tags)
 def test_str_and_parse_of_a_tag_are_inverse(tag: Tag) -> None:
-    """`str` and `parse` of a tag are inverse, as a tag is stored and sent as text."""
+    """`parse` accepts the text that `str` returns for a tag, and returns the same tag."""
     assert Tag.parse(str(tag)) == tag
 
 
 @given(names.repositories)
 def test_str_and_parse_of_a_repository_are_inverse(name: Repository) -> None:
-    """`str` and `parse` of a repository's name are inverse, as it is stored and sent as text."""
+    """`parse` accepts the text that `str` returns for a repository, and returns the same one."""
     assert Repository.parse(str(name)) == name
 
 
@@ -85,7 +85,7 @@ def test_an_invalid_tag_is_rejected(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["latest", "v1..2", "_", "0", "x" * 128, "sha256-" + "a" * 64])
 def test_unusual_valid_tags_are_accepted(text: str) -> None:
-    """Unusual valid tags are accepted: OCI distribution-spec 1.1, "Pulling manifests"."""
+    """Unusual tags that are valid by OCI distribution-spec 1.1 are accepted."""
     assert Tag.parse(text) == Tag(text)
 
 
@@ -126,12 +126,12 @@ def test_an_invalid_repository_name_is_rejected(text: str) -> None:
     "text", ["a", "library/alpine", "localhost_5000/x", "a.b/c__d/e---f", "x" * 255]
 )
 def test_unusual_valid_names_are_accepted(text: str) -> None:
-    """Unusual valid names are accepted: OCI distribution-spec 1.1, "Pulling manifests"."""
+    """Unusual names that are valid by OCI distribution-spec 1.1 are accepted."""
     assert Repository.parse(text) == Repository(text)
 
 
 def test_a_rejected_text_is_shortened_in_the_error() -> None:
-    """A rejected text is shortened to 128 characters in response and log; it may be a megabyte."""
+    """The error for a rejected text has only its first 128 characters."""
     with pytest.raises(InvalidRepository) as refusal:
         Repository.parse("X" * 1_000_000)
 
@@ -145,7 +145,7 @@ def test_a_rejected_text_is_shortened_in_the_error() -> None:
     ids=["tag", "digest"],
 )
 def test_a_reference_is_a_tag_or_a_digest(text: str, expected: Reference) -> None:
-    """A reference is a digest if it has a colon, else a tag."""
+    """A reference with a colon is parsed as a digest, and any other as a tag."""
     assert parse_reference(text) == expected
 
 

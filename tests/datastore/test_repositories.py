@@ -1,4 +1,4 @@
-"""Links, tags and origins on a disk, where folders decide which of them exist."""
+"""Links, tags and origins are stored on a disk and found there."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def repositories(storage: Storage) -> Repositories:
 
 
 def test_a_blob_link_is_valid_in_one_repository(repositories: Repositories) -> None:
-    """A blob link is valid in one repository: a known digest does not permit reading."""
+    """A link permits one repository to serve a blob, and no other repository."""
     repositories.link_blob(NAME, A)
 
     assert repositories.links_blob(NAME, A) is True
@@ -45,7 +45,10 @@ def test_a_blob_link_is_valid_in_one_repository(repositories: Repositories) -> N
 
 
 def test_a_manifest_link_is_valid_in_one_repository(repositories: Repositories) -> None:
-    """A manifest link is valid in one repository, and a link to a blob is none to a manifest."""
+    """A link permits one repository to serve a manifest, and no other repository.
+
+    A link to a blob does not count as a link to a manifest.
+    """
     repositories.link_manifest(NAME, A)
     repositories.link_blob(NAME, B)
 
@@ -55,7 +58,7 @@ def test_a_manifest_link_is_valid_in_one_repository(repositories: Repositories) 
 
 
 def test_a_link_file_has_the_digest(repositories: Repositories, storage: Storage) -> None:
-    """A link file contains the digest, which docker distribution reads there."""
+    """The file of a link contains the digest, as docker distribution expects."""
     repositories.link_blob(NAME, A)
     repositories.link_manifest(NAME, A)
 
@@ -64,7 +67,7 @@ def test_a_link_file_has_the_digest(repositories: Repositories, storage: Storage
 
 
 def test_a_removed_link_is_gone(repositories: Repositories) -> None:
-    """A removed link is gone; removing an absent link returns False."""
+    """After a link was removed, the repository does not have it; a second removal returns False."""
     repositories.link_blob(NAME, A)
     repositories.link_manifest(NAME, A)
 
@@ -78,7 +81,7 @@ def test_a_removed_link_is_gone(repositories: Repositories) -> None:
 def test_linking_again_updates_the_time_of_confirmation(
     repositories: Repositories, storage: Storage
 ) -> None:
-    """Linking again updates the time of confirmation, which is that of the link file."""
+    """If a manifest is linked again, the time of the link's confirmation is updated."""
     repositories.link_manifest(NAME, A)
     set_time(storage, layout.revision_link(NAME, A), 1000.0)
     assert repositories.linked_manifest(NAME, A) == 1000.0
@@ -93,7 +96,10 @@ def test_linking_again_updates_the_time_of_confirmation(
 def test_manifests_and_blobs_are_listed_separately(
     repositories: Repositories, storage: Storage
 ) -> None:
-    """Manifests and blobs of a repository are listed separately, without foreign files."""
+    """The manifests and the blobs of a repository are listed separately.
+
+    Files of other programs are not listed.
+    """
     sha512 = Digest.of(b"a", "sha512")
     for digest in (A, sha512):
         repositories.link_manifest(NAME, digest)
@@ -111,7 +117,7 @@ def test_manifests_and_blobs_are_listed_separately(
 def test_a_tag_has_the_digest_that_was_set_last(
     repositories: Repositories, storage: Storage
 ) -> None:
-    """A tag has the digest that was set last; earlier digests are stored beside it."""
+    """A tag has the digest that was set last; its history has the earlier digest too."""
     repositories.set_tag(NAME, V1, A)
     repositories.set_tag(NAME, V1, B)
     set_time(storage, layout.tag_current(NAME, V1), 1000.0)
@@ -125,14 +131,14 @@ def test_a_tag_has_the_digest_that_was_set_last(
 def test_a_tag_with_an_unreadable_link_is_absent(
     repositories: Repositories, storage: Storage, content: bytes
 ) -> None:
-    """A tag with an unreadable link is absent, so it is fetched again and repaired."""
+    """If the file of a tag does not contain a digest, the tag counts as absent."""
     storage.write(layout.tag_current(NAME, V1), content)
 
     assert repositories.tag(NAME, V1) is None
 
 
 def test_removing_a_tag_removes_its_history_and_no_other_tag(repositories: Repositories) -> None:
-    """Removing a tag removes its history and no other tag; an absent tag returns False."""
+    """The removal of a tag removes its history but no other tag; a second removal returns False."""
     repositories.set_tag(NAME, V1, A)
     repositories.set_tag(NAME, V1, B)
     repositories.set_tag(NAME, V2, B)
@@ -142,7 +148,7 @@ def test_removing_a_tag_removes_its_history_and_no_other_tag(repositories: Repos
 
 
 def test_tags_are_listed_in_order(repositories: Repositories) -> None:
-    """Tags are listed in lexical order: OCI distribution-spec 1.1, "Listing Tags"."""
+    """Tags are listed in lexical order (OCI distribution-spec 1.1, "Listing Tags")."""
     for name in ("b", "a", "B", "10", "9", "a.b"):
         repositories.set_tag(NAME, Tag(name), A)
 
@@ -154,7 +160,7 @@ def test_tags_are_listed_in_order(repositories: Repositories) -> None:
 
 
 def test_a_repository_exists_once_it_has_links(repositories: Repositories) -> None:
-    """A repository exists once it has links; a folder that leads to another one does not."""
+    """A repository exists if it has links; a folder above a repository is not a repository."""
     repositories.link_blob(Repository("a/b/c"), A)
 
     assert repositories.exists(Repository("a/b/c")) is True
@@ -163,7 +169,7 @@ def test_a_repository_exists_once_it_has_links(repositories: Repositories) -> No
 
 
 def test_repositories_are_found_below_a_name(repositories: Repositories) -> None:
-    """Repositories below a name are found, and none whose name only begins alike."""
+    """The repositories below `a` are `a` and those whose names begin with `a/`."""
     for name in ("a", "a/b", "a/b/c", "ab/c", "b"):
         repositories.link_blob(Repository(name), A)
 
@@ -177,7 +183,7 @@ def test_repositories_are_found_below_a_name(repositories: Repositories) -> None
 
 
 def test_an_origin_that_is_no_text_is_unknown(tmp_path: Path) -> None:
-    """A damaged origin makes its repository one of unknown origin, and fails no request."""
+    """If the file of an origin is damaged, the repository has an unknown origin."""
     storage = disk_storage(tmp_path)
     storage.write(layout.origin(NAME), b"\xff\xfe")
 
@@ -185,7 +191,7 @@ def test_an_origin_that_is_no_text_is_unknown(tmp_path: Path) -> None:
 
 
 def test_an_origin_is_stored_for_each_repository(repositories: Repositories) -> None:
-    """An origin is stored for each repository; without an origin it is hosted."""
+    """After an origin was stored for a repository, other repositories still have none."""
     repositories.set_origin(NAME, "quay.io")
 
     assert repositories.origin(NAME) == "quay.io"
@@ -194,7 +200,7 @@ def test_an_origin_is_stored_for_each_repository(repositories: Repositories) -> 
 
 
 def test_a_media_type_is_stored_for_each_repository(repositories: Repositories) -> None:
-    """A media type is stored for each repository, unlike in docker distribution's layout."""
+    """The media type of a manifest is stored separately for each repository."""
     repositories.link_manifest(NAME, A, "application/x-type")
     repositories.link_manifest(OTHER, A, "application/x-other")
     repositories.link_manifest(NAME, A)
@@ -205,7 +211,7 @@ def test_a_media_type_is_stored_for_each_repository(repositories: Repositories) 
 
 
 def test_a_media_type_from_0_1_0_is_used_if_there_is_no_other(tmp_path: Path) -> None:
-    """A media type from version 0.1.0 is used if there is no other, and never written."""
+    """If a repository has no media type of a manifest, the type that 0.1.0 stored is used."""
     storage = disk_storage(tmp_path)
     storage.write(layout.shared_media_type(A), b"application/x-old")
     repositories = Repositories(storage)
@@ -220,7 +226,7 @@ def test_a_media_type_from_0_1_0_is_used_if_there_is_no_other(tmp_path: Path) ->
 
 
 def test_the_media_type_in_the_bytes_wins(repositories: Repositories) -> None:
-    """The media type in a manifest's bytes wins over the received one in every repository."""
+    """The media type in the bytes of a manifest has precedence over a received type."""
     stated, bare = image([b"x"], "oci").manifest, _without_type(image([b"x"], "oci").manifest)
     for body in (stated, bare):
         repositories.link_manifest(NAME, Digest.of(body), DOCKER_MANIFEST)
@@ -234,7 +240,7 @@ def test_the_media_type_in_the_bytes_wins(repositories: Repositories) -> None:
 
 
 def test_an_impossible_stored_media_type_is_ignored(repositories: Repositories) -> None:
-    """A stored media type that contradicts the manifest's kind is ignored."""
+    """A stored media type that does not fit the bytes of the manifest is ignored."""
     bare = _without_type(image([b"x"], "oci").manifest)
     for wrong in (OCI_INDEX, "application/x-unknown"):
         repositories.link_manifest(NAME, Digest.of(bare), wrong)

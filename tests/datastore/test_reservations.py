@@ -1,4 +1,4 @@
-"""A reservation waits for the cleaner only if it may free space."""
+"""A reservation waits for the cleaner only if the cleaner can free space."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _NEW = Digest.of(b"new")
 
 
 class Waits:
-    """A wait that counts its calls, and calls *then* at the first."""
+    """A replacement for `time.sleep` that counts its calls, and calls *then* at the first."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
         self.count = 0
         self._then = then
 
     def __call__(self, _: float) -> None:
-        """Return at once, and count the call."""
+        """Return immediately, and count the call."""
         self.count += 1
         if self.count == 1:
             self._then()
@@ -46,7 +46,7 @@ def _full(size: int) -> MemoryIndex:
 
 
 def test_a_reservation_waits_for_the_cleaner_to_free_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reservation waits for the cleaner to free space, which is woken for it."""
+    """If space is short, a reservation wakes the cleaner and waits until space is free."""
     index, woken = _full(11_000), list[int]()
 
     def free_space() -> None:
@@ -70,7 +70,7 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
     size: int,
     waits_for_space: bool,  # noqa: FBT001 - a parameter of the table
 ) -> None:
-    """A reservation waits only for space that the cleaner can free by evictions."""
+    """If the cleaner has recorded that it cannot free enough space, a reservation does not wait."""
     index = _full(11_900)
     record_unevictable(index.notes, 10_000)
     waits, woken = Waits(), list[int]()
@@ -81,12 +81,13 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
         index.reservations, SpaceLimits(max_used_bytes=_CAP), woken.append, notes=index.notes
     ).reserve(_NEW, size)
     assert bool(waits.count) == waits_for_space
-    assert woken == [size]  # once more, as the operator may have deleted content meanwhile
+    # The cleaner is woken in any case, because the operator may have deleted content.
+    assert woken == [size]
 
 
 @pytest.mark.parametrize("noted", ["", "0", "nonsense", "-5", "1e9", "\u0665"])
 def test_a_malformed_note_is_ignored(noted: str) -> None:
-    """If the note about unevictable bytes in the index cannot be parsed, it counts as 0 bytes."""
+    """If the note about unevictable bytes cannot be parsed, it counts as 0 bytes."""
     index = _full(1)
     index.notes.put({"unevictable": noted})
 
@@ -96,7 +97,10 @@ def test_a_malformed_note_is_ignored(noted: str) -> None:
 def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A push may be retried until the cleaner has failed to free space for it."""
+    """A push without space gets SpaceAwaited until the cleaner has failed to free space for it.
+
+    After such a failure it gets OutOfSpace, with its size and the available bytes.
+    """
     monkeypatch.setattr(time, "sleep", Waits())
     monkeypatch.setattr(reservations, "_WAIT_S", 0.02)
     index, now = _full(11_000), 1000.0
@@ -120,7 +124,10 @@ def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
 
 
 def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
-    """A push larger than the limit is refused, and so is any push while no cleaner runs."""
+    """A push that is larger than the limit gets OutOfSpace.
+
+    Without a cleaner, every push that does not fit gets it.
+    """
     index = _full(5000)
 
     assert isinstance(
@@ -138,9 +145,9 @@ def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
 
 
 def test_transfers_are_limited_by_the_state_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the state directory is full, the cleaner is not woken.
+    """If content is in a bucket and the state directory is full, the cleaner is not woken.
 
-    With content in a bucket, an eviction frees no space in the state directory.
+    An eviction removes content from the bucket, and frees no space in the state directory.
     """
     index, woken, waits = _full(1_000), list[int](), Waits()
     monkeypatch.setattr(time, "sleep", waits)

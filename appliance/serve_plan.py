@@ -91,8 +91,8 @@ def execute(plan: ServePlan, argv: Sequence[str]) -> NoReturn:
     try:
         os.execv(sys.executable, words)  # noqa: S606 - without a shell, on purpose
     finally:
-        plan.run.keep_at_exec(is_kept=False)
         os.close(descriptor)
+        plan.run.keep_at_exec(is_kept=False)
 
 
 def received(descriptor: int) -> ServePlan:

@@ -10,6 +10,7 @@ import ast
 import os
 import re
 import sys
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -66,11 +67,21 @@ def prose(path: Path) -> str:
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
     """Yield the docstrings of a module, and the strings that document its constants."""
-    for node in ast.walk(tree):
+    for node in _statements(tree.body):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             value = node.value.value
             if isinstance(value, str):
                 yield value
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield all statements in *body* and below, without the expressions in them."""
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            below = getattr(node, part, ())
+            if isinstance(below, list):
+                yield from _statements(below)
 
 
 def _comments(text: str, tree: ast.Module) -> Iterator[str]:
@@ -96,7 +107,13 @@ def _comments(text: str, tree: ast.Module) -> Iterator[str]:
 def _strings(tree: ast.Module, lines: set[int]) -> dict[int, list[tuple[int, int]]]:
     """Return the ranges of bytes in each of the numbered *lines* that belong to strings."""
     found: dict[int, list[tuple[int, int]]] = {}
-    for node in ast.walk(tree):
+    ordered = sorted(lines)
+    todo: list[ast.AST] = list(tree.body)
+    while todo:
+        node = todo.pop()
+        if not _may_reach(node, ordered):
+            continue
+        todo.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Constant | ast.JoinedStr):
             first, last = node.lineno, node.end_lineno or node.lineno
             for number in lines.intersection(range(first, last + 1)):
@@ -104,6 +121,16 @@ def _strings(tree: ast.Module, lines: set[int]) -> dict[int, list[tuple[int, int
                 end = node.end_col_offset if number == last else None
                 found.setdefault(number, []).append((start, 10**6 if end is None else end))
     return found
+
+
+def _may_reach(node: ast.AST, lines: list[int]) -> bool:
+    """Return False if none of the sorted *lines* is in *node*, so that it need not be searched."""
+    last = getattr(node, "end_lineno", None)
+    if last is None:
+        return True
+    first = min(each.lineno for each in (node, *getattr(node, "decorator_list", ())))
+    at = bisect_left(lines, first)
+    return at < len(lines) and lines[at] <= last
 
 
 def _hashed(text: str) -> Iterator[str]:

@@ -42,10 +42,16 @@ _SUPERVISOR_OWN = {"supervisord.out", "supervisord.pid"} | {
 
 
 def _strings(path: Path) -> set[str]:
-    """Return the string literals of a module, without those in f-strings."""
+    """Return the string literals of a module, without those in f-strings.
+
+    A module is parsed only if its text has one of the names in quotes.
+    """
+    text = path.read_text()
+    if not any(f'"{name}"' in text or f"'{name}'" in text for name in _CONSTANTS):
+        return set()
     return {
         node.value
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
 

@@ -35,6 +35,13 @@ cache:
 _DAY = 86400.0
 
 
+@pytest.fixture(autouse=True)
+def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords with the lowest cost of bcrypt, because tests hash many."""
+    salt = bcrypt.gensalt(4)
+    monkeypatch.setattr(bcrypt, "gensalt", lambda _: salt)
+
+
 def test_the_file_of_its_readme_has_the_same_effect(config_folder: ConfigFolder) -> None:
     """The file of docker-cache-server's README has the same effect in the appliance.
 

@@ -1,4 +1,4 @@
-"""The effect of each key of `storage.s3` on the requests."""
+"""Each key of `storage.s3` has its effect on the requests."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ def _put(s3: S3Front, **others: object) -> Mapping[str, str]:
 def test_each_key_has_its_effect(
     s3: S3Front, keys: dict[str, object], header: str, value: str | None
 ) -> None:
-    """Each key of `storage.s3` that sets a header does so, and S3's own headers are signed."""
+    """The keys of `storage.s3` for encryption, storage class and user agent set their headers."""
     assert _put(s3, **keys).get(header) == value
 
 
 @pytest.mark.parametrize("root", [None, "", "/", "/a/b/", "a/b"])
 def test_the_prefix_is_that_of_docker_distribution(s3: S3Front, root: str | None) -> None:
-    """`rootdirectory` stands before each key in the bucket, without a slash at its start."""
+    """`rootdirectory` is the prefix of each key in the bucket; slashes at its ends are removed."""
     _put(s3, rootdirectory=root)
 
     assert s3.requests[0].key == "/".join(filter(None, [(root or "").strip("/"), "key"]))
 
 
 def test_without_a_scheme_secure_decides(s3: S3Front) -> None:
-    """Without a scheme in `regionendpoint` the key `secure` decides about TLS.
+    """If `regionendpoint` has no scheme, `secure` decides whether TLS is used.
 
-    A service without TLS is used only if the operator asks for that.
+    By default TLS is used.
     """
     host = s3.url.removeprefix("http://")
     _put(s3, regionendpoint=host, secure=False)
@@ -94,7 +94,7 @@ _AWS = {"regionendpoint": None, "forcepathstyle": False, "bucket": "images"}
 def test_the_url_is_that_of_the_service(
     running: S3Front, keys: dict[str, object], url: str
 ) -> None:
-    """The URL has AWS's host or the configured one, and the bucket in the host or in the path."""
+    """The keys determine the host of the service, and whether the host contains the bucket."""
     bucket = bucket_of(dict(parameters(running, Path(), **{**_AWS, **keys})))
 
     assert bucket.config["endpoint"] == url
@@ -105,7 +105,7 @@ def test_the_url_is_that_of_the_service(
 def test_tls_is_verified_with_the_authorities_of_the_operator(
     running: S3Front, tmp_path: Path
 ) -> None:
-    """The key `ca` adds authorities that are trusted, and `skipverify` accepts any certificate."""
+    """The key `ca` adds trusted certificate authorities; `skipverify` accepts any certificate."""
     authority = tmp_path / "ca.pem"
     authority.write_text("the PEM")
 
@@ -119,7 +119,7 @@ def test_tls_is_verified_with_the_authorities_of_the_operator(
         client(ca=tmp_path / "absent")
 
 
-# ---- the file of shared credentials
+# ---- the shared credentials file
 
 _NO_KEY = {"accesskey": None, "secretkey": None}
 
@@ -127,7 +127,7 @@ _NO_KEY = {"accesskey": None, "secretkey": None}
 def test_a_profile_of_the_shared_credentials_file_signs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a key in the settings, AWS's file of shared credentials signs the requests.
+    """If no key is configured, requests are signed with a key of AWS's shared credentials file.
 
     AWS's variables name the file and the profile.
     """
@@ -161,7 +161,10 @@ def test_a_profile_of_the_shared_credentials_file_signs(
 def test_the_file_is_used_unless_a_variable_precedes_it(
     tmp_path: Path, environ: dict[str, str], *, is_used: bool
 ) -> None:
-    """A file that a variable names is used even if it is missing, so that the error is reported."""
+    """The shared credentials file is used if it exists and no variable has other credentials.
+
+    If a variable names the file, it is used even if it is absent, so that the error is reported.
+    """
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws/credentials").write_text("[default]\n")
     given = {name: value.replace("{folder}", str(tmp_path)) for name, value in environ.items()}

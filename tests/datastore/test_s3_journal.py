@@ -1,4 +1,4 @@
-"""The journal of a bucket remembers its values, and refuses changes that could come late."""
+"""The journal of a bucket remembers values, and refuses changes that a late removal could undo."""
 
 from __future__ import annotations
 
@@ -40,7 +40,10 @@ def _other(journal: BucketJournal) -> BucketJournal:
 
 
 def test_a_written_value_is_known_to_all_processes(journal: BucketJournal) -> None:
-    """All processes know a written value from the journal; of a long value only its size."""
+    """After a write, the journal has the bytes of a short value and the size of a long one.
+
+    A second process reads them from the journal.
+    """
     with journal.changing("short", is_removal=False) as change:
         change.written(3, b"abc")
     with journal.changing("long", is_removal=False) as change:
@@ -51,10 +54,9 @@ def test_a_written_value_is_known_to_all_processes(journal: BucketJournal) -> No
 
 
 def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) -> None:
-    """After its first write a value is no longer remembered as absent.
+    """After the first write of a value, its absence is no longer remembered.
 
-    That is so even if a process asked the bucket before the write, and gets the answer only
-    afterwards.
+    This is so even if a process sends a request before the write and gets the response afterwards.
     """
     generation = journal.generation("key")
     journal.learn("key", ABSENT, generation)
@@ -71,9 +73,9 @@ def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) ->
 
 
 def test_a_value_is_unknown_while_it_changes(journal: BucketJournal) -> None:
-    """While a process changes a value, no process uses a remembered one.
+    """While a process changes a value, the journal has no value for the key.
 
-    A process that read the old value before the change cannot make the others remember it.
+    If another process has read the old value before the change, the journal does not remember it.
     """
     other = _other(journal)
     generation = other.generation("key")
@@ -89,7 +91,10 @@ def test_a_value_is_unknown_while_it_changes(journal: BucketJournal) -> None:
 
 
 def test_two_writes_at_once_leave_the_value_unknown(journal: BucketJournal) -> None:
-    """Two writes of a value at once leave it unknown, until the bucket is read."""
+    """If two processes write a value at the same time, the journal remembers neither value.
+
+    After the next read of the bucket, it remembers the value.
+    """
     with journal.changing("key", is_removal=False) as first:
         with _other(journal).changing("key", is_removal=False) as second:
             second.written(1, b"b")
@@ -103,10 +108,7 @@ def test_two_writes_at_once_leave_the_value_unknown(journal: BucketJournal) -> N
 
 
 def test_a_removed_value_is_unknown(journal: BucketJournal) -> None:
-    """After its removal a value is not remembered.
-
-    A process that read the value before its removal cannot make other processes remember it.
-    """
+    """If a process has read a value before its removal, the journal does not remember the value."""
     generation = journal.generation("key")
     with journal.changing("key", is_removal=True) as change:
         change.not_written()
@@ -120,9 +122,9 @@ def test_a_removed_value_is_unknown(journal: BucketJournal) -> None:
 def test_after_a_removal_without_an_answer_a_key_cannot_be_changed(
     journal: BucketJournal, clock: Clock, *, is_removal: bool
 ) -> None:
-    """After a removal that the bucket did not answer, its key cannot be changed for a while.
+    """If a removal gets no response, its key cannot be changed for 16 minutes.
 
-    The bucket may still carry out the removal, and would remove the new value.
+    The bucket may still apply the removal, and would then remove a new value.
     """
     with journal.changing("key", is_removal=True):
         pass
@@ -144,9 +146,9 @@ def test_after_a_removal_without_an_answer_a_key_cannot_be_changed(
 def test_after_a_write_without_an_answer_the_value_is_not_remembered(
     journal: BucketJournal, clock: Clock
 ) -> None:
-    """After a write that the bucket did not answer, the value is not remembered.
+    """If a write gets no response, values of its key are not remembered for 16 minutes.
 
-    The bucket may carry out the write later.
+    The bucket may still apply the write.
     """
     with journal.changing("key", is_removal=False):
         pass
@@ -163,9 +165,9 @@ def test_after_a_write_without_an_answer_the_value_is_not_remembered(
 
 
 def test_after_another_owner_nothing_is_known(journal: BucketJournal) -> None:
-    """After another appliance has owned the bucket, no remembered value of it is used.
+    """`clear` deletes all remembered values, for example after another appliance was the owner.
 
-    Removals to which the bucket did not respond are still remembered.
+    Removals that got no response stay recorded.
     """
     with journal.changing("key", is_removal=False) as change:
         change.written(1, b"a")
@@ -180,7 +182,7 @@ def test_after_another_owner_nothing_is_known(journal: BucketJournal) -> None:
 
 
 def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
-    """A damaged journal begins anew: values are read from the bucket, and changes work."""
+    """If the file of the journal is damaged, an empty one replaces it, and changes are possible."""
     path = tmp_path / "bucket.sqlite"
     path.write_bytes(b"no database" * 1000)
     journal = BucketJournal(path, clock)
@@ -194,9 +196,9 @@ def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
 def test_an_unusable_journal_refuses_changes_and_knows_nothing(
     tmp_path: Path, clock: Clock
 ) -> None:
-    """If the journal of the bucket cannot be used, changes are refused.
+    """If the journal of the bucket cannot be opened, changes are refused.
 
-    Another process would otherwise serve an old value that it remembers.
+    Otherwise another process, which can use the journal, would serve an old value.
     """
     (tmp_path / "folder").mkdir()
     journal = BucketJournal(tmp_path / "folder", clock)
@@ -210,7 +212,7 @@ def test_an_unusable_journal_refuses_changes_and_knows_nothing(
 def test_only_a_bounded_number_of_bytes_is_remembered(
     journal: BucketJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal remembers a bounded number of bytes, and forgets the oldest values first."""
+    """If the journal becomes too large, it deletes the oldest values first."""
     monkeypatch.setattr("entrepot.datastore.drivers.objects.journal._MOST_BYTES", 1024 * 1024)
     for number in range(300):
         with journal.changing(f"key{number}", is_removal=False) as change:
@@ -223,7 +225,7 @@ def test_only_a_bounded_number_of_bytes_is_remembered(
 
 
 def test_a_forked_process_uses_a_connection_of_its_own(journal: BucketJournal) -> None:
-    """A forked process uses its own connection to the journal's SQLite file."""
+    """A forked process opens its own connection to the SQLite file of the journal."""
     with journal.changing("key", is_removal=False) as change:
         change.written(1, b"a")
     context = multiprocessing.get_context("fork")
@@ -244,7 +246,10 @@ def _learn(journal: BucketJournal, folder: str, *names: str) -> None:
 
 
 def test_a_write_adds_its_name_to_each_listed_folder(journal: BucketJournal) -> None:
-    """A folder that was listed needs no second request, in any process; byte order is kept."""
+    """After a folder was listed, a write adds its name to the remembered names of the folder.
+
+    All processes read these names from the journal, in byte order.
+    """
     other = _other(journal)
     assert other.names("a") is None
     _learn(journal, "a", "b", "x")
@@ -261,12 +266,12 @@ def test_a_write_adds_its_name_to_each_listed_folder(journal: BucketJournal) -> 
 
 
 def test_a_removal_forgets_the_folders_above(journal: BucketJournal) -> None:
-    """A removal makes the journal forget the names of the folders above, but of no other folder."""
+    """A removal deletes the remembered names of the folders above its key, and no other names."""
     for folder in ("a", "a/b", "c"):
         _learn(journal, folder, "b")
 
     with journal.changing("a/b/key", is_removal=True) as change:
-        _learn(journal, "a", "b")  # listed before the removal is applied
+        _learn(journal, "a", "b")  # The bucket has not applied the removal yet.
         change.removed()
 
     assert (journal.names("a"), journal.names("a/b"), journal.names("c")) == (None, None, ["b"])
@@ -274,7 +279,10 @@ def test_a_removal_forgets_the_folders_above(journal: BucketJournal) -> None:
 
 
 def test_names_that_were_listed_during_a_write_are_not_remembered(journal: BucketJournal) -> None:
-    """A list that began before a write is not remembered, because it may lack the written name."""
+    """If a folder is listed while a value in it is written, the names are not remembered.
+
+    They may lack the name of the written value.
+    """
     generation = journal.generation("a")
     with journal.changing("a/key", is_removal=False) as change:
         change.written(1)
@@ -290,9 +298,9 @@ def test_names_that_were_listed_during_a_write_are_not_remembered(journal: Bucke
 def test_a_write_without_an_answer_makes_the_names_unknown(
     journal: BucketJournal, clock: Clock
 ) -> None:
-    """After a write that failed, the names in its folder are read from the bucket again.
+    """After a write without a response, the names in its folder are not remembered any more.
 
-    If the writing process was killed, that happens two minutes later.
+    If the process was killed during the write, this happens two minutes later.
     """
     _learn(journal, "a", "b")
     with pytest.raises(StorageBroken), journal.changing("a/key", is_removal=False):
@@ -308,7 +316,7 @@ def test_a_write_without_an_answer_makes_the_names_unknown(
 
 
 def test_a_folder_with_very_many_names_is_listed_each_time(journal: BucketJournal) -> None:
-    """Very many names of one folder are not remembered, so the journal's file stays small."""
+    """If a folder has more than 10,000 names, the journal does not remember them."""
     _learn(journal, "a", *(str(number) for number in range(10_001)))
 
     assert journal.names("a") is None
@@ -317,9 +325,9 @@ def test_a_folder_with_very_many_names_is_listed_each_time(journal: BucketJourna
 def test_requests_without_an_answer_leave_no_rows_for_ever(
     journal: BucketJournal, clock: Clock
 ) -> None:
-    """The journal drops the rows of writes whose answer was lost, when they cannot apply any more.
+    """If a write got no response, its row is deleted when the bucket cannot apply it any more.
 
-    An outage of the bucket that lasts for days must not fill the state directory.
+    Otherwise an outage of the bucket that lasts for days would fill the state directory.
     """
     for number in range(10):
         with pytest.raises(StorageBroken), journal.changing(f"{number}", is_removal=False):

@@ -1,4 +1,4 @@
-"""A removal that the service applies late loses no value that was written in between."""
+"""If a service applies a removal late, no value is lost that was written in the meantime."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Held:
 
 @dataclass
 class Appliance:
-    """An appliance that has removed `key`, without an answer: `late` applies the removal."""
+    """An appliance whose request to remove `key` got no response; `late` applies it later."""
 
     s3: S3Front
     state: Path
@@ -44,7 +44,7 @@ class Appliance:
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew with the files of the state directory, as after a kill of all processes."""
+        """Create all objects again from the state directory, as after a kill of all processes."""
         self.parts: BucketParts = parts_of(
             "s3", parameters(self.s3, self.state, chunksize=64 * KB), self.clock
         )
@@ -52,7 +52,7 @@ class Appliance:
         self.storage = ObjectStorage(self.parts.client, self.parts.journal, _Held())
 
     def push(self, content: bytes) -> None:
-        """Store a value as a push does: a long one from a file, a short one at once."""
+        """Store a value as a push does: a long value from a file, and a short one from memory."""
         if len(content) <= 64 * KB:
             self.storage.write("key", content)
             return
@@ -62,7 +62,7 @@ class Appliance:
         assert not path.exists()
 
     def apply_removal(self) -> None:
-        """Let the service apply the removal that it received."""
+        """Make the service apply the removal that it received earlier."""
         self.late.when.set()
         assert self.late.applied.wait(60)
         assert self.s3.get("key") is None
@@ -79,7 +79,7 @@ class Appliance:
 
 @pytest.fixture
 def appliance(s3: S3Front, tmp_path: Path) -> Appliance:
-    """Return an appliance that removed a value 20 s ago."""
+    """Return an appliance that sent a request to remove a value 20 s ago, without a response."""
     made = Appliance(s3, tmp_path, Clock(1000.0), ApplyLater(threading.Event()))
     made.storage.write("key", b"old")
     s3.fault("DELETE", "key", made.late, times=1)
@@ -94,9 +94,10 @@ def appliance(s3: S3Front, tmp_path: Path) -> Appliance:
 def test_a_push_survives_a_late_removal(
     appliance: Appliance, content: bytes, *, restarts: bool
 ) -> None:
-    """A push during a removal without an answer is accepted, and survives the late removal.
+    """After a removal without a response, a push of the same key is accepted.
 
-    The value is then written to the bucket again.
+    If the service then applies the removal, the value is read from its local copy, even after a
+    restart. After 16 minutes it is written to the bucket again.
     """
     appliance.push(content)
     appliance.apply_removal()
@@ -118,9 +119,9 @@ def test_a_push_survives_a_late_removal(
 
 
 def test_a_value_that_was_not_removed_is_not_written_again(appliance: Appliance) -> None:
-    """If the removal was never applied, the value is not written again.
+    """If the service never applied the removal, the value is not written again.
 
-    One HEAD shows that the value still exists.
+    One HEAD shows that the bucket still has the value.
     """
     appliance.push(LONG)
     appliance.clock.now += 16 * 60
@@ -135,7 +136,7 @@ def test_a_value_that_was_not_removed_is_not_written_again(appliance: Appliance)
 
 
 def test_the_last_value_of_several_is_kept(appliance: Appliance) -> None:
-    """If a tag changes several times, only the last value keeps a local copy."""
+    """If a value is written several times, only the last one has a local copy."""
     for content in (b"first", b"second", b"third"):
         appliance.push(content)
     appliance.apply_removal()
@@ -151,7 +152,7 @@ def test_the_last_value_of_several_is_kept(appliance: Appliance) -> None:
 
 
 def test_a_failed_push_does_not_replace_the_copy(appliance: Appliance) -> None:
-    """The value of a failed push does not replace the local copy, so it is not written later."""
+    """If a push fails, its value does not replace the local copy, and is not written later."""
     appliance.push(b"first")
     appliance.s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")), times=1)
     with pytest.raises(StorageBroken):
@@ -166,7 +167,7 @@ def test_a_failed_push_does_not_replace_the_copy(appliance: Appliance) -> None:
 
 
 def test_a_removal_after_that_time_removes_the_copy_too(appliance: Appliance) -> None:
-    """A later deletion by a client removes the local copy too, so the value does not return."""
+    """If a client deletes the value after 16 minutes, its local copy is removed too."""
     appliance.push(b"new")
     with pytest.raises(StorageBroken, match="got no answer"):
         appliance.storage.delete("key")
@@ -182,7 +183,7 @@ def test_a_removal_after_that_time_removes_the_copy_too(appliance: Appliance) ->
 
 
 def test_no_client_is_redirected_to_a_value_that_may_be_lost(appliance: Appliance) -> None:
-    """If the bucket may still carry out a removal, no client is redirected to that object."""
+    """While the bucket may still apply the removal, no client is redirected to the object."""
     appliance.push(LONG)
     assert appliance.storage.look("key") is None
 
@@ -193,10 +194,10 @@ def test_no_client_is_redirected_to_a_value_that_may_be_lost(appliance: Applianc
 
 
 def test_a_write_that_is_applied_late_reverts_no_later_value(s3: S3Front, tmp_path: Path) -> None:
-    """A repeated write is acknowledged while its first request may still be on its way.
+    """If a write is repeated, the service may apply its first request late, after a later write.
 
-    A tag that was moved since would be moved back. So the later value has a local copy until the
-    first request cannot be applied any more, and is then written again.
+    It would then revert the later write. So the later value has a local copy until the first
+    request cannot be applied any more. Then it is written to the bucket again.
     """
     clock = Clock(1000.0)
     parts = parts_of("s3", parameters(s3, tmp_path, chunksize=64 * KB), clock)

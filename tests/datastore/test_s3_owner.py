@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Appliance:
-    """An appliance: its access to the bucket, its claim, and its journal."""
+    """An appliance with its own state directory, claim and storage on the shared bucket."""
 
     parts: BucketParts
     uptime: Clock
@@ -35,7 +35,7 @@ class Appliance:
         )
 
     def new_claim(self) -> Claim:
-        """Return the claim of the next process that renews the ownership of this appliance."""
+        """Return the claim that another process of this appliance would have after a restart."""
         path = self.parts.state / layout.BUCKET_OWNER
         return Claim(self.parts.client, path, lambda: self.taken.append("taken"), self.uptime)
 
@@ -66,7 +66,7 @@ def _appliance(s3: S3Front, state: Path, uptime: Clock) -> Appliance:
 def test_the_owner_writes_and_another_appliance_only_reads(
     first: Appliance, second: Appliance
 ) -> None:
-    """The owner of a bucket writes; another appliance only reads and serves the stored content."""
+    """The owner of a bucket can write to it; another appliance can only read from it."""
     assert first.claim.renew()
     assert not second.claim.renew()
     first.storage.write("key", b"content")
@@ -84,7 +84,7 @@ def test_the_owner_writes_and_another_appliance_only_reads(
 def test_another_appliance_sees_each_change_of_the_owner(
     first: Appliance, second: Appliance
 ) -> None:
-    """A reading appliance sees each change of the owner, because it reads from the bucket."""
+    """An appliance that does not own the bucket reads each change of the owner from the bucket."""
     first.claim.renew()
     second.claim.renew()
     first.storage.write("key", b"one")
@@ -99,10 +99,7 @@ def test_another_appliance_sees_each_change_of_the_owner(
 
 
 def test_without_a_renewal_for_45_s_nothing_is_written(first: Appliance, uptime: Clock) -> None:
-    """If an owner has not renewed its claim for 45 s, it writes nothing until the next renewal.
-
-    By then another appliance may own the bucket.
-    """
+    """If an owner has not renewed its claim for 45 s, it writes nothing until it has renewed it."""
     first.claim.renew()
     uptime.now += 44.0
     first.storage.write("key", b"content")
@@ -118,7 +115,10 @@ def test_without_a_renewal_for_45_s_nothing_is_written(first: Appliance, uptime:
 def test_an_abandoned_bucket_is_taken_over_after_90_s(
     first: Appliance, second: Appliance, uptime: Clock
 ) -> None:
-    """An abandoned bucket is taken over after 90 s, and its former owner writes nothing more."""
+    """If an owner does not renew its claim for 90 s, another appliance becomes the owner.
+
+    The former owner can read the bucket, but not write to it.
+    """
     first.claim.renew()
     for _ in range(6):
         assert not second.claim.renew()
@@ -137,10 +137,7 @@ def test_an_abandoned_bucket_is_taken_over_after_90_s(
 def test_an_owner_that_renews_is_never_taken_over(
     first: Appliance, second: Appliance, uptime: Clock
 ) -> None:
-    """A bucket whose owner renews its claim is never taken over, whatever the clocks show.
-
-    Other appliances measure the time since they last saw a change of the claim.
-    """
+    """While an owner renews its claim every 15 s, no other appliance becomes the owner."""
     for _ in range(20):
         assert first.claim.renew()
         assert not second.claim.renew()
@@ -150,7 +147,10 @@ def test_an_owner_that_renews_is_never_taken_over(
 def test_after_a_clean_end_another_appliance_owns_the_bucket_at_once(
     first: Appliance, second: Appliance, s3: S3Front
 ) -> None:
-    """An appliance that ends gives up its own claim to the bucket, and no other claim."""
+    """After the owner has released its claim, another appliance becomes the owner immediately.
+
+    If an appliance is not the owner, its release does not remove the owner's claim.
+    """
     first.claim.renew()
     second.claim.release()
     assert s3.get(KEY) is not None
@@ -161,7 +161,10 @@ def test_after_a_clean_end_another_appliance_owns_the_bucket_at_once(
 
 
 def test_the_next_process_continues_the_claim(first: Appliance) -> None:
-    """The next process continues the claim of a killed one, and the journal stays valid."""
+    """If the process with the claim was killed, the next process continues the claim.
+
+    The journal is not emptied.
+    """
     first.claim.renew()
     first.taken.clear()
 
@@ -173,7 +176,7 @@ def test_the_next_process_continues_the_claim(first: Appliance) -> None:
 def test_a_failed_renewal_is_repeated(
     first: Appliance, s3: S3Front, uptime: Clock, fault: LoseAnswer | SlowDown
 ) -> None:
-    """A renewal without an answer is repeated, whether the bucket has applied it or not."""
+    """If a renewal gets no response, the next one succeeds, even if the first was applied."""
     first.claim.renew()
     s3.fault("PUT", KEY, fault, times=1)
     with pytest.raises(StorageBroken):
@@ -186,10 +189,7 @@ def test_a_failed_renewal_is_repeated(
 def test_a_damaged_entry_is_taken_over_as_an_abandoned_one(
     first: Appliance, s3: S3Front, uptime: Clock
 ) -> None:
-    """If the object with the owner's claim is damaged, another appliance owns the bucket later.
-
-    It waits as long as for an owner that has gone.
-    """
+    """If the object with the claim is damaged, an appliance becomes the owner after 90 s."""
     s3.put(KEY, b"[1")
     assert not first.claim.renew()
     uptime.now += 90.0
@@ -200,15 +200,15 @@ def test_a_damaged_entry_is_taken_over_as_an_abandoned_one(
 def test_a_process_that_was_stopped_before_its_request_sends_nothing(
     s3: S3Front, tmp_path: Path
 ) -> None:
-    """A process that was suspended before a request checks once more who owns the bucket.
+    """A process checks the ownership a second time immediately before it sends a request.
 
-    The check comes directly before the request, after the write to the journal of the bucket.
-    Otherwise a process that resumes after two minutes would remove what the next owner stored.
+    The process may have been suspended since the first check. Without the second check, it could
+    change a value that the next owner has stored.
     """
     parts = owned(s3, tmp_path)
 
     class Stopped:
-        """The ownership of a process that is stopped after its first check."""
+        """An ownership that is lost after the first check, as if the process was suspended then."""
 
         checks = 0
 
@@ -227,9 +227,9 @@ def test_a_process_that_was_stopped_before_its_request_sends_nothing(
 def test_a_foreign_object_in_place_of_the_owner_is_another_owner(
     first: Appliance, uptime: Clock
 ) -> None:
-    """An owner's object that no appliance has written counts as that of an owner without an id.
+    """If another program has written the object with the claim, it counts as another owner's.
 
-    The appliance stores nothing for 90 s, and then becomes the owner, because the object stays.
+    The object does not change, so after 90 s the appliance becomes the owner.
     """
     first.parts.client.put(KEY, b"[" * 4000)
 
@@ -240,7 +240,7 @@ def test_a_foreign_object_in_place_of_the_owner_is_another_owner(
 
 
 def test_an_owners_object_of_any_length_is_not_read(first: Appliance, s3: S3Front) -> None:
-    """An owner's object that is too long counts as another owner's, whatever its bytes state."""
+    """If the object with the claim is too long, it counts as another owner's and is not read."""
     assert first.claim.renew()
     first.parts.client.put(KEY, (s3.get(KEY) or b"") + b" " * 5000)
 

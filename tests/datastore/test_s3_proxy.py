@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 class Proxy(EndsAtOnce, ThreadingHTTPServer):
-    """A `Proxy` is an HTTP proxy that answers each HEAD itself: no object has this name."""
+    """A `Proxy` is an HTTP proxy that responds to each HEAD with 404, and records the requests."""
 
     daemon_threads = True
 
@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """Run a proxy, and remove the variables of other proxies."""
+    """Run a proxy, and remove the environment variables for other proxies."""
     for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "ENTREPOT_RUN"):
         monkeypatch.delenv(name, raising=False)
     with Proxy() as running:
@@ -69,7 +69,7 @@ def _client(s3: S3Front, tmp_path: Path, endpoint: str) -> ObjectClient:
 def test_requests_go_through_the_proxy(
     s3: S3Front, tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bucket that only a proxy reaches is reached through HTTP_PROXY."""
+    """If HTTP_PROXY is set, requests to the bucket are sent to this proxy."""
     monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
 
     assert _client(s3, tmp_path, "http://s3.invalid:9000").head("key") is None
@@ -81,7 +81,10 @@ def test_requests_go_through_the_proxy(
 def test_the_login_of_the_proxy_comes_from_the_run_directory(
     s3: S3Front, tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`serve` removes the password from the variables; the programs read it from a file."""
+    """The user and the password for the proxy come from a file in the run directory.
+
+    `serve` writes this file, and removes the password from the environment variables.
+    """
     monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
     monkeypatch.setenv("ENTREPOT_RUN", str(tmp_path))
     url = f"http://ann:secret@{proxy.address}"
@@ -96,7 +99,7 @@ def test_the_login_of_the_proxy_comes_from_the_run_directory(
 def test_a_bucket_on_loopback_needs_no_proxy(
     s3: S3Front, tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, exempt: str
 ) -> None:
-    """A service on the same machine is never reached through a proxy, with and without NO_PROXY."""
+    """Requests to a bucket on the same machine are not sent to a proxy, even without NO_PROXY."""
     monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
     monkeypatch.setenv("NO_PROXY", exempt)
 

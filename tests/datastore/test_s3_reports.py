@@ -50,7 +50,7 @@ def _requests(said: REPORT) -> list[tuple[str, str, int]]:
 def test_each_request_has_its_action_its_status_and_its_bytes(
     storage: ObjectStorage, said: REPORT, tmp_path: Path
 ) -> None:
-    """The number of reported requests is that of the requests that the server received."""
+    """For each request, the action, the status and the number of written bytes are reported."""
     storage.write("small", b"12345")
     storage.stat("absent")
     with storage.open("small") as file:
@@ -80,7 +80,10 @@ def test_each_request_has_its_action_its_status_and_its_bytes(
 def test_a_failure_and_its_repetition_are_reported(
     s3: S3Front, storage: ObjectStorage, said: REPORT
 ) -> None:
-    """A throttled put is sent again; a refused put is not."""
+    """If a put fails with 503, the failure, the repetition and the second put are reported.
+
+    A put that fails with 403 is not repeated.
+    """
     s3.fault("PUT", "key", SlowDown(), times=1)
     storage.write("key", b"1")
     s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
@@ -98,7 +101,7 @@ def test_a_failure_and_its_repetition_are_reported(
 def test_the_circuit_is_reported_when_it_opens_and_when_it_closes(
     s3: S3Front, tmp_path: Path, said: REPORT
 ) -> None:
-    """Two failures within two seconds open the circuit, and the next success closes it."""
+    """The circuit reports when two failures within two seconds open it and a success closes it."""
     timer = Clock(100.0)
     client = ObjectClient(bucket_of(dict(parameters(s3, tmp_path))), StorageCircuit(timer))
     client.report_to(lambda _, **fields: said.append(fields))

@@ -1,4 +1,4 @@
-"""A file is sent to a bucket in parts while it grows, and becomes an object only if it is right."""
+"""A growing file is sent to a bucket in parts, and becomes an object if its digest is right."""
 
 from __future__ import annotations
 
@@ -49,7 +49,10 @@ def _has_sent(s3: S3Front, parts: int) -> None:
 def test_parts_are_sent_while_the_file_grows(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """The first part is sent when the second part has a byte; the commit completes the object."""
+    """A part is sent as soon as the file has a byte more than this part.
+
+    The object exists only after the commit.
+    """
     content = filler(5 * PART // 2, 1)
     sending = storage.begin_file(path, "key", Digest.of(content))
     sending.reached(_grow(path, content[:PART]))
@@ -73,7 +76,7 @@ def test_parts_are_sent_while_the_file_grows(
 def test_a_file_that_is_given_up_leaves_no_parts(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """After `abort` of a sending, the bucket has no parts of the file, and the local file stays."""
+    """After `abort`, the bucket has no parts of the file, and the local file still exists."""
     sending = storage.begin_file(path, "key")
     sending.reached(_grow(path, filler(2 * PART, 2)))
     _has_sent(s3, 1)
@@ -88,7 +91,7 @@ def test_a_file_that_is_given_up_leaves_no_parts(
 
 
 def _is_free(storage: ObjectStorage) -> None:
-    """Wait until no part is in memory, which is so just after the last response."""
+    """Wait until no part is in memory, which is a little later than the last response."""
     eventually(lambda: storage._client.memory.used == 0, what="no part is in memory", within=60)
 
 
@@ -97,7 +100,10 @@ def _is_free(storage: ObjectStorage) -> None:
 def test_a_file_with_other_bytes_does_not_become_an_object(
     s3: S3Front, storage: ObjectStorage, path: Path, size: int, *, is_early: bool
 ) -> None:
-    """A file with another digest does not become an object, whenever its bytes were sent."""
+    """If a file has another digest, no object is created.
+
+    It makes no difference whether parts were sent before the commit.
+    """
     sending = storage.begin_file(path, "key", Digest.of(b"others"))
     length = _grow(path, filler(size, 3))
     if is_early:
@@ -113,7 +119,7 @@ def test_a_file_with_other_bytes_does_not_become_an_object(
 def test_a_part_that_fails_lets_the_whole_file_be_sent_anew(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """If sending a part fails, the whole local file is sent anew, and not fetched again."""
+    """If a part cannot be sent while the file grows, the whole file is sent again at the commit."""
     content = filler(3 * PART, 4)
     s3.fault("PUT", "key", SlowDown(), times=1)
     sending = storage.begin_file(path, "key", Digest.of(content))
@@ -127,7 +133,7 @@ def test_a_part_that_fails_lets_the_whole_file_be_sent_anew(
 def test_a_file_whose_parts_are_refused_stays(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """If the bucket refuses the parts of a file, the commit raises that error; the file stays."""
+    """If the bucket refuses the parts of a file, the commit raises this error; the file stays."""
     s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
     sending = storage.begin_file(path, "key")
     sending.reached(_grow(path, filler(3 * PART, 5)))
@@ -142,9 +148,9 @@ def test_a_file_whose_parts_are_refused_stays(
 def test_a_file_is_stored_when_the_service_answers_again(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """A commit succeeds once the bucket works again, although the circuit breaker is open.
+    """If the bucket works again while the circuit is open, a commit succeeds.
 
-    The one request that the breaker admits each second is enough.
+    The open circuit permits one request a second, and the success of this request closes it.
     """
     circuit = storage._client._circuit
     for size in (PART // 2, 3 * PART):
@@ -158,9 +164,9 @@ def test_a_file_is_stored_when_the_service_answers_again(
 
 
 def test_parts_take_a_bounded_amount_of_memory(s3: S3Front, tmp_path: Path) -> None:
-    """The parts of all files take a bounded amount of memory.
+    """The parts of all files together use at most the configured amount of memory.
 
-    A part takes memory until the bucket has answered; the parts of a further file wait for that.
+    A part uses memory until the bucket has responded. Meanwhile, the parts of another file wait.
     """
     storage = always_owned(s3, tmp_path, chunksize=PART)
     memory = storage._client.memory = PartMemory(2 * PART)
@@ -184,9 +190,9 @@ def test_parts_take_a_bounded_amount_of_memory(s3: S3Front, tmp_path: Path) -> N
 
 
 def test_memory_is_given_when_an_older_part_is_dropped() -> None:
-    """A part waits for memory until an older part is released.
+    """If the memory is used up, a new part waits until an older part is dropped.
 
-    A part larger than the limit gets memory when no other part has any.
+    A part that is larger than the limit waits until no other part is in use.
     """
     memory = PartMemory(100)
     first = memory.part(60, lambda: None)
@@ -208,7 +214,7 @@ def _interrupt() -> None:
 
 
 def test_memory_that_the_machine_refuses_is_not_counted() -> None:
-    """A part for which the machine has no memory does not reduce the memory of later parts."""
+    """If the machine has no memory for a part, the bytes of this part do not count as used."""
     memory = PartMemory(100)
 
     with pytest.raises((MemoryError, OverflowError)):

@@ -1,4 +1,4 @@
-"""The driver `s3` handles faults of the service, and sends few requests."""
+"""The driver `s3` handles failures of the service, and sends few requests."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def _file(folder: Path, content: bytes) -> Path:
 
 
 def test_known_values_need_no_request(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
-    """A short value that was read or written before needs no request to S3; a long one does."""
+    """If a short value was written or read earlier, no process needs a request to read it again.
+
+    For a long value, only its size is known without a request.
+    """
     storage.write("short", b"content")
     s3.put("read", b"foreign")
     storage.read("read")
@@ -66,9 +69,9 @@ def test_known_values_need_no_request(s3: S3Front, storage: ObjectStorage, tmp_p
 def test_an_object_of_another_type_is_removed_before_it_is_replaced(
     s3: S3Front, storage: ObjectStorage, tmp_path: Path
 ) -> None:
-    """Azure does not replace an append blob of docker distribution by a block blob.
+    """If the service refuses to replace an object of another type, the object is removed first.
 
-    The change is recorded as a removal, so that the key is not written after a lost answer.
+    Azure refuses to replace an append blob, which docker distribution writes, with a block blob.
     """
     refused = Refused(Refusal(409, "InvalidBlobType"))
     s3.put("short", b"old")
@@ -86,7 +89,7 @@ def test_an_object_of_another_type_is_removed_before_it_is_replaced(
 
 
 def test_a_write_to_an_absent_bucket_is_refused(s3: S3Front, tmp_path: Path) -> None:
-    """A write to a bucket that does not exist is refused, with S3's error code in the message."""
+    """If the bucket does not exist, a write raises Rejected with S3's error code."""
     storage = always_owned(s3, tmp_path, bucket="absent")
     file = _file(tmp_path, filler(6 * MB, 1))
 
@@ -99,9 +102,9 @@ def test_a_write_to_an_absent_bucket_is_refused(s3: S3Front, tmp_path: Path) -> 
 def test_an_absent_value_is_asked_for_once(
     s3: S3Front, storage: ObjectStorage, tmp_path: Path
 ) -> None:
-    """An absent value is asked for once, until it is written.
+    """If a value is absent, only the first read sends a request, until the value is written.
 
-    A hosted repository has no origin, and each request looks for the origin.
+    For example, a hosted repository has no origin, but each request for it reads the origin.
     """
     other = always_owned(s3, tmp_path)
     for _ in range(2):
@@ -121,7 +124,10 @@ def test_an_absent_value_is_asked_for_once(
 
 
 def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
-    """A long file is sent to S3 in parts, and its length is compared afterwards."""
+    """A long file is sent in parts, and a short one with one request.
+
+    After each, a HEAD compares the length of the object.
+    """
     content = filler(160 * KB, 2)
     storage.commit_file(_file(tmp_path, content), "long")
     assert s3.counts() == {"POST": 2, "PUT": 3, "HEAD": 1}
@@ -133,7 +139,7 @@ def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: ObjectStorage, tmp_p
 
 
 def test_ranges_are_read_with_one_request_each(s3: S3Front, storage: ObjectStorage) -> None:
-    """Ranges are read from S3 with one request each; a short seek forward reads on."""
+    """After a long seek, a read sends a range request; after a short seek forward it sends none."""
     content = filler(4 * MB, 3)
     s3.put("key", content)
     with storage.open("key") as file:
@@ -156,7 +162,10 @@ def test_ranges_are_read_with_one_request_each(s3: S3Front, storage: ObjectStora
 
 
 def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: ObjectStorage) -> None:
-    """A body from S3 that is cut continues by a range; after 16 cuts, the next one is an error."""
+    """If the body of an object is cut off, the read continues with a range request.
+
+    If too many bodies are cut off, the read raises an error.
+    """
     content = filler(3 * MB, 4)
     s3.put("key", content)
     s3.fault("GET", "key", CutBody(MB), times=1)
@@ -170,7 +179,7 @@ def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: ObjectStora
 
 
 def test_a_body_that_is_cut_again_and_again_is_read(s3: S3Front, storage: ObjectStorage) -> None:
-    """A read goes on if each response breaks before a whole chunk, but after some bytes."""
+    """If each response breaks after some bytes, before a whole chunk, the object is still read."""
     content = filler(200_000, 14)
     s3.put("key", content)
     s3.fault("GET", "key", CutBody(50_000))
@@ -182,7 +191,7 @@ def test_a_body_that_is_cut_again_and_again_is_read(s3: S3Front, storage: Object
 def test_an_object_that_was_replaced_while_it_was_read_is_an_error(
     s3: S3Front, storage: ObjectStorage
 ) -> None:
-    """An object that was replaced while it was read is an error, seen by its other length."""
+    """If an object is replaced by one of another length during a read, the read raises an error."""
     s3.put("key", filler(3 * MB, 5))
     with storage.open("key") as file:
         s3.put("key", filler(2 * MB, 6))
@@ -193,9 +202,9 @@ def test_an_object_that_was_replaced_while_it_was_read_is_an_error(
 
 
 def test_a_request_is_repeated_once(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
-    """A request to S3 that fails is repeated once.
+    """If a request fails once, it is repeated, and the operation succeeds.
 
-    If the bucket applied the first one and the response was lost, the value counts as written.
+    This is so even if the bucket has applied the first request and only the response was lost.
     """
     for method, act in (
         ("PUT", lambda: storage.write("key", b"content")),
@@ -215,7 +224,7 @@ def test_a_request_is_repeated_once(s3: S3Front, storage: ObjectStorage, tmp_pat
 def test_a_failed_commit_keeps_the_file(
     s3: S3Front, storage: ObjectStorage, tmp_path: Path
 ) -> None:
-    """A failed commit to S3 keeps the local file, and no reader finds a part of the object."""
+    """If a commit fails, the local file still exists, and the bucket has no object."""
     path = _file(tmp_path, filler(100 * KB, 8))
     end = s3.fault("PUT", "key", SlowDown())
 
@@ -228,7 +237,7 @@ def test_a_failed_commit_keeps_the_file(
 
 
 def test_a_folder_is_listed_once(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
-    """The names below a folder of the bucket are remembered, so later lists need no request."""
+    """After a folder was listed, later lists need no request, until a value in it is removed."""
     other = always_owned(s3, tmp_path)
     storage.write("a/b/one", b"1")
     assert list(other.list("a")) == ["b"]
@@ -248,7 +257,10 @@ def test_a_folder_is_listed_once(s3: S3Front, storage: ObjectStorage, tmp_path: 
 
 
 def test_tags_are_listed_with_one_request(s3: S3Front, storage: ObjectStorage) -> None:
-    """A list of tags sends no request for a tag, and has no removed tag whose history remains."""
+    """A list of tags sends one request for the folder, and none for each tag.
+
+    A removed tag is not in the list, even if its history remains.
+    """
     name = Repository("team/app")
     repositories = Repositories(storage)
     for tag in ("v1", "v2", "v3"):
@@ -266,7 +278,10 @@ def test_tags_are_listed_with_one_request(s3: S3Front, storage: ObjectStorage) -
 
 
 def test_a_removal_without_an_answer_is_not_sent_again(s3: S3Front, tmp_path: Path) -> None:
-    """A removal is sent to S3 once: the second one could remove what was written in between."""
+    """If a removal gets no response, no second request is sent for 17 minutes.
+
+    A second request could remove a value that was written in the meantime.
+    """
     clock = Clock(1000.0)
     parts = parts_of("s3", parameters(s3, tmp_path), clock)
     storage = ObjectStorage(parts.client, parts.journal, _Held())
@@ -290,7 +305,7 @@ class _Held:
 
 
 def test_a_removal_that_was_refused_can_be_repeated(s3: S3Front, storage: ObjectStorage) -> None:
-    """A removal that S3 refused can be repeated, because its outcome is known."""
+    """If S3 refuses a removal, it can be repeated immediately, because its outcome is known."""
     storage.write("key", b"content")
     s3.fault("DELETE", "key", Refused(Refusal(403, "AccessDenied")), times=1)
 
@@ -304,7 +319,10 @@ def test_a_removal_that_was_refused_can_be_repeated(s3: S3Front, storage: Object
 
 
 def test_a_storage_that_does_not_answer_is_asked_once_a_second() -> None:
-    """After two failures S3 is asked once a second, until a request succeeds."""
+    """After two failures within two seconds, one request a second is permitted until one succeeds.
+
+    Two failures with three seconds in between do not open the circuit.
+    """
     timer = Clock(100.0)
     circuit = StorageCircuit(timer)
     circuit.failed()
@@ -329,7 +347,7 @@ def test_a_storage_that_does_not_answer_is_asked_once_a_second() -> None:
 
 
 def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: ObjectStorage) -> None:
-    """While the circuit breaker is open no request is sent, and known values are still served."""
+    """While the circuit is open, no request is sent; values in the journal can still be read."""
     storage.write("known", b"content")
     s3.fault("HEAD", "absent", SlowDown())
     with pytest.raises(StorageBroken):
@@ -347,10 +365,7 @@ def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: Obje
 def test_an_empty_answer_closes_the_circuit_too(
     s3: S3Front, storage: ObjectStorage, method: str
 ) -> None:
-    """An empty list from the bucket closes an open circuit breaker, like any other response.
-
-    Otherwise the breaker would stay open while the index of an empty bucket is rebuilt.
-    """
+    """An empty list from the bucket closes an open circuit, as any other response does."""
     circuit = storage._client._circuit
     circuit._next_probe = circuit._failed = 0.0
 
@@ -363,9 +378,9 @@ def test_an_empty_answer_closes_the_circuit_too(
 def test_a_refused_request_is_neither_repeated_nor_opens_the_circuit(
     s3: S3Front, storage: ObjectStorage
 ) -> None:
-    """A request that S3 refuses is not repeated, and does not open the circuit breaker.
+    """If S3 refuses a request, it is not repeated and does not open the circuit.
 
-    The bucket's policy may forbid this one kind of request, while all others succeed.
+    The policy of the bucket may forbid this one kind of request, while all others succeed.
     """
     s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
     for _ in range(3):
@@ -395,11 +410,10 @@ os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 def test_a_process_that_forks_before_its_first_request_has_working_children(
     s3: S3Front, tmp_path: Path
 ) -> None:
-    """A process that forks before its first request to S3 has children that can send requests.
+    """If a process forks before its first request to S3, its child can send requests.
 
-    Obstore starts threads with its first call, and a fork would lose them. So a worker makes its
-    first call after the fork. In this test a separate process forks, because the test's own process
-    has already called obstore.
+    The first call of obstore starts threads, which a later fork would lose. The process of the
+    tests has already called obstore, so the test runs a separate process that forks.
     """
     s3.put("key", b"content")
     given = {name: value for name, value in parameters(s3, tmp_path).items() if name != "statedir"}

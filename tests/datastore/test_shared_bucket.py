@@ -1,4 +1,4 @@
-"""With `storage.shared`, docker distribution writes to the bucket at the same time."""
+"""With `storage.shared`, docker distribution can write to the bucket at the same time."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ def storage(parts: BucketParts) -> ObjectStorage:
 def test_a_tag_of_a_hosted_repository_is_remembered_for_ten_seconds(
     s3: S3Front, storage: ObjectStorage, clock: Clock
 ) -> None:
-    """A tag of pushed content is remembered for ten seconds, and then read from the bucket again.
+    """A tag of a hosted repository is remembered for ten seconds, then read from the bucket again.
 
-    docker distribution may have moved or deleted the tag.
+    docker distribution may have moved or deleted the tag since.
     """
     storage.write(V1, str(OLD).encode())
     s3.put(V1, str(NEW).encode())
@@ -67,9 +67,9 @@ def test_a_tag_of_a_hosted_repository_is_remembered_for_ten_seconds(
 def test_a_tag_whose_write_got_no_answer_has_no_local_copy(
     s3: S3Front, storage: ObjectStorage, clock: Clock
 ) -> None:
-    """After such a write the tag of a hosted repository is still read from the bucket.
+    """If the write of a shared tag gets no response, the tag is still read from the bucket.
 
-    A local copy would hide, and later replace, a tag that docker distribution has moved meanwhile.
+    docker distribution may move the tag after the write. A local copy would hide this change.
     """
     s3.fault("PUT", "link$", LoseAnswer(), times=1)
     storage.write(V1, str(OLD).encode())
@@ -80,7 +80,7 @@ def test_a_tag_whose_write_got_no_answer_has_no_local_copy(
 
 
 def _push_after_a_late_removal(s3: S3Front, storage: ObjectStorage, clock: Clock) -> ApplyLater:
-    """Remove a tag without an answer, and write it anew while the removal may still be applied."""
+    """Send a removal of a tag that gets no response, and write the tag again 20 s later."""
     late = ApplyLater(threading.Event())
     storage.write(V1, b"removed")
     s3.fault("DELETE", "link$", late, times=1)
@@ -127,9 +127,9 @@ def test_the_local_copy_of_a_shared_tag_replaces_no_tag(
 
 
 def test_an_absence_is_not_remembered(s3: S3Front, storage: ObjectStorage) -> None:
-    """No absence is remembered, so content that docker distribution stores is found at once.
+    """Absences are not remembered, so content that docker distribution stores is found immediately.
 
-    That holds for lists of names too.
+    Lists of names are not remembered either.
     """
     blob, link = layout.blob(NEW), layout.layer_link(HOSTED, NEW)
     assert [storage.stat(key) for key in (blob, link)] == [None, None]
@@ -146,9 +146,9 @@ def test_an_absence_is_not_remembered(s3: S3Front, storage: ObjectStorage) -> No
 def test_content_and_proxied_repositories_are_remembered(
     s3: S3Front, storage: ObjectStorage, clock: Clock
 ) -> None:
-    """Content and proxied repositories are remembered: docker distribution changes neither of them.
+    """Blobs and the tags and origins of proxied repositories are remembered without a time limit.
 
-    So a pull of stored content needs no request for them.
+    docker distribution does not change them.
     """
     keys = (layout.blob(NEW), layout.tag_current(PROXIED, Tag("v1")), layout.origin(HOSTED))
     storage.write(layout.origin(PROXIED), b"one.test")
@@ -163,7 +163,7 @@ def test_content_and_proxied_repositories_are_remembered(
 
 
 def test_a_link_is_written_although_it_is_remembered(s3: S3Front, storage: ObjectStorage) -> None:
-    """A push writes a link even if it is remembered: docker distribution may have removed it."""
+    """A remembered link is written again, because docker distribution may have removed it."""
     repositories = Repositories(storage)
     repositories.link_blob(HOSTED, NEW)
     s3.delete(layout.layer_link(HOSTED, NEW))
@@ -174,10 +174,10 @@ def test_a_link_is_written_although_it_is_remembered(s3: S3Front, storage: Objec
 
 
 def test_a_bucket_that_another_appliance_owns_is_not_shared(s3: S3Front, tmp_path: Path) -> None:
-    """With `storage.shared`, an appliance does not write to a bucket that another appliance owns.
+    """An appliance with `storage.shared` finds out whether another appliance owns the bucket.
 
-    The owner remembers values and would not notice the writes. An appliance that shares a bucket
-    gives up its own claim.
+    The owner remembers values, and would not notice writes of other appliances. If the appliance
+    itself has a claim from an earlier run without `storage.shared`, it releases the claim.
     """
     owned(s3, tmp_path / "other")
     shared = parts_of("s3", parameters(s3, tmp_path / "ours", shared=True), Clock(0.0))

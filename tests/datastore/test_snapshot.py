@@ -1,4 +1,4 @@
-"""A shard of the index' snapshot is untrusted: each defect makes the shard invalid."""
+"""A shard (one of 256 parts of a snapshot of the index) is invalid if it has any defect."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ HEADER = {"version": 1, "born": 5.0}
 
 
 def _shard(*lines: object, header: object = HEADER) -> bytes:
-    """Return a compressed shard with these lines, as a foreign program may write it."""
+    """Return a compressed shard with these lines, which another program could have written."""
     return gzip.compress(b"".join(json.dumps(each).encode() + b"\n" for each in (header, *lines)))
 
 
 def test_a_shard_has_its_origins_and_rows() -> None:
-    """Rows, parts in order, last uses and origins are read from a shard as they were written."""
+    """`parse` returns the same origins and rows that were added to a shard."""
     origin = SnapshotOrigin(Repository("quay.io/podman/hello"), "quay.io", '"tag"')
     rows = [
         SnapshotRow(IndexEntry(FIRST, 7, ContentKind.MANIFEST, 12.25), (OTHER, LONG)),
@@ -91,13 +91,13 @@ _ROW = [str(FIRST), 1, 2, 3.0]
     ids=range(31),
 )
 def test_a_shard_with_a_defect_is_invalid(content: bytes) -> None:
-    """Each defect of a shard raises InvalidSnapshot, and no other exception."""
+    """If a shard has a defect, `parse` raises InvalidSnapshot and no other exception."""
     with pytest.raises(InvalidSnapshot):
         list(parse(content, "ab"))
 
 
 def test_the_same_rows_make_the_same_bytes() -> None:
-    """Unchanged rows give the same bytes, so that the shard is not written again."""
+    """Equal rows result in equal bytes, so that an unchanged shard is not written again."""
 
     def made() -> bytes:
         encoder = ShardEncoder(1.0)
@@ -112,7 +112,7 @@ def test_the_same_rows_make_the_same_bytes() -> None:
 def test_a_shard_that_grows_without_end_is_refused_early(
     line: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The decompressed bytes of a shard and of each line are limited during decompression."""
+    """If a small shard decompresses to very many bytes, the decompression ends at a limit."""
     monkeypatch.setattr(snapshot, "_MOST_BYTES", 8 * 1024 * 1024)
     bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
     pieces = [bomb.compress(json.dumps(HEADER).encode() + b"\n")]
@@ -126,13 +126,13 @@ def test_a_shard_that_grows_without_end_is_refused_early(
 
 
 def test_an_origin_without_a_utf_8_form_makes_the_shard_invalid() -> None:
-    """A shard with a lone surrogate in an origin is refused, because the origin has no bytes."""
+    """If an origin in a shard has no UTF-8 form, because of a lone surrogate, it is invalid."""
     with pytest.raises(InvalidSnapshot):
         list(parse(_shard(["library/alpine", "\ud800", "tag"]), "ab"))
 
 
 def test_sizes_whose_sum_the_index_cannot_hold_make_the_shard_invalid() -> None:
-    """A shard is refused if 256 such shards would exceed the range of the index' sum of sizes."""
+    """A shard is invalid if the sizes of 256 such shards would overflow the index's counter."""
     rows = [[f"sha256:ab{number:062x}", 2**53, 1, 3.0] for number in range(3)]
     assert len(list(parse(_shard(*rows[:2]), "ab"))) == 2
 

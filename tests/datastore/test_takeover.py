@@ -1,4 +1,4 @@
-"""Content that another program's proxy fetched becomes proxied, but only if that is proved."""
+"""If it is proved that another program's proxy fetched a repository, the repository is proxied."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Volume:
         self.repositories = Repositories(self.storage)
 
     def link(self, name: Repository, *, at: float, manifest: Digest = MANIFEST) -> None:
-        """Link a layer and a tagged manifest at the time *at*, as a proxy and a push both do."""
+        """Write the links of a layer and a tagged manifest, with the time *at*.
+
+        The proxy of docker distribution and a push both write these links.
+        """
         self.repositories.link_blob(name, LAYER)
         self.repositories.link_manifest(name, manifest)
         self.repositories.set_tag(name, Tag("v1"), manifest)
@@ -35,16 +38,16 @@ class Volume:
         set_time(self.storage, layout.revision_link(name, manifest), at)
 
     def list_as_fetched(self, *entries: object, at: float = _LINKED_AT + 5) -> None:
-        """Write the list of a proxy of docker distribution, at the time *at*."""
+        """Write the list of what docker distribution's proxy has fetched, with the time *at*."""
         self.write_list(json.dumps({str(each): {"Key": str(each)} for each in entries}), at)
 
     def write_list(self, text: str, at: float = _LINKED_AT + 5) -> None:
-        """Write any text in place of the proxy's list."""
+        """Write *text* as the proxy's list, with the time *at*."""
         self.storage.write(layout.FETCHED_LIST, text.encode())
         set_time(self.storage, layout.FETCHED_LIST, at)
 
     def origin(self, name: Repository) -> str | None:
-        """Return a repository's origin."""
+        """Return the origin of a repository."""
         return self.repositories.origin(name)
 
 
@@ -59,7 +62,7 @@ def _entries(name: Repository) -> list[str]:
 
 
 def test_a_repository_with_all_links_listed_becomes_proxied(volume: Volume) -> None:
-    """A repository whose links are all listed becomes proxied; an unlisted one stays hosted."""
+    """A repository becomes proxied if the proxy's list has all of its links; others stay hosted."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(OTHER, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
@@ -71,10 +74,10 @@ def test_a_repository_with_all_links_listed_becomes_proxied(volume: Volume) -> N
 
 
 def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> None:
-    """Unlisted repositories without an origin are counted, and the operator decides.
+    """Repositories that have no origin and are not in the list are counted, but not marked.
 
-    They may have been fetched all the same, because registries that share a data directory
-    overwrite each other's list.
+    They can be proxied too: registries that share a data directory overwrite each other's list. The
+    operator can mark them with `evict`.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(OTHER, at=_LINKED_AT)
@@ -88,7 +91,10 @@ def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> Non
 
 
 def test_a_repository_with_an_unlisted_manifest_stays_hosted(volume: Volume) -> None:
-    """A repository with a manifest that is not listed stays hosted: a client has pushed it."""
+    """If a manifest of a repository is not in the list, a client has pushed it.
+
+    The repository stays hosted.
+    """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(FETCHED, at=_LINKED_AT - 1000, manifest=PUSHED)
     volume.list_as_fetched(*_entries(FETCHED))
@@ -102,10 +108,10 @@ def test_a_repository_with_an_unlisted_manifest_stays_hosted(volume: Volume) -> 
 def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
     volume: Volume, pushed: str
 ) -> None:
-    """A repository with a link that is newer than the proxy's list stays hosted.
+    """If a link of a repository is newer than the proxy's list, the repository stays hosted.
 
-    The link may come from a push. A push of content that the proxy had fetched also writes the
-    links again.
+    A push may have written the link, even if the list has its content: a push of content that the
+    proxy has fetched writes the links again.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     link = layout.layer_link(FETCHED, LAYER)
@@ -120,10 +126,10 @@ def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
 
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_link_that_the_list_lacks_proves_nothing(volume: Volume, missing: int) -> None:
-    """A link that the proxy's list lacks does not show who stored its content.
+    """If the proxy's list lacks a link of a repository, the repository stays hosted.
 
-    The proxy of docker-registry drops expired entries from its list, whether it could remove the
-    content or not.
+    docker distribution's proxy removes expired entries from its list even if it could not remove
+    the content, so the content can be fetched or pushed.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED)[missing : missing + 1])
@@ -132,7 +138,7 @@ def test_a_link_that_the_list_lacks_proves_nothing(volume: Volume, missing: int)
 
 
 def test_a_repository_that_the_configuration_names_stays_hosted(volume: Volume) -> None:
-    """A repository that the configuration names stays hosted, in spite of the list."""
+    """If the configuration has a rule for a repository, it stays hosted even if the list has it."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
 
@@ -141,7 +147,7 @@ def test_a_repository_that_the_configuration_names_stays_hosted(volume: Volume) 
 
 
 def test_an_existing_origin_is_kept(volume: Volume) -> None:
-    """An existing origin is kept, because the appliance itself fetched this repository."""
+    """If the appliance itself fetched a repository, a takeover does not change its origin."""
     volume.link(OURS, at=_LINKED_AT)
     volume.repositories.set_origin(OURS, "q.io")
     volume.list_as_fetched(*_entries(OURS))
@@ -167,7 +173,7 @@ def test_an_existing_origin_is_kept(volume: Volume) -> None:
     ],
 )
 def test_an_unreadable_list_marks_no_repository(volume: Volume, text: str) -> None:
-    """If the proxy's list cannot be read, no repository becomes proxied, and the start goes on."""
+    """If the proxy's list is malformed, no repository becomes proxied, and the start continues."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.write_list(text)
 
@@ -176,7 +182,7 @@ def test_an_unreadable_list_marks_no_repository(volume: Volume, text: str) -> No
 
 
 def test_without_a_list_nothing_is_written(volume: Volume) -> None:
-    """Without a list, as in a usual data directory, nothing is written."""
+    """If there is no list, as in most data directories, a takeover writes nothing."""
     volume.link(FETCHED, at=_LINKED_AT)
 
     assert take_over(volume.storage, "auto").marked == 0
@@ -188,7 +194,7 @@ def test_without_a_list_nothing_is_written(volume: Volume) -> None:
 def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volume) -> None:
     """A takeover is repeated only after the proxy has written a new list.
 
-    Otherwise a repository that a push has made hosted since then would become evictable again.
+    Otherwise a repository that a push has made hosted since would be marked as proxied again.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
@@ -206,7 +212,7 @@ def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volum
 
 
 def test_evict_marks_all_repositories_once(volume: Volume) -> None:
-    """`evict` makes all present repositories proxied; those that are pushed later are hosted."""
+    """`evict` marks all existing repositories as proxied, but none that is pushed later."""
     volume.link(FETCHED, at=_LINKED_AT)
     assert take_over(volume.storage, "evict").marked == 1
     assert volume.origin(FETCHED) == UNKNOWN_ORIGIN
@@ -218,7 +224,7 @@ def test_evict_marks_all_repositories_once(volume: Volume) -> None:
 
 
 def test_keep_removes_earlier_marks(volume: Volume) -> None:
-    """`keep` makes repositories hosted again that an earlier start made proxied."""
+    """If an earlier takeover marked repositories as proxied, `keep` makes them hosted again."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))
     take_over(volume.storage, "auto")

@@ -1,4 +1,4 @@
-"""The driver for disks: crashes, full disks, other file systems, and races for folders."""
+"""The driver `filesystem` handles crashes, full disks, several disks and concurrent processes."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def storage(root: Path) -> Filesystem:
 
 
 def _files(root: Path) -> list[str]:
-    """Return all files below *root*, also those that the driver does not show."""
+    """Return all files below *root*, including unfinished files."""
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
 def test_a_key_is_a_path_below_the_root(storage: Filesystem, root: Path) -> None:
-    """The key of a value is its path below the root, as docker distribution reads it."""
+    """The key of a value is the path of its file below the root."""
     storage.write("docker/registry/v2/x", b"content")
 
     assert (root / "docker/registry/v2/x").read_bytes() == b"content"
 
 
 def test_files_have_descriptors_and_times(storage: Filesystem) -> None:
-    """Values of the filesystem driver have descriptors, for sendfile, and times, for a rebuild."""
+    """An open value has a file descriptor, which sendfile needs, and the driver stores times."""
     storage.write("key", b"content")
 
     with storage.open("key") as file:
@@ -51,21 +51,21 @@ def test_files_have_descriptors_and_times(storage: Filesystem) -> None:
 
 
 def test_a_key_cannot_lead_out_of_the_root(storage: Filesystem) -> None:
-    """A key with `..` cannot lead out of the root: the layout never makes one."""
+    """A key with `..`, which could lead out of the root, is refused."""
     for key in ("../x", "a/../../x", "a/.."):
         with pytest.raises(AssertionError):
             storage.write(key, b"")
 
 
 def test_a_key_may_contain_dots(storage: Filesystem, root: Path) -> None:
-    """A key may contain two dots inside a name: `v1..2` is a valid tag."""
+    """A key with two dots within a name is accepted, because `v1..2` is a valid tag."""
     storage.write("tags/v1..2/link", b"")
 
     assert _files(root) == ["tags/v1..2/link"]
 
 
 def test_an_open_value_is_a_file_that_the_kernel_can_send(storage: Filesystem) -> None:
-    """An open value is a file from which the kernel can send: a hit costs one sendfile."""
+    """The kernel can send the bytes of an open value to a socket with sendfile."""
     storage.write("key", b"0123456789")
     ours, theirs = socket.socketpair()
 
@@ -76,7 +76,7 @@ def test_an_open_value_is_a_file_that_the_kernel_can_send(storage: Filesystem) -
 
 
 def test_an_open_value_has_no_buffer(storage: Filesystem) -> None:
-    """An open value has no buffer: a thousand bodies would need 64 KiB of memory each."""
+    """An open value has no buffer in the process, so a thousand open values need little memory."""
     storage.write("key", b"0123456789")
 
     with storage.open("key") as file:
@@ -84,7 +84,7 @@ def test_an_open_value_has_no_buffer(storage: Filesystem) -> None:
 
 
 def test_the_last_deletion_leaves_an_empty_root(storage: Filesystem, root: Path) -> None:
-    """The deletion of the last value keeps the root folder, which may be a mount point."""
+    """After the last value was deleted, the root folder still exists: it can be a mount point."""
     storage.write("a/b/c", b"")
 
     storage.delete("a/b/c")
@@ -95,9 +95,9 @@ def test_the_last_deletion_leaves_an_empty_root(storage: Filesystem, root: Path)
 def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
     storage: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If another process removes an empty folder, `delete` still removes those above it.
+    """If another process removes an empty folder first, `delete` still removes the folders above.
 
-    Those folders may be empty too, and no other process may remove them.
+    These may be empty too, and perhaps no other process removes them.
     """
     storage.write("a/b/c", b"")
     rmdir = os.rmdir
@@ -114,7 +114,7 @@ def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
 
 
 def test_a_symbolic_link_is_not_followed(storage: Filesystem, root: Path, tmp_path: Path) -> None:
-    """A symbolic link is not followed: a walk must not leave the data directory, nor loop."""
+    """A walk follows no symbolic link, so it does not leave the data directory and ends."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/file").write_bytes(b"")
     storage.write("a/value", b"")
@@ -153,9 +153,9 @@ def test_a_failed_write_keeps_the_old_value_and_raises_the_reason(
     code: int,
     expected: type[DatastoreError],
 ) -> None:
-    """A failed write keeps the old value and raises the reason, a full or a broken disk.
+    """If a write fails, the old value stays, and no unfinished file remains.
 
-    Neither leaves a partial file.
+    The exception shows whether the disk is full or has another error.
     """
     storage.write("key", b"old")
     _fail(monkeypatch, call, code)
@@ -180,7 +180,10 @@ def test_a_failed_write_keeps_the_old_value_and_raises_the_reason(
 def test_every_method_raises_storage_broken_for_a_broken_disk(
     storage: Filesystem, monkeypatch: pytest.MonkeyPatch, call: str, verb: object
 ) -> None:
-    """An input/output error raises StorageBroken, and is never taken for an absent value."""
+    """If the disk reports an input/output error, each method raises StorageBroken.
+
+    The value does not count as absent.
+    """
     storage.write("key", b"")
     _fail(monkeypatch, call, errno.EIO)
 
@@ -190,7 +193,7 @@ def test_every_method_raises_storage_broken_for_a_broken_disk(
 
 
 def test_a_value_in_place_of_a_folder_raises_storage_broken(storage: Filesystem) -> None:
-    """A value in place of a folder raises StorageBroken after a limited number of tries."""
+    """If a file has the path of a needed folder, a write raises StorageBroken and does not loop."""
     storage.write("a", b"")
 
     with pytest.raises(StorageBroken):
@@ -203,9 +206,9 @@ def test_a_value_in_place_of_a_folder_raises_storage_broken(storage: Filesystem)
 def test_content_is_synced_before_its_name_and_the_name_before_the_return(
     storage: Filesystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Content is flushed to the disk before its name, and the name before the write returns.
+    """Content is synced before the rename, and the folder is synced before the write returns.
 
-    So after a power failure no name lacks its bytes.
+    So after a power failure, no file has its name without its bytes.
     """
     path = tmp_path / "finished"
     path.write_bytes(b"content")
@@ -254,7 +257,7 @@ def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_of_another_file_system_is_copied(
     storage: Filesystem, root: Path, tmp_path: Path
 ) -> None:
-    """A file of another file system is copied: the state directory may be on its own disk."""
+    """If a finished file is on another file system, `commit_file` copies it and deletes it."""
     path = tmp_path / "finished"
     path.write_bytes(b"content" * 100_000)
 
@@ -268,7 +271,7 @@ def test_a_file_of_another_file_system_is_copied(
 def test_a_copy_to_a_full_disk_keeps_the_finished_file(
     storage: Filesystem, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A copy to a full disk keeps the finished file, which can be committed later."""
+    """If the disk is full during such a copy, the finished file stays for a later commit."""
     path = tmp_path / "finished"
     path.write_bytes(b"content")
     storage.write("a/b", b"")
@@ -302,7 +305,7 @@ for number in itertools.count():
 def test_a_writer_killed_at_any_moment_leaves_the_old_value_or_the_new(
     storage: Filesystem, root: Path, tmp_path: Path
 ) -> None:
-    """After kill -9 during write and commit_file, no reader sees a partial value."""
+    """If a process is killed during a write or a commit, readers see the old or the new value."""
     for rounds in range(6):
         with running(_WRITE_UNTIL_KILLED, root, tmp_path / "spool") as process:
             for _ in range(rounds + 1):
@@ -318,10 +321,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_value_or_the_new(
 
 
 def test_old_unfinished_files_are_removed(storage: Filesystem, root: Path) -> None:
-    """Old unfinished files, which count against the cap, are removed.
-
-    A recent unfinished file may have a live writer, so it stays.
-    """
+    """Old unfinished files are removed; a recent one stays, because a process may be writing it."""
     storage.write("a/value", b"content")
     storage.write("b/value", b"content")
     (root / "a/value").rename(root / "a/0123456789abcdef~unfinished")
@@ -336,7 +336,7 @@ def test_old_unfinished_files_are_removed(storage: Filesystem, root: Path) -> No
 def test_writes_use_the_suffix_of_unfinished_files(
     storage: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Writes use the suffix of unfinished files, which the cleanup looks for."""
+    """During a write, the temporary file has the suffix by which unfinished files are found."""
     seen: list[str] = []
     monkeypatch.setattr(os, "fsync", lambda _: seen.extend(_files(root)))
 

@@ -1,4 +1,4 @@
-"""The driver for SQLite: broken files, forks, busy writers, a long log, and full scans."""
+"""The driver `sqlite` handles broken files, forks, locks, a long log and large tables."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def opened(path: Path) -> Iterator[Opened]:
-    """Return a function that opens the index, as another process would do."""
+    """Return a function that opens the index as another process would."""
     indexes: list[SqliteIndex] = []
 
     def open_one(busy_timeout: float = 5.0) -> SqliteIndex:
@@ -52,8 +52,8 @@ def index(opened: Opened) -> SqliteIndex:
 
 @pytest.fixture
 def other(opened: Opened, index: SqliteIndex) -> SqliteIndex:
-    """Return the index of another process, with the same file."""
-    del index  # the fixture `index` has opened the file and created the index first
+    """Return a second object for the same index file, as another process would have."""
+    del index  # The fixture `index` must have created the file before.
     return opened()
 
 
@@ -70,14 +70,14 @@ def _log_bytes(path: Path) -> int:
 
 
 def test_a_row_persists_after_a_close(index: SqliteIndex, opened: Opened) -> None:
-    """A row persists after the index is closed, because the index outlives its processes."""
+    """After the index was closed and opened again, its rows are unchanged."""
     index.close()
 
     assert opened().entry(A) == IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 
 
 def test_two_processes_see_each_others_changes(index: SqliteIndex, other: SqliteIndex) -> None:
-    """Two processes see each other's changes of the index at once, in both directions."""
+    """Each of two processes immediately sees the changes that the other makes to the index."""
     other.touch({A: 9.0})
     index.reservations.reserve(B, 7, None, 1.0)
 
@@ -88,10 +88,7 @@ def test_two_processes_see_each_others_changes(index: SqliteIndex, other: Sqlite
 
 
 def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, path: Path) -> None:
-    """Readers of the index and its writer do not wait for each other.
-
-    SQLite's write-ahead log makes that possible.
-    """
+    """While a process writes to the index, another process can read the old rows."""
     writer = sqlite3.connect(path, isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE blob SET used = 99")
@@ -106,9 +103,9 @@ def test_readers_and_the_writer_do_not_wait_for_each_other(index: SqliteIndex, p
 def test_the_index_is_unavailable_while_another_writer_holds_its_lock(
     opened: Opened, path: Path
 ) -> None:
-    """The index is unavailable while another writer holds its lock.
+    """While another writer has locked the index, a write raises IndexUnavailable after a wait.
 
-    A call waits for its timeout, and later calls succeed once the lock is free.
+    After the lock was released, a write succeeds.
     """
     index = opened(busy_timeout=0.01)
     index.record(A, 10, ContentKind.BLOB, 5.0)
@@ -124,7 +121,7 @@ def test_the_index_is_unavailable_while_another_writer_holds_its_lock(
 
 
 def test_the_index_is_unavailable_if_its_file_cannot_be_created(tmp_path: Path) -> None:
-    """An index whose file cannot be created is unavailable; the driver raises no OSError."""
+    """If the index file cannot be created, the driver raises IndexUnavailable, not OSError."""
     (tmp_path / "file").write_bytes(b"")
 
     with pytest.raises(IndexUnavailable):
@@ -132,7 +129,7 @@ def test_the_index_is_unavailable_if_its_file_cannot_be_created(tmp_path: Path) 
 
 
 def test_a_failed_transaction_is_rolled_back(index: SqliteIndex) -> None:
-    """A failed transaction is rolled back: access times and notes are stored together."""
+    """If the notes of a `touch` cannot be stored, its last uses are not stored either."""
     with pytest.raises(IndexUnavailable):
         index.touch({A: 9.0}, {"key": None})  # type: ignore[dict-item]  # refused by the schema
 
@@ -153,7 +150,7 @@ def _damage(path: Path) -> None:
 
 
 def test_a_broken_file_is_moved_aside_and_replaced(index: SqliteIndex, path: Path) -> None:
-    """A broken index file is moved aside and replaced by an empty index, to be rebuilt."""
+    """A broken index file is renamed to `.broken`; an empty index replaces it, to be rebuilt."""
     index.notes.put({REBUILT: "1"})
     index.close()
     _damage(path)
@@ -169,9 +166,9 @@ def test_a_broken_file_is_moved_aside_and_replaced(index: SqliteIndex, path: Pat
 def test_a_file_that_breaks_while_it_is_open_is_replaced_for_every_process(
     index: SqliteIndex, other: SqliteIndex, opened: Opened, path: Path
 ) -> None:
-    """An index file that breaks while it is open is replaced for every process.
+    """If an index file breaks while processes have it open, one process replaces it.
 
-    The process that detects the damage creates a new file, and the other processes open it.
+    The other processes then use the new file.
     """
     index.close()
     other.reservations.used_bytes()
@@ -189,9 +186,9 @@ def test_a_file_that_breaks_while_it_is_open_is_replaced_for_every_process(
 def test_an_index_deleted_under_running_processes_is_replaced_once(
     index: SqliteIndex, other: SqliteIndex, opened: Opened, path: Path
 ) -> None:
-    """An index file that is deleted while processes have it open is replaced by one new file.
+    """If an index file is deleted while processes have it open, all of them use one new file.
 
-    No process continues with the deleted file, or removes the write-ahead log of the new one.
+    No process continues with the deleted file or removes the write-ahead log of the new file.
     """
     other.reservations.used_bytes()
     for file in path.parent.iterdir():
@@ -210,7 +207,7 @@ def test_an_index_deleted_under_running_processes_is_replaced_once(
 
 
 def test_an_index_of_another_version_is_moved_aside(index: SqliteIndex, path: Path) -> None:
-    """An index of another version is moved aside and rebuilt: its schema is unknown."""
+    """If an index file has another version of the schema, an empty index replaces it."""
     index.close()
     foreign = sqlite3.connect(path, isolation_level=None)
     foreign.execute("PRAGMA user_version = 999")
@@ -223,7 +220,7 @@ def test_an_index_of_another_version_is_moved_aside(index: SqliteIndex, path: Pa
 def test_an_index_of_version_0_1_gets_the_table_of_link_times(
     index: SqliteIndex, path: Path
 ) -> None:
-    """An index of version 0.1 gets the table of link times, and keeps all rows and last uses."""
+    """If version 0.1 created an index file, the table of link times is added; its rows stay."""
     index.close()
     older = sqlite3.connect(path, isolation_level=None)
     older.execute("DROP TABLE link")
@@ -237,7 +234,7 @@ def test_an_index_of_version_0_1_gets_the_table_of_link_times(
 
 
 def test_an_empty_file_becomes_an_index(opened: Opened, path: Path) -> None:
-    """An empty file becomes an index: a crash may leave one before the first transaction."""
+    """If the index file is empty, as after a crash at its creation, it becomes a new index."""
     path.parent.mkdir()
     path.touch()
 
@@ -278,8 +275,8 @@ os._exit(0)
 def test_a_fork_opens_its_own_connection(path: Path) -> None:
     """A forked process opens its own connection to the index.
 
-    An SQLite connection that is used after a fork corrupts the file, and a lock held at the fork
-    stays held.
+    If it used the connection of its parent, the file could become corrupt. A lock that a thread of
+    the parent had at the fork is never released in the child.
     """
     assert run(_FORK, path).split() == ["0", "201"]
     check = sqlite3.connect(path)
@@ -304,7 +301,7 @@ for number in itertools.count():
 
 @pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_correct_totals(opened: Opened, path: Path) -> None:
-    """A writer killed at any moment leaves correct totals: rows plus reservations."""
+    """If a writer is killed at any moment, the counters still match the rows and reservations."""
     index = opened()
     for rounds in range(4):
         with running(_RECORD_UNTIL_KILLED, path, rounds) as process:
@@ -325,10 +322,7 @@ def test_a_writer_killed_at_any_moment_leaves_correct_totals(opened: Opened, pat
 
 @pytest.mark.slow
 def test_the_log_is_truncated_after_a_long_transaction(index: SqliteIndex, path: Path) -> None:
-    """A long transaction is followed by a truncation of SQLite's write-ahead log.
-
-    The write-ahead log counts against the cap.
-    """
+    """After a long transaction, SQLite's write-ahead log is truncated, to save disk space."""
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in _many(30_000)])
 
     assert _log_bytes(path) <= 2 * WAL_BYTES
@@ -337,9 +331,9 @@ def test_the_log_is_truncated_after_a_long_transaction(index: SqliteIndex, path:
 def test_the_log_stays_short_over_many_small_transactions(
     index: SqliteIndex, other: SqliteIndex, path: Path
 ) -> None:
-    """The write-ahead log stays short over many small transactions.
+    """During many small transactions the write-ahead log stays short.
 
-    It does so although another process is reading pages of the log.
+    This is so even if another process reads rows between the transactions.
     """
     digests = _many(300)
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in digests])
@@ -355,10 +349,10 @@ def test_the_log_stays_short_over_many_small_transactions(
 
 @pytest.mark.slow
 def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, path: Path) -> None:
-    """A write does not wait for a slow reader, even if the write-ahead log should be truncated.
+    """If the write-ahead log is long and another process reads, a write does not wait for it.
 
-    The first write after the reader has ended truncates the log. The time-out for locks is then the
-    usual one.
+    The first write after the reader's end truncates the log. Then the time-out for locks has its
+    usual value again.
     """
     statements: list[str] = []
     index = opened(busy_timeout=3.0)
@@ -386,8 +380,8 @@ def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, 
     ["_SPREAD", "_SET_USED", "_RECORD", "_RESTORE", "_OLDEST", "_MARK", "_USED_BYTES", "_RESERVE"],
 )
 def test_no_statement_scans_all_rows(index: SqliteIndex, path: Path, name: str) -> None:
-    """No SQL statement scans all rows: it must cost the same for ten and a million rows."""
-    del index  # created by the fixture
+    """No frequent SQL statement scans all rows, so a million rows do not make it slow."""
+    del index  # The fixture has created the file.
     db = sqlite3.connect(path)
     db.execute("CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID")
     sql = getattr(sqlite, name, None) or getattr(sqlite_parts, name)

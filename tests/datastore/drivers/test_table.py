@@ -1,4 +1,4 @@
-"""The table of drivers, which is the only place that names them."""
+"""The table of drivers is the only place from which drivers are imported."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _imported(path: Path) -> set[str]:
 
 
 def test_only_the_table_names_a_driver() -> None:
-    """Only the table of drivers imports a storage or index driver, so a new one needs one row."""
+    """No program imports a driver of storage or index, except through the table of drivers."""
     named = {
         f"{path.relative_to(_ROOT)}: {module}"
         for program in _PROGRAMS
@@ -55,7 +55,7 @@ def test_only_the_table_names_a_driver() -> None:
 
 
 def test_the_settings_select_a_driver_of_the_table(tmp_path: Path) -> None:
-    """The driver that the settings name is a row, and gets the parameters of its section."""
+    """The driver that the settings select is opened with the parameters of its section."""
     settings = StorageSettings.model_validate({"filesystem": {"rootdirectory": tmp_path}})
 
     open_storage(settings).write("a/key", b"value")
@@ -65,7 +65,7 @@ def test_the_settings_select_a_driver_of_the_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("driver", STORAGES)
 def test_each_driver_has_a_section_that_the_settings_accept(driver: str) -> None:
-    """Each driver in the table has a section of settings that select it."""
+    """For each driver in the table, the settings accept a section with its name."""
     honoured = {
         each.key.split(".")[1]
         for each in ROWS
@@ -76,7 +76,7 @@ def test_each_driver_has_a_section_that_the_settings_accept(driver: str) -> None
 
 
 def test_a_driver_writes_the_times_of_the_given_clock(tmp_path: Path) -> None:
-    """The times of values come from the clock that the driver is given, not from the machine."""
+    """If a driver gets a clock, it writes values with the times of this clock."""
     storage = open_storage(on_disk(tmp_path), Clock(1234.0))
 
     storage.write("a/key", b"value")
@@ -87,7 +87,7 @@ def test_a_driver_writes_the_times_of_the_given_clock(tmp_path: Path) -> None:
 
 
 def test_two_programs_that_open_the_index_of_a_state_directory_share_it(tmp_path: Path) -> None:
-    """Two programs that open the index of one state directory share it."""
+    """If two programs open the index of the same state directory, they use the same rows."""
     digest = Digest.of(b"content")
     first, second = open_index(tmp_path), open_index(tmp_path)
 
@@ -134,9 +134,9 @@ print(*(each.name for each in threading.enumerate()))
 
 @pytest.mark.slow
 def test_content_on_a_disk_costs_no_import_and_no_thread_of_another_driver(tmp_path: Path) -> None:
-    """With content on a disk, no program imports a module or starts a thread for buckets.
+    """If content is on a disk, no program imports a module for buckets or starts a thread for them.
 
-    So these programs use no more memory, start no further process, and wake up no more often.
+    So the support of buckets costs these programs no memory and no CPU.
     """
     found = subprocess.run(
         [sys.executable, "-c", _ON_A_DISK, str(tmp_path)],

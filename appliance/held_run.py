@@ -1,8 +1,8 @@
-"""Hold the run directory: keep its locks open, also through execve(2), and remove it at the end.
+"""Keep the run directory locked while the appliance runs, and remove it when the appliance exits.
 
-`entrepot serve` creates the run directory with the modules of the configuration loaded, and then
-executes a program without these modules in its place (appliance/main_loop.py). Therefore this
-module imports nothing of `entrepot.config`.
+`entrepot serve` creates the run directory, and then replaces itself by the smaller program
+appliance/main_loop.py with execve(2). The locks are kept through execve(2). That program does not
+load the configuration's modules, so this module imports nothing of `entrepot.config`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_REMOVALS = 5  # tries to remove a folder in which other processes create files
+_REMOVALS = 5  # How often the removal of a folder is tried while other processes use it.
 
 
 @dataclass(frozen=True, slots=True)
 class HeldRunDirectory:
-    """A `HeldRunDirectory` is the run directory `path`, with open descriptors that lock files.
+    """A `HeldRunDirectory` is the run directory `path`, with the open file descriptors of locks.
 
     `state_lock` locks the state directory, and `run_lock` the run directory. `note` is the file
-    with the path of the run directory, locked by `note_lock`; a full disk has no such file, and
-    `note_lock` is -1 then.
+    `run` in the state directory, which contains the path of the run directory, and `note_lock`
+    locks it. If this file could not be written because the disk is full, `note_lock` is -1.
     """
 
     path: Path
@@ -33,13 +33,13 @@ class HeldRunDirectory:
     note_lock: int
 
     def keep_at_exec(self, *, is_kept: bool) -> None:
-        """Let execve(2) keep the locks, or close them."""
+        """Make a later execve(2) keep the locks if *is_kept* is true, or else release them."""
         for lock in self._locks():
             os.set_inheritable(lock, is_kept)
 
     def release(self) -> None:
-        """Remove the run directory, and release all locks. The call must not be repeated."""
-        # An error does not matter here: if the note stays, the next start overwrites its content.
+        """Remove the run directory, and release all locks. Call this method only once."""
+        # If the note cannot be deleted, the next start overwrites its content.
         with suppress(OSError):
             if self.note_lock >= 0 and _leads_to(self.note, self.note_lock):
                 self.note.unlink()
@@ -54,9 +54,9 @@ class HeldRunDirectory:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder; try again if another process creates a file in it during the removal.
+    """Remove a folder; try again if another process creates a file in it meanwhile.
 
-    `entrepot status` creates a file in the run directory to request the appliance's state.
+    For example, `entrepot status` creates a file in the run directory to request the state.
     """
     for _ in range(_REMOVALS):
         shutil.rmtree(folder, ignore_errors=True)

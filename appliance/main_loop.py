@@ -1,8 +1,11 @@
-"""Start all programs, watch them, and stop them: `python -m MODULE DESCRIPTOR serve ...`.
+"""Start all programs, watch them, and stop them.
 
-MODULE is this module. `entrepot serve` executes it in its own place when all settings are checked;
-the open file DESCRIPTOR has a `ServePlan`. PERF: this module imports nothing of `entrepot.config`
-before it is needed, which saves 18 MB as long as the appliance runs.
+When `entrepot serve` has checked the settings, it replaces itself by this program with execve(2):
+`python -m MODULE DESCRIPTOR serve ...`, with this module as MODULE. The file that is open at
+DESCRIPTOR contains a `ServePlan`.
+
+PERF: this module does not import `entrepot.config` until it is needed. This saves 18 MB for as long
+as the appliance runs.
 """
 
 from __future__ import annotations
@@ -37,18 +40,20 @@ from entrepot.runtime.unix_socket import status_of
 
 _log = logging.getLogger("entrepot.appliance.serve")
 
-_LOOK_EVERY = 10.0  # interval in s while the appliance serves, and file events end a wait
-_LOOK_OFTEN = 1.0  # interval in s while files are polled or a program has failed
-_LOOK_FIRST = 0.05  # interval in s before the appliance serves
-# interval in s between two requests for the programs' states, if supervisord's log reports no
-# change
+# The time in s between two checks while the appliance serves. A change of a watched file makes the
+# loop check at once.
+_LOOK_EVERY = 10.0
+_LOOK_OFTEN = 1.0  # The same while files must be polled or a program has failed.
+_LOOK_FIRST = 0.05  # The same before the appliance serves.
+# The time in s between two requests to supervisord for the programs' states, as long as its log
+# reports no change.
 _ASK_EVERY = 60.0
 _OK = 200
 _BAD_INPUT = 2
 
 
 def serve(plan: ServePlan) -> int:
-    """Run the appliance. Return 0 after a signal to stop, 1 if a program cannot stay up.
+    """Run the appliance until a signal stops it. Return 0, or 1 if a program kept failing.
 
     Raises: ConfigError if a file cannot be written into the run directory.
     """
@@ -100,10 +105,10 @@ def _watch_health(run: Path) -> None:
 
 
 def _leave(plan: ServePlan) -> None:
-    """Remove what must not outlive the appliance, after the end of all programs.
+    """Clean up after all programs have exited.
 
-    Content in memory and the claim on a bucket are removed, and the socket that HAProxy listened
-    on.
+    Delete content that is in memory, release the claim on a bucket, and delete the unix socket on
+    which HAProxy listened.
     """
     if plan.has_content_to_leave:
         from entrepot import config  # noqa: PLC0415 - only with these drivers
@@ -126,7 +131,10 @@ def _settings_in(run: Path) -> dict[str, str]:
 
 
 class _MainLoop:
-    """A `_MainLoop` watches the programs, logs when one ends, and ends all if one can't stay up."""
+    """A `_MainLoop` watches the programs, and logs when one has exited.
+
+    If a program keeps failing, the loop stops all programs.
+    """
 
     def __init__(
         self, plan: ServePlan, signals: StopSignals, supervisor: SupervisorProcess
@@ -148,7 +156,7 @@ class _MainLoop:
         )
 
     def run(self) -> int:
-        """Wait for a signal or a failure, stop all programs, and return the exit code."""
+        """Wait for a signal or a failure, then stop all programs and return the exit code."""
         while True:
             signal = self._supervisor.wait(self._interval())
             self._events.clear()
@@ -165,15 +173,15 @@ class _MainLoop:
                 return 1
 
     def close(self) -> None:
-        """Write nothing more into the run directory."""
+        """Stop the process that writes into the run directory, and the watch of the directory."""
         self._state.close()
         self._events.close()
 
     def _interval(self) -> float:
-        """Return after how many seconds to look again, if nothing ends the wait earlier."""
+        """Return the longest time in s until the next check."""
         if not self._serving:
             return _LOOK_FIRST
-        # A certificate may be on a network disk, which reports no events.
+        # A certificate can be on a network disk, for which the kernel reports no changes.
         is_polled = self._plan.tls.certificate is not None or not self._events.are_watched
         is_waiting = self._has_failed or not self._has_folders()
         return _LOOK_OFTEN if is_polled or is_waiting else _LOOK_EVERY
@@ -191,13 +199,13 @@ class _MainLoop:
         return self._ask() if self._must_ask() else None
 
     def _must_ask(self) -> bool:
-        """Return whether to read the programs' states: after a change, and once a minute."""
+        """Return whether the programs' states must be read: after a change, and once a minute."""
         has_changed = self._supervisor.take_change()
         is_late = time.monotonic() - self._asked >= _ASK_EVERY
         return has_changed or is_late or not self._serving or self._has_failed
 
     def _ask(self) -> programs.ProgramFailure | None:
-        """Read the programs' states; return a program that failed for good."""
+        """Read the programs' states; return a program that cannot stay up, or None."""
         self._asked, self._has_failed = time.monotonic(), True
         try:
             seen = programs.read_all(self._run)
@@ -215,7 +223,10 @@ class _MainLoop:
         return None if failure is not None and self._lacks_space(seen) else failure
 
     def _lacks_space(self, seen: Sequence[programs.Program]) -> bool:
-        """While the temporary folder is full, restart failed programs and return True."""
+        """If the temporary folder is full, restart failed programs and return True.
+
+        A program that exited because of the full folder does not count as failed.
+        """
         with suppress(OSError):
             if problem := disk_space(self._run).problem:
                 self._no_space.failed(OSError(f"{self._run.parent} is {problem}"))
@@ -232,7 +243,7 @@ class _MainLoop:
         return data_folders.log_folder(self._plan.state).is_dir()
 
     def _make_folders(self) -> None:
-        """Create the folders that could not be created at the start because of a full disk."""
+        """Create the folders that the start could not create because the disk was full."""
         if not self._has_folders():
             with suppress(OSError):
                 for folder in data_folders.folders(self._plan.data, self._plan.state):
@@ -260,10 +271,10 @@ class _MainLoop:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Serve as the plan in the open file *argv*[0] describes; return the exit code."""
+    """Read the plan from the file descriptor *argv*[0], serve, and return the exit code."""
     try:
         return serve(serve_plan.received(int(argv[0])))
-    # A ConfigError can be raised only after its module was loaded.
+    # The class ConfigError is not imported here. If one was raised, its module is loaded already.
     except Exception as error:
         errors = sys.modules.get("entrepot.config.errors")
         if errors is None or not isinstance(error, errors.ConfigError):

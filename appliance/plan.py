@@ -1,4 +1,4 @@
-"""Compute from the settings what the main loop of `serve` needs (appliance/serve_plan.py)."""
+"""Compute the plan for the main loop of `serve` from the settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from entrepot.datastore.budget import Budget
 def serve_plan(
     settings: Settings, run: HeldRunDirectory, environment: Mapping[str, str], *, had_terminal: bool
 ) -> ServePlan:
-    """Return the plan for a run directory and for the environment variables of supervisord."""
+    """Return the plan for the main loop.
+
+    *environment* has the environment variables for supervisord.
+    """
     address, storage = settings.http.addr, settings.storage
     return ServePlan(
         run=run,
@@ -40,7 +43,7 @@ def serve_plan(
 
 
 def tls_paths(tls: TlsSettings) -> TlsPaths:
-    """Return the files of `http.tls`."""
+    """Return the paths of the files of `http.tls`."""
     return TlsPaths(tls.certificate, tls.key, tls.clientcas)
 
 

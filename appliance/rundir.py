@@ -53,9 +53,10 @@ def create(state: Path) -> Iterator[Path]:
 
 
 def hold_new(state: Path) -> HeldRunDirectory:
-    """Create a run directory for the appliance of *state*, which the caller must release.
+    """Create a run directory for the appliance with the state directory *state*.
 
-    Raises: ConfigError if another appliance uses *state*, or a socket's path would be too long.
+    The caller must call `release` of the result. Raises: ConfigError if another appliance uses
+    *state*, or if a socket's path would be too long.
     """
     with ExitStack() as undo:
         state_lock = _lock_folder(state)

@@ -1,4 +1,4 @@
-"""Check the settings, prepare a start, and execute the main loop (`entrepot serve`)."""
+"""Check the settings, prepare the start, and execute the main loop (`entrepot serve`)."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ _STATE = "storage.statedir"
 
 
 def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run the appliance; the exit code is 0 after a signal to stop, 1 if a program cannot stay up.
+    """Run the appliance until a signal stops it.
 
-    The function returns only in the process of root; otherwise the main loop is executed in place
-    of this process. Raises: ConfigError for bad input, before any program is started.
+    If this process is root, the appliance runs in a child process, whose exit code is returned.
+    Otherwise the main loop replaces this program, and the function does not return. Raises:
+    ConfigError for bad input, before any program is started.
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
@@ -91,14 +92,15 @@ def _may_read(loaded: config.Loaded, user: User) -> bool:
 def _serve(
     settings: Settings, warnings: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]
 ) -> NoReturn:
-    """Prepare all, then execute the main loop in place of this process. Raises: ConfigError."""
+    """Prepare the start, then replace this program by the main loop. Raises: ConfigError."""
     rundir.refuse_second(settings.storage.statedir)
     cache = settings.http.edgecachesize if settings.has_edge_cache else 0
     _refuse(memory.problems(settings.http.workers, cache, memory_limit()))
     _try_folders(settings)
     for warning in warnings:
         _log.warning(warning)
-    # From here on a signal stays pending, so that the main loop removes the run directory.
+    # From here on a stop signal stays pending until the main loop receives it. So the signal cannot
+    # end this process before the run directory is removed.
     signals = StopSignals()
     _allow_many_files()
     run = rundir.hold_new(settings.storage.statedir)
@@ -106,14 +108,17 @@ def _serve(
         with mailing(settings.log.hooks, settings.log.formatter):
             prepared = _prepared(settings, run, environ, had_terminal=signals.had_terminal)
         serve_plan.execute(prepared, argv)
-    finally:  # This is after an error, because execve(2) does not return.
+    finally:  # This runs only after an error, because a successful execve(2) does not return.
         run.release()
 
 
 def _prepared(
     settings: Settings, run: HeldRunDirectory, environ: Mapping[str, str], *, had_terminal: bool
 ) -> ServePlan:
-    """Write the files that the programs read, and return the plan. Raises: ConfigError."""
+    """Write the files that the programs read, and return the plan for the main loop.
+
+    Raises: ConfigError.
+    """
     if settings.storage.bucket:
         from entrepot.appliance import bucket  # noqa: PLC0415 - only with this driver
 

@@ -1,9 +1,9 @@
-"""Pass what `entrepot serve` has prepared to the program that serves, in the same process.
+"""Pass a plan from `entrepot serve` to the main loop, which runs in the same process.
 
-To check the settings, `serve` loads modules that take 18 MB and are not needed afterwards. So
-`serve` writes a `ServePlan` into a file in memory, and executes `appliance/main_loop.py` in its
-place: the process keeps its id, its parent, its blocked signals and its locks. This module imports
-nothing of `entrepot.config`.
+To check the settings, `serve` imports modules that take 18 MB and are not needed afterwards. So
+`serve` writes a `ServePlan` into a file in memory, and replaces itself by appliance/main_loop.py
+with execve(2). The process keeps its id, its parent, its blocked signals and its locks. To save the
+memory, this module imports nothing of `entrepot.config`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MODULE: Final = "entrepot.appliance.main_loop"
 
 @dataclass(frozen=True, slots=True)
 class LogPlan:
-    """A `LogPlan` has the settings of `log:`; `hooks` has the mail hooks with their passwords."""
+    """A `LogPlan` has the settings of `log:`; `hooks` are the mail hooks, with passwords."""
 
     level: str
     formatter: str
@@ -36,10 +36,12 @@ class LogPlan:
 
 @dataclass(frozen=True, slots=True)
 class AccessLogPlan:
-    """An `AccessLogPlan` limits the access log's files, and the lines that show no use.
+    """An `AccessLogPlan` has the limits of the access log.
 
-    `lines` is the limit for one address in a second, and `bytes_a_second` the limit for all.
-    `printed` is the format on stdout: `combined`, `json`, or an empty string for none.
+    `file_bytes` is the size of each file, and `backups` the number of older files. The next two
+    limits apply to lines that show no use of content: `lines` to each client address in a second,
+    and `bytes_a_second` to all lines together. `printed` is the format on stdout: `combined`,
+    `json`, or empty if nothing is printed.
     """
 
     file_bytes: int
@@ -51,13 +53,17 @@ class AccessLogPlan:
 
 @dataclass(frozen=True, slots=True)
 class ServePlan:
-    """A `ServePlan` has all that the main loop of `serve` needs.
+    """A `ServePlan` has the values that the main loop of `serve` needs.
 
-    `grace` is the time in s for running requests at a stop. `environment` is that of supervisord.
-    `had_terminal` states that the process began with a controlling terminal. `socket` is the unix
-    socket that HAProxy listens on, if it listens on one. `startup_fields` are the fields of the log
-    message `serving`. If `has_checks` or `has_content_to_leave` is set, the settings are read from
-    the run directory: for the health checks, or after the end of all programs.
+    `data` and `state` are the data directory and the state directory. `environment` has the
+    environment variables for supervisord. `startup_fields` are the fields of the log message
+    `serving`. `grace` is the time in s for running requests when the appliance stops. If
+    `had_terminal` is true, the process began with a controlling terminal. `socket` is the unix
+    socket on which HAProxy listens, or None.
+
+    If `has_checks` is true, health checks are configured. If `has_content_to_leave` is true, the
+    content is in memory or in a bucket. In both cases the main loop reads the settings from the run
+    directory when it needs them.
     """
 
     run: HeldRunDirectory
@@ -76,11 +82,11 @@ class ServePlan:
 
 
 def execute(plan: ServePlan, argv: Sequence[str]) -> NoReturn:
-    """Execute the main loop in place of this process; *argv* are the arguments of `serve`.
+    """Replace this program by the main loop, in the same process.
 
-    ps(1) also shows *argv*. Raises: OSError.
+    *argv* are the arguments of `serve`, which ps(1) then shows. Raises: OSError.
     """
-    # The plan may have passwords, so it is neither in the arguments nor on a disk.
+    # The plan can contain passwords. A file in memory hides them from other users and from disks.
     descriptor = os.memfd_create("plan", 0)
     with open(descriptor, "wb", closefd=False) as file:
         pickle.dump(plan, file)
@@ -96,7 +102,7 @@ def execute(plan: ServePlan, argv: Sequence[str]) -> NoReturn:
 
 
 def received(descriptor: int) -> ServePlan:
-    """Read the plan that `execute` has written, and close its file."""
+    """Read the plan that `execute` wrote to the file *descriptor*, and close the file."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     with open(descriptor, "rb") as file:
         plan = pickle.load(file)  # noqa: S301 - written by this program

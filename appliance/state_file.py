@@ -1,8 +1,8 @@
 """Write the overall state of the appliance into state.json in the run directory, on request.
 
-A reader touches a request file beside the state file. `serve` then starts a process that gathers
-the state once a second and ends a minute later. So `entrepot status` and every other reader show
-the same state, and without a reader no state is gathered.
+A reader, such as `entrepot status`, touches a request file beside the state file. `serve` then
+starts a process that writes the state once a second for a minute. So all readers see the same
+state, and the state costs nothing while there is no reader.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from entrepot.runtime.small_file import read_small_file
 
 _log = logging.getLogger(__name__)
 
-_ASKED_S = 60.0  # After a request, the state is written for this long, in s.
+_ASKED_S = 60.0  # After a request, the state is written for this many seconds.
 _EVERY_S = 1.0
-# A reader waits this long, in s, for the process that gathers the state.
+# A reader waits at most this many seconds for the process that gathers the state.
 _PATIENCE_S = 3.0
 _POLL_S = 0.05
 _MOST_BYTES = 4 * 1024 * 1024
@@ -140,8 +140,8 @@ def write_while_requested(
 ) -> None:
     """Write the state into *run* once a second, until no reader has requested it for a minute.
 
-    *gather* returns the state; it may take long or fail. *clock* returns a time in s that never
-    goes back. The call itself counts as a request.
+    The call itself counts as a request. *gather* returns the state; it can take long or fail.
+    *clock* is a monotonic clock in s.
     """
     complaint = LogOnce(_log, "state not written", "state written again")
     seen, until = _changed(run / STATE_REQUEST), clock() + _ASKED_S

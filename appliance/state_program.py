@@ -1,7 +1,8 @@
-"""Write the overall state while readers request it: `python -m MODULE RUN`.
+"""Write the overall state of the appliance while readers request it.
 
-MODULE is this module, and RUN the run directory. `serve` starts this program at a request
-(appliance/supervise/state_process.py), and the program ends a minute after the last request.
+The command is `python -m MODULE RUN`, with this module as MODULE and the run directory as RUN.
+`serve` starts this program after a request (appliance/supervise/state_process.py). The program
+exits a minute after the last request.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from entrepot.runtime.run_names import SETTINGS
 
 def main() -> None:
     """Write the state of the appliance whose run directory is the first argument."""
-    end_with_parent(signal.SIGKILL)  # SIGTERM is blocked, as in `serve`
+    end_with_parent(signal.SIGKILL)  # SIGTERM would have no effect: `serve` has blocked it.
     run = Path(sys.argv[1])
     settings = config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
     log = settings.log

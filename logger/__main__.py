@@ -1,4 +1,4 @@
-"""Build the logger's loop from the settings and run the loop until SIGTERM."""
+"""Build the logger's loop from the settings, and run it until a SIGTERM."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ _KEEP_S = 0.5
 
 
 class EventThreads(Protocol):
-    """An `EventThreads` has the threads that queue events and deliver them to the endpoints."""
+    """The interface of the threads that queue notifications and deliver them to endpoints."""
 
     def start(self) -> None:
-        """Start all threads for events."""
+        """Start the threads."""
         ...
 
     def wake(self) -> None:
-        """Wake the threads, because the access log has new lines whose events must be queued."""
+        """Wake the threads, because the access log has new lines, which can be events."""
         ...
 
     def stop(self) -> None:
-        """End all threads for events."""
+        """Stop the threads."""
         ...
 
 
 def main() -> int:
-    """Follow the logs until SIGTERM or SIGINT."""
+    """Follow the access log and the events file until a SIGTERM or SIGINT."""
     settings = config.resolved()
     logs.configure(
         settings.log.level,
@@ -75,8 +75,9 @@ def main() -> int:
 def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None:
     """Run the loop until *is_ended* returns True.
 
-    The caller sets *wake* to end a wait, also after *is_ended* has become True. PERF: while lines
-    are written, polling costs a third of what an inotify wake-up for each line costs.
+    The caller sets *wake* to end a wait. It must do this too when *is_ended* begins to return True.
+    PERF: while lines are written, polling costs a third of an inotify event for each line. So
+    inotify is used only while no lines arrive.
     """
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     made = work(settings, clock)
@@ -99,8 +100,8 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
                 notifications.wake()
             watch.stop()
             wake.wait(min(seconds, _POLL_S))
-        # A watch that has just been started missed earlier lines, so the loop turns once more
-        # before it waits.
+        # A watch that has just been started has missed lines that were written a moment ago. So
+        # after its start, the loop reads the logs once more before it waits.
         elif not watch.start():
             wake.wait(seconds)
     if notifications is not None:
@@ -110,7 +111,7 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
 
 
 def _notifications(settings: Settings, clock: Clock, display: Display) -> EventThreads | None:
-    """Return the threads that queue and deliver events; None if no endpoint is configured."""
+    """Return the threads that queue and deliver notifications; None if there is no endpoint."""
     queue_file = settings.storage.statedir / layout.NOTIFICATIONS
     if not settings.notifications.active:
         if queue_file.exists():
@@ -119,8 +120,8 @@ def _notifications(settings: Settings, clock: Clock, display: Display) -> EventT
             queue.remove(queue_file)
             log.warning("the event queue was removed, because no endpoint is configured")
         return None
-    # The modules that deliver events load HTTP and TLS, so they are imported only if an endpoint is
-    # configured.
+    # The modules that deliver events import modules for HTTP and TLS, so they are imported only if
+    # an endpoint is configured.
     from entrepot.logger import pull_events  # noqa: PLC0415
 
     made = pull_events.build(settings, clock)
@@ -129,7 +130,7 @@ def _notifications(settings: Settings, clock: Clock, display: Display) -> EventT
 
 
 def work(settings: Settings, clock: Clock) -> Work:
-    """Build the dependencies of the loop from the settings."""
+    """Build the objects that the loop uses from the settings."""
     state, run = settings.storage.statedir, settings.run
     index = open_index(state, clock)
     budget = Budget(
@@ -146,7 +147,7 @@ def work(settings: Settings, clock: Clock) -> Work:
             access=state / layout.ACCESS_LOG,
             events=state / layout.EVENTS,
             admin=run / ADMIN_SOCKET,
-            # The events file and its rotated file each get an eighth of the space for logs.
+            # The events file and its older, rotated file each get an eighth of the space for logs.
             events_bytes=budget.log_bytes // 8,
         ),
         times=FileTimes(open_storage(settings.storage, clock), index),
@@ -168,14 +169,14 @@ def work(settings: Settings, clock: Clock) -> Work:
 
 
 def _spool(settings: Settings, budget: Budget) -> SpoolFolder | None:
-    """Return the folder whose size is a metric while content is in a bucket; None without one."""
+    """Return the folder of unfinished transfers, whose size is a metric; None without a bucket."""
     if not settings.storage.bucket:
         return None
     return SpoolFolder(settings.storage.statedir / layout.SPOOL, budget.max_reserved_bytes)
 
 
 def _began(run: Path, clock: Clock) -> float:
-    """Return when this run of the appliance began: when `serve` wrote the settings file."""
+    """Return when this run of the appliance began: the time at which the settings were written."""
     return (run / SETTINGS).stat().st_mtime + clock.shift()
 
 

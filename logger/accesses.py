@@ -1,7 +1,4 @@
-"""Extract access times from lines of the access log.
-
-The functions of this module only compute: they read and write no files.
-"""
+"""Extract access times from parsed lines of the access log."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from entrepot.datastore.refs import Digest
 
 
 def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
-    """Update the access times in *latest*: the end of the last response with each digest.
+    """Update *latest*, which maps each digest to its access time (s, UTC epoch).
 
-    The access times are in s, UTC epoch. Digests stay text here, so that `stamps` parses each
-    digest once per commit and not once per line.
+    The access time is the end of the last response with the digest. The keys are texts: `stamps`
+    parses each digest once for each commit, instead of once for each line.
     """
     for line, _ in lines:
         if is_access(line.method, line.kind, line.status):
@@ -26,7 +23,7 @@ def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
 
 
 def stamps(latest: Mapping[str, float]) -> dict[Digest, float]:
-    """Return the access time of each digest; leave out texts that are not digests."""
+    """Return the access times in *latest* by parsed digest; leave out texts that are no digests."""
     parsed = ((_digest(text), at) for text, at in latest.items())
     return {digest: at for digest, at in parsed if digest is not None}
 

@@ -1,6 +1,6 @@
-"""Collect log lines that were read but are not in the index yet.
+"""Collect the values of log lines that are read but not yet committed to the index.
 
-One transaction commits access times, metrics and positions of the whole batch.
+A transaction commits the access times, the metrics and the log positions of the whole batch.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ _LATEST = "logger:latest"
 _OWN = (f"position:{ACCESS}", f"position:{EVENTS}", _HAPROXY, _LOST, _RUN, _LATEST)
 _PROBE = "/healthz?news="
 _PROBED = "unix"  # A request over HAProxy's unix socket has this source address in the access log.
+# A batch with this many lines or access times is full. The two limits bound how long its commit
+# blocks other writers of the index.
 _FULL_LINES = 50_000
-# These two limits bound how long the commit of one batch blocks other writers of the index.
 _FULL_STAMPS = 10_000
 
 LINES = Metric("entrepot_log_lines", "counter", "Lines read.", ("log",))
@@ -60,16 +61,18 @@ METRICS = (
 
 
 class LogBatch:
-    """A `LogBatch` collects values from log lines until they are committed.
+    """A `LogBatch` collects values from log lines until they are committed to *index*.
 
-    Only one thread may use a `LogBatch`.
+    Only one thread may use a `LogBatch`. Counters continue from their values in *index*. The
+    constructor raises IndexUnavailable.
 
-    Metrics have a label with the upstream's host: the hosts *upstreams* get their own value of this
-    label from the start, and each other host when a line first names it. *run* names this run of
-    the appliance, which began at *since* (s, UTC epoch). States of circuit breakers from earlier
-    runs are dropped. If the wall clock is set, the times in HAProxy's lines jump with it; *clock*
-    corrects each time to lie between the last committed access time and now. Counters continue from
-    their values in *index*. Raises: IndexUnavailable.
+    Metrics have a label with the host of an upstream. The hosts *upstreams* have a label value from
+    the start, and any other host from the first line on that names it. *run* is the name of this
+    run of the appliance, which began at *since* (s, UTC epoch). The states of circuit breakers from
+    earlier runs are dropped.
+
+    If the wall clock is set, the times in HAProxy's lines jump with it. Therefore *clock* moves
+    each time between the last committed access time and now.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class LogBatch:
         self._upstreams = UpstreamLabels({*upstreams, *_seen(self._registry)})
         self._happenings = EventMetrics(self._registry, self._upstreams, since=since)
         self._dropped = DroppedLines.load(self.committed.get(_HAPROXY))
-        # how often lines of the access log were lost in this run
+        # How often lines of the access log were lost in this run.
         self._lost = int(self.committed.get(_LOST, 0))
         self._latest = float(self.committed.get(_LATEST, 0.0))
         self._log = AccessLog()
@@ -101,28 +104,26 @@ class LogBatch:
         if self.committed.get(_RUN) != run:
             self._registry.clear(event_metrics.BREAKER)
             self._registry.clear(storage_metrics.STORAGE_CIRCUIT)
-            # HAProxy's count of dropped lines begins at 0 in a new HAProxy process, which in a
-            # container may have the same pid as the process before it.
+            # HAProxy's count of dropped lines begins at 0 in a new HAProxy process. A changed
+            # process id would show that there is a new process, but in a container the id can be
+            # the same.
             self._dropped = DroppedLines(total=self._dropped.total)
             self._lost = 0
             self._notes |= {_RUN: run, _LOST: "0"}
 
     @property
     def is_full(self) -> bool:
-        """True if the batch is so large that it must be committed before more lines are read."""
+        """Return whether the batch must be committed before more lines are read."""
         return self._lines >= _FULL_LINES or len(self._uses) >= _FULL_STAMPS
 
     @property
     def is_empty(self) -> bool:
-        """True if there is nothing to commit.
-
-        A log barrier request of the cleaner does not count.
-        """
+        """Return whether there is nothing to commit except a log barrier request."""
         return not self._notes
 
     @property
     def dropped(self) -> DroppedLines:
-        """Return HAProxy's last count of the lines that it could not write."""
+        """Return HAProxy's last count of the log lines that it dropped."""
         return self._dropped
 
     def position(self, name: str) -> LogPosition | None:
@@ -151,7 +152,7 @@ class LogBatch:
         self._take(EVENTS, batch)
 
     def drop(self, dropped: DroppedLines) -> None:
-        """Add HAProxy's count of dropped lines, which it could not write to its log."""
+        """Add HAProxy's current count of the log lines that it dropped."""
         if dropped == self._dropped:
             return
         lost = dropped.total - self._dropped.total
@@ -165,11 +166,11 @@ class LogBatch:
     def commit(self, *, is_whole: bool) -> dict[Digest, float]:
         """Commit the batch to the index in one transaction, and return the access times.
 
-        If *is_whole* is set, the batch also has HAProxy's current count of dropped lines. The
-        commit then answers the cleaner's log barrier request with the number of losses in this run:
-        lines that HAProxy dropped, and rotations that deleted unread lines. Raises:
-        IndexUnavailable. After an error of the index nothing is committed, and the batch keeps its
-        content.
+        *is_whole* states that the batch includes HAProxy's current count of dropped lines. Then the
+        commit also responds to a log barrier request of the cleaner, with the number of losses in
+        this run: the lines that HAProxy dropped, and the rotations that deleted unread lines.
+
+        Raises: IndexUnavailable. Then nothing is committed, and the batch keeps its content.
         """
         notes = self._notes | self._registry.changed()
         if is_whole and self.news is not None:
@@ -187,9 +188,9 @@ class LogBatch:
         return accesses
 
     def heal(self) -> bool:
-        """Put all values into the next commit if the index was deleted and created again.
+        """Return whether the index was deleted and created again since the last commit.
 
-        Return whether the index was created again. Raises: IndexUnavailable.
+        If so, the next commit writes all values. Raises: IndexUnavailable.
         """
         if self._index.notes.get(_MARK) == self.committed.get(_MARK):
             return False
@@ -199,9 +200,10 @@ class LogBatch:
         return True
 
     def _on_clock(self, accesses: dict[Digest, float]) -> dict[Digest, float]:
-        """Return the access times by the appliance's clock, none before those of earlier commits.
+        """Return *accesses*, times of the wall clock, as times of the appliance's clock.
 
-        Access times in one commit keep their order, if the wall clock did not jump between them.
+        No time is earlier than those of earlier commits. The times keep their order, unless the
+        wall clock jumped between them.
         """
         if self._clock is None or not accesses:
             return accesses
@@ -233,7 +235,7 @@ class LogBatch:
         self._registry.add(UNREADABLE, 1, name)
 
     def _is_probe(self, line: AccessLine) -> bool:
-        """Return whether *line* is the cleaner's log barrier request; remember such a request."""
+        """Return whether *line* is a log barrier request of the cleaner, and remember its id."""
         if line.source != _PROBED or not line.uri.startswith(_PROBE):
             return False
         self.news = line.uri.removeprefix(_PROBE)
@@ -251,7 +253,7 @@ def _committed(notes: KeyValueStore) -> dict[str, str]:
 
 
 def _seen(registry: Registry) -> Iterable[str]:
-    """Return the upstreams that have a label value in the committed metrics."""
+    """Return the upstreams that occur as label values in the committed metrics."""
     for metric in METRICS:
         if "upstream" in metric.labels:
             place = metric.labels.index("upstream")

@@ -1,4 +1,4 @@
-"""Write the file of metrics that the workers serve: committed counters, and current gauges."""
+"""Write the file with the metrics, which the workers serve: committed counters and gauges."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from entrepot.runtime.log_once import LogOnce
 log = logging.getLogger(__name__)
 
 LAG = Metric(
-    "entrepot_log_lag_seconds", "gauge", "Age of the last log line read, 0 if no line waits."
+    "entrepot_log_lag_seconds",
+    "gauge",
+    "Age of the last log line that was read; 0 if no line is unread.",
 )
 USED = Metric("entrepot_held_bytes", "gauge", "Used bytes, including reservations and overhead.")
 RESERVED = Metric("entrepot_reserved_bytes", "gauge", "Bytes reserved for running downloads.")
@@ -32,7 +34,7 @@ BLOBS = Metric("entrepot_blobs", "gauge", "Stored blobs and manifests.")
 UNEVICTABLE = Metric(
     "entrepot_unevictable_bytes",
     "gauge",
-    "Bytes that eviction had to free but could not; 0 while eviction frees enough.",
+    "Bytes that the cleaner cannot evict, if eviction frees too little space; else 0.",
 )
 CAP = Metric(
     "entrepot_cap_bytes",
@@ -47,7 +49,7 @@ INDEX = Metric(
 CLOCK_OFFSET = Metric(
     "entrepot_clock_offset_seconds",
     "gauge",
-    "Correction of the wall clock after jumps; 0 without a correction.",
+    "Error of the wall clock after a jump; 0 while the appliance trusts the wall clock.",
 )
 CLOCK_JUMPS = Metric("entrepot_clock_jumps", "counter", "Jumps of the wall clock.")
 
@@ -83,7 +85,10 @@ SPOOL_LIMIT = Metric(
 
 @dataclass(frozen=True, slots=True)
 class SpoolFolder:
-    """A `SpoolFolder` is the folder of unfinished transfers; `limit` is in bytes, None for none."""
+    """A `SpoolFolder` is the folder of unfinished transfers.
+
+    `limit` is the limit of its size in bytes, or None.
+    """
 
     path: Path
     limit: int | None
@@ -92,12 +97,11 @@ class SpoolFolder:
 class Display:
     """A `Display` writes the metrics into the file *path*.
 
-    *cap* is the largest size of the data directory in bytes; *build* has the labels of the metric
-    `entrepot_build_info`.
-
-    *clock* is the appliance's clock. *disks* are the data directory and, if it is another folder,
-    the state directory. *spool* is the folder of unfinished transfers if content is in a bucket.
-    *failing* returns the number of failing health checks; None: no checks are configured.
+    *cap* is the largest size of the data directory in bytes. *build* has the labels of the metric
+    `entrepot_build_info`. *clock* is the appliance's clock. *disks* are the data directory and, if
+    it is another folder, the state directory. *spool* is the folder of unfinished transfers if
+    content is in a bucket. *failing* returns the number of failing health checks; it is None if no
+    checks are configured.
     """
 
     def __init__(
@@ -126,15 +130,14 @@ class Display:
         self._complaint = LogOnce(log, "metrics not written", "metrics written again")
 
     def show_also(self, more: Callable[[], Sequence[MetricRows]]) -> None:
-        """From now on, also write the metrics that *more* returns."""
+        """Also write the metrics that *more* returns, from the next call of `show` on."""
         self._more = more
 
     def show(self, notes: Mapping[str, str], lag: float) -> None:
-        """Write the counters in *notes* (texts from the index) and the gauges.
+        """Write the counters in *notes*, which come from the index, and the gauges.
 
-        *lag* is how far the counters are behind the access log, in s.
-
-        While the index is unavailable, the sizes in it keep their last values.
+        *lag* is how many seconds the counters are behind the access log. While the index is
+        unavailable, the gauges that come from it keep their last values.
         """
         self._gauges[LAG] = lag
         if self._clock is not None:
@@ -148,7 +151,7 @@ class Display:
             self._measure_bucket(self._spool.path)
         text = exposition.render(METRICS, notes, self._gauges, build=self._build, more=self._more())
         try:
-            # If the file of metrics is lost in a crash, it is written again, so it needs no fsync.
+            # The file needs no fsync: after a crash, the next start writes it again.
             write_atomically(self._path, text)
         except OSError as error:
             self._complaint.failed(error)
@@ -197,7 +200,7 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _length(entry: os.DirEntry[str]) -> int:
-    with suppress(OSError):  # A download that has ended has no file.
+    with suppress(OSError):  # The download may have ended, and its file been renamed.
         if entry.is_file(follow_symlinks=False):
             return entry.stat(follow_symlinks=False).st_size
     return 0

@@ -1,4 +1,4 @@
-"""Read from HAProxy's admin socket the number of log lines that HAProxy could not write."""
+"""Read from HAProxy's admin socket how many log lines HAProxy has dropped."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ _TIMEOUT_S = 0.3
 
 @dataclass(frozen=True, slots=True)
 class DroppedLines:
-    """A `DroppedLines` has the count of HAProxy process `pid` (`raw`), and of all (`total`)."""
+    """A `DroppedLines` has the number of log lines that HAProxy has dropped.
+
+    `raw` is the count of the current HAProxy process, whose id is `pid`. `total` is the sum over
+    all processes so far.
+    """
 
     pid: int = 0
     raw: int = 0
     total: int = 0
 
     def then(self, pid: int, raw: int) -> DroppedLines:
-        """Return the count after the HAProxy process *pid* reported *raw*.
+        """Return the numbers after the HAProxy process *pid* has reported the count *raw*.
 
-        A new HAProxy process counts from 0, as does a process whose counters were reset.
+        A new HAProxy process counts from 0, and so does a process whose counters were reset.
         """
         new = raw - self.raw if pid == self.pid and raw >= self.raw else raw
         return DroppedLines(pid, raw, self.total + new)
@@ -33,7 +37,7 @@ class DroppedLines:
 
     @classmethod
     def load(cls, text: str | None) -> DroppedLines:
-        """Return the count in *text*, which `dump` made; 0 if *text* is damaged or None."""
+        """Return the count in *text*, which `dump` returned; 0 if *text* is damaged or None."""
         try:
             return cls(**json.loads(text or "{}"))
         except (TypeError, ValueError):
@@ -41,7 +45,10 @@ class DroppedLines:
 
 
 def read_dropped(path: Path, before: DroppedLines) -> DroppedLines | None:
-    """Return HAProxy's count, added to *before*; None if HAProxy does not respond."""
+    """Return the numbers after *before*, with HAProxy's current count.
+
+    Return None if HAProxy does not respond.
+    """
     try:
         info = _show_info(path)
         return before.then(int(info["Pid"]), int(info["DroppedLogs"]))

@@ -1,4 +1,4 @@
-"""Read the numbers of an event, which any process of the appliance may have written."""
+"""Read and validate numbers in the fields of an event, which another process has written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from entrepot.logger.metrics import bucket
 
 
 def counts(bounds: tuple[float, ...], value: float) -> list[int]:
-    """Return the counts of a histogram's buckets for one observation."""
+    """Return the counts of a histogram's buckets for the single observation *value*."""
     found = [0] * (len(bounds) + 1)
     found[bucket(bounds, value)] = 1
     return found

@@ -1,4 +1,4 @@
-"""Count events in the events file: downloads, evictions, upstream requests, limits, damage."""
+"""Count the events in the events file, such as downloads, evictions and requests to upstreams."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RESUMED = Metric(
 RESUMED_BYTES = Metric(
     "entrepot_download_resumed_bytes",
     "counter",
-    "Bytes that resumed downloads did not request again.",
+    "Bytes of partial files that resumed downloads did not fetch again.",
     ("upstream",),
 )
 FETCHED = Metric(
@@ -106,7 +106,7 @@ METRICS = (
 class EventMetrics:
     """An `EventMetrics` counts events in the metrics of *registry*.
 
-    Events of circuit breakers before *since* (s, UTC epoch), the start of the appliance, are
+    Events of circuit breakers from before *since* (s, UTC epoch), the start of the appliance, are
     ignored.
     """
 
@@ -149,9 +149,9 @@ class EventMetrics:
             self._registry.add(RESUMED_BYTES, start, upstream)
 
     def _eviction(self, event: Event) -> None:
-        """Count an eviction, and set the least idle time of all content that its sweep evicted.
+        """Count an eviction, and update the smallest idle time of content that the sweep evicted.
 
-        Evictions less than 60 s apart belong to one sweep.
+        Two evictions that are less than 60 s apart belong to the same sweep.
         """
         reason = labels.word(event.fields.get("reason"), _REASONS)
         size, idle = number(event, "size"), max(finite(event, "idle"), 0)

@@ -12,7 +12,7 @@ from entrepot.logger import metrics
 from entrepot.logger.metrics import Amounts, Labels, Metric
 
 MetricRows = tuple[Metric, list[tuple[Labels, Amounts]]]
-"""A `MetricRows` is a metric, and its values for each combination of label values."""
+"""A metric, with its values for each combination of label values."""
 
 _Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 
@@ -35,7 +35,11 @@ def render(
     build: Mapping[str, str],
     more: Iterable[MetricRows] = (),
 ) -> bytes:
-    """Return the Prometheus text of all metrics."""
+    """Return the metrics in the text format of Prometheus.
+
+    The values of the metrics *shown* are in *notes*, texts from the index. *gauges* and *more* have
+    further metrics with their values. *build* has the labels of the metric `entrepot_build_info`.
+    """
     families = [_family(each, metrics.read(notes.get(metrics.note(each)))) for each in shown]
     families += [_family(each, [((), [value])]) for each, value in gauges.items()]
     families += [_family(metric, rows) for metric, rows in more]
@@ -55,8 +59,8 @@ def _family(metric: Metric, rows: list[tuple[Labels, Amounts]]) -> _Family:
     kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
     if metric.type == "counter" and not metric.labels:
-        # A counter without labels is shown with 0 before its first increase, because an alert
-        # compares with that 0.
+        # Show a counter without labels as 0 before its first increase. Otherwise an alert could not
+        # detect the first increase.
         rows = rows or [((), [0.0])]
     for labels, amounts in rows:
         family.add_metric(labels, amounts[0])

@@ -1,8 +1,8 @@
-"""Writes access times as modification times of the stored files, at long intervals.
+"""Write access times as modification times of the stored files, at long intervals.
 
-So the order of eviction survives the loss of the index. An object storage has no modification times
-that can be set: after the loss of the index, all of its content counts as used when the index was
-rebuilt.
+If the index is lost, the order of eviction is restored from these times. In a bucket, modification
+times cannot be set. So after the loss of the index, all content in a bucket counts as used at the
+time when the index was rebuilt.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ _T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 STEP_S = 3600.0
-"""A file's time is written only if the access time is this much later, in s."""
+"""The time of a file is written only if the access time is at least this many seconds later."""
 
 
 class FileTimes:
-    """A `FileTimes` has modification times of used blobs' files, and access times to write.
+    """A `FileTimes` writes access times to files, and has two tables for that.
 
-    Each of the two tables keeps at most *limit* digests. When a table is full, its oldest digest is
-    dropped: the modification time is read from the file again when needed, and the access time is
-    written at once.
+    One table has the known modification times of files, and the other table the access times that
+    are not written yet. Each table has at most *limit* digests. If a table is full, its oldest
+    entry is removed. A removed modification time is read from the file again when it is needed; a
+    removed access time is written at once.
     """
 
     def __init__(self, storage: Storage, index: AccessIndex, *, limit: int = 20_000) -> None:
@@ -47,7 +48,10 @@ class FileTimes:
         )
 
     def follow(self, stamps: Mapping[Digest, float]) -> None:
-        """Write access times at least STEP_S after the file's time; keep others for `flush`."""
+        """Write the access times that are at least STEP_S after the file's time.
+
+        The other access times are kept for `flush`.
+        """
         for digest, at in stamps.items():
             known = self._known(digest)
             if known is None:
@@ -60,7 +64,7 @@ class FileTimes:
             self._write(*next(iter(self._waiting.items())))
 
     def flush(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Write the access times that `follow` kept, the latest first, for *seconds* at most."""
+        """Write the access times that `follow` kept, the latest first, for at most *seconds*."""
         end = clock() + seconds
         for digest, at in sorted(self._waiting.items(), key=lambda item: item[1], reverse=True):
             if clock() >= end:
@@ -69,7 +73,7 @@ class FileTimes:
                 self._write(digest, at)
 
     def _known(self, digest: Digest) -> float | None:
-        """Return the modification time of a blob's file, None if the file does not exist."""
+        """Return the modification time of a blob's file; None if the file does not exist."""
         storage = self._storage
         if storage is None:
             return None
@@ -81,9 +85,9 @@ class FileTimes:
         return self._written[digest]
 
     def _write(self, digest: Digest, at: float) -> None:
-        """Write the access time to the file of *digest*, and to older files that it references.
+        """Write the access time to the file of *digest*, and to its parts if their times are older.
 
-        A blob must not be evicted before a manifest that references it.
+        If a part had an older time than its manifest, it would be evicted before the manifest.
         """
         at = max(at, self._waiting.pop(digest, at))
         storage = self._storage
@@ -109,7 +113,7 @@ class FileTimes:
             return []
 
     def _attempt(self, act: Callable[[], _T]) -> _T | None:
-        """Return the result of *act*; if the disk fails, log the error and return None."""
+        """Return the result of *act*; if the storage fails, log the error and return None."""
         try:
             result = act()
         except (StorageFull, StorageBroken) as error:

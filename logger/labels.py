@@ -1,8 +1,8 @@
 """Map the values of log lines to label values of metrics.
 
-The number of label values is bounded, because each costs memory, and clients choose the values.
-Repositories, digests, users and addresses are never labels. A value that is not in a fixed list
-becomes `other`.
+The number of label values is bounded, because each value costs memory, and clients can choose
+values. Repositories, digests, users and addresses are never labels. A value that is not in a fixed
+list becomes `other`.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _KINDS = frozenset(_HANDLERS)
 _STATUSES = range(100, 600)
 _BASE = ("/v2", "/v2/")
 _HOST = re.compile(r"localhost|.*[.:].*|.*[^_]_[0-9]{2,5}", re.ASCII)
-# The pattern matches a parameter of the header Cache-Status (RFC 9211, 2), whose value is a token
-# or a quoted string.
+# This pattern matches a parameter of the header Cache-Status (RFC 9211, 2). Its value
+# is a token or a quoted string.
 _PARAMETER = re.compile(r';\s*([a-z*][a-z0-9_.*-]*)(?:=("(?:[^"\\]|\\.)*"|[^;,\s]*))?', re.ASCII)
 _REASONS = frozenset(
     [
@@ -42,7 +42,7 @@ _MOST_UPSTREAMS = 64
 class UpstreamLabels:
     """An `UpstreamLabels` decides which upstreams have label values of their own.
 
-    The *known* upstreams have one; further upstreams get one until *limit* upstreams have one.
+    The *known* upstreams have label values. Any further upstream gets one, up to *limit* upstreams.
     """
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = _MOST_UPSTREAMS) -> None:
@@ -50,7 +50,10 @@ class UpstreamLabels:
         self._limit = limit
 
     def of_repository(self, name: str) -> str:
-        """Return the label of a repository's upstream; HOSTED without upstream, "" without name."""
+        """Return the label value for the upstream of the repository *name*.
+
+        The result is HOSTED for a hosted repository, and "" if *name* is empty.
+        """
         first = name.partition("/")[0]
         if not first:
             return ""
@@ -58,7 +61,7 @@ class UpstreamLabels:
         return self.of_host(first) if is_host else HOSTED
 
     def of_host(self, host: str) -> str:
-        """Return the label of a host, or OTHER if there are too many hosts."""
+        """Return the label value for an upstream, or OTHER if there are too many upstreams."""
         folded = _folded(host)
         if folded not in self._known:
             if len(self._known) >= self._limit:
@@ -72,29 +75,29 @@ def _folded(host: str) -> str:
 
 
 def handler(kind: str, uri: str) -> str:
-    """Return the name that docker distribution's metrics have for the handler of a request."""
+    """Return docker distribution's name of the handler of a request, which its metrics show."""
     if kind:
         return _HANDLERS.get(kind, OTHER)
     return "base" if uri.partition("?")[0] in _BASE else OTHER
 
 
 def method(text: str) -> str:
-    """Return an HTTP method as docker distribution's metrics write it."""
+    """Return an HTTP method in the form of docker distribution's metrics."""
     return text.lower() if text in _METHODS else "unknown"
 
 
 def code(status: int) -> str:
-    """Return a status as a label; `none` if the client disconnected before the response."""
+    """Return a status as a label value; `none` if the client disconnected before the response."""
     return str(status) if status in _STATUSES else "none"
 
 
 def kind(text: str) -> str:
-    """Return the kind of the requested content as a label."""
+    """Return the kind of the requested content as a label value."""
     return text if text in _KINDS else OTHER
 
 
 def result(cache: str) -> str:
-    """Return a Cache-Status header as one word; `none` without the header."""
+    """Return one word for a Cache-Status header; `none` without the header."""
     if not cache:
         return "none"
     parameters = _parameters(cache)
@@ -119,12 +122,12 @@ def _forwarded(parameters: dict[str, str]) -> str:
 
 
 def reason(cache: str) -> str:
-    """Return why the response was stale, from its Cache-Status header."""
+    """Return why a response was stale, from its Cache-Status header."""
     return word(_parameters(cache).get("detail", ""), _REASONS)
 
 
 def word(text: object, known: Iterable[str]) -> str:
-    """Return *text* if *text* is one of *known*, otherwise OTHER."""
+    """Return *text* if it is one of *known*, otherwise OTHER."""
     return text if isinstance(text, str) and text in known else OTHER
 
 

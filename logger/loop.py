@@ -24,10 +24,11 @@ log = logging.getLogger(__name__)
 _COMMIT_S = 0.1
 _BEHIND_COMMIT_S = 1.0
 POLL_S, WATCHED_POLL_S = 1.0, 3.0
-"""Time in s between two reads of logs that do not change; the second if a change ends the wait.
+"""The time in s between two reads of logs that do not change.
 
-The cleaner waits longer for the log barrier. So if the file system reports no change of a log, an
-eviction is late, but not refused.
+WATCHED_POLL_S applies while inotify reports changes. On some file systems inotify reports none.
+Then new lines are read up to this time later, which delays the log barrier of the cleaner. The
+cleaner waits longer than that, so evictions are only delayed.
 """
 _SHOW_S = 1.0
 _IDLE_SHOW_S = 5.0
@@ -43,7 +44,7 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True, slots=True)
 class LogPaths:
-    """A `LogPaths` has the paths of both logs and of HAProxy's admin socket.
+    """A `LogPaths` has the paths of the access log, the events file and HAProxy's admin socket.
 
     The events file is rotated when its size reaches `events_bytes`.
     """
@@ -58,9 +59,8 @@ class LogPaths:
 class Work:
     """A `Work` has the objects and functions that the loop uses.
 
-    If `open_ledger` raises IndexUnavailable, the loop calls it again after a pause.
-
-    `wall` returns the wall-clock time in s, UTC epoch.
+    `open_ledger` returns an empty batch. If it raises IndexUnavailable, the loop calls it again
+    after a pause. `wall` returns the time of the wall clock in s, UTC epoch.
     """
 
     places: LogPaths
@@ -71,12 +71,10 @@ class Work:
 
 
 class LoggerLoop:
-    """A `LoggerLoop` does the work of the logger, for one thread.
+    """A `LoggerLoop` does the work of the logger. Only one thread may use it.
 
-    *now* is the time of a monotonic clock in s.
-
-    While the index is unavailable, lines that were read stay in memory, and no further lines are
-    read.
+    The parameter *now* of its methods is the time of a monotonic clock in s. While the index is
+    unavailable, the lines that were read stay in memory, and no further lines are read.
     """
 
     def __init__(self, work: Work) -> None:
@@ -93,9 +91,9 @@ class LoggerLoop:
         self._disk_out = LogOnce(log, "log not readable", "log readable again")
 
     def turn(self, now: float, *, poll_s: float = POLL_S) -> float:
-        """Do the work that is due, and return after how many seconds the next call is due.
+        """Do the work that is due, and return after how many seconds to call this method again.
 
-        The next call is due after *poll_s* at the latest.
+        The result is at most *poll_s*.
         """
         if self._ledger is None:
             self._ledger = self._open(now)
@@ -114,7 +112,7 @@ class LoggerLoop:
         return now - self._read_at < _BUSY_S
 
     def finish(self, now: float) -> None:
-        """Commit the lines that were read, and write file times and metrics a last time."""
+        """Commit the lines that were read, and write the times of files and the metrics."""
         if self._ledger is not None:
             self._commit(self._ledger, now)
             self._work.times.flush(_FLUSH_S)
@@ -123,7 +121,10 @@ class LoggerLoop:
             tail.close()
 
     def _open(self, now: float) -> LogBatch | None:
-        """Open a batch, and both logs at their committed positions; None if the index fails."""
+        """Open a batch, and both logs at their committed positions.
+
+        Return None if the index is unavailable.
+        """
         if now < self._retry_at:
             return None
         try:
@@ -138,13 +139,13 @@ class LoggerLoop:
         return ledger
 
     def _show_without_index(self, now: float) -> None:
-        """Write metrics with disk sizes and counters of 0, until the index is available."""
+        """Write metrics while the index is unavailable: sizes of disks, and counters of 0."""
         if now >= self._shown + _IDLE_SHOW_S:
             self._work.display.show({}, 0.0)
             self._shown = now
 
     def _time_until_due(self, ledger: LogBatch, now: float, *, more: bool) -> float:
-        """Return the seconds until work is due, if no log changes before."""
+        """Return the seconds until work is due, if no log changes meanwhile."""
         if more and not ledger.is_full:
             return 0
         until = now + WATCHED_POLL_S
@@ -182,10 +183,10 @@ class LoggerLoop:
     # ---- committing to the index
 
     def _is_due(self, ledger: LogBatch, now: float) -> bool:
-        """Return whether to commit: at intervals, and at once if the cleaner waits for the log.
+        """Return whether a commit is due: at intervals, or at once if the cleaner waits for it.
 
-        PERF: the update of one row among a million costs more than reading ten lines. If many lines
-        are unread, the commits are rarer, because many of these lines change the same row.
+        PERF: to update one row among a million costs more than to read ten lines. If many lines are
+        unread, the interval is longer, so that one commit has many lines that change the same row.
         """
         if now < self._retry_at:
             return False
@@ -229,10 +230,10 @@ class LoggerLoop:
     # ---- periodic work
 
     def _do_periodic_work(self, ledger: LogBatch, now: float) -> None:
-        """Do the periodic work: metrics, rotation of events, checks of the index and HAProxy."""
+        """Write the metrics, rotate the events file, and check the index and HAProxy."""
         if now - self._dropped_read_at >= _DROPPED_S:
             self._read_dropped(ledger, now)
-        with suppress(IndexUnavailable):  # If the index fails here, the next commit logs the error.
+        with suppress(IndexUnavailable):  # The next commit will log an error of the index.
             if ledger.is_empty and ledger.heal():
                 log.warning("the access index was created again")
                 self._work.times.flush(_FLUSH_S)
@@ -242,16 +243,16 @@ class LoggerLoop:
         self._shown, self._is_changed = now, False
 
     def _lag(self, ledger: LogBatch) -> float:
-        """Return the age in s of the last line read, 0 if no line waits to be read or committed."""
+        """Return the age in s of the last line that was read; 0 if every line is committed."""
         if ledger.last is None or (ledger.is_empty and not self._is_behind):
             return 0.0
         return max(self._work.wall() - ledger.last, 0.0)
 
     def _rotate_events(self) -> None:
-        """Rotate the events file if the file is large enough and all of its lines are in the index.
+        """Rotate the events file if it is large enough and all of its lines are in the index.
 
-        A process that has the rotated file still open may write to it, so the logger reads such
-        lines there.
+        A process can still have the rotated file open and append a line. The logger reads such
+        lines too, because it follows the rotated file for a while.
         """
         events = self._work.places.events
         try:

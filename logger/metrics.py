@@ -1,8 +1,8 @@
-"""Keep the values of metrics, which are stored in the index and exported from there.
+"""Keep the values of metrics, which are committed to the index and shown to Prometheus.
 
-A counter is committed in the same transaction as the log position up to which it has counted.
-Therefore a counter is exact even if the process is killed. Only committed values are exported, so
-no counter decreases.
+A counter is committed in the same transaction as the position in the log up to which lines were
+counted. So a counter is exact even if the process is killed. Only committed values are shown, so a
+counter never decreases.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ _NOTE = "metric:"
 
 Labels = tuple[str, ...]
 Amounts = list[float]
-"""A counter has one number. A histogram has the sum of its observations, then the count of each
-bucket.
+"""The value of a metric. A counter or gauge has one number.
 
-A histogram's last bucket has no upper bound.
+A histogram has the sum of its observations, and then the count of each bucket. Its last bucket has
+no upper bound.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A `Metric` describes a metric as Prometheus shows it.
+    """A `Metric` describes a metric of Prometheus.
 
-    `name` is the metric's Prometheus name, without the suffix `_total` of a counter.
-
-    `buckets` are the inclusive upper bounds of a histogram, without +Inf.
+    `name` is its name in Prometheus, without the suffix `_total` of a counter. `buckets` are the
+    inclusive upper bounds of a histogram's buckets, without +Inf.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Metric:
 
 
 class Registry:
-    """A `Registry` has the values of *metrics*: for each metric, the amounts by label values."""
+    """A `Registry` has the values of *metrics*, for each metric by its label values."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self.metrics = tuple(metrics)
@@ -83,7 +82,10 @@ class Registry:
     # ---- texts in the index
 
     def load(self, notes: Mapping[str, str]) -> None:
-        """Load the texts that `changed` returned, except values with other labels or buckets."""
+        """Load values from texts that `changed` once returned.
+
+        Values of an older version with other labels or buckets are left out.
+        """
         for metric in self.metrics:
             width = len(metric.buckets) + 2 if metric.type == "histogram" else 1
             for labels, amounts in read(notes.get(note(metric))):
@@ -91,15 +93,18 @@ class Registry:
                     self._values[metric.name][labels] = amounts
 
     def changed(self) -> dict[str, str]:
-        """Return the index's new texts, by key, of the metrics that changed since `committed`."""
+        """Return the texts to store in the index, by key.
+
+        There is a text for each metric that changed since the last call of `committed`.
+        """
         return {f"{_NOTE}{name}": self._dump(name) for name in sorted(self._changed)}
 
     def committed(self) -> None:
-        """Mark all metrics as unchanged, after the index has stored what `changed` returned."""
+        """Mark all metrics as unchanged. Call this after the texts of `changed` are committed."""
         self._changed.clear()
 
     def touch_all(self) -> None:
-        """Mark all metrics as changed, because a newly created index has none of them."""
+        """Mark all metrics as changed, so that `changed` returns all for a new, empty index."""
         self._changed.update(self._values)
 
     def _dump(self, name: str) -> str:
@@ -107,12 +112,12 @@ class Registry:
 
 
 def note(metric: Metric) -> str:
-    """Return the key under which the index has the values of a metric."""
+    """Return the key under which the index stores the values of a metric."""
     return _NOTE + metric.name
 
 
 def read(text: str | None) -> list[tuple[Labels, Amounts]]:
-    """Return the values in the index's text of one metric; none if the text is damaged or None."""
+    """Return the values in the stored text of a metric; an empty list if it is damaged or None."""
     try:
         rows = [(tuple(labels), amounts) for labels, amounts in json.loads(text or "[]")]
         return [(labels, [float(each) for each in amounts]) for labels, amounts in rows]
@@ -126,6 +131,6 @@ def bucket(buckets: tuple[float, ...], value: float) -> int:
 
 
 def cumulative(metric: Metric, amounts: Amounts) -> list[tuple[str, float]]:
-    """Return a histogram's cumulative buckets, as Prometheus requires: upper bound and count."""
+    """Return the upper bounds and cumulative counts of a histogram, as Prometheus requires them."""
     bounds = [*(f"{each:g}" for each in metric.buckets), "+Inf"]
     return list(zip(bounds, accumulate(amounts[1:]), strict=True))

@@ -11,8 +11,8 @@ from entrepot.notifications.queue import Statistics
 EVENTS = Metric(
     "registry_notifications_events",
     "counter",
-    "Events queued (Events), accepted (Successes), refused (Failures, by each attempt), or without"
-    " a response (Errors, by each attempt).",
+    "Events that were queued (Events) or accepted (Successes), and attempts of a delivery that were"
+    " refused (Failures) or got no response (Errors).",
     ("type", "endpoint"),
 )
 PENDING = Metric(
@@ -35,7 +35,7 @@ Rows = list[tuple[Labels, Amounts]]
 
 
 def rows(statistics: Iterable[Statistics]) -> list[tuple[Metric, Rows]]:
-    """Return the metrics of notifications with their values."""
+    """Return the metrics of notifications with their values, from the queue's statistics."""
     found: dict[Metric, Rows] = {EVENTS: [], PENDING: [], STATUS: [], DROPPED: []}
     for each in statistics:
         found[EVENTS] += [
@@ -53,7 +53,7 @@ def rows(statistics: Iterable[Statistics]) -> list[tuple[Metric, Rows]]:
 
 
 def _code(status: int) -> str:
-    """Return a status with its phrase, as docker distribution's label `code` has it."""
+    """Return a status with its phrase, such as "200 OK", as in docker distribution."""
     try:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:

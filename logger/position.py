@@ -1,9 +1,9 @@
 """Describe the position of a reader in a rotated log, and compute where the reader continues.
 
-The functions of `position` do not access files. A rotated log is a family of files: `log` is the
-current file, `log.1` the file before, `log.2` the file before that. Each rotation renames the
-files, and a file system may reuse the inode number of a deleted file. A position therefore
-identifies its file by the inode number and by a hash of the file's first bytes (fingerprint).
+A rotated log consists of several files: `log` is the current file, `log.1` the one before it, and
+`log.2` the one before that. Each rotation renames the files, and a file system can give the inode
+number of a deleted file to a new file. So a position identifies its file by the inode number and by
+a hash of the file's first bytes, its fingerprint. The functions of this module do not access files.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 HEAD = 256
-"""A fingerprint covers at most this many bytes; no two lines of a log have equal first bytes."""
+"""A fingerprint covers at most this many bytes of a file.
+
+These bytes differ in each file of a log, because log lines begin with their time.
+"""
 
 _ROTATED = re.compile(r"\.([1-9][0-9]{0,8})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class LogPosition:
-    """A `LogPosition` is a position in one file of a log: all bytes before `offset` were read.
+    """A `LogPosition` is a position in one file of a log. All bytes before `offset` were read.
 
-    `head` is the fingerprint of the file's first `length` bytes; `modified`, in s, UTC epoch, is
-    the file's modification time. If `skipping` is set, the line at `offset` began earlier, and is
+    `head` is the fingerprint of the file's first `length` bytes. `modified` is the modification
+    time of the file (s, UTC epoch). If `skipping` is true, `offset` is inside a line that is
     skipped because it is too long.
     """
 
@@ -42,17 +45,17 @@ class LogPosition:
 
     @classmethod
     def load(cls, text: str | None) -> LogPosition | None:
-        """Return the position in *text*, which `dump` made; None if *text* is damaged or None."""
+        """Return the position in *text*, which `dump` returned; None if it is damaged or None."""
         try:
             return cls(**json.loads(text or "null"))
         except (TypeError, ValueError):
             return None
 
     def is_in(self, seen: Seen) -> bool:
-        """Return whether *seen* is this position's file or a copy of it.
+        """Return whether *seen* is the file of this position, or a copy of that file.
 
-        A copy counts too, because some programs rotate a log by copying and truncating it. The
-        logger then neither reads a line twice nor loses one.
+        Some programs rotate a log by copying and truncating it. Because a copy counts too, the
+        logger then reads every line exactly once.
         """
         if self.length == 0:
             return seen.inode == self.inode
@@ -61,7 +64,7 @@ class LogPosition:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A `Seen` is one file of a log when it was listed; `head` has its first HEAD bytes."""
+    """A `Seen` is the state of one file of a log; `head` has its first HEAD bytes."""
 
     name: str
     inode: int
@@ -78,7 +81,7 @@ class Seen:
 class ResumePoint:
     """A `ResumePoint` is the file and the position at which reading continues.
 
-    `gap` is True if unread lines before this position were deleted.
+    `gap` is true if unread lines before this position were deleted.
     """
 
     seen: Seen
@@ -92,10 +95,11 @@ def fingerprint(head: bytes) -> str:
 
 
 def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint | None:
-    """Return where to continue in *family*, oldest file first; None if *family* is empty.
+    """Return where to continue reading in *family*, the files of a log, the oldest file first.
 
     If the file of *position* was deleted, there is a gap. Reading then continues with the oldest
-    file that was modified since *position*, because older files were read before.
+    file that was modified since *position*, because the older files are already read. Return None
+    if *family* is empty.
     """
     if not family:
         return None
@@ -110,11 +114,10 @@ def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint 
 
 
 def after(family: Sequence[Seen], position: LogPosition) -> ResumePoint | None:
-    """Return the file after that of *position*, which was read to its end; None if it is the last.
+    """Return where to continue after the file of *position*, which was read to its end.
 
-    Empty rotated files are skipped: an empty file has not even the end of a line that a rotation
-    split. If the file of *position* was deleted while it was read, files after it may be missing
-    too, so there is a gap.
+    Return None if it is the last file. Empty rotated files are skipped. If the file of *position*
+    was deleted while it was read, the next files may have been deleted too, so there is a gap.
     """
     inodes = [seen.inode for seen in family]
     if position.inode in inodes:
@@ -129,7 +132,10 @@ def after(family: Sequence[Seen], position: LogPosition) -> ResumePoint | None:
 
 
 def generation(name: str, log: str) -> int | None:
-    """Return how often *name* was rotated since it was *log*; None for other files."""
+    """Return the number in the name of a rotated file: 0 for *log*, 1 for `log.1`, and so on.
+
+    Return None for the name of any other file.
+    """
     if name == log:
         return 0
     number = _ROTATED.fullmatch(name.removeprefix(log))

@@ -1,11 +1,9 @@
-"""Queue the events of pulls from the access log, and deliver all events.
+"""Queue the events of pulls from the access log, and deliver the events of the queue to endpoints.
 
-Queueing and delivery have separate threads.
-
-This module reads the access log a second time. Its own position is committed together with the
-events. Therefore no event is lost or queued twice if the process is killed. Because this reading is
-separate, the logger's other work, access times and metrics, never waits for the event queue or for
-a receiver of events.
+Separate threads queue and deliver events. One of them reads the access log a second time, so the
+logger's work on access times and metrics never waits for the event queue or for an endpoint. The
+position of this second reading is committed together with the events. So if the process is killed,
+no event is lost or queued twice.
 """
 
 from __future__ import annotations
@@ -47,26 +45,26 @@ log = logging.getLogger(__name__)
 
 _BUSY_POLL_S = 0.05
 _POLL_S = 0.25
-# A collector that has read all lines waits this long; a new line ends the wait, because the loop of
-# the logger wakes the collector.
+# A collector that has read all lines waits this many seconds. If a new line arrives, the logger's
+# loop wakes it earlier.
 _IDLE_S = 2.0
-# After a read of this many lines, the collector waits longer, so that one transaction has more
-# lines.
+# If the last read returned this many lines, the collector waits longer before the next read. Then
+# one transaction commits more lines.
 _MANY_LINES = 64
 _BUSY_S = 1.0
 _RETRY_S = 1.0
 _STOP_S = 0.4
-_GARBAGE = 20_000  # The garbage collector runs after this many new objects; see `start`.
+_GARBAGE = 20_000  # The garbage collector runs after this many new objects (see `start`).
 _POSITION_S = 1.0
 _FEW_LINES = (
     2 * LONGEST
-    # If events list the references of manifests, each line may become an event with 64 KiB of
-    # descriptors, so one read takes fewer lines.
+    # If events include the references of manifests, a line can become an event with 64 KiB of
+    # descriptors. So one read takes fewer lines.
 )
 
 
 class StoredContents:
-    """A `StoredContents` looks up facts about stored content that the access log does not have."""
+    """A `StoredContents` looks up facts about content that are not in the access log."""
 
     def __init__(self, storage: Storage, index: AccessIndex) -> None:
         self._storage = storage
@@ -87,7 +85,11 @@ class StoredContents:
 
 
 class PullCollector:
-    """A `PullCollector` queues the events of pulls, in its own thread."""
+    """A `PullCollector` queues the events of pulls, in a thread of its own.
+
+    *open_tail* opens the access log at a stored position. *queued* is called after events were
+    queued.
+    """
 
     def __init__(
         self,
@@ -122,16 +124,16 @@ class PullCollector:
         self._thread.start()
 
     def stop(self) -> None:
-        """Queue the events of the last lines, and end the thread."""
+        """Queue the events of the remaining lines, and end the thread."""
         self._is_stopped.set()
         self._news.set()
         self._thread.join(_STOP_S)
 
     def turn(self, now: float) -> float:
-        """Queue the events of unread lines; return how long to wait before the next call, in s.
+        """Queue the events of unread lines, and return how many seconds to wait after that.
 
-        *now* is the time of a monotonic clock. While the queue is unavailable, the lines that were
-        read last are tried again, and no more lines are read.
+        *now* is the time of a monotonic clock in s. While the queue is unavailable, the lines of
+        the last read are tried again, and no further lines are read.
         """
         try:
             tail = self._tail = self._tail or self._open()
@@ -154,7 +156,7 @@ class PullCollector:
         return _BUSY_POLL_S if len(batch.lines) < _MANY_LINES else _POLL_S
 
     def wake(self) -> None:
-        """End the wait of an idle collector, because the access log has new lines."""
+        """Make an idle collector read the access log, because it has new lines."""
         self._news.set()
 
     def _open(self) -> Tail:
@@ -187,7 +189,7 @@ class PullCollector:
 
 
 class Notifications:
-    """A `Notifications` has the threads of the logger that queue and deliver events."""
+    """A `Notifications` has the logger's threads that queue and deliver events."""
 
     def __init__(
         self, collector: PullCollector, deliveries: Sequence[EventDelivery], queue: EventQueue
@@ -198,7 +200,10 @@ class Notifications:
         self._statistics: list[Statistics] = []
 
     def metrics(self) -> list[tuple[Metric, list[tuple[Labels, Amounts]]]]:
-        """Return the metrics of the endpoints; their last values while the queue is unavailable."""
+        """Return the metrics of the endpoints.
+
+        While the queue is unavailable, the metrics have their last values.
+        """
         with suppress(QueueUnavailable):
             self._statistics = self._queue.statistics()
         return notification_metrics.rows(self._statistics)
@@ -206,8 +211,8 @@ class Notifications:
     def start(self) -> None:
         """Start all threads.
 
-        PERF: with Python's default of 700 objects, the garbage collector examined all objects of a
-        batch again and again, which was a sixth of the cost of queueing.
+        PERF: by default, Python's garbage collector runs after 700 new objects, and would examine
+        the objects of a batch many times. This would be a sixth of the cost of queueing.
         """
         gc.set_threshold(_GARBAGE)
         self._collector.start()
@@ -215,18 +220,21 @@ class Notifications:
             each.start()
 
     def wake(self) -> None:
-        """Tell the collector that the access log has new lines."""
+        """Make the collector read the access log, because it has new lines."""
         self._collector.wake()
 
     def stop(self) -> None:
-        """Queue the events of the last lines, and end all threads; queued events stay queued."""
+        """Queue the events of the remaining lines, and end all threads.
+
+        Events that are not delivered stay in the queue, which is on disk.
+        """
         self._collector.stop()
         for each in self._deliveries:
             each.stop()
 
 
 def build(settings: Settings, clock: Clock) -> Notifications:
-    """Build the threads from the settings without starting them."""
+    """Create the threads from the settings, without starting them."""
     state = settings.storage.statedir
     queue = setup.queue(settings, is_durable=False)
     handed = outbound.handed_over(settings.run)

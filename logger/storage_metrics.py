@@ -1,4 +1,4 @@
-"""Count the requests to an object storage that the processes of the appliance report as events."""
+"""Count the requests to a bucket, which the processes of the appliance report as events."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ACTIONS = {
     "List": "LIST",
     "Walk": "LIST",
 }
-"""These are docker distribution's names of actions of a storage driver, with the verbs for them."""
+"""A map from docker distribution's name of an action of a storage driver to the kind of request."""
 _STATUSES = (
     *("2xx", "301", "307", "400", "401", "403", "404", "405", "408", "409", "412", "429"),
     *("500", "501", "502", "503", "504", "none", "aborted"),
@@ -28,7 +28,7 @@ _DRIVERS = ("s3aws", "azure", "gcs")
 STORAGE_SECONDS = Metric(
     "registry_storage_action_seconds",
     "histogram",
-    "Time from a request to the object storage to its answer, without the body.",
+    "Time from a request to the object storage to the headers of the response.",
     ("driver", "action"),
     _SECONDS,
 )
@@ -53,16 +53,16 @@ STORAGE_RETRIES = Metric(
 STORAGE_CIRCUIT = Metric(
     "entrepot_storage_circuit_open",
     "gauge",
-    "1 from when a process stops requests to the object storage until a process reaches it again.",
+    "1 while processes send no requests to the object storage, because it failed.",
     ("driver",),
 )
 METRICS = (STORAGE_SECONDS, STORAGE_REQUESTS, STORAGE_BYTES, STORAGE_RETRIES, STORAGE_CIRCUIT)
 
 
 class StorageMetrics:
-    """A `StorageMetrics` adds events about requests to *registry*.
+    """A `StorageMetrics` counts events about requests to a bucket, in the metrics of *registry*.
 
-    Events of the storage's circuit breaker before *since* (s, UTC epoch), the start of the
+    Events of the bucket's circuit breaker from before *since* (s, UTC epoch), the start of the
     appliance, are ignored.
     """
 

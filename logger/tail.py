@@ -1,7 +1,7 @@
 """Read a log that another process writes and rotates: every line once and in order.
 
-A rotation may split a line, because the rotating process counts bytes and not lines. The end of a
-line that a rotation split is then at the start of the next file.
+A rotation can split a line, because the writer counts bytes and not lines. Then the next file
+begins with the rest of the line.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from entrepot.logger import position as positions
 from entrepot.logger.position import HEAD, LogPosition, ResumePoint, Seen
 
 LONGEST = 64 * 1024
-"""A line with more bytes than this, with its newline, is skipped."""
+"""The largest number of bytes in a line, with its newline. A longer line is skipped."""
 CHUNK = 1024 * 1024
-"""One read of a file returns at most this many bytes; it must exceed LONGEST."""
+"""The largest number of bytes in one read of a file. It must be larger than LONGEST."""
 _ATTEMPTS = 100
-# If a pipe has the name of the log, O_NONBLOCK keeps `open` from blocking the logger.
+# If the log is a pipe by mistake, O_NONBLOCK keeps `open` from waiting for a writer.
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A `Batch` is the result of one read: complete lines, and the position after these lines.
+    """A `Batch` is the result of one read: complete lines, and the position after them.
 
-    `overlong` is the number of skipped lines; `gaps` is the number of times that lines before these
-    were deleted unread. If `more` is True, another read may return lines at once.
+    `overlong` is the number of lines that were skipped because they are too long. `gaps` is how
+    often lines before these were deleted unread. If `more` is true, another read can return lines
+    at once.
     """
 
     lines: Sequence[bytes] = ()
@@ -43,12 +44,12 @@ class Batch:
 
 
 class Tail:
-    """A `Tail` reads one log, from *position* or from the oldest file.
+    """A `Tail` reads one log, from *position* on, or from its oldest file if *position* is None.
 
-    After a rotation, the reader waits *grace* s before it leaves the rotated file, because a writer
-    may still have the file open. One read takes at most *chunk* bytes, which must exceed LONGEST.
-    Only one thread may call `read` and `close`. `read` raises disk errors as OSError; the next
-    `read` continues at the same position.
+    After a rotation, the `Tail` reads the rotated file for another *grace* s, because a writer may
+    still have the file open. One read takes at most *chunk* bytes, which must be more than LONGEST.
+    Only one thread may call `read` and `close`. If `read` raises an OSError, the next `read`
+    continues at the same position.
     """
 
     def __init__(
@@ -67,9 +68,9 @@ class Tail:
         self._rotated: float | None = None
 
     def read(self, now: float) -> Batch:
-        """Return the lines written since the last read, at most *chunk* bytes.
+        """Return lines that were written since the last read.
 
-        *now*, in s, is the time of any monotonic clock. Raises: OSError.
+        *now* is the time of a monotonic clock in s. Raises: OSError.
         """
         before = self._position
         try:
@@ -86,7 +87,7 @@ class Tail:
         return os.fstat(self._file).st_size == self._position.offset
 
     def close(self) -> None:
-        """Close the log file; `read` opens the file again."""
+        """Close the log file; the next `read` opens it again."""
         if self._file >= 0:
             os.close(self._file)
         self._file, self._rotated = -1, None
@@ -100,10 +101,10 @@ class Tail:
         return replace(batch, more=True) if batch.lines else self._leave(now)
 
     def _open(self, found: ResumePoint | None) -> Batch:
-        """Open the file *found*, and continue at the position in it.
+        """Open the file of *found*, and continue at its position.
 
-        If the file was rotated or deleted in between, return no lines; the next read locates the
-        position again.
+        If the file was rotated or deleted meanwhile, return no lines. The next read then searches
+        for the position again.
         """
         if found is None:
             return Batch()
@@ -123,22 +124,23 @@ class Tail:
         return self._position
 
     def _is_truncated(self) -> bool:
-        """Return whether the open file was truncated or overwritten since it was read."""
+        """Return whether the open file was truncated or overwritten since the last read."""
         at = self._at()
         head = os.pread(self._file, at.length, 0)
         return os.fstat(self._file).st_size < at.offset or positions.fingerprint(head) != at.head
 
     def _is_rotated(self) -> bool:
-        """Return whether the log's name now belongs to another file.
+        """Return whether the name of the log now belongs to another file.
 
-        A deleted log is not rotated, because its writer may still append to the open file.
+        If the log was deleted, it does not count as rotated, because its writer can still append to
+        the open file.
         """
         with suppress(FileNotFoundError):
             return self._path.stat().st_ino != os.fstat(self._file).st_ino
         return bool(family(self._path))
 
     def _take(self) -> Batch:
-        """Read complete lines, or skip a part of a line that is too long."""
+        """Read complete lines, or skip a piece of a line that is too long."""
         at = self._at()
         data = os.pread(self._file, self._chunk, at.offset)
         end = data.rfind(b"\n") + 1
@@ -162,7 +164,7 @@ class Tail:
         )
 
     def _move(self, to: LogPosition, *, overlong: int) -> Batch:
-        """Set the position to *to*; while the file is short, compute the fingerprint again."""
+        """Set the position to *to*, and compute its fingerprint while it covers less than HEAD."""
         length = min(to.offset, HEAD)
         if length != to.length:
             head = positions.fingerprint(os.pread(self._file, length, 0))
@@ -171,7 +173,7 @@ class Tail:
         return Batch(position=self._position, overlong=overlong, more=True)
 
     def _leave(self, now: float) -> Batch:
-        """Leave a rotated file that was read to its end: continue with the next file of the log."""
+        """Continue with the next file of the log after the rotated file was read to its end."""
         if self._rotated is None:
             self._rotated = now
         if now - self._rotated < self._grace:
@@ -203,9 +205,10 @@ class Tail:
         return replace(moved, lines=[rest + second[:-1]])
 
     def _beginning(self, found: ResumePoint) -> bytes | None:
-        """Return the first line of the file *found*, with its newline.
+        """Return the first line of the file of *found*, with its newline.
 
-        Return None if the line may still be completed, and b"" if it is cut and never will be.
+        Return None if the line is incomplete and its writer may still complete it. Return b"" if it
+        is incomplete for ever.
         """
         with suppress(FileNotFoundError), self._path.with_name(found.seen.name).open("rb") as file:
             data = file.read(LONGEST)
@@ -216,10 +219,9 @@ class Tail:
 
 
 def is_whole(line: bytes) -> bool:
-    """Return whether *line* is a complete log line, a JSON object.
+    """Return whether *line* is a complete log line, which is a JSON object.
 
-    The second part of a split line is never complete, because the JSON objects in a log contain no
-    objects.
+    The rest of a split line is never a JSON object, because the objects in a log are not nested.
     """
     if not line.startswith(b"{"):
         return False
@@ -230,10 +232,10 @@ def is_whole(line: bytes) -> bool:
 
 
 def family(path: Path) -> list[Seen]:
-    """Return a consistent list of a log's files, oldest first.
+    """Return a consistent list of the files of a log, the oldest file first.
 
-    The folder is listed until two lists are equal, because a rotation may be going on. Raises:
-    OSError.
+    Because a rotation can be in progress, the folder is listed repeatedly until two lists are
+    equal. Raises: OSError.
     """
     before = _list(path)
     for _ in range(_ATTEMPTS):
@@ -247,7 +249,7 @@ def family(path: Path) -> list[Seen]:
 
 
 def _list(path: Path) -> list[Seen]:
-    """List the files of a log once; during a rotation, a file may be listed twice or not at all."""
+    """List the files of a log once. During a rotation, a file can be listed twice or not at all."""
     try:
         names = [each.name for each in path.parent.iterdir()]
     except FileNotFoundError:
@@ -259,7 +261,7 @@ def _list(path: Path) -> list[Seen]:
 
 
 def _describe(path: Path) -> Seen | None:
-    """Return the state of a file; None if the file is absent. Raises: OSError."""
+    """Return the state of a file; None if the file does not exist. Raises: OSError."""
     try:
         file = os.open(path, _READ)
     except FileNotFoundError:

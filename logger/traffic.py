@@ -1,7 +1,7 @@
-"""Count the lines of the access log in metrics: the table ROWS has a row for each metric.
+"""Count the lines of the access log in metrics. The table ROWS has a row for each counter.
 
-Lines with the same labels are grouped first, so that the table is evaluated once for a group and
-not for each line.
+Lines with the same labels are grouped first, so that the table is evaluated once for each group
+instead of once for each line.
 """
 
 from __future__ import annotations
@@ -74,9 +74,10 @@ REDIRECTS = Metric(
 
 @dataclass(slots=True)
 class Alike:
-    """An `Alike` is a group of lines with the same labels: their number, sums and histograms.
+    """An `Alike` is a group of lines with the same labels.
 
-    `bytes` and `milliseconds` are sums; `durations` and `sizes` count the lines in each bucket.
+    `count` is their number, and `line` is one of them. `bytes` and `milliseconds` are sums over all
+    lines. `durations` and `sizes` have the number of lines in each bucket of a histogram.
     """
 
     line: AccessLine
@@ -89,26 +90,27 @@ class Alike:
 
     @property
     def handler(self) -> str:
-        """Return the name that docker distribution's metrics have for the handler."""
+        """Return docker distribution's name of the handler of these requests."""
         return labels.handler(self.line.kind, self.line.uri)
 
     @property
     def type(self) -> str | None:
-        """`blob` or `manifest` if proxied content was served; None otherwise."""
+        """Return `blob` or `manifest` if proxied content was served, and None otherwise."""
         is_read = self.line.method in ("GET", "HEAD") and self.line.status in _SERVED
         return _TYPES.get(self.line.kind) if is_read and self.upstream not in ("", HOSTED) else None
 
     @property
     def is_from_store(self) -> bool:
-        """True if no content was downloaded from the upstream."""
+        """Return whether the content was served without a download from the upstream."""
         return labels.result(self.line.cache) in _FROM_STORE
 
 
 @dataclass(frozen=True, slots=True)
 class TrafficCounter:
-    """A `TrafficCounter` has a counter, and functions for the labels and the amount of a group.
+    """A `TrafficCounter` describes how a counter counts a group of lines.
 
-    If `labels` returns None, the counter ignores the group.
+    `labels` returns the label values for the group, or None if the counter does not count it.
+    `amount` returns by how much to increase the counter.
     """
 
     metric: Metric
@@ -186,8 +188,8 @@ def _alike(lines: Iterable[Repeated]) -> Iterable[Alike]:
     """
     groups: dict[tuple[str, str, int, str, str], Alike] = {}
     for line, count in lines:
-        # Only if the response names no kind of content, the labels depend on the path of the
-        # request.
+        # The labels depend on the path of the request only if the response names no kind of
+        # content.
         kind_or_path = line.kind or line.uri
         key = (kind_or_path, line.method, line.status, line.repository, line.cache)
         alike = groups.get(key)

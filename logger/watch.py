@@ -1,4 +1,4 @@
-"""Wake the loop when a log is written, rotated or truncated, with inotify if available."""
+"""Wake the logger's loop when a log is written, rotated or truncated, if inotify is available."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger(__name__)
 
-# The watch ignores opening and closing of files, which the reader itself causes.
+# Events of opening and closing files are ignored, because the logger itself causes them.
 _CHANGES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent]
 
 
 class Wake:
-    """A `Wake` ends a wait from another thread or from a signal handler, without a lock."""
+    """A `Wake` lets another thread or a signal handler end a wait, without a lock."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
@@ -33,41 +33,42 @@ class Wake:
         os.set_blocking(self._writer, False)
 
     def set(self) -> None:
-        """End the current wait, or the next wait if no thread waits."""
-        # If the pipe is full, the bytes in it end the wait.
+        """Make the current call of `wait`, or else the next one, return at once."""
+        # If the pipe is full, the bytes that are already in it end the wait.
         with suppress(BlockingIOError):
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float) -> None:
-        """Wait until `set` is called, *seconds* at most."""
+        """Wait until `set` is called, but at most *seconds*."""
         select.select([self._reader], [], [], seconds)
         with suppress(BlockingIOError):
             while os.read(self._reader, 4096):
                 pass
 
     def close(self) -> None:
-        """Close both ends of the pipe. `set` must not be called after `close`."""
+        """Close the pipe. Do not call `set` afterwards."""
         os.close(self._reader)
         os.close(self._writer)
 
 
 class FolderWatch(FileSystemEventHandler):
-    """Sets *wake* at each change in *folder*, between `start` and `stop`.
+    """A `FolderWatch` sets *wake* at each change in *folder*, between `start` and `stop`.
 
-    Without inotify, the loop notices changes only by its polls, so a failure is only a warning.
+    If inotify fails, a warning is logged. Then the logger's loop detects changes only because it
+    reads the logs at intervals.
     """
 
     def __init__(self, folder: Path, wake: Wake) -> None:
         self._folder = folder
         self._wake = wake
         self._observer: BaseObserver | None = None
-        # The library watchdog logs an error for a change that happens while it stops. Such a change
-        # is not lost, because the loop of the logger polls the logs then.
+        # The library watchdog logs an error if a change happens while it stops. This error is
+        # hidden, because the logger's loop then reads the logs at intervals and misses no change.
         logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
         self._is_refused = False
 
     def start(self) -> bool:
-        """Start watching the folder.
+        """Start watching the folder, and return True.
 
         Return False if the watch was already running, or if inotify is unavailable.
         """
@@ -89,7 +90,7 @@ class FolderWatch(FileSystemEventHandler):
 
     @property
     def is_running(self) -> bool:
-        """Return whether the folder is watched; otherwise only polls notice a change in it."""
+        """Return whether the folder is watched."""
         return self._observer is not None
 
     def stop(self) -> None:

@@ -1,6 +1,4 @@
-"""Every process uses these modules, which import no other package of Entrepot.
+"""Provide modules that every program of the appliance uses, such as `clock` and `logs`.
 
-The modules are `clock` (the appliance's time), `reloading_file`, `signals`, `unix_socket`,
-`hostnames`, `htpasswd`, and for logging `logs`, `log_limit`,
-`log_once` and `rare_lines`.
+These modules import no other package of Entrepot.
 """

@@ -1,8 +1,8 @@
-"""Replace a file as a whole: readers, also after a crash, see the old or the new content.
+"""Replace a file atomically: even after a crash, readers see either the old or the new content.
 
-This module writes all small files of the appliance's own state. Two other modules have writers of
-their own: `datastore.drivers.filesystem`, which can find the unfinished files of a crash by their
-names, and `appliance.privileges.secret_copies`, which writes relative to an open folder.
+All small files of the appliance's own state are written with this module. Only two other modules
+write files themselves. `datastore.drivers.filesystem` gives unfinished files names by which it
+finds them after a crash. `appliance.privileges.secret_copies` writes relative to an open folder.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 def write_atomically(
     path: Path, content: bytes, *, mode: int | None = None, is_durable: bool = False
 ) -> None:
-    """Write *content* beside *path*, and rename it; leave no other file after a failure.
+    """Write *content* to a temporary file beside *path*, and rename that file to *path*.
 
-    *mode* has the exact permissions; None: the permissions that the umask allows. *is_durable*
-    flushes the content and the folder, so that a power cut after the return cannot lose the
-    content. Without *is_durable*, a power cut may leave the old content. Raises: OSError.
+    After a failure the temporary file is deleted. *mode* is the file's mode; if it is None, the
+    umask determines the mode. If *is_durable* is true, content and folder are flushed to the disk,
+    so that a later power cut cannot lose the content. Otherwise *path* can have the old content
+    after a power cut. Raises: OSError.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

@@ -1,8 +1,7 @@
-"""A dictionary with a largest number of entries, for data from clients, upstreams or disks.
+"""Define a dictionary with a largest number of entries, for data from clients and upstreams.
 
-A `BoundedDict` is used instead of `cachetools`, whose classes also need a lock for reads: their
-`get` looks twice, and reading from an LRU cache changes the cache. A read of a `BoundedDict` is one
-`dict.get`, which is atomic.
+The classes of `cachetools` are not used because their reads need a lock: a read of an LRU cache
+changes the cache. A read of a `BoundedDict` is a `dict.get`, which is atomic and needs no lock.
 """
 
 from __future__ import annotations
@@ -14,11 +13,14 @@ _V = TypeVar("_V")
 
 
 class BoundedDict(dict[_K, _V]):
-    """Entries by key; beyond *most* entries, the entries that were kept first are dropped.
+    """A dictionary that drops its oldest entries beyond *most* entries.
 
-    `keep` is the only way to add entries. Any thread may call `keep`: for a moment the dictionary
-    may then have one entry more for each thread, or an entry that is kept again may be absent. To
-    drop the entry that was used longest ago, keep an entry again at each use.
+    Entries must be added with `keep`. The oldest entry is the one for which `keep` was called
+    longest ago. If a user calls `keep` at each use of an entry, the least recently used entry is
+    dropped first.
+
+    Several threads may call `keep` at the same time. For a moment, the dictionary can then have one
+    more entry for each thread, and the entry that is being kept can be absent.
     """
 
     def __init__(self, most: int) -> None:
@@ -26,12 +28,12 @@ class BoundedDict(dict[_K, _V]):
         self._most = most
 
     def keep(self, key: _K, value: _V) -> None:
-        """Set an entry, which becomes the last entry to be dropped."""
+        """Set an entry, which becomes the newest, and drop the oldest entries beyond the limit."""
         self.pop(key, None)
         self[key] = value
         while len(self) > self._most:
             try:
                 self.pop(next(iter(self)), None)
-            # Another thread changed the dictionary, and drops the surplus entries.
+            # Another thread is changing the dictionary; that thread drops the surplus entries.
             except (RuntimeError, StopIteration):
                 return

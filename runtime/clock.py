@@ -1,22 +1,23 @@
-"""The appliance's time, which follows small changes of the wall clock, and ignores its jumps.
+"""Compute the appliance's time, which follows small changes of the wall clock and ignores jumps.
 
-The wall clock of a machine may be set forward or back at any moment: by the operator, by NTP after
-a start with a wrong clock, by a hypervisor that resumes a guest. Last uses, ages and deadlines that
-are compared with each other must not move with the wall clock. Therefore the time is counted on
-CLOCK_BOOTTIME, which only advances and includes suspension, from a point that the processes of an
-appliance share in a small file. The wall clock corrects the time as follows:
+The wall clock of a machine can be set forward or back at any moment: by the operator, by NTP after
+a start with a wrong clock, or by a hypervisor that resumes a guest. Times of last uses, ages and
+deadlines must not move with it, because they are compared with each other. So the appliance counts
+time with CLOCK_BOOTTIME, which only advances and also runs while the machine is suspended. The
+processes of an appliance share the starting point in a small file. The wall clock corrects this
+time as follows:
 
-- The appliance's time follows a difference of a few seconds at once.
-- A larger difference is a jump of the wall clock. After a jump, the time runs on unchanged, and
-  ages count as zero, until the wall clock is set right or an hour has passed; after that hour the
-  wall clock is trusted. Ages that began before a jump then count from the end of that hour.
-- The appliance's time never goes back. If the appliance's time is ahead of a trusted wall clock, it
-  runs at half speed until the wall clock has caught up. Therefore the later of two uses always has
-  the later time.
+- A difference of a few seconds corrects the appliance's time at once.
+- A larger difference is a jump of the wall clock. After a jump, the appliance's time continues
+  unchanged, and ages count as zero. This ends when the wall clock is set right. It also ends after
+  an hour; then the appliance trusts the wall clock, and ages from before the jump count from the
+  end of that hour.
+- The appliance's time never goes back. If it is ahead of a trusted wall clock, it runs at half
+  speed until the wall clock has caught up. So the later of two uses always has the later time.
 
-The small file survives a restart of the appliance. Within one boot of the machine, a jump during
-the restart is noticed exactly. After a reboot, a wall clock that is behind the last written time,
-or more than a day ahead of it, counts as a jump.
+The small file survives a restart of the appliance. If the wall clock jumps during the restart, and
+the machine is not rebooted, the jump is detected exactly. After a reboot, a wall clock that is
+behind the last written time, or more than a day ahead of it, counts as a jump.
 """
 
 from __future__ import annotations
@@ -37,23 +38,24 @@ from entrepot.runtime.small_file import read_small_file
 log = logging.getLogger(__name__)
 
 JUMP_S = 5.0
-"""Up to this difference (s) the time follows the wall clock at once."""
+"""A difference of up to this many seconds corrects the time at once; a larger one is a jump."""
 TRUSTED_AFTER_S = 3600.0
-"""A wall clock that has jumped must run evenly for this time (s) to be trusted."""
+"""A wall clock that has jumped is trusted after it has run evenly for this many seconds."""
 
 _MAX_DOWNTIME_S = 24 * 3600.0
 _EQUAL_S = 0.001
-# This much time passes between two reads of the file, which another process writes.
+# The time in s between two reads of the file, which another process writes.
 _READ_EVERY_S = 1.0
-# A correction of the time by this many s is shared with other processes.
+# A correction of more than this many seconds is written to the file for the other processes.
 _SHARED_CORRECTION_S = 0.02
-# This much time passes between two writes without a change, for the check after a reboot.
+# The file is written at this interval in s even without a change. After a reboot, the wall clock is
+# compared with the last written time.
 _WRITE_EVERY_S = 60.0
-_MAX_BYTES = 4096  # largest number of bytes of the file
+_MAX_BYTES = 4096  # The largest number of bytes in the file.
 
 
 def elapsed() -> float:
-    """Return the time since the boot of the machine, suspension included (s); never goes back."""
+    """Return the seconds since the boot of the machine, including suspension; they only rise."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -66,18 +68,18 @@ def boot() -> str:
 
 
 class Ages(Protocol):
-    """An `Ages` is a clock (s, UTC epoch) that also determines ages."""
+    """The interface of a clock that also computes ages. Times are in s, UTC epoch."""
 
     def __call__(self) -> float:
         """Return the time; it never goes back."""
         ...
 
     def age(self, at: float) -> float:
-        """Return how old a time is at least, in s; never below zero."""
+        """Return the smallest possible age of the time *at*, in s; it is never below zero."""
         ...
 
     def before(self, span: float) -> float:
-        """Return the time (s): each file modified before it is certainly older than *span* s."""
+        """Return a time: files that were modified earlier are certainly older than *span* s."""
         ...
 
     def since(self) -> float:
@@ -87,13 +89,13 @@ class Ages(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A `State` is the state shared by all processes; times are in s.
+    """A `State` is the state of the clock, which all processes of the appliance share.
 
-    `base`, `offset`, `anchored` and `pending` are on the clock `elapsed`. `base` is the trusted
-    wall time at the boot. At the time `anchored` on `elapsed`, the time was `anchor`. A jump by
-    `offset` was noticed at `pending`, which is None without a jump. Ages count from `since`; the
-    wall clock was last moved at `moved`; `seen` is the time at which the state of the clock was
-    written.
+    Times are in s, UTC epoch, except for `anchored` and `pending`, which are values of `elapsed`.
+    `base` is the trusted wall time at the boot of the machine. When `elapsed` was `anchored`, the
+    appliance's time was `anchor`. If the wall clock has jumped, `pending` is when the jump was
+    noticed and `offset` its size; otherwise `pending` is None. Ages count from `since`. `moved` is
+    when the wall clock last changed, and `seen` is when this state was written.
     """
 
     boot: str
@@ -108,12 +110,19 @@ class State:
     seen: float = 0.0
 
     def at(self, now: float) -> float:
-        """Return the time at *now* on `elapsed`; it never goes back from one state to the next."""
+        """Return the appliance's time when `elapsed` returns *now*.
+
+        A later state never returns an earlier time.
+        """
         return max(self.base + now, self.anchor + (now - self.anchored) / 2)
 
 
 def begin(last: State | None, boot: str, wall: float, now: float) -> State:
-    """Return the state at the start of a process, from the last written state."""
+    """Return the state at the start of a process.
+
+    *last* is the state in the file, or None. *wall* and *now* are the current values of the wall
+    clock and of `elapsed`.
+    """
     if last is None:
         return State(boot, wall - now, wall, now)
     if last.boot == boot and now >= last.anchored:
@@ -130,7 +139,10 @@ def begin(last: State | None, boot: str, wall: float, now: float) -> State:
 
 
 def follow(state: State, wall: float, now: float) -> State:
-    """Return the state after a comparison with the wall clock."""
+    """Return the next state, after a comparison with the wall clock.
+
+    *wall* and *now* are the current values of the wall clock and of `elapsed`.
+    """
     offset, at = wall - now - state.base, state.at(now)
     if abs(offset) <= JUMP_S:
         moved = state.moved if state.pending is None else at
@@ -146,13 +158,12 @@ def follow(state: State, wall: float, now: float) -> State:
 
 
 class Clock:
-    """A `Clock` is the time of one appliance, shared through the file *path*.
+    """A `Clock` has the time of one appliance, which its processes share through the file *path*.
 
-    If *path* is None, the time is that of this process alone.
-
-    `wall` returns s, UTC epoch; `elapsed` returns s since the boot that *boot* identifies. The
-    clock is thread-safe. At least one process of the appliance calls `keep` about once a second,
-    which corrects the time of all processes.
+    If *path* is None, the time is not shared. `wall` returns the wall clock in s, UTC epoch.
+    `elapsed` returns the seconds since the boot that *boot* identifies. At least one process of the
+    appliance must call `keep` about once a second, which corrects the time of all processes. The
+    clock is thread-safe.
     """
 
     def __init__(
@@ -178,14 +189,13 @@ class Clock:
         return self._current(now).at(now)
 
     def age(self, at: float) -> float:
-        """Return the age of a time, in s; zero while the wall clock is off."""
+        """Return the age of the time *at* in s; it is zero while the wall clock is off."""
         return max(self() - max(at, self.since()), 0.0)
 
     def before(self, span: float) -> float:
-        """Return the time on the kernel's clock before which a file is older than *span* s.
+        """Return a time of the wall clock: a file with an earlier time is older than *span* s.
 
-        The returned time is minus infinity while the wall clock is off, and until it has run evenly
-        for *span* s.
+        Return minus infinity while the wall clock is off, and until it has run evenly for *span* s.
         """
         now = self._elapsed()
         state = self._current(now)
@@ -200,12 +210,12 @@ class Clock:
         return math.inf if self._offset(state, now) else state.since
 
     def shift(self) -> float:
-        """Return the correction from a wall-clock time, read just now, to this clock (s)."""
+        """Return by how many seconds this clock is ahead of the wall clock now."""
         shift = self() - self._wall()
         return shift if abs(shift) > _EQUAL_S else 0.0
 
     def offset(self) -> float:
-        """Return by how much the wall clock is off (s); zero if it is trusted."""
+        """Return by how many seconds the wall clock is off; zero if it is trusted."""
         now = self._elapsed()
         return self._offset(self._current(now), now)
 
@@ -214,7 +224,7 @@ class Clock:
         return self._current(self._elapsed()).jumps
 
     def keep(self) -> None:
-        """Compare with the wall clock, correct the time, and share it with other processes."""
+        """Compare the time with the wall clock, correct it, and write it for other processes."""
         before, now = self._load() or self._state, self._elapsed()
         after = follow(begin(before, self._boot, self._wall(), now), self._wall(), now)
         after = replace(after, seen=after.at(now))

@@ -7,10 +7,10 @@ from typing import Final
 from entrepot.runtime.hostnames import is_loopback
 
 HOST: Final = "docker.io"
-"""Docker Hub has this name as an upstream."""
+"""The name of Docker Hub as an upstream."""
 
 ALIASES: Final = frozenset({HOST, "index.docker.io", "registry-1.docker.io"})
-"""The names that clients have used for Docker Hub over the years."""
+"""All names that clients use for Docker Hub."""
 
 OFFICIAL: Final = "library/"
 """The prefix of official images, which clients leave out of the name."""
@@ -19,7 +19,10 @@ _URL = "https://registry-1.docker.io"
 
 
 def full_path(host: str, path: str) -> str:
-    """Return a repository's path on *host*; an official image of Docker Hub gets its prefix."""
+    """Return the path of a repository on *host*, with the prefix of an official image.
+
+    For example, `alpine` on Docker Hub becomes `library/alpine`.
+    """
     return f"{OFFICIAL}{path}" if host == HOST and "/" not in path else path
 
 

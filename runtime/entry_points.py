@@ -18,7 +18,7 @@ def names(group: str) -> tuple[str, ...]:
 def load(group: str, name: str) -> Any:  # noqa: ANN401 - an object of another package
     """Import and return the object of an entry point.
 
-    Raises: KeyError if the entry point does not exist; any exception of the import.
+    Raises: KeyError if the entry point does not exist, and any exception that the import raises.
     """
     from importlib import metadata  # noqa: PLC0415 - as above
 

@@ -1,4 +1,4 @@
-"""Wait for changes of files with inotify(7), as a descriptor for poll(2)."""
+"""Watch files for changes with inotify(7), through a file descriptor for poll(2)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-CHANGED: Final = 0x4  # IN_ATTRIB of inotify(7): the times, the owner or the names of a file changed
-DELETED: Final = 0x200  # IN_DELETE: a file was deleted from a folder
+CHANGED: Final = 0x4  # IN_ATTRIB of inotify(7): the times or the owner of a file changed.
+DELETED: Final = 0x200  # IN_DELETE: a file was deleted from a folder.
 
 _BYTES = 4096  # One event has at most 272 bytes.
 
 
 class FileEvents:
-    """A `FileEvents` has a descriptor `fd` that is readable after a change of a watched file.
+    """A `FileEvents` has a file descriptor `fd`, which is readable after a watched change.
 
-    Raises: OSError if the kernel permits this user no further inotify instance.
+    The constructor raises OSError if the kernel permits this user no further inotify instance.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,10 @@ class FileEvents:
         self.fd = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, path: Path, events: int) -> None:
-        """Watch a file or a folder for *events*: CHANGED, DELETED, or both. Raises: OSError."""
+        """Watch the file or folder *path* for *events*: CHANGED, DELETED, or both.
+
+        Raises: OSError.
+        """
         self._checked(self._libc.inotify_add_watch(self.fd, os.fsencode(path), events))
 
     def clear(self) -> None:

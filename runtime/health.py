@@ -1,8 +1,7 @@
-"""Read and write the file of failing health checks: one writer, any number of readers.
+"""Read the file of failing health checks, which `entrepot serve` writes.
 
-The file of failing checks has a JSON object from the name of each failing check to its message, as
-docker distribution sends it at /debug/health. The writer replaces the file atomically. If the file
-of failing checks does not exist, no check fails.
+The file has the JSON object that docker distribution sends at /debug/health: a map from the name of
+each failing check to its message. If the file does not exist, no check fails.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from entrepot.runtime.run_names import HEALTH
 from entrepot.runtime.small_file import read_small_file
 
 _LARGEST: Final = 64 * 1024
-"""A file with more bytes is not read."""
+"""The largest number of bytes in the file. A larger file is not read."""
 
 
 def failing_checks(run: Path) -> dict[str, str]:
     """Return the message of each failing check by its name; empty if all checks pass.
 
-    A file that cannot be read is itself a failing check, because its content might be a failure.
+    If the file cannot be read, the result is a failing check, because the file may list failures.
     """
     try:
         found = json.loads(read_small_file(run / HEALTH, _LARGEST))

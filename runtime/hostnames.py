@@ -1,4 +1,8 @@
-"""Handle hosts: two spellings (`host:port`; `host_port` where no colon is allowed), loopback."""
+"""Validate names of hosts, recognise loopback, and convert hosts to names without colons.
+
+Such a name (`host_port` for `host:port`) is used in paths and image references, where a colon is
+not allowed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from functools import lru_cache
 
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
-# Resolvers parse a numeric name as an address.
+# A resolver would parse a name whose last label has this form as an IPv4 address.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _LONGEST_NAME = 253
@@ -18,14 +22,14 @@ _FOLDED_ADDRESS = re.compile(r"ip6__([0-9a-f]{1,4}(?:_[0-9a-f]{1,4}){7})(?:__([0
 _FOLDED = re.compile(r"(.+)_([0-9]{1,5})")
 
 
-# PERF: every request has one of the same few names.
+# PERF: the results are cached, because requests have the same few hosts.
 @lru_cache(1024)
 def fold(host: str) -> str:
-    """Return a host as it is written on disk, in catalogs and in image references.
+    """Return the form of a host for paths on the disk, catalogs and image references.
 
-    The name of a host's folder is in lower case and has no colon: `[2001:db8::1]:5000` is
-    `ip6__2001_db8_0_0_0_0_0_1__5000`. A repository's name has no brackets, and no host has an
-    underscore.
+    The form is in lower case and has neither colons nor brackets: `[2001:db8::1]:5000` becomes
+    `ip6__2001_db8_0_0_0_0_0_1__5000`. No valid host contains an underscore, so `unfold` can return
+    the host.
     """
     host = host.lower()
     address = _BRACKETED.fullmatch(host)
@@ -38,7 +42,7 @@ def fold(host: str) -> str:
 
 @lru_cache(1024)
 def unfold(name: str) -> str:
-    """Return a folded host in the form `host:port`; a name without a port is unchanged."""
+    """Return the host, `host:port`, of which *name* is the form that `fold` returns."""
     name = name.lower()
     address = _FOLDED_ADDRESS.fullmatch(name)
     if address:
@@ -53,7 +57,8 @@ def is_host(text: str) -> bool:
     """Return whether *text*, in lower case, is a valid host or `host:port`.
 
     A host is a name as in RFC 1123, 2.1, an IPv4 address, or an IPv6 address in brackets (RFC 3986,
-    3.2.2). A client may invent any host that a glob of the pull secret matches.
+    3.2.2). Hosts in requests must be checked: if the pull secret contains a glob, a client can name
+    any host that matches it.
     """
     if text.startswith("["):
         address, bracket, port = text[1:].partition("]")

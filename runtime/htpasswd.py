@@ -1,6 +1,6 @@
-"""Parse the password file for the configuration check and for the server.
+"""Parse the password file, for the check of the configuration and for the workers.
 
-Only bcrypt is accepted, as in docker distribution: the other hashes of htpasswd are insecure.
+Only bcrypt is accepted, as in docker distribution. The other hashes of htpasswd are insecure.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-# Apache writes $2y$, OpenBSD $2b$, old versions of PHP $2a$: the algorithm is the same. The prefix
-# $2x$ marks hashes of a faulty implementation.
+# Apache writes the prefix $2y$, OpenBSD $2b$, and old versions of PHP $2a$, for the same algorithm.
+# The prefix $2x$ is not accepted, because it marks hashes of a faulty implementation.
 _BCRYPT = re.compile(r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BOM = b"\xef\xbb\xbf"
 
 
 class Fault(Enum):
-    """A `Fault` is a defect of a line of the password file."""
+    """A `Fault` is a defect of one line of the password file."""
 
     NOT_UTF8 = "not UTF-8"
     NOT_USER_HASH = "not `user:hash`"
@@ -28,7 +28,10 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PasswordLine:
-    """A line that is neither empty nor a comment, counted from 1; a valid line has no `fault`."""
+    """A line of the password file that is neither empty nor a comment.
+
+    `number` is the number of the line, from 1. A valid line has no `fault`.
+    """
 
     number: int
     user: str
@@ -50,8 +53,7 @@ def lines(content: bytes) -> Iterator[PasswordLine]:
 
 def _line(number: int, raw: bytes) -> PasswordLine:
     try:
-        # The method bytes.strip removes only ASCII white space: a name may end with other white
-        # space.
+        # bytes.strip removes only ASCII white space. Other white space can belong to the name.
         user, colon, hashed = raw.strip().decode().partition(":")
     except UnicodeDecodeError:
         return PasswordLine(number, "", "", Fault.NOT_UTF8)

@@ -12,20 +12,20 @@ from typing import Any, Final
 
 MOST: Final = 64
 LONGEST: Final = 1024
-"""A list has at most this many patterns, and each pattern at most this many characters."""
+"""MOST is the largest number of patterns in a list, and LONGEST of characters in a pattern."""
 
-# bytes of memory for each pattern; with less memory RE2 only needs more time
+# The memory of each pattern in bytes. With less memory RE2 needs more time.
 _MEMORY: Final = 1 << 20
 
 
 class InvalidPattern(ValueError):  # noqa: N818 - the name states the fact
-    """A pattern is not valid; the message is the reason."""
+    """A pattern is not valid; the message states the reason."""
 
 
 class LinearPatterns:
-    """A `LinearPatterns` matches a text with any of its *patterns*; without one nothing matches.
+    """A `LinearPatterns` matches texts that match at least one of *patterns*.
 
-    Raises: InvalidPattern, when the object is created.
+    The constructor raises InvalidPattern.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Limit the lines of a process's log, because clients without a password can cause some lines."""
+"""Limit the number of log lines, because even clients without a password can cause log lines."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Callable
 
 PERIOD_S = 60.0
 FEW = 60
-"""This many warnings and errors with one message are written in a period."""
+"""The largest number of warnings or errors with the same message in a period."""
 MANY = 1000
-"""This many info lines with one message are written in a period. Debug lines are not limited."""
-_MAX_MESSAGES = 256  # This many messages have a separate count; all other messages share one count.
+"""The same for info lines. Debug lines are not limited."""
+_MAX_MESSAGES = 256  # At most this many messages are counted separately; the others share a count.
 
 
 class LogLimit(logging.Filter):
-    """Passes a limited number of lines of each message in a minute, and counts the others.
+    """A logging filter that passes a limited number of lines with the same message in a minute.
 
-    The next line that passes has the number of dropped lines. Messages are fixed texts; equal
-    messages of different levels count separately. `reached` is called for each dropped line;
-    *clock* is monotonic (s).
+    It drops further lines and counts them. The next line that passes has their number in the field
+    `more`. Equal messages of different levels count separately. `reached` is called for each
+    dropped line. *clock* is a monotonic clock in s.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class LogLimit(logging.Filter):
         self._dropped: dict[tuple[int, str], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a log line is written."""
+        """Return whether the log line of *record* is written."""
         if record.levelno < logging.INFO:
             return True
         more = self._count(record)
@@ -49,7 +49,7 @@ class LogLimit(logging.Filter):
         return True
 
     def _count(self, record: logging.LogRecord) -> int | None:
-        """Return how many lines were dropped before this line; None if this line is dropped."""
+        """Return how many lines were dropped since the last line; None if this line is dropped."""
         most = FEW if record.levelno > logging.INFO else MANY
         with self._lock:
             if self._clock() - self._began >= PERIOD_S:

@@ -6,7 +6,10 @@ import logging
 
 
 class LogOnce:
-    """The state of one operation that may fail repeatedly; only changes of state are logged."""
+    """A `LogOnce` has the state of an operation that can fail repeatedly, and logs its changes.
+
+    It logs the message *failing* at the first failure, and *again* at the next success.
+    """
 
     def __init__(self, log: logging.Logger, failing: str, again: str) -> None:
         self._log = log

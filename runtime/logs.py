@@ -1,9 +1,7 @@
 """Write log records to stdout: one line for each record, with a fixed message and fields.
 
-`FORMATTERS` has the log formats under the names of docker distribution.
-
 A program logs with `log.info("blob fetched", extra={"digest": digest, "bytes": size})`. A field
-must not have the name of an attribute of LogRecord (`name`, `process`, `message`, `args`, ...).
+must not have the name of an attribute of LogRecord, such as `name`, `process`, `message` or `args`.
 """
 
 from __future__ import annotations
@@ -23,33 +21,35 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
-"""Docker distribution uses these names of log levels."""
+"""A map from docker distribution's names of log levels to the levels of Python's `logging`."""
 
 _NAMES = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "error"}
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET = re.compile(r"password|passwd|secret|token|authorization|cookie", re.IGNORECASE)
 _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f]+")
-# The pattern matches control characters, line ends, and format characters that change the order of
-# other characters.
+# This pattern matches control characters, line ends, and format characters that change the order in
+# which other characters are shown.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+")
-# The user, password and query of a URL may contain credentials.
+# These two patterns remove the user, the password and the query of a URL, which can be credentials.
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-# PERF: the query is optional, so a match never fails after `://`, and the time is linear
+# PERF: the query is optional in this pattern. So a match never fails after `://`, and the time is
+# linear.
 _QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 
-# At level debug, urllib3 logs whole URLs, and watchdog logs a line for each write to a watched
-# file.
+# These libraries never log at level debug. urllib3 would log whole URLs, and watchdog would log a
+# line for each write to a watched file.
 _VERBOSE = ("urllib3", "watchdog")
 
 Value = str | int | float | bool | None
-"""A `Value` is what a field of a log record may contain."""
+"""The types of values of a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class LineSource:
-    """A `LineSource` has what all lines of a process share: its name, and the operator's fields.
+    """A `LineSource` has what all log lines of a process have in common.
 
-    `has_caller` states that each line also has the place in the code that logged it.
+    `process` is the name of the program, and `fields` are the fields of the setting `log.fields`.
+    If `has_caller` is true, each line also names the source file and function that logged it.
     """
 
     process: str
@@ -62,15 +62,16 @@ _Line = Callable[[logging.LogRecord, LineSource], str]
 
 @dataclass(frozen=True, slots=True)
 class LineFormat:
-    """A `LineFormat` has the function that renders a line, and the names of its standard fields."""
+    """A `LineFormat` is a format of log lines: its function, and the names of standard fields."""
 
     line: _Line
     standard: frozenset[str]
 
     def renamed(self, fields: Mapping[str, Value]) -> dict[str, Value]:
-        """Return the operator's fields; a field named like a standard field begins with `fields.`.
+        """Return the operator's fields with names that differ from those of standard fields.
 
-        The prefix `fields.` is the rule of logrus, the logging library of docker distribution.
+        A field that is named like a standard field gets the prefix `fields.`, as in logrus, the
+        logging library of docker distribution.
         """
         return {
             f"fields.{name}" if name in self.standard else name: value
@@ -88,11 +89,11 @@ def configure(
     stream: TextIO | None = None,
     limit: logging.Filter | None = None,
 ) -> None:
-    """Send all log records of this process to *stream*, or stdout; a later call replaces this.
+    """Write all log records of this process to *stream*, or to stdout without *stream*.
 
-    *formatter* is a name in `FORMATTERS`. *fields* are added to every line; a field of the line
-    itself with the same name takes precedence. *limit* decides which lines are written
-    (runtime/log_limit.py).
+    A later call replaces the configuration of an earlier call. *formatter* is a name in
+    `FORMATTERS`. *fields* are added to every line, except to a line that has a field of the same
+    name. *limit* selects the lines that are written (runtime/log_limit.py).
     """
     handler = logging.StreamHandler(sys.stdout if stream is None else stream)
     line_format = FORMATTERS[formatter]
@@ -111,19 +112,19 @@ def configure(
 
 
 def text_line(record: logging.LogRecord, source: LineSource) -> str:
-    """Render a record as `time level process: message key=value ...`, always as one line."""
+    """Render a record as `time level process: message key=value ...`, on one line."""
     own = _own_fields(record, source)
     fields = _words(own | {name: each for name, each in source.fields.items() if name not in own})
     return f"{_time(record)} {level_name(record)} {source.process}: {_message(record)}{fields}"
 
 
 def message_line(record: logging.LogRecord) -> str:
-    """Render a record as `message key=value ...`, always as one line."""
+    """Render a record as `message key=value ...`, on one line."""
     return f"{_message(record)}{_words(fields_of(record))}"
 
 
 def json_line(record: logging.LogRecord, source: LineSource) -> str:
-    """Render one JSON object; a field that is neither a number nor a Boolean becomes a string."""
+    """Render a record as a JSON object. A value that is no number and no Boolean becomes text."""
     standard = {
         "time": _time(record),
         "level": level_name(record),
@@ -134,10 +135,10 @@ def json_line(record: logging.LogRecord, source: LineSource) -> str:
 
 
 def logstash_line(record: logging.LogRecord, source: LineSource) -> str:
-    """Render one JSON object with the standard fields of Logstash, as docker distribution does.
+    """Render a record as a JSON object with the standard fields of Logstash.
 
-    The name of the level is that of logrus: `warning` instead of `warn`. The JSON object has no
-    field `type` if the operator's fields have none.
+    As in docker distribution, the level `warn` is called `warning`. The object has a field `type`
+    only if the operator has configured one.
     """
     level = level_name(record)
     standard = {
@@ -157,7 +158,7 @@ FORMATTERS: Final[Mapping[str, LineFormat]] = {
         logstash_line, frozenset({"@timestamp", "@version", "level", "process", "message"})
     ),
 }
-"""The log formats by their names, which are those of docker distribution."""
+"""The log formats, by the names that docker distribution uses for them."""
 
 
 def level_name(record: logging.LogRecord) -> str:
@@ -175,12 +176,12 @@ def fields_of(record: logging.LogRecord) -> dict[str, Value]:
 
 
 def without_credentials(text: str) -> str:
-    """Return *text* with the users, passwords and queries of URLs left out."""
+    """Return *text* without the users, passwords and queries of the URLs in it."""
     return _clean(text)
 
 
 class _Formatter(logging.Formatter):
-    """A `_Formatter` adapts `logging.Formatter` to the functions above."""
+    """An adapter from the functions above to the interface of `logging.Formatter`."""
 
     def __init__(self, line: _Line, source: LineSource) -> None:
         super().__init__()
@@ -196,7 +197,7 @@ def _own_fields(record: logging.LogRecord, source: LineSource) -> dict[str, Valu
     fields = fields_of(record)
     if not source.has_caller:
         return fields
-    # The fields of the calling code have the names that logrus gives to them.
+    # The fields `func` and `file` have the same names in logrus.
     place = f"{record.pathname}:{record.lineno}"
     return {**fields, "func": f"{record.name}.{record.funcName}", "file": place}
 
@@ -227,10 +228,10 @@ def _clean(text: str) -> str:
 
 
 def _quoted(value: object) -> str:
-    """Return a value as one word; escape a text with other than printable characters.
+    """Return a value as one word; if it contains special characters, return it as a JSON string.
 
-    Format characters such as U+202E reverse the order in which a terminal shows a line, so that a
-    client's name could make the line look like another line.
+    For example, the format character U+202E makes a terminal show the rest of a line in reverse. A
+    client could use this in a name to make a log line look like a different line.
     """
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)

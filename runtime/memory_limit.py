@@ -1,4 +1,4 @@
-"""Read how much memory this process may use: of the machine, or of its control group."""
+"""Read how much memory this process may use, from the machine and from its control group."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def memory_limit(root: Path = _ROOT) -> int:
 
 
 def _limits(top: Path, path: str, name: str) -> list[int]:
-    """Return the limits of a group and of the groups that contain it.
+    """Return the limits of a control group and of all groups that contain it.
 
-    In a container, the folder of its own group is *top*, while *path* may be that of the host.
+    In a container, *path* can be the group's path on the host, where no folder exists in the
+    container. Then the folder of the group is *top*.
     """
     group, found = top / path.lstrip("/"), list[int]()
     for folder in (group, *group.parents):
-        with suppress(OSError, ValueError):  # The text "max" of a control group is no number.
+        with suppress(OSError, ValueError):  # A group without a limit has the text "max".
             limit = int((folder / name).read_text())
             if 0 < limit < _NO_LIMIT:
                 found.append(limit)

@@ -1,4 +1,4 @@
-"""Find the type of the file system that a path is on (proc_pid_mountinfo(5))."""
+"""Find the type of the file system that contains a path (proc_pid_mountinfo(5))."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def file_system_of(path: Path, mounts: Path = _MOUNTS) -> str:
-    """Return the type of the file system that *path* is or would be on, such as `tmpfs`.
+    """Return the type of the file system that contains *path*, such as `tmpfs`.
 
-    Return an empty text if *mounts* cannot be read.
+    *path* need not exist. Return an empty text if *mounts* cannot be read.
     """
     try:
         lines = mounts.read_text(errors="replace").splitlines()

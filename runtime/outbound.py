@@ -1,4 +1,7 @@
-"""Read the HTTP proxies for outgoing requests from the usual environment variables."""
+"""Read the HTTP proxies for outgoing requests from the variables HTTPS_PROXY, HTTP_PROXY, NO_PROXY.
+
+`entrepot serve` passes them to the programs in a file, because they can contain passwords.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ _SCHEMES = ("http", "https")
 
 
 def proxies(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the URL of the proxy for each URL scheme that has a proxy."""
+    """Return a map from the scheme of a URL (`http`, `https`) to the URL of its proxy."""
     given = os.environ if environ is None else environ
     found = {scheme: _either(given, f"{scheme}_proxy") for scheme in _SCHEMES}
     return {scheme: url for scheme, url in found.items() if url}
@@ -34,19 +37,22 @@ def _either(given: Mapping[str, str], name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """An `Outbound` has the proxies by scheme, with passwords, and the hosts without a proxy."""
+    """An `Outbound` has the URLs of proxies by scheme, and the hosts that need no proxy.
+
+    The URLs can contain passwords.
+    """
 
     proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
     exempt: tuple[str, ...] = ()
 
 
 def of_environment() -> Outbound:
-    """Return the proxies of this process's environment."""
+    """Return the proxies that the environment of this process names."""
     return Outbound(proxies(), no_proxy())
 
 
 def hand_over(environ: Mapping[str, str], folder: Path) -> None:
-    """Write the proxies of *environ* to a file in *folder*, with mode 0600, for the programs.
+    """Write the proxies in *environ* to a file in *folder*, with mode 0600, for the programs.
 
     Raises: OSError.
     """
@@ -55,9 +61,9 @@ def hand_over(environ: Mapping[str, str], folder: Path) -> None:
 
 
 def handed_over(folder: Path) -> Outbound:
-    """Read the file of proxies that `hand_over` wrote.
+    """Return the proxies in the file that `hand_over` wrote to *folder*.
 
-    If the file of proxies is absent, the proxies are those of the process's environment.
+    If there is no such file, return the proxies that the environment of this process names.
     """
     try:
         outbound = json.loads(read_small_file(folder / PROXIES))

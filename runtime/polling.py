@@ -1,4 +1,4 @@
-"""Wait for a condition of another process, which can only be polled."""
+"""Wait for a condition in another process by checking it at intervals."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _T = TypeVar("_T")
 
 
 def poll(look: Callable[[], _T | None], within: float, every: float) -> _T | None:
-    """Call *look* every *every* s until *look* returns a result, and return that result.
+    """Call *look* every *every* s until it returns another value than None, and return that value.
 
-    Return None if *look* returns no result within *within* s (math.inf: no limit). *look* is called
-    at once, and a last time when the time is over. Raises: every exception that *look* raises.
+    Return None if this does not happen within *within* s (math.inf: no limit). The first call is at
+    once, and the last call is at the end of this time. Raises: every exception that *look* raises.
     """
     deadline = time.monotonic() + within
     while (found := look()) is None:

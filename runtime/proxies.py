@@ -1,4 +1,4 @@
-"""Choose the proxy for a URL by the rules of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
+"""Choose the proxy for a URL by the usual rules of HTTPS_PROXY, HTTP_PROXY and NO_PROXY."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from entrepot.runtime.hostnames import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """A `Proxies` has the proxy for each URL scheme, and the hosts that need no proxy."""
+    """A `Proxies` has the proxy for each scheme of a URL, and the rules of NO_PROXY (`exempt`)."""
 
     by_scheme: Mapping[str, str] = field(default_factory=dict)
     exempt: Sequence[str] = ()
 
     def choose(self, url: str) -> str | None:
-        """Return the URL of the proxy for *url*, or None; loopback is never proxied."""
+        """Return the URL of the proxy for *url*, or None; a loopback host never has a proxy."""
         target = urlsplit(url)
         proxy = self.by_scheme.get(target.scheme)
-        # The name `localhost.` is the same host.
+        # A name with a dot at its end, such as `localhost.`, is the same host.
         hostname = (target.hostname or "").lower().rstrip(".")
         if not proxy or is_loopback(hostname):
             return None

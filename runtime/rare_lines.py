@@ -1,4 +1,7 @@
-"""Limit how often a process logs a line of one kind, because an outage fails every request."""
+"""Limit how often a process logs a line of one kind.
+
+Without this limit, an outage would cause a log line for every request.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from collections.abc import Callable
 
 
 class RareLines:
-    """A `RareLines` permits one log line of each kind in *span* s (of *clock*, monotonic)."""
+    """A `RareLines` permits one log line of each kind in *span* s.
+
+    *clock* is a monotonic clock in s.
+    """
 
     def __init__(self, span: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._span = span
@@ -19,7 +25,10 @@ class RareLines:
         self._suppressed: dict[object, int] = {}
 
     def due(self, kind: object) -> int | None:
-        """Return how many lines were left out before this one; None: leave this one out."""
+        """Return how many lines of *kind* were left out since the last one that was logged.
+
+        Return None if the next line must be left out too.
+        """
         with self._lock:
             now = self._clock()
             if now < self._quiet_until.get(kind, -math.inf):

@@ -1,7 +1,8 @@
-"""Re-read a small file when it changes; a bad version leaves the last good one in force.
+"""Re-read a small file when it changes; after a bad change, use the last good content.
 
-The watched file is polled: a `stat` twice a second costs nothing, needs no thread, and detects
-changes that inotify misses (network file systems, a symlinked directory that Kubernetes swaps).
+The file is checked with `stat`, at most twice a second. This costs little, needs no thread, and
+detects changes that inotify misses, for example on network file systems, or if Kubernetes changes
+the target of a symlink in the path.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# A file that was written less than this many s before it was read may be written again with the
-# same time and size: file times are coarse (2 s on the coarsest file systems).
+# On some file systems the times of files are multiples of 2 s. So a file that was written less than
+# this many seconds before it was read can change once more without a change of its time.
 _RACY = 2.0
-# A file that was written less than this many s ago may be incomplete, and is read at the next
+# A file that was written less than this many seconds ago may be incomplete. It is read at the next
 # check.
 _INCOMPLETE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot(Generic[T]):
-    """A `Snapshot` is the last good value of the file; `generation` rises with each new value."""
+    """A `Snapshot` is the last good value of the file. `generation` rises with each new value."""
 
     value: T
     generation: int
@@ -47,21 +48,21 @@ def _open(path: Path) -> BinaryIO:
 
 
 class ReloadingFile(Generic[T]):
-    """A `ReloadingFile` has the value that `parse` makes of the file at *path*.
+    """A `ReloadingFile` has the value that *parse* returns for the content of the file *path*.
 
-    A read of the value checks the file if the last check was at least *interval* s ago.
+    Each read of the value checks the file if the last check was at least *interval* s ago. If the
+    file is missing, or *parse* rejects its content with one of *errors*, the last good value
+    remains valid. *validate* gets the current and the new value, and can reject the new value.
 
-    If the watched file is gone, or `parse` rejects it with one of *errors*, the last good value
-    stays in force. *validate*, which gets the value in force and the next value, may also reject
-    the next value. Any thread may read the value; while one thread checks the file, the others get
-    the last good value without waiting. If several processes of one program read the same bad
-    version of the watched file, only one of them logs it.
+    Any thread may read the value. While one thread checks the file, other threads get the last good
+    value without waiting. If several processes of one program read the same bad content, only one
+    of them logs a warning.
 
-    The last good content is saved at *last_good*, for a process that starts while the file is bad.
-    A restarted process must not use the value from the time of its fork, because rights that were
-    revoked since then would return. *open_file* opens the file for reading.
+    The last good content is saved in the file *last_good*, for a process that starts while the file
+    is bad. Such a process must not use the value that it inherited by fork(2): that value is older,
+    so rights that were revoked meanwhile would be valid again. *open_file* opens the file.
 
-    Raises, when created only: OSError, and the errors of *parse*.
+    The constructor raises OSError and the errors of *parse*.
     """
 
     def __init__(
@@ -95,9 +96,9 @@ class ReloadingFile(Generic[T]):
 
     @property
     def snapshot(self) -> Snapshot[T]:
-        """Return the value in force with its generation."""
+        """Return the current value with its generation, after a check of the file if it is due."""
         now = self._clock()
-        # A clock that was set back must not stop the checks.
+        # The time since the last check is negative if the clock was set back; then check too.
         if not 0 <= now - self._checked_at < self._interval and self._lock.acquire(blocking=False):
             try:
                 self._checked_at = now
@@ -107,10 +108,10 @@ class ReloadingFile(Generic[T]):
         return self._snapshot
 
     def refresh(self) -> None:
-        """Check the file now, even if it was just checked.
+        """Check the file now, even if it was checked a moment ago.
 
-        After this call, the value is at least as new as the newest value that another process has
-        accepted. That is so even if the file was replaced a moment ago and may be incomplete.
+        After this call, the value is at least as new as the newest value that any process has
+        accepted. This is true even if the file was replaced a moment ago and may be incomplete.
         """
         with self._lock:
             self._checked_at = self._clock()
@@ -129,7 +130,7 @@ class ReloadingFile(Generic[T]):
         return self.snapshot.generation
 
     def _begin(self) -> tuple[_ReadFile, Snapshot[T]]:
-        """Read the file or, if that fails, the saved last good content."""
+        """Read the file, or the saved last good content if the file cannot be used."""
         failures: tuple[type[Exception], ...] = (OSError, *self._errors)
         try:
             seen, content, _ = self._read(self._checked_at)
@@ -160,11 +161,10 @@ class ReloadingFile(Generic[T]):
             self._accept(content)
 
     def _changed(self, now: float) -> bytes | None:
-        """Return the content of the file if it differs from the content read last.
+        """Return the content of the file if it has changed since the last read; else None.
 
-        A file that is written during this check may be incomplete, so the next check reads it.
-
-        Raises: OSError.
+        If the file is being written, it may be incomplete. Then return None, so that the next check
+        reads it. Raises: OSError.
         """
         status = self._path.stat()
         if _signature(status) == self._seen.signature and not self._seen.racy:
@@ -183,7 +183,7 @@ class ReloadingFile(Generic[T]):
         Raises: OSError.
         """
         with self._open_file(self._path) as file:
-            # The stat comes before the read, so that a write in between is detected as a change.
+            # `fstat` is called before the read, so that a write in between counts as a change.
             status = os.fstat(file.fileno())
             content = file.read()
             after = _signature(os.fstat(file.fileno()))
@@ -208,7 +208,7 @@ class ReloadingFile(Generic[T]):
         log.info("watched file changed", extra={"path": self._path})
 
     def _catch_up(self) -> None:
-        """Take over a version of the file that another process accepted before this process."""
+        """Use the saved last good content if another process has accepted newer content."""
         content = self._last_good.read()
         if content is not None and _fingerprint(content) != self._good:
             with contextlib.suppress(*self._errors):
@@ -230,13 +230,13 @@ class ReloadingFile(Generic[T]):
 
 @dataclass(slots=True)
 class _LastGood:
-    """A `_LastGood` is the last good content of a file, which all processes save at `path`."""
+    """A `_LastGood` is the saved last good content of a file, at `path`, for all processes."""
 
     path: Path | None
     _seen: tuple[int, ...] = ()
 
     def has_changed(self) -> bool:
-        """Return whether the saved content was replaced after the last call of this method."""
+        """Return whether the saved content was replaced since the last call of this method."""
         if self.path is None:
             return False
         try:
@@ -253,7 +253,10 @@ class _LastGood:
             return None
 
     def write(self, content: bytes) -> None:
-        """Save the last good content for this user only; on failure remove the outdated copy."""
+        """Save the last good content, readable for this user only.
+
+        If this fails, delete the saved content, because it is outdated.
+        """
         if self.path is None:
             return
         try:
@@ -267,10 +270,11 @@ class _LastGood:
 
 
 class _LastWarning:
-    """A `_LastWarning` is in memory that forked processes share, so that only one of them warns.
+    """The hash of the last bad content, in memory that forked processes share.
 
-    A record lock (fcntl(2)) belongs to one process, so the lock also excludes processes that were
-    forked with the descriptor.
+    With it, only one of these processes logs a warning about the content. The memory is protected
+    by a record lock (fcntl(2)). Such a lock belongs to a process, so it also works between
+    processes that inherited the same file descriptor.
     """
 
     def __init__(self) -> None:
@@ -281,14 +285,14 @@ class _LastWarning:
         self._shared = mmap.mmap(self._file, length)
 
     def is_new(self, fingerprint: bytes) -> bool:
-        """Return True if no process has logged a warning for the bad content, and record one."""
+        """Return whether no process has logged a warning about this content, and record one."""
         with self._locked():
             is_new = self._shared[:] != fingerprint
             self._shared[:] = fingerprint
             return is_new
 
     def clear(self) -> None:
-        """Permit the next warning, for any content."""
+        """Forget the last warning, so that the next bad content causes one."""
         with self._locked():
             self._shared[:] = bytes(len(self._shared))
 
@@ -303,9 +307,10 @@ class _LastWarning:
 
 @dataclass(frozen=True, slots=True)
 class _ReadFile:
-    """A `_ReadFile` describes a file as it was read.
+    """A `_ReadFile` describes the state of the file at the time of a read.
 
-    If `racy` is True, a later change of the file may leave `signature` as it is.
+    `signature` has time, size and inode, and `fingerprint` is a hash of the content. If `racy` is
+    true, a later change of the file may not change `signature`.
     """
 
     signature: tuple[int, ...]

@@ -1,8 +1,8 @@
 """Report the errors of a worker to error trackers, through the trackers' client libraries.
 
-The table `CLIENTS` has a row for each tracker. The library of a tracker is an extra of the Python
-package and is imported only if its tracker is configured. A thread of the worker imports the
-library, starts it and hands it the errors, so a library that hangs or fails delays no request.
+The table `CLIENTS` has a row for each tracker. The library of a tracker is an optional dependency,
+and is imported only if the tracker is configured. All calls of the library are made in a thread of
+its own, so a library that hangs or fails delays no request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Settings = Mapping[str, Any]
 Fields = Mapping[str, str]
 Send = Callable[[BaseException, Fields], None]
-"""A `Send` sends one error with its fields. A `Send` may block and raise any exception."""
+"""A function that sends one error with its fields. It can block and raise any exception."""
 
 _SOURCES: Final = ("entrepot", "gunicorn.error")
 _FIELDS: Final = ("method", "path")
@@ -38,10 +38,10 @@ _LONGEST_TEXT: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class ReportingClient:
-    """A `ReportingClient` is one row: the modules of a library, and how the library is started.
+    """A `ReportingClient` describes the client library of one tracker.
 
-    *start* receives the tracker's settings. The function *start* imports the library and returns
-    the function that sends an error.
+    `modules` are the modules that must be installed. The function `start` gets the settings of the
+    tracker, imports the library, and returns a function that sends an error.
     """
 
     modules: tuple[str, ...]
@@ -54,7 +54,7 @@ def _bugsnag(settings: Settings) -> Send:
     library.configure(
         api_key=settings["apikey"],
         auto_capture_sessions=False,
-        asynchronous=False,  # Otherwise each report would get a thread of its own, without a limit.
+        asynchronous=False,  # If True, the library would start a thread for each report.
         max_breadcrumbs=0,
         **{name: value for name, value in options.items() if value is not None},
     )
@@ -70,8 +70,7 @@ def _newrelic(settings: Settings) -> Send:
     agent.app_name = settings["name"]
     if settings["verbose"]:
         logging.getLogger("newrelic").setLevel(logging.DEBUG)
-    # The function does not call New Relic's `initialize`, which would wrap the functions of other
-    # libraries.
+    # New Relic's `initialize` is not called, because it would wrap functions of other libraries.
     application = library.register_application(name=settings["name"], timeout=_TIMEOUT_S)
     return lambda error, fields: library.notice_error(
         error=(type(error), error, error.__traceback__),
@@ -87,7 +86,7 @@ def _sentry(settings: Settings) -> Send:
         environment=settings["environment"],
         default_integrations=False,  # The default integrations wrap functions of other libraries.
         auto_enabling_integrations=False,
-        include_local_variables=False,  # A local variable may contain a password.
+        include_local_variables=False,  # A local variable can contain a password.
         send_default_pii=False,
         max_breadcrumbs=0,
     )
@@ -131,7 +130,10 @@ CLIENTS: Final[Mapping[str, ReportingClient]] = {
         ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), _opentelemetry
     ),
 }
-"""The trackers by their keys below `reporting:`, which are also the names of the extras."""
+"""The client library of each tracker, by the tracker's key below `reporting:`.
+
+The optional dependencies of the Python package have the same names.
+"""
 
 
 def is_installed(name: str) -> bool:
@@ -142,16 +144,16 @@ def is_installed(name: str) -> bool:
 def _is_found(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except (ImportError, ValueError):  # A package above the module is missing or is no package.
+    except (ImportError, ValueError):  # The package that contains the module is missing.
         return False
 
 
 class ErrorReports(logging.Handler):
-    """An `ErrorReports` hands the errors with a traceback that a worker logs to the trackers.
+    """A logging handler that reports logged errors to the trackers, if they have a traceback.
 
-    *settings* has the settings of each configured tracker by its name. Each tracker has one thread,
-    and 64 waiting errors at most. At most 60 errors are reported in a minute; *clock* is monotonic
-    (s).
+    *settings* maps the name of each configured tracker to its settings. Each tracker has a thread,
+    and a queue of at most 64 errors. At most 60 errors are reported in a minute. *clock* is a
+    monotonic clock in s.
     """
 
     def __init__(
@@ -166,7 +168,7 @@ class ErrorReports(logging.Handler):
         self._dropped = 0
 
     def start(self) -> None:
-        """Start the threads of this process; call this after the fork."""
+        """Start the threads. Call this method after the fork, because threads are not inherited."""
         queues = []
         for name, settings in self._settings.items():
             waiting: queue.Queue[tuple[BaseException, Fields]] = queue.Queue(_MOST_WAITING)
@@ -178,12 +180,12 @@ class ErrorReports(logging.Handler):
             logging.getLogger(source).addHandler(self)
 
     def stop(self) -> None:
-        """Ignore all later errors. The threads end with the process."""
+        """Ignore all later errors. The threads run until the process exits."""
         for source in _SOURCES:
             logging.getLogger(source).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue the error of a log record; drop it without a traceback or if there are many."""
+        """Queue the error in a log record, or drop it if there are too many errors."""
         error = record.exc_info[1] if record.exc_info else None
         if error is None:
             return
@@ -202,7 +204,7 @@ class ErrorReports(logging.Handler):
                 self._dropped += 1
 
     def _is_due(self) -> bool:
-        """Count one error; return whether this minute's errors are still within the limit."""
+        """Count one error, and return whether the number in this minute is within the limit."""
         now = self._clock()
         if now - self._period_began >= _PERIOD_S:
             self._period_began, self._in_period = now, 0
@@ -216,7 +218,7 @@ class ErrorReports(logging.Handler):
 def _send_all(
     name: str, settings: Settings, waiting: queue.Queue[tuple[BaseException, Fields]]
 ) -> None:
-    """Start the library of one tracker, and hand it every error of the queue."""
+    """Start the library of one tracker, and send it every error in the queue."""
     try:
         send = CLIENTS[name].start(settings)
     except Exception as error:  # noqa: BLE001 - a library may raise anything
@@ -231,14 +233,14 @@ def _send_all(
 
 
 def _warn(message: str, name: str, error: Exception) -> None:
-    """Log the class of *error* only, because the library's own text may contain the key."""
+    """Log a warning with the class of *error*, but not its text, which could contain the key."""
     log.warning(message, extra={"tracker": name, "error": type(error).__name__})
 
 
 def _without_credentials(error: BaseException, depth: int = 0) -> BaseException:
-    """Return an error of the same class name and traceback, without the credentials of URLs.
+    """Return a copy of *error* without the credentials that are in URLs.
 
-    The copy has no attributes, and at most five causes.
+    The copy has the same class name and traceback, no attributes, and at most five causes.
     """
     kind = type(error)
     made = type(kind.__name__, (Exception,), {"__module__": kind.__module__})

@@ -1,7 +1,7 @@
-"""Run functions in threads that wait a while for the next function before they end.
+"""Run functions in threads, each of which then waits a while for a further function.
 
-To start a thread costs a few system calls, and the new thread competes with its starter for the
-interpreter lock. To give the function to a thread that already waits costs one wake-up.
+The start of a thread costs a few system calls, and the new thread competes with its starter for the
+interpreter lock. A thread that already waits costs only one wake-up.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import threading
 from collections.abc import Callable
 
 _IDLE_S = 10.0
-"""A thread that has waited this long for a function, in s, ends."""
+"""A thread that has waited this many seconds for a function ends."""
 _MOST_IDLE = 8
-"""At most this many threads wait; a further thread ends at once after its function."""
+"""At most this many threads wait. If there are more, a thread ends after its function."""
 
 Work = Callable[[], None]
 
 
 class ReusedThreads:
-    """A `ReusedThreads` has the idle daemon threads of one process; any thread may use it.
+    """A `ReusedThreads` runs functions in daemon threads, and reuses idle threads.
 
-    Functions never wait for a thread: if none is idle, a new one starts. A child that is forked
-    after the first call of `start` needs a `ReusedThreads` of its own.
+    If no thread is idle, a new one is started, so a function never waits for a thread. Any thread
+    may use this object. A child that is forked after the first call of `start` must create an
+    object of its own, because threads are not inherited.
     """
 
     def __init__(self, idle_s: float = _IDLE_S, most_idle: int = _MOST_IDLE) -> None:
@@ -32,9 +33,9 @@ class ReusedThreads:
         self._lock = threading.Lock()
 
     def start(self, work: Work, name: str) -> None:
-        """Run *work* in a thread, which has this *name* meanwhile.
+        """Run *work* in a thread, which is called *name* meanwhile.
 
-        Raises: RuntimeError if the process can start no thread.
+        Raises: RuntimeError if no thread can be started.
         """
         with self._lock:
             waiting = self._idle.pop() if self._idle else None
@@ -44,9 +45,10 @@ class ReusedThreads:
         threading.Thread(target=self._run_all, args=([work],), name=name, daemon=True).start()
 
     def _run_all(self, works: list[Work]) -> None:
-        """Run the function in *works*, and those that `start` passes to this thread later.
+        """Run the function in the list *works*, and those that `start` passes to this thread later.
 
-        The list is emptied, so that a waiting thread keeps no function and nothing it refers to.
+        A function is removed from the list before it runs. So a waiting thread does not keep the
+        last function, and the objects to which it refers, in memory.
         """
         own: queue.SimpleQueue[tuple[Work, str]] = queue.SimpleQueue()
         while works:
@@ -58,7 +60,7 @@ class ReusedThreads:
             self._wait(own, works)
 
     def _wait(self, own: queue.SimpleQueue[tuple[Work, str]], works: list[Work]) -> None:
-        """Append the next function to *works*, if one comes in time."""
+        """Wait for the next function, and append it to *works* if it comes in time."""
         try:
             work, name = own.get(timeout=self._idle_s)
         except queue.Empty:

@@ -1,7 +1,7 @@
-"""Define the names in the run directory: sockets, the log pipe, the files of one start.
+"""Define the names of the sockets, pipes and files in the run directory.
 
-`haproxy.cfg` and `supervisord.conf` repeat these names, because static files cannot import them; a
-test compares the names. The module `appliance.rundir` creates and finds the directory itself.
+The files haproxy.cfg and supervisord.conf repeat these names, because they cannot import them; a
+test compares the names. The module `appliance.rundir` creates and finds the run directory itself.
 """
 
 from __future__ import annotations
@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 PREFIX: Final = "entrepot-"
-"""The name of a run directory begins with this prefix; the directory lies in the system's temporary
-folder.
+"""The name of a run directory, which is in the system's temporary folder, begins with this prefix.
 """
 
 SETTINGS: Final = "settings.json"
-"""This file has the resolved settings, which every program reads."""
+"""This file has the settings, which every program reads."""
 
 PROXIES: Final = "proxies.json"
 """This file has the HTTP proxies for requests to upstreams, with their passwords."""
@@ -23,7 +22,7 @@ RUN_STATE: Final = "record.json"
 """This file has facts about this start, for `entrepot status`."""
 
 STATE: Final = "state.json"
-"""This file has the overall state, written while a reader asks for the state."""
+"""This file has the overall state. `serve` writes it while readers request the state."""
 
 STATE_REQUEST: Final = "state.request"
 """A reader of the overall state touches this file."""
@@ -44,7 +43,7 @@ SIGNING_KEYS: Final = "jwks"
 """This file has the last valid set of keys that sign tokens."""
 
 OWN_KEY: Final = "own-key.pem"
-"""This file has the key of the token endpoint, if that of the state directory is unusable."""
+"""This file has a temporary key of the token endpoint, if the permanent key is unusable."""
 
 CERTIFICATE: Final = "certs.pem"
 """HAProxy reads the certificate with its key from this file."""
@@ -56,16 +55,16 @@ HEALTH: Final = "health.json"
 """This file has the failing health checks, which `entrepot.runtime.health` reads."""
 
 HEALTH_MAP: Final = "health.map"
-"""This file states whether a health check fails, which HAProxy reads."""
+"""From this file HAProxy reads at its start whether a health check fails."""
 
 CACHE_EPOCH: Final = "generation"
-"""This file has the cache epoch, mapped into memory by the workers and read by HAProxy."""
+"""This file has the cache epoch. Workers map the file into memory, and HAProxy reads it."""
 
 BREAKERS: Final = "breakers"
 """This folder has the states of the circuit breakers."""
 
 METRICS: Final = "metrics.prom"
-"""This file has the metrics that the logger writes and the workers serve."""
+"""This file has the metrics, which the logger writes and the workers serve."""
 
 LOG_PIPES: Final = ("access.pipe", "access2.pipe", "access3.pipe", "access4.pipe")
 """The pipes through which the threads of HAProxy send their log lines."""
@@ -97,5 +96,5 @@ def blob_socket(number: int) -> str:
 
 
 def error_file(status: int) -> str:
-    """Return the name of the complete response that HAProxy sends for an error of its own."""
+    """Return the name of the file with the complete response that HAProxy sends for an error."""
     return f"{status}.http"

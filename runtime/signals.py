@@ -1,7 +1,7 @@
 """Read signals from a file descriptor, so that a process can wait for signals with poll(2).
 
-This module does not use signal.sigtimedwait. If a stop or a frozen control group interrupts
-sigtimedwait at its deadline, CPython returns a siginfo that the kernel never filled in, with a
+This module does not use signal.sigtimedwait, because of an error in CPython. If the process is
+suspended (by SIGSTOP or a frozen control group) at the deadline of sigtimedwait, the result has a
 meaningless signal number.
 """
 
@@ -15,21 +15,20 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-_SET_BYTES = 128  # A sigset_t of glibc and of musl has this size.
-_INFO_BYTES = 128  # A struct signalfd_siginfo has this size, signalfd(2).
-_NUMBER_BYTES = 4  # The first field of that struct, ssi_signo, has this size.
-_MAX_SIGNALS = 64  # One read may return this many signals.
+_SET_BYTES = 128  # The size of a sigset_t in glibc and musl.
+_INFO_BYTES = 128  # The size of a struct signalfd_siginfo, signalfd(2).
+_NUMBER_BYTES = 4  # The size of ssi_signo, the first field of that struct.
+_MAX_SIGNALS = 64  # One read returns at most this many signals.
 _OTHER_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Signals:
-    """A `Signals` receives the signals *numbers* for this process.
+    """A `Signals` receives the signals *numbers* that are sent to this process.
 
-    Each signal stays pending until `wait` returns it.
-
-    The signals are blocked in the calling thread permanently. Threads and forked processes inherit
-    the blocked signals, and an executed program must unblock them. A forked process needs its own
-    `Signals`. Raises: OSError.
+    Each signal stays pending until `wait` returns it. The signals are blocked permanently in the
+    thread that creates this object. Threads that it starts, forked processes and executed programs
+    inherit the blocked signals; an executed program must unblock them itself. A forked process
+    needs a `Signals` of its own. The constructor raises OSError.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
@@ -42,22 +41,25 @@ class Signals:
             self._poll.register(each, select.POLLIN)
 
     def wake(self) -> None:
-        """End the wait, or the next wait; any thread may call it, also after `close`."""
+        """Make the current call of `wait`, or else the next one, return at once.
+
+        Any thread may call this method, even after `close`.
+        """
         if (fd := self._wake_fd) >= 0:
-            with suppress(BlockingIOError):  # a full counter ends the wait anyway
+            with suppress(BlockingIOError):  # If the counter is full, `wait` returns anyway.
                 os.eventfd_write(fd, 1)
 
     def end_wait_with(self, fd: int) -> None:
-        """Let the wait end when the descriptor *fd* is readable, too."""
+        """Make `wait` also return when the file descriptor *fd* is readable."""
         self._poll.register(fd, select.POLLIN)
 
     def wait(self, timeout: float) -> list[signal.Signals]:
-        """Wait at most *timeout* s, and return the received signals; none after the timeout.
+        """Wait at most *timeout* s for signals, and return those that have arrived.
 
-        A signal that arrives several times before it is read is returned once (signal(7)). A call
-        of `wake` ends the wait, too.
+        A signal that arrived several times is returned once (signal(7)). After a call of `wake`,
+        the result can be empty.
         """
-        # Python continues the call after an interruption (PEP 475).
+        # If a signal interrupts this call, Python continues it (PEP 475).
         self._poll.poll(max(timeout, 0.0) * 1000)
         with suppress(BlockingIOError):
             os.eventfd_read(self._wake_fd)

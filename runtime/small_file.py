@@ -1,7 +1,7 @@
 """Read a file of the appliance's own state, which another program may have replaced.
 
-A program with the rights of the serving user may put a pipe, a device or a file without an end into
-the run directory. A command of the operator must not wait for such a file or fill the memory with
+A program with the rights of the service user can put a pipe, a device or an endless file into the
+run directory. A command of the operator must neither wait for such a file nor fill the memory with
 its content.
 """
 
@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Final
 
 LARGEST: Final = 16 * 1024 * 1024
-"""The settings, the largest of these files, have a few MiB at most."""
+"""The default limit in bytes. The largest of these files, the settings, has at most a few MiB."""
 
 
 def read_small_file(path: Path, most: int = LARGEST) -> bytes:
-    """Return the content of a regular file of *most* bytes at most, without waiting.
+    """Return the content of a regular file with at most *most* bytes, without waiting.
 
-    Raises: OSError, also if the file is not a regular file (EINVAL) or is larger (EFBIG).
+    Raises: OSError; the error is EINVAL if the file is not a regular file, and EFBIG if it is
+    larger.
     """
-    # Without O_NONBLOCK, opening a pipe would wait for a writer.
+    # Without O_NONBLOCK, `open` would wait for a writer if the file is a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

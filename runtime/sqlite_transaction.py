@@ -1,4 +1,4 @@
-"""Run one immediate transaction of an SQLite connection in autocommit mode."""
+"""Run one transaction on an SQLite connection in autocommit mode."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def immediate(connection: sqlite3.Connection) -> Iterator[None]:
-    """Take the lock for writing, and commit at the end; roll back if the caller raises.
+    """Run a `with` block in a transaction that takes the lock for writing at once.
 
+    At the end of the block the transaction is committed. After an exception it is rolled back.
     Raises: sqlite3.Error.
     """
     connection.execute("BEGIN IMMEDIATE")

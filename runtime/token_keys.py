@@ -1,8 +1,8 @@
-"""Read the keys that sign tokens from certificates in PEM, or from a JSON Web Key Set.
+"""Read the keys that verify tokens from certificates in PEM, or from a JSON Web Key Set.
 
-The check of the configuration and the server share `token_keys`, so that both agree. Only public
-keys of asymmetric algorithms are accepted: a symmetric key in a file that many programs read would
-let each of these programs issue tokens.
+The check of the configuration and the workers both use this module, so they accept the same keys.
+Only public keys of asymmetric algorithms are accepted: with a symmetric key, every program that can
+read the file could issue tokens.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 MAX_BYTES: Final = 2**20
-"""The largest accepted file has this many bytes."""
+"""The largest accepted size of a file in bytes."""
 MAX_KEYS: Final = 1000
-_MIN_RSA_BITS: Final = 2048  # RFC 7518, 3.3, sets this minimum.
-_MAX_RSA_BITS: Final = 16_384  # OpenSSL does not verify with larger keys.
+_MIN_RSA_BITS: Final = 2048  # RFC 7518, 3.3, requires this minimum.
+_MAX_RSA_BITS: Final = 16_384  # OpenSSL cannot verify signatures with larger keys.
 _CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 class UnusableKeys(ValueError):  # noqa: N818 - the class name states the fact
-    """A file has no usable key; the message states the fact and then the remedy."""
+    """A file has no usable key. `message` states the fact, and `remedy` how to correct it."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(f"{message}; {remedy}")
@@ -41,7 +41,11 @@ class UnusableKeys(ValueError):  # noqa: N818 - the class name states the fact
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A public key; `algorithm` is the only one permitted, None: each that fits the key's type."""
+    """A `SigningKey` is a public key, with which the signature of a token is verified.
+
+    Only tokens with the signature algorithm `algorithm` may use it; None permits every algorithm
+    for the type of the key.
+    """
 
     key: PublicKey
     algorithm: str | None = None
@@ -49,9 +53,11 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustedKeys:
-    """A `TrustedKeys` has keys by each of their IDs, and certificates that a chain may end at.
+    """A `TrustedKeys` has the keys and root certificates of one file.
 
-    `skipped` has one line for each entry of the file that is never used.
+    `by_id` maps each ID of a key to the key. A token can contain a chain of certificates, which
+    must end with one of `roots`. `skipped` has a line for each entry of the file that is never
+    used.
     """
 
     by_id: Mapping[str, SigningKey] = field(default_factory=dict)
@@ -65,9 +71,9 @@ class TrustedKeys:
 
 
 def parse_bundle(content: bytes) -> TrustedKeys:
-    """Read a bundle of certificates in PEM; each key gets the IDs by which a token may name it.
+    """Read a bundle of certificates in PEM.
 
-    Raises: UnusableKeys.
+    The keys in the result have all IDs by which a token can name them. Raises: UnusableKeys.
     """
     _limit(content)
     try:
@@ -122,14 +128,14 @@ def public_key(certificate: x509.Certificate) -> object:
 
 
 def key_ids(key: PublicKey) -> list[str]:
-    """Return the IDs of a root's key: those of docker distribution 2.x (libtrust) and of 3.x."""
+    """Return the IDs of a certificate's key in docker distribution 3.x and 2.x (libtrust)."""
     if isinstance(key, rsa.RSAPublicKey):
         numbers = key.public_numbers()
         thumbprints = [f'{{"e":"{_number(numbers.e)}","kty":"RSA","n":"{_number(numbers.n)}"}}']
     elif isinstance(key, ec.EllipticCurvePublicKey):
         point = key.public_numbers()
-        # docker distribution 3 leaves out leading zeros of a coordinate, which RFC 7518, 6.2.1.2,
-        # forbids.
+        # docker distribution 3 omits leading zeros of a coordinate, although RFC 7518, 6.2.1.2,
+        # requires them. So the result has the IDs with and without these zeros.
         width = (key.key_size + 7) // 8
         thumbprints = list(
             dict.fromkeys(_ec_thumbprint(key, point.x, point.y, w) for w in (width, 0))
@@ -196,13 +202,13 @@ _JWK_TYPES: Final[Mapping[str, Any]] = {
     "EC": jwt.algorithms.ECAlgorithm,
     "OKP": jwt.algorithms.OKPAlgorithm,
 }
-# These members of a JSON Web Key are public. Other members, such as those of a private key, are not
-# read.
+# The names of the public members of a JSON Web Key. Other members, such as those of a private key,
+# are not read.
 _PUBLIC: Final = frozenset({"kty", "n", "e", "crv", "x", "y"})
 
 
 def key_problem(key: object) -> str:
-    """Return why a key cannot verify tokens; empty if the key can."""
+    """Return why a key cannot verify tokens, or an empty text if it can."""
     match key:
         case rsa.RSAPublicKey():
             if not _MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS:
@@ -223,7 +229,10 @@ def _ec_thumbprint(key: ec.EllipticCurvePublicKey, x: int, y: int, width: int) -
 
 
 def _libtrust(key: PublicKey) -> str:
-    """Return docker distribution 2.x's ID: 240 bits of the key's SHA-256 in groups of base32."""
+    """Return the ID of a key in docker distribution 2.x.
+
+    It consists of 240 bits of the key's SHA-256 in base32, in groups of four letters.
+    """
     der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     letters = base64.b32encode(hashlib.sha256(der).digest()[:30]).decode()
     return ":".join(_groups(letters))
@@ -242,5 +251,5 @@ def _base64(raw: bytes) -> str:
 
 
 def _hashed(text: str) -> str:
-    """Return a JWK thumbprint (RFC 7638, 3) of the JSON of a key's public members."""
+    """Return the JWK thumbprint (RFC 7638, 3) of a key; *text* has its public members in JSON."""
     return _base64(hashlib.sha256(text.encode()).digest())

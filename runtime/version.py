@@ -1,4 +1,4 @@
-"""The version of the installed package."""
+"""Read the version of the installed package."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from functools import cache
 
 @cache
 def version() -> str:
-    """Return the version, as in `pyproject.toml`; "0" if the package is not installed.
+    """Return the version in `pyproject.toml`; "0" if the package is not installed.
 
-    PERF: reading it loads a parser of e-mail headers, which is 1 MB of memory of each process; a
-    process that forks others reads it once for all.
+    PERF: to read the version, Python imports a parser of e-mail headers, which takes 1 MB. A
+    process that forks programs reads the version first, so that they use the cached result.
     """
     from importlib import metadata  # noqa: PLC0415 - 20 ms
 

@@ -22,10 +22,10 @@ from entrepot.datastore.accesslog import Event, write_event
 def access_log(
     plan: AccessLogPlan, log_plan: LogPlan, state: Path
 ) -> Callable[[Sequence[int]], LogMover]:
-    """Return a function that moves lines from HAProxy's pipes into the log file.
+    """Return a function that starts to move lines from HAProxy's pipes into the log file.
 
-    The function takes the reading ends of the pipes. An event is written with the number of lines
-    that a limit dropped. *state* is the state directory.
+    The function takes the reading ends of the pipes. The number of lines that a limit drops is
+    written as an event, which the logger counts. *state* is the state directory.
     """
     count = partial(_count, state / layout.EVENTS)
     log = RotatedLog(state / layout.ACCESS_LOG, file_bytes=plan.file_bytes, backups=plan.backups)

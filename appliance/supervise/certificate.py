@@ -10,7 +10,7 @@ from entrepot.runtime.atomic_write import write_atomically
 
 
 def write_pem(tls: TlsPaths, target: Path) -> Path | None:
-    """Write certificate and key into the file *target*, with mode 0600.
+    """Write certificate and key into the file *target*, with mode 0600, and return *target*.
 
     Return None if no certificate is configured. The caller must have checked with `config.check`
     that certificate and key exist and belong together. Raises: OSError.
@@ -22,7 +22,7 @@ def write_pem(tls: TlsPaths, target: Path) -> Path | None:
 
 
 def write_client_authorities(tls: TlsPaths, target: Path) -> Path | None:
-    """Write the CAs of client certificates into *target*, mode 0600; return None without CAs.
+    """Write the CAs of client certificates into *target*, with mode 0600, and return *target*.
 
     Return None if no such CA is configured. Raises: OSError.
     """

@@ -21,11 +21,10 @@ _log = logging.getLogger(__name__)
 class CertificateRenewal:
     """A `CertificateRenewal` watches the certificate and its key, and loads changes into HAProxy.
 
-    *target* is HAProxy's PEM file; *send* sends a command to HAProxy's admin socket. *problems*
-    returns the reasons why HAProxy cannot use the files.
-
-    While the new files are unusable (for example a certificate whose key has not been written yet),
-    HAProxy continues to use the certificate that was loaded last.
+    *target* is the PEM file that HAProxy reads at its start. *send* sends a command to HAProxy's
+    admin socket. *problems* returns the reasons why HAProxy cannot use the files. While the new
+    files are unusable (for example because the new key is not written yet), HAProxy continues to
+    use the earlier certificate.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class CertificateRenewal:
 def renewal(
     tls: TlsPaths, run: Path, problems: tls_check.Check = tls_check.problems
 ) -> CertificateRenewal:
-    """Return a watcher of the certificate for the appliance whose run directory is *run*."""
+    """Return an object that watches the certificate of the appliance with run directory *run*."""
     admin = run / ADMIN_SOCKET
     return CertificateRenewal(
         tls,

@@ -29,9 +29,9 @@ _CERTIFICATE = re.compile(
 class ClientAuthorities:
     """A `ClientAuthorities` loads changed files of `http.tls.clientcas` into HAProxy.
 
-    *target* is the file that HAProxy read at its start; *send* sends a command to its admin socket.
-    *problems* returns the reasons why HAProxy cannot use the files.
-    While the new files are unusable, HAProxy continues to use the CAs that were loaded last.
+    *target* is the file that HAProxy reads at its start. *send* sends a command to HAProxy's admin
+    socket. *problems* returns the reasons why HAProxy cannot use the files. While the new files are
+    unusable, HAProxy continues to use the earlier CAs.
     """
 
     def __init__(
@@ -83,7 +83,10 @@ class ClientAuthorities:
 def client_authorities(
     tls: TlsPaths, run: Path, problems: tls_check.Check = tls_check.problems
 ) -> ClientAuthorities | None:
-    """Return a watcher for the appliance whose run directory is *run*; None without client CAs."""
+    """Return an object that watches the client CAs; None if no client CAs are configured.
+
+    *run* is the run directory of the appliance.
+    """
     if tls.certificate is None or not tls.clientcas:
         return None
     admin, target = run / ADMIN_SOCKET, run / CLIENT_AUTHORITIES

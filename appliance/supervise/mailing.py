@@ -15,9 +15,11 @@ from entrepot.appliance.supervise.output import Reader
 
 @contextmanager
 def mailing(hooks: Sequence[Any], formatter: str) -> Iterator[Reader | None]:
-    """Mail the log records of this process; yield a reader of the other programs' lines.
+    """Mail the log records of this process during a `with` block.
 
-    *hooks* are those of `log.hooks`, and *formatter* is the format of the other programs' lines.
+    Yield a function for the log lines of the other programs, which it mails too. Yield None if
+    *hooks* is empty. *hooks* are those of the setting `log.hooks`, and *formatter* is the format of
+    the other programs' lines.
     """
     if not hooks:
         yield None

@@ -1,4 +1,4 @@
-"""End the wait of `serve` after a request for the state, or a deletion in the run directory."""
+"""Wake `serve` after a request for the state, and after a deletion in the run directory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from entrepot.runtime.run_names import STATE_REQUEST
 
 
 class RunEvents:
-    """A `RunEvents` watches the run directory *run*, and ends the waits of *signals*.
+    """A `RunEvents` watches the run directory *run*, and ends waits of *signals* after a change.
 
     `are_watched` is False if the kernel permits no further watch; then the caller must poll.
     """
@@ -27,11 +27,11 @@ class RunEvents:
             self.are_watched = True
 
     def clear(self) -> None:
-        """Let the next wait end only after a further event."""
+        """Forget the events so far, so that only a later event ends the next wait."""
         if self._events is not None:
             self._events.clear()
 
     def close(self) -> None:
-        """Close the descriptor, when no wait follows."""
+        """Close the descriptor. Call this method after the last wait."""
         if self._events is not None:
             self._events.close()

@@ -1,7 +1,7 @@
-"""Start the process that writes the overall state, when a reader requests the state.
+"""Start a process that writes the overall state when a reader requests the state.
 
-The state is gathered in a child process (appliance/state_program.py), because the modules for that
-take 40 MB and are rarely needed.
+The state is gathered in a child process (appliance/state_program.py), because the modules that are
+needed for it take 40 MB and are rarely used.
 """
 
 from __future__ import annotations
@@ -28,28 +28,25 @@ class StateProcess:
         self._run = run
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
-        # The request file exists from the start, so that its changes can be watched.
+        # The request file must exist from the start on, so that the kernel can watch its changes.
         self._request = run / STATE_REQUEST
         self._request.touch()
         self._served = _written(self._request)
 
     def look(self) -> None:
-        """Start the process if a reader has requested the state, and no process writes it.
-
-        This method does not block.
-        """
+        """Start the process if a reader has requested the state and none runs; never block."""
         asked = _written(self._request)
         if asked == self._served or self.is_running:
             return
         self._served = asked
-        # The process may have written the state after this request, and ended then.
+        # If the state is newer than the request, the last process has already served this request.
         if asked > _written(self._run / STATE):
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [*self._program, os.fspath(self._run)], stdin=subprocess.DEVNULL
             )
 
     def close(self) -> None:
-        """End the process, so that it writes nothing more into the run directory."""
+        """Kill the process, so that it no longer writes into the run directory."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

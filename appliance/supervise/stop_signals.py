@@ -26,12 +26,15 @@ _log = logging.getLogger("serve")
 class StopSignals:
     """A `StopSignals` receives the signals that are sent to this process.
 
-    The signals are blocked in the calling thread, in later threads and in forked processes, also
-    after execve(2). *had_terminal* is the attribute of the same name from before execve(2).
+    The signals are blocked in the thread that creates this object, in threads that are started
+    later, and in forked processes. They stay blocked after execve(2). `wait` returns them.
+
+    `had_terminal` states whether the process began with a controlling terminal. A program that
+    execve(2) has started passes the value of the earlier program as *had_terminal*.
     """
 
     def __init__(self, *, had_terminal: bool | None = None) -> None:
-        # If nohup started the process, nohup has set SIGHUP to be ignored.
+        # The command nohup makes the process ignore SIGHUP.
         is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         found = _has_terminal() and not is_ignored
         self.had_terminal = found if had_terminal is None else had_terminal
@@ -57,7 +60,7 @@ class StopSignals:
         self._signals.wake()
 
     def end_wait_with(self, fd: int) -> None:
-        """Let the wait end when the descriptor *fd* is readable, too."""
+        """Make `wait` also return when the file descriptor *fd* is readable."""
         self._signals.end_wait_with(fd)
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
-"""Check changed files of `http.tls` in a child process: `python -m MODULE certificate|clientcas`.
+"""Check changed files of `http.tls` in a child process.
 
-MODULE is this module. The check needs the modules of the configuration and of OpenSSL, which
-`entrepot serve` does not keep in memory (appliance/main_loop.py).
+The command is `python -m MODULE certificate|clientcas`, with this module as MODULE. The check needs
+modules of the configuration and of OpenSSL, which the main loop of `entrepot serve` does not load,
+in order to save memory.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ CERTIFICATE: Final = "certificate"
 CLIENT_AUTHORITIES: Final = "clientcas"
 
 Check = Callable[[Path, str], list[str]]
-"""A `Check` is a function like `problems`."""
+"""The type of the function `problems`, which tests replace."""
 
 _TIMEOUT_S = 30.0
 

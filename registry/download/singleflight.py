@@ -147,16 +147,17 @@ class SingleFlight:
         StorageFull or StorageBroken if nothing can be written.
         """
         download, is_ours = self.begin(task, is_opened_by_caller=True)
+        is_confirmed = False
         try:
             if download and is_ours:
-                download.open()
-            if download:
+                is_confirmed = download.open()
+            if download and not is_confirmed:
                 download.wait_opened()
         except (Absent, Denied):
             if is_ours:
                 raise
             return self.join(task)  # The refused request was for another repository.
-        return Reader(self, task, download, is_ours=is_ours)
+        return Reader(self, task, download, is_ours=is_ours, is_confirmed=is_confirmed)
 
     def begin(
         self, task: Task, *, is_opened_by_caller: bool = False
@@ -217,15 +218,24 @@ class SingleFlight:
 class Reader:
     """A `Reader` is one client's view of a blob that is being downloaded.
 
-    `collapsed` is True if another client's request began the download. `on_stored` is called once
-    the blob is verified and stored, before its last byte is yielded. With a remote storage, the
-    thread of the download calls `on_stored` after the commit instead.
+    `collapsed` is True if another client's request began the download. `is_confirmed` is True if
+    this reader has sent the request to which the upstream responded, so the upstream has the blob
+    in the repository of this reader. `on_stored` is called once the blob is verified and stored,
+    before its last byte is yielded. With a remote storage, the thread of the download calls
+    `on_stored` after the commit instead.
     """
 
     def __init__(
-        self, downloads: SingleFlight, task: Task, download: Download | None, *, is_ours: bool
+        self,
+        downloads: SingleFlight,
+        task: Task,
+        download: Download | None,
+        *,
+        is_ours: bool,
+        is_confirmed: bool = False,
     ) -> None:
         self.collapsed = not is_ours
+        self.is_confirmed = is_confirmed
         self.on_stored: Callable[[], None] = lambda: None
         self._downloads = downloads
         self._task = task
@@ -246,7 +256,7 @@ class Reader:
         ended the download.
         """
         while True:
-            if self._download is not None and self._download.is_opened:
+            if self._download is not None and (self.is_confirmed or self._download.is_opened):
                 self._size = self._download.size
                 return self._size
             try:
@@ -428,7 +438,8 @@ class Reader:
         download failed on the local disk.
         """
         if self._download is None or not self._download.is_done:
-            self._wait(self._pause)
+            # A writer in this process wakes the reader.
+            self._wait(self._pause if self._download is None else _LONGEST_WAIT_S)
             if self._download is None and self._pause >= _TOO_QUIET_S:
                 self._download, self._is_ours = self._downloads.begin(self._task)
         elif self._download.error is None or self._is_for_another(self._download.error):

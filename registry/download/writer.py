@@ -54,10 +54,10 @@ class Task:
     a prefetch.
 
     A download calls three functions of its task in this order. The download calls `shown` after the
-    upstream responded to a request for the blob in this repository, before any reader sees the
-    response. The download calls `verified` after the digest matched, before the blob is committed.
-    The download calls `landed` after the commit. If the storage is remote, readers get the last
-    byte before `verified` is called.
+    upstream responded to a request for the blob in this repository, before any reader but the one
+    that sent the request sees the response. The download calls `verified` after the digest matched,
+    before the blob is committed. The download calls `landed` after the commit. If the storage is
+    remote, readers get the last byte before `verified` is called.
 
     `key` names the download in the spool: tasks with the same key share one download. If `key` is
     not the digest, all bytes come from one upstream, and the blob counts as stored only if
@@ -137,6 +137,7 @@ class Download:
         self.size: int | None = None
         self.error: UpstreamError | DatastoreError | None = None
         self.is_opened = False
+        self._is_answered = False
         self.is_done = False
         self._path = path
         self._descriptor = descriptor
@@ -153,8 +154,11 @@ class Download:
         self._after_commit: list[Callable[[], None]] = []
         self._began = time.monotonic()
 
-    def open(self) -> None:
-        """Send the request to the upstream in the calling thread, and announce the response.
+    def open(self) -> bool:
+        """Send the request to the upstream in the calling thread; return True if it responded.
+
+        After True, `size` is known to the caller. `run` announces the response to all other
+        readers, after the caller has sent the head of its own response.
 
         PERF: the thread of a client waits for the response in any case. If this thread sends the
         request itself, the client's response needs no wake-up of the writer thread or of this
@@ -165,14 +169,14 @@ class Download:
         try:
             if not self._start and not self._is_parallel():
                 remote = self._sources.send_ahead(0)
-                if remote is not None:
-                    with contextlib.suppress(UpstreamError):
-                        self._on_response(remote)
+                if remote is not None and not self._is_wrongly_empty(remote):
+                    self.size, self._is_answered = remote.size, True
         finally:
             with self._changed:
                 self._is_awaited = False
-                self._is_followed = self._is_followed or not self.is_opened
+                self._is_followed = self._is_followed or not self._is_answered
                 self._changed.notify_all()
+        return self._is_answered
 
     def follow(self) -> None:
         """Let the writer continue, because the first reader has sent its response's headers."""
@@ -321,11 +325,15 @@ class Download:
         return most > 1 and (self.task.size or 0) - self._start >= _LARGE
 
     def _on_response(self, remote: RemoteBlob) -> None:
-        if remote.size == 0 and self.task.digest != Digest.of(b"", self.task.digest.algorithm):
+        if self._is_wrongly_empty(remote):
             raise Unavailable(self.task.upstream, "the upstream sent an empty blob", Why.NONSENSE)
         if not self.is_opened:
             self.task.shown()
         self._announce(remote.size)
+
+    def _is_wrongly_empty(self, remote: RemoteBlob) -> bool:
+        """Return True if the upstream sent an empty body for a digest that is not that of b""."""
+        return remote.size == 0 and self.task.digest != Digest.of(b"", self.task.digest.algorithm)
 
     def _is_complete(self, hashed_so_far: str) -> bool:
         """Return True if an earlier writer died between the last byte and the commit."""

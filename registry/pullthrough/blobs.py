@@ -209,7 +209,7 @@ class Blobs:
         expected = task.size
         # If the running download was begun for another repository, the upstream must confirm that
         # this repository has the blob too.
-        if not self._was_shown(resolved, task):
+        if not (reader.is_confirmed or self._was_shown(resolved, task)):
             announced = registered.upstream.blob_size(resolved.remote, digest)
             expected = announced if expected is None else expected
         if reader.collapsed and None not in (size, expected) and size != expected:

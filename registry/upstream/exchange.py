@@ -227,7 +227,10 @@ class Exchange:
                 if response.status == _OK and suffices(response):
                     self._breaker.answered()
                     self._write_event(
-                        head, "ok", start, bytes=content_length(response.headers) or 0
+                        head,
+                        "ok",
+                        self._clock() - start,
+                        bytes=content_length(response.headers) or 0,
                     )
                     return response
                 response.close()
@@ -237,16 +240,23 @@ class Exchange:
                     self._authorizer.doubt(f"{self._prefix}{head.name}")
                 outcome = "absent" if response.status in head.absent else "denied"
                 inconclusive = _Inconclusive(response.status, authorization)
-            self._write_event(head, outcome, start)
+            self._write_event(head, outcome, self._clock() - start)
             return inconclusive
 
     def _send_reported(self, request: UpstreamRequest, passed: Pass) -> _Answered:
         with self._reporting(request, passed) as start:
             answered = self._send_checked(request, passed)
-            self._write_event(
-                request, "ok", start, bytes=content_length(answered.response.headers) or 0
+            seconds = self._clock() - start
+            answered.response.before_use(
+                lambda: self._record_success(request, answered.response, seconds)
             )
             return answered
+
+    def _record_success(self, request: UpstreamRequest, response: Response, seconds: float) -> None:
+        """Record a usable response, which came after *seconds*: in the breaker, and as an event."""
+        self._breaker.answered()
+        length = content_length(response.headers) or 0
+        self._write_event(request, "ok", seconds, bytes=length)
 
     @contextmanager
     def _reporting(self, request: UpstreamRequest, passed: Pass) -> Iterator[float]:
@@ -255,13 +265,13 @@ class Exchange:
         try:
             yield start
         except UpstreamError as error:
-            self._write_event(request, _outcome(error), start)
+            self._write_event(request, _outcome(error), self._clock() - start)
             raise
         # The request may be the breaker's probe. Even after an unexpected exception, the breaker
         # needs the result of the probe.
         except Exception as error:
             self._record_failure(UpstreamFailure(type(error).__name__), passed)
-            self._write_event(request, "unavailable", start)
+            self._write_event(request, "unavailable", self._clock() - start)
             raise
 
     @property
@@ -314,7 +324,6 @@ class Exchange:
         response = answered.response
         self._report_budget(response)
         if response.status in request.accepts:
-            self._breaker.answered()
             return answered
         response.close()
         raise self._rejection(request, response, passed)
@@ -451,14 +460,14 @@ class Exchange:
             self._breaker.failed(failure, passed)
 
     def _write_event(
-        self, request: UpstreamRequest, outcome: str, start: float, **more: int
+        self, request: UpstreamRequest, outcome: str, seconds: float, **more: int
     ) -> None:
         self._report(
             "upstream",
             upstream=self.host,
             operation=request.operation,
             outcome=outcome,
-            seconds=self._clock() - start,
+            seconds=seconds,
             **more,
         )
 

@@ -7,12 +7,13 @@ interim response but 100 as the final response.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse, parse_headers
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from socket import socket
 from typing import Any
 
@@ -22,6 +23,7 @@ LARGEST_HEAD = 64 * 1024
 """The status line and all headers, including interim responses, have at most this many bytes."""
 
 _MOST_INTERIM = 16
+_EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n")
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
@@ -102,13 +104,29 @@ class _BoundedLines:
 
     def __init__(self, real: BufferedReader, within: float | None) -> None:
         self._real = real
+        self._received = BytesIO()
         self._left = LARGEST_HEAD
         self._until = None if within is None else time.monotonic() + within
 
     def readline(self, size: int | None = -1, /) -> bytes:
-        """Read a line of at most *size* bytes."""
-        line = bytearray()
+        """Read a line of at most *size* bytes.
+
+        PERF: a head usually arrives in one piece, of which `_received` then has all lines.
+        """
         most = self._left if size is None or size < 0 else min(size, self._left)
+        line = self._received.readline(most) or self._next_line(most)
+        self._left -= len(line)
+        if not self._left:
+            raise HTTPException("more than 64 KiB of headers")
+        return line
+
+    def _next_line(self, most: int) -> bytes:
+        """Read a line of at most *most* bytes from the connection."""
+        end = _EMPTY_LINE.search(self._ready())
+        if end is not None and end.end() <= self._left:
+            self._received = BytesIO(self._real.read(end.end()))
+            return self._received.readline(most)
+        line = bytearray()
         while len(line) < most:
             ready = self._ready()
             take = min(ready.find(b"\n") + 1 or len(ready), most - len(line))
@@ -117,9 +135,6 @@ class _BoundedLines:
             line += self._real.read(take)
             if line.endswith(b"\n"):
                 break
-        self._left -= len(line)
-        if not self._left:
-            raise HTTPException("more than 64 KiB of headers")
         return bytes(line)
 
     def close(self) -> None:

@@ -126,6 +126,19 @@ class Response:
         self._response = response
         self._wire = wire
         self._ended = False
+        self._before_use: Callable[[], None] | None = None
+
+    def before_use(self, act: Callable[[], None]) -> None:
+        """Call *act* once: before the first byte of the body is read, or at the close.
+
+        PERF: so the thread that sent the request may first use the head of the response.
+        """
+        self._before_use = act
+
+    def _use(self) -> None:
+        act, self._before_use = self._before_use, None
+        if act is not None:
+            act()
 
     def pieces(
         self,
@@ -140,6 +153,7 @@ class Response:
         bytes, None if unknown. If decoding fails, *seen* still receives the rest of the body, up to
         *size* bytes. Raises: ConnectionBroken.
         """
+        self._use()
         if as_sent or not self.codings:
             yield from self._sent_pieces()
             return
@@ -187,6 +201,7 @@ class Response:
 
     def close(self) -> None:
         """Return the connection to its pool; close it if much of the body has not been read."""
+        self._use()
         if not self._ended and self._is_small():
             with suppress(ConnectionBroken):
                 self.read(_SMALL, _DRAIN_S)

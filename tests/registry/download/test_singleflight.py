@@ -119,6 +119,27 @@ def test_the_thread_of_the_first_client_sends_the_request(bench: Bench) -> None:
     assert remote.starts == [0]
 
 
+def test_the_first_client_does_not_wait_for_the_announcement_of_its_download(bench: Bench) -> None:
+    """The client that begins a download knows the size before the size is announced to others.
+
+    So the client's response can begin before the files for other workers are written.
+    """
+    is_known = threading.Event()
+    order: list[str] = []
+
+    def shown() -> None:
+        is_known.wait(20)
+        order.append("announced")
+
+    reader = bench.worker().join(replace(task(FakeRemote(CONTENT)), shown=shown))
+    order.append(f"size {reader.size()}")
+    is_known.set()
+
+    assert read_all(reader) == CONTENT
+    assert reader.is_confirmed
+    assert order == [f"size {len(CONTENT)}", "announced"]
+
+
 def test_after_a_failed_first_request_the_download_goes_on_alone(bench: Bench) -> None:
     """If the request of the client's thread fails, the download's own thread repeats it."""
     threads: list[threading.Thread] = []

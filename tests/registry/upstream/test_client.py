@@ -259,6 +259,27 @@ def test_events_have_each_request_and_the_rate_limit(
     assert ("budget", budget) in events.seen
 
 
+def test_a_download_is_recorded_when_its_body_is_first_read(upstream: FakeUpstream) -> None:
+    """The event of a response with a blob is written before its body is read, not with its head.
+
+    So the event does not delay the head of a client's response. If nothing reads the body, the
+    event is written when the response is closed.
+    """
+    events, shared = listening()
+    client = client_of(upstream, shared)
+    digest = upstream.add_blob("app", b"content")
+    one = ("blob", "ok")
+
+    with client.blob("app", digest) as blob:
+        assert events.outcomes() == []
+        next(blob.chunks())
+        assert events.outcomes() == [one]
+    assert events.outcomes() == [one]
+    with client.blob("app", digest):
+        assert events.outcomes() == [one]
+    assert events.outcomes() == [one, one]
+
+
 @pytest.mark.parametrize(
     ("content_type", "body", "named"),
     [

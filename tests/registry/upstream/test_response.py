@@ -76,6 +76,17 @@ def test_interim_responses_are_skipped(interim: bytes) -> None:
     assert len(sent) == 2
 
 
+def test_a_head_ends_at_its_first_empty_line() -> None:
+    """If lines end with LF alone, an empty line with CRLF in the body does not end the head."""
+    body = b"{}\r\n\r\n" + b"x" * 100
+    answer = b"HTTP/1.1 200 OK\nContent-Length: %d\n\n" % len(body) + body
+    with sending(lambda: iter([answer])) as (client, _):
+        digest = Digest.of(body)
+        for _ in range(2):
+            with client.blob("app", digest) as blob:
+                assert b"".join(blob.chunks()) == body
+
+
 @pytest.mark.parametrize(
     ("pieces", "why"),
     [

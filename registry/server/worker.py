@@ -200,11 +200,11 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         waits for it, and False if the connection has no next request.
         """
         is_kept = self._handle_one(conn)
+        while is_kept is True and not self._may_repeat(conn) and self._next_request_follows(conn):
+            is_kept = self._repeat(conn) or self._handle_one(conn)
         if is_kept is True and self._is_for_blobs(conn) and not _has_read_ahead(conn):
             self._let_poller_keep(conn)
             return _KEPT_BY_POLLER
-        while is_kept is True and self._next_request_follows(conn):
-            is_kept = self._repeat(conn) or self._handle_one(conn)
         if is_kept is False:
             self._hand_over_close(conn)
         return is_kept
@@ -252,6 +252,16 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             parser.mesg = None  # Then gunicorn reads no rest before the next request.
             return True
         return bool(super()._keepalive_after(conn, keepalive))
+
+    def _may_repeat(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+        """Return whether the poller may repeat the last response, and so waits at the connection.
+
+        After a response that cannot be repeated, as that of a download, the thread itself waits a
+        moment: a client that downloads an image soon requests the next blob.
+        """
+        connection: LentConnection | None = self._local.connection
+        is_repeatable = connection is not None and connection.repeatable is not None
+        return is_repeatable and self._is_for_blobs(conn)
 
     def _is_for_blobs(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
         return bool(self.blobs_socket) and conn.server == self.blobs_socket

@@ -489,6 +489,31 @@ def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Pat
         assert app.requests == ["/"] * 2
 
 
+class _DownloadApplication(_BlobApplication):
+    """A WSGI application that does not permit its response to be repeated."""
+
+    def __call__(self, _: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        self.requests.append(threading.current_thread().name)
+        start_response("200 OK", [("Content-Length", "7")])
+        return [b"content"]
+
+
+def test_after_a_download_the_thread_waits_for_the_next_blob(tmp_path: Path) -> None:
+    """If a response for a blob cannot be repeated, its thread waits for the next request.
+
+    The poller would have to wake another thread for that request.
+    """
+    app = _DownloadApplication(tmp_path / "blob")
+    with _worker(_LongWaiting) as worker, _blob_connection(worker, app) as client:
+        bodies = [_answer(client, _ASK) for _ in range(3)]
+        polling = worker.connection_poller._thread
+        client.close()
+
+        assert bodies == [b"content"] * 3
+        assert len(set(app.requests)) == 1
+        assert polling is None
+
+
 def test_a_stopping_worker_closes_a_connection_for_blobs_after_its_next_response(
     tmp_path: Path,
 ) -> None:

@@ -225,13 +225,7 @@ class Exchange:
             else:
                 self._report_budget(response)
                 if response.status == _OK and suffices(response):
-                    self._breaker.answered()
-                    self._write_event(
-                        head,
-                        "ok",
-                        self._clock() - start,
-                        bytes=content_length(response.headers) or 0,
-                    )
+                    self._record_success(head, response, self._clock() - start)
                     return response
                 response.close()
                 if response.status == _LIMITED:

@@ -1,4 +1,4 @@
-"""Fixtures: a real data directory with its index and spool folder, and a clock that tests set."""
+"""Define fixtures: a data directory on a disk with an index, and a clock that tests set."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.disk_storage import disk_storage
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that shows the time of the test's start, so files of the test are new."""
+    """Return a clock that stands still at the start of the test, until the test sets it."""
     return Clock(time.time())
 
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
-    """Return an empty store with a complete index."""
+    """Return an empty data directory with a rebuilt index."""
     index = open_index(tmp_path / "state", clock)
     index.notes.put({REBUILT: "0"})
     yield DataDirectory(disk_storage(tmp_path / "data"), index, tmp_path / "state" / "spool")

@@ -1,4 +1,4 @@
-"""A stand-in for HAProxy and the logger: it answers the probe of the cleaner's log barrier."""
+"""Run a server in place of HAProxy, which responds to the request of the cleaner's log barrier."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from tests.serving import EndsAtOnce
 
 
 class Front(EndsAtOnce, UnixStreamServer):
-    """Responds to the cleaner's probe with *status* on a unix socket.
+    """A `Front` responds with *status* to each request on the unix socket *path*.
 
-    The id in the probe is passed to *commit*.
+    After the response it calls *commit* with the id in the request, as the logger commits the line.
     """
 
     def __init__(self, path: Path, commit: Callable[[str], None], status: int = 200) -> None:

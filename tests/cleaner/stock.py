@@ -1,4 +1,4 @@
-"""Puts images into a data directory as pulls and pushes do."""
+"""Store images in a data directory as pulls and pushes do."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def _made(seed: int) -> Image:
 
 
 def cost(seed: int = 0) -> int:
-    """Return the bytes that the image of `pull` or `push` uses, with the overhead of its rows.
+    """Return the used bytes of the image that `pull` or `push` stores, with its rows' overhead.
 
-    All seeds of one digit give images of the same size.
+    For all seeds below ten, the images have the same size.
     """
     made = _made(seed)
     return sum(len(each) + OVERHEAD for each in (made.manifest, *made.blobs))
 
 
 def put_blob(store: DataDirectory, content: bytes, used: float) -> Digest:
-    """Store a blob with the given access time (s, UTC epoch)."""
+    """Store a blob whose last use is *used* (s, UTC epoch)."""
     digest = Digest.of(content)
     store.blobs.write(digest, content)
     store.index.record(digest, len(content), ContentKind.BLOB, used)
@@ -42,7 +42,7 @@ def put_blob(store: DataDirectory, content: bytes, used: float) -> Digest:
 
 
 def put_manifest(store: DataDirectory, content: bytes, media_type: str, used: float) -> Digest:
-    """Store a manifest or an index with the given access time (s, UTC epoch)."""
+    """Store a manifest or an index whose last use is *used* (s, UTC epoch)."""
     digest, read = Digest.of(content), parse(content, media_type)
     store.blobs.write(digest, content)
     store.index.record(digest, len(content), read.kind, used, children=read.parts())
@@ -50,7 +50,7 @@ def put_manifest(store: DataDirectory, content: bytes, media_type: str, used: fl
 
 
 def put_image(store: DataDirectory, made: Image, used: float) -> list[Digest]:
-    """Store an image with the given access time.
+    """Store an image whose last use is *used* (s, UTC epoch).
 
     Return the digests of the manifest, the config and the layers.
     """
@@ -60,24 +60,24 @@ def put_image(store: DataDirectory, made: Image, used: float) -> list[Digest]:
 
 @dataclass(frozen=True)
 class Pulled:
-    """A stored image: the digests of manifest, config and layers, and its repository."""
+    """A stored image: its repository, and the digests of its manifest, config and layers."""
 
     name: Repository
     digests: list[Digest]
 
     def is_here(self, store: DataDirectory) -> list[bool]:
-        """Return, for each digest of the image, True if its content is stored."""
+        """Return for each digest of the image whether its content is stored."""
         return [store.blobs.stat(digest) is not None for digest in self.digests]
 
 
 def pull(store: DataDirectory, seed: int, used: float, name: Repository = PROXIED) -> Pulled:
-    """Store an image with a layer of 20 kB as pulled from an upstream, with the tag `v<seed>`."""
+    """Store an image with a layer of 20 kB and the tag `v<seed>`, as a pull does."""
     store.repositories.set_origin(name, UPSTREAM)
     return push(store, seed, used, name)
 
 
 def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED) -> Pulled:
-    """Store an image with a layer of 20 kB as pushed by a client, with the tag `v<seed>`."""
+    """Store an image with a layer of 20 kB and the tag `v<seed>`, as a push does."""
     made = _made(seed)
     digests = put_image(store, made, used)
     for blob in digests[1:]:
@@ -90,7 +90,10 @@ def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED
 def push_image(
     store: DataDirectory, made: Image, tag: str, at: float, name: Repository = HOSTED
 ) -> Pulled:
-    """Store the image *made* as pushed at the time *at* (s, UTC epoch); *tag* may be empty."""
+    """Store the image *made* as a push at the time *at* (s, UTC epoch) does.
+
+    If *tag* is empty, the image gets no tag.
+    """
     digests = put_image(store, made, at)
     for blob in digests[1:]:
         store.repositories.link_blob(name, blob)
@@ -99,7 +102,7 @@ def push_image(
 
 
 def push_index(store: DataDirectory, children: Sequence[Image], tag: str, at: float) -> Digest:
-    """Store an index of images that were stored before, as pushed at the time *at*."""
+    """Store an index of images that are already stored, as a push at the time *at* does."""
     body, media_type = index(children)
     return _link(store, put_manifest(store, body, media_type, at), tag, at, HOSTED)
 

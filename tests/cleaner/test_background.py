@@ -1,4 +1,4 @@
-"""The cleaner as a thread of a program that embeds the registry."""
+"""In a program that embeds the registry, the cleaner runs as a thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ Begin = Callable[..., Pushing]
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
-    """Return a function that starts an application with a cleaner; all use one folder."""
+    """Return a function that starts an application with a cleaner.
+
+    All these applications use the same data directory.
+    """
     begun: list[Application] = []
 
     def start(keeper: Cleaner, **settings: object) -> Pushing:
@@ -54,13 +57,13 @@ def _tag(pushing: Pushing, tag: str) -> int:
 
 
 def _is_gone(pushing: Pushing, tag: str) -> bool:
-    """Return True if the tag is gone; files are read, because a request would count as a use."""
+    """Return whether a tag is removed, by its file, because a request would count as a use."""
     return pushing.repositories.tag(Repository(NAME), Tag(tag)) is None
 
 
 @pytest.mark.slow
 def test_unused_hosted_images_expire_and_a_pull_keeps_them(begin: Begin) -> None:
-    """A hosted image that no client pulls expires with tag, manifest and layers.
+    """If no client pulls a hosted image, the image expires with its tag, manifest and layers.
 
     A hosted image that a client pulls stays.
     """
@@ -83,7 +86,7 @@ def test_unused_hosted_images_expire_and_a_pull_keeps_them(begin: Begin) -> None
 
 @pytest.mark.slow
 def test_hosted_images_never_expire_by_default(begin: Begin) -> None:
-    """Hosted images never expire by default; proxied content expires."""
+    """By default, proxied content expires by the TTL, and hosted images do not."""
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"from upstream")
         pushing = begin(Cleaner(ttl=0.5, every=0.2), upstreams={"one.test": u.url})
@@ -97,7 +100,7 @@ def test_hosted_images_never_expire_by_default(begin: Begin) -> None:
 
 
 def test_retention_rules_expire_hosted_images(begin: Begin) -> None:
-    """Retention rules of an embedding program expire images, like the setting `hosted:`."""
+    """If an embedding program passes retention rules, hosted images expire by these rules."""
     rules = RetentionRules([("team/**", RetentionRule(keep=1))])
     pushing = begin(Cleaner(rules=rules, every=0.2))
     pushing.image(_ONE, "v1", "other/app")
@@ -113,7 +116,7 @@ def test_retention_rules_expire_hosted_images(begin: Begin) -> None:
 
 @pytest.mark.slow
 def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
-    """A download that finds no space wakes the cleaner, which evicts the oldest content."""
+    """If a download finds no space, it wakes the cleaner, which evicts the oldest content."""
     with FakeUpstream() as u:
         digests = [u.add_blob("library/app", images.filler(MB, seed)) for seed in range(12)]
         pushing = begin(Cleaner(max_size=8 * MB), upstreams={"one.test": u.url})
@@ -136,9 +139,9 @@ def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
 def test_one_process_cleans_and_another_takes_over(
     begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the application whose cleaner works is closed, the cleaner of another application works.
+    """If the application whose cleaner works is closed, the cleaner of another one continues.
 
-    In this test two applications on one folder stand for two processes.
+    In this test, two applications with the same data directory replace two processes.
     """
     keeper = Cleaner(ttl=0.5, hosted=True, every=0.2)
     pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))
@@ -155,7 +158,7 @@ def test_one_process_cleans_and_another_takes_over(
 
 
 def test_the_cleaner_thread_ends_with_its_application(tmp_path: Path) -> None:
-    """The cleaner's thread ends with its application, and leaves no thread or wake socket."""
+    """When an application is closed, the threads of its cleaner end, and the socket is removed."""
     before = set(threading.enumerate())
     app = create_app(tmp_path, cleaner=Cleaner(ttl=1.0))
     app.begin()
@@ -166,13 +169,10 @@ def test_the_cleaner_thread_ends_with_its_application(tmp_path: Path) -> None:
 
     eventually(lambda: set(threading.enumerate()) <= before, what="its threads have ended")
     assert not wake.exists()
-    Cleaner().wake(0)  # the cleaner was never started, so this has no effect
+    Cleaner().wake(0)  # A cleaner that was never started ignores the call.
 
 
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
-    """An unknown name of the package `cleaner` is an AttributeError.
-
-    The package `cleaner` loads its names lazily.
-    """
+    """The package `cleaner` loads its names lazily; an unknown name raises AttributeError."""
     with pytest.raises(AttributeError, match=r"'entrepot\.cleaner' has no attribute 'nothing'"):
         getattr(cleaner, "nothing")  # noqa: B009 - mypy knows it as well

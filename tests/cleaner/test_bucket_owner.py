@@ -1,4 +1,4 @@
-"""The cleaner renews the appliance's claim on its bucket, and logs each change once."""
+"""The cleaner renews the claim of the appliance on its bucket, and logs each change once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from entrepot.datastore.errors import StorageBroken
 
 @dataclass
 class _Claim:
-    """A stand-in for the claim on a bucket, whose renewals have the given outcomes in turn.
+    """A claim on a bucket whose renewals have the given outcomes, one after the other.
 
-    The outcome None raises an error.
+    For the outcome None, the renewal raises StorageBroken.
     """
 
     outcomes: list[bool | None]
@@ -43,10 +43,9 @@ def _turns(outcomes: list[bool | None]) -> list[float]:
 
 
 def test_a_failed_renewal_is_repeated_soon(caplog: pytest.LogCaptureFixture) -> None:
-    """The cleaner soon repeats a failed renewal of its claim to the bucket.
+    """If a renewal fails, the cleaner repeats it after 2 s instead of 15 s.
 
-    A claim that is not renewed ends after 45 s. All failures in a row are one warning, and their
-    end is one log line.
+    Several failures in a row cause one warning, and the next success causes one log line.
     """
     caplog.set_level(logging.INFO)
 
@@ -58,9 +57,9 @@ def test_a_failed_renewal_is_repeated_soon(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_the_bucket_of_another_appliance_becomes_ours(caplog: pytest.LogCaptureFixture) -> None:
-    """While another appliance owns the bucket, the cleaner tries to claim the bucket at intervals.
+    """While another appliance owns the bucket, the cleaner tries to claim it every 15 s.
 
-    Once the other appliance has ended, this one owns the bucket.
+    When this appliance becomes the owner, this is logged.
     """
     caplog.set_level(logging.INFO)
 
@@ -69,7 +68,7 @@ def test_the_bucket_of_another_appliance_becomes_ours(caplog: pytest.LogCaptureF
 
 
 class _Copies:
-    """A stand-in for the local copies of values, which counts its calls."""
+    """Local copies of values that only count the calls of `begin_repair`."""
 
     looked = 0
 
@@ -79,7 +78,10 @@ class _Copies:
 
 
 def test_lost_values_are_written_again_while_the_bucket_is_ours() -> None:
-    """An appliance that does not own the bucket writes nothing."""
+    """After each successful renewal the cleaner starts the repair of lost values.
+
+    If the appliance does not own the bucket, or if the renewal fails, no repair is started.
+    """
     copies = _Copies()
     outcomes = [True, False, None, True]
     owner = BucketOwner(_Claim(list(outcomes)), threading.Event(), copies)
@@ -88,7 +90,7 @@ def test_lost_values_are_written_again_while_the_bucket_is_ours() -> None:
 
 
 def test_the_thread_ends_with_the_cleaner() -> None:
-    """The thread that renews the claim renews it at once, and ends with the cleaner."""
+    """The thread renews the claim immediately after its start, and ends when the cleaner stops."""
     stop, renewed = threading.Event(), threading.Event()
     owner = BucketOwner(_Claim([True], called=renewed.set), stop)
     owner.start()

@@ -1,4 +1,4 @@
-"""While the wall clock is wrong, nothing is removed for its age."""
+"""While the wall clock is wrong, nothing is removed because of its age."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DAY = 86400.0
 
 
 class Wall:
-    """A wall clock that is wrong by `off` s, which a test sets."""
+    """A wall clock that is wrong by `off` seconds; a test sets `off`."""
 
     def __init__(self, now: float) -> None:
         self.start = now
@@ -79,9 +79,9 @@ def _rounds(
 def test_nothing_expires_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock, jump: float
 ) -> None:
-    """During a clock jump neither proxied nor hosted content expires.
+    """While the wall clock is wrong, neither proxied nor hosted content expires.
 
-    After the clock jump, old content expires.
+    When it is right again, old content expires.
     """
     now = time_of()
     young = pull(store, 1, used=now - 60), push(store, 2, used=now - 60)
@@ -104,7 +104,10 @@ def test_nothing_expires_during_a_clock_jump(
 def test_eviction_for_size_orders_by_real_use_after_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock
 ) -> None:
-    """Content used during a jump ahead does not count as newer than content used after it."""
+    """Content that was used while the clock was ahead does not count as used later than it was.
+
+    So eviction for size removes it before content that was really used later.
+    """
     images = []
     for seed, off in enumerate((0.0, 40 * _DAY, 0.0, -3600.0, -3600.0)):
         wall.off = off
@@ -122,10 +125,9 @@ def test_eviction_for_size_orders_by_real_use_after_a_clock_jump(
 def test_maintenance_removes_nothing_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock, tmp_path: Path
 ) -> None:
-    """During a clock jump maintenance removes nothing.
+    """While the wall clock is wrong, maintenance removes nothing because of its age.
 
-    During the jump spool files, uploads, dangling links, unlinked content and unfinished files
-    stay.
+    Spool files, uploads, dangling links, unlinked content and unfinished files stay.
     """
     digest = Digest.of(b"coming")
     spooled = store.spool / layout.spool(digest)
@@ -159,9 +161,9 @@ def test_maintenance_removes_nothing_during_a_clock_jump(
 def test_a_prefetched_layer_does_not_count_as_unused_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock
 ) -> None:
-    """While the clock is wrong, no prefetched layer counts as unused.
+    """While the wall clock is wrong, no prefetched layer counts as unused.
 
-    By the wrong clock a layer that was prefetched a minute ago may seem old.
+    By the wrong clock, a layer that was prefetched a minute ago could seem old.
     """
     rounds = _rounds(store, time_of, StoreLimits(0, 0, 0, 0))
     assert rounds._unused_before() == time_of() - 600

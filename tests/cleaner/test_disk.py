@@ -1,4 +1,4 @@
-"""How many bytes the cleaner must free on the file system of the data directory."""
+"""The cleaner computes how many bytes it must free on the file system of the data directory."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _disk_of_files(
 def test_a_small_part_of_the_disk_is_kept_free(
     monkeypatch: pytest.MonkeyPatch, total: int, free: int, needs: int, lacking: int
 ) -> None:
-    """A hundredth of the disk, 64 MiB at most, is kept free for the log and the index."""
+    """The cleaner keeps a hundredth of the disk free, but at most 64 MiB."""
     assert _disk(monkeypatch, total, free).lacking(needs) == lacking
 
 
@@ -64,10 +64,9 @@ def test_a_small_part_of_the_disk_is_kept_free(
 def test_a_small_part_of_the_inodes_is_kept_free(
     monkeypatch: pytest.MonkeyPatch, files: int, free: int, lacking: int
 ) -> None:
-    """A small part of the inodes is kept free.
+    """The cleaner keeps a hundredth of the inodes free, but at most 4096.
 
-    A lack of inodes is expressed in bytes: the average size of a stored file for each missing
-    inode.
+    The result is in bytes: for each missing inode, the average size of a file.
     """
     average = 500 * _MIB // max(files - free, 1) + 1
 
@@ -77,12 +76,12 @@ def test_a_small_part_of_the_inodes_is_kept_free(
 def test_a_file_system_that_counts_no_inodes_lacks_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """On a file system that does not count inodes, the cleaner looks at the free bytes only."""
+    """If a file system reports 0 free inodes, but a file can be created, no inodes are lacking."""
     _disk_of_files(monkeypatch, 10_000, 0)
 
     assert Disk(tmp_path).lacking(0) == 0
 
 
 def test_a_missing_data_directory_lacks_no_space(tmp_path: Path) -> None:
-    """A missing data directory lacks no space: the first blob creates the directory."""
+    """If the data directory does not exist yet, no space is lacking."""
     assert Disk(tmp_path / "absent").lacking(10**15) == 0

@@ -1,4 +1,4 @@
-"""Hosted images expire after their last use: as a whole, but without parts that others need."""
+"""Hosted images expire by retention rules, but without parts that other images need."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _EVICTABLE = RetentionRule(1e12, is_evictable=True)
 
 
 class FakeBarrier:
-    """A log barrier that returns at once, as if every use had been recorded.
+    """A log barrier that always succeeds immediately.
 
-    Before it returns, it calls `meanwhile`, in which a test acts as a client that uses content
-    during the wait.
+    Before that, it calls `meanwhile`. A test uses this function to pull or push content during the
+    wait of a round.
     """
 
     blind = 0.0
@@ -70,7 +70,7 @@ def events() -> list[Event]:
 def tools(
     store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier, events: list[Event]
 ) -> RoundTools:
-    """Return the parts that a round of the cleaner needs."""
+    """Return the objects that a round of the cleaner needs."""
     sweep = Sweep(store, events.append, clock)
     return RoundTools(store, Spool(store, clock), sweep, fake_barrier, clock, stopped=lambda: False)
 
@@ -85,7 +85,7 @@ def _made(number: int, *layers: bytes) -> images.Image:
 
 
 def _is_complete(store: DataDirectory, pushed: Pulled) -> bool:
-    """Return True if a pull by digest finds every part of the image in its repository."""
+    """Return whether every part of the image is stored and linked in its repository."""
     links = store.repositories
     manifest, *blobs = pushed.digests
     return (
@@ -107,7 +107,7 @@ def _is_removed(store: DataDirectory, pushed: Pulled) -> bool:
 def test_an_unused_hosted_image_expires_after_the_ttl(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """An unused hosted image expires after the TTL with tag, links, content and rows."""
+    """If a hosted image was not used for the TTL, its tag, links, content and rows are removed."""
     old = push_image(store, _made(1), "v1", clock.now - _TTL - 1)
     young = push_image(store, _made(2), "v2", clock.now - _TTL)
 
@@ -122,7 +122,7 @@ def test_an_unused_hosted_image_expires_after_the_ttl(
 def test_a_hosted_image_without_a_rule_never_expires(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A hosted image without a rule never expires, even if proxied content expires."""
+    """If no retention rule applies to a hosted image, it stays, while proxied content expires."""
     pushed = push_image(store, _made(1), "v1", 0)
     pulled = pull(store, 2, used=clock.now - 100)
 
@@ -135,10 +135,9 @@ def test_a_hosted_image_without_a_rule_never_expires(
 def test_a_pull_renews_a_hosted_image(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A pull of a hosted image renews it.
+    """If a client pulls one child of an index, the index and all its children stay.
 
-    The use of any manifest of an index renews the index with all its children, because they are one
-    image.
+    They are one image, which expires as a whole.
     """
     made = [_made(1), _made(2)]
     parts = [push_image(store, each, "", clock.now - 100) for each in made]
@@ -154,7 +153,7 @@ def test_a_pull_renews_a_hosted_image(
 def test_a_pull_that_the_log_barrier_commits_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock, fake_barrier: FakeBarrier
 ) -> None:
-    """A pull whose log line is committed while the cleaner waits for the logger counts."""
+    """If a pull is recorded while a round waits for the log barrier, the image stays."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     fake_barrier.meanwhile = lambda: store.index.touch({pushed.digests[0]: clock.now})
 
@@ -166,9 +165,9 @@ def test_a_pull_that_the_log_barrier_commits_renews(
 def test_a_push_of_the_same_image_to_another_repository_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A push of an image to a second repository renews the image in the first one too.
+    """If an image is pushed to a second repository, it stays in the first repository too.
 
-    The time of last use belongs to the content, which both repositories share.
+    Both repositories share the content, and so its last use.
     """
     made = _made(1)
     first = push_image(store, made, "v1", clock.now - 100)
@@ -183,10 +182,9 @@ def test_a_push_of_the_same_image_to_another_repository_renews(
 def test_ages_count_from_the_creation_of_the_index(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The age of content counts from the creation of the index at the earliest.
+    """Hosted content counts as used at the creation of the index, which has no earlier uses.
 
-    Uses before that time are unknown. Otherwise all content in a data directory of registry:2 would
-    expire on the first day.
+    Otherwise all content that registry:2 has stored would expire on the first day.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.notes.put({BORN: str(clock.now - 5)})
@@ -205,10 +203,7 @@ def test_ages_count_from_the_creation_of_the_index(
 def test_a_shared_layer_stays_for_the_image_that_needs_it(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A layer that two images share stays for the image that needs it.
-
-    If both images are in one repository, the link of the shared layer stays too.
-    """
+    """If one of two images of a repository expires, a layer that both have stays with its link."""
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared, b"one"), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared, b"two"), "v2", clock.now)
@@ -223,7 +218,7 @@ def test_a_shared_layer_stays_for_the_image_that_needs_it(
 def test_a_layer_needed_by_another_repository_loses_only_its_link(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """An expired layer that another repository needs loses its link, but not its content."""
+    """If an image expires and another repository needs its layer, only the link is removed."""
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared), "v1", clock.now, _OTHER)
@@ -237,7 +232,11 @@ def test_a_layer_needed_by_another_repository_loses_only_its_link(
 def test_an_expired_image_that_is_also_proxied_becomes_cached_content(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """An expired hosted image that is also linked by a proxied repository becomes evictable."""
+    """If a proxied repository links the content of an expired hosted image, the content stays.
+
+    Only the links of the hosted repository are removed. The content can then be evicted as proxied
+    content is.
+    """
     pulled = pull(store, 1, used=clock.now - 100)
     pushed = Pulled(HOSTED, pulled.digests)
     for blob in pulled.digests[1:]:
@@ -259,7 +258,10 @@ def test_an_expired_image_that_is_also_proxied_becomes_cached_content(
 def test_a_referrer_expires_with_its_subject(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A signature that no client pulls expires, with its tag, when its subject expires."""
+    """A signature does not expire before its subject, even if no client pulls the signature.
+
+    When the subject expires, the signature is removed with its tag.
+    """
     made = _made(1)
     signature = images.artifact(made, b"signature", "application/example")
     signed = push_image(store, signature, "signed", clock.now - 100)
@@ -281,9 +283,9 @@ def test_a_referrer_expires_with_its_subject(
 def test_the_newest_tags_are_those_pushed_last(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The newest tags are those that were pushed last.
+    """A rule that keeps the newest tags keeps those that were pushed last.
 
-    A pull does not make a tag newer. A new tag makes an old image new.
+    A pull does not make a tag newer. If an old image gets a new tag, it is kept.
     """
     pushed = [push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in range(5)]
     store.index.touch({pushed[1].digests[0]: clock.now})
@@ -299,7 +301,7 @@ def test_the_newest_tags_are_those_pushed_last(
 def test_an_untagged_image_expires_after_its_grace(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """An image whose tag moved to another image expires after its grace."""
+    """If the tag of an image moves to another image, the first image expires after `untagged`."""
     old = push_image(store, _made(1), "latest", clock.now - 50)
     new = push_image(store, _made(2), "latest", clock.now - 20)
     _round(tools, RetentionRule(untagged=60))
@@ -314,7 +316,10 @@ def test_an_untagged_image_expires_after_its_grace(
 def test_the_child_of_an_index_is_not_untagged(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A child of a tagged index is not untagged; without the index it is."""
+    """A child of a tagged index does not count as untagged, even if it has no tag itself.
+
+    After the tag of the index was removed, both expire.
+    """
     made = _made(1)
     child = push_image(store, made, "", clock.now - 100)
     push_index(store, [made], "all", clock.now - 100)
@@ -339,7 +344,7 @@ def _room_for(count: int) -> StoreLimits:
 def test_hosted_and_proxied_images_are_evicted_in_one_order(
     store: DataDirectory, tools: RoundTools
 ) -> None:
-    """The least recently used image is evicted first, as a whole, until space suffices."""
+    """Hosted and proxied images are evicted in the order of their last use, each as a whole."""
     found = []
     for number in range(6):
         if number % 2:
@@ -356,9 +361,9 @@ def test_hosted_and_proxied_images_are_evicted_in_one_order(
 def test_hosted_images_are_evicted_for_size_only_if_their_rule_permits(
     store: DataDirectory, tools: RoundTools
 ) -> None:
-    """Hosted images are evicted for size only if their rule permits.
+    """Hosted images are evicted for size only if their retention rule permits it.
 
-    The newest tags, which the retention rule keeps, are never evicted for size.
+    Images with the newest tags, which the rule keeps, are never evicted for size.
     """
     pushed = [push_image(store, _made(n), f"v{n}", float(n)) for n in range(4)]
 
@@ -372,7 +377,10 @@ def test_hosted_images_are_evicted_for_size_only_if_their_rule_permits(
 def test_the_plan_counts_only_the_bytes_that_an_image_frees(
     store: DataDirectory, tools: RoundTools
 ) -> None:
-    """The plan counts only bytes that an image really frees: a shared layer frees none."""
+    """A plan counts only the bytes that the removal of an image frees.
+
+    A layer that another image needs frees no bytes. So the plan removes further images.
+    """
     shared = images.filler(20_000, 9)
     for number in range(3):
         push_image(store, _made(number, shared), f"v{number}", float(number))
@@ -391,7 +399,7 @@ def test_the_plan_counts_only_the_bytes_that_an_image_frees(
 def test_a_pull_between_plan_and_removal_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
-    """An image that is pulled after the plan, while another one is removed, stays."""
+    """If an image is pulled while the round removes another image, it stays."""
     first, second = (push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in (1, 2))
 
     def report(event: Event) -> None:
@@ -410,9 +418,9 @@ def test_a_pull_between_plan_and_removal_renews(
 def test_a_layer_pinned_by_a_push_keeps_its_image(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """An image whose layer a running push has pinned stays until the next round.
+    """If a running push has pinned a layer of an expired image, the image stays.
 
-    The push may have checked the link of the layer already.
+    The push may have checked the link of the layer already. After the push, the image expires.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.pins.pin([pushed.digests[-1]], clock.now + 60)
@@ -450,9 +458,9 @@ def test_links_are_restored_if_a_push_pins_during_their_removal(
 def test_a_layer_linked_again_waits_for_its_manifest(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A layer that a push has linked again stays, because the manifest of the push may follow.
+    """If a layer was linked after the last use of its expired image, the layer stays.
 
-    A push links a layer again when its client has mounted the layer or uploaded it again.
+    A client that mounts or uploads the layer again links it, and may be about to push a manifest.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
@@ -467,10 +475,10 @@ def test_a_layer_linked_again_waits_for_its_manifest(
 def test_a_layer_linked_again_is_removed_with_a_later_used_image(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """A layer whose link was written again is removed with an image that was used after that.
+    """If an image was used after its layer was linked again, the layer is removed with the image.
 
-    A push writes the links of layers and then its manifest. A use of the image after the link, but
-    no new manifest, shows that the client gave up the push.
+    A push links the layers first and then sends its manifest. The later use shows that the push
+    that linked the layer is over.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     set_time(store.storage, layout.layer_link(HOSTED, pushed.digests[-1]), clock.now - 99)
@@ -484,10 +492,9 @@ def test_a_layer_linked_again_is_removed_with_a_later_used_image(
 def test_a_layer_pushed_elsewhere_during_the_removal_of_links_stays(
     store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A layer stays that is pushed to another repository while the cleaner removes links to it.
+    """If a layer is pushed to another repository while its links are removed, the image stays.
 
-    The whole push of the layer happens during the removal: pin, time of use, link, and the end of
-    the pin.
+    In this test, the whole push of the layer happens between two steps of the removal.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     layer = pushed.digests[-1]
@@ -511,16 +518,15 @@ def test_a_layer_pushed_elsewhere_during_the_removal_of_links_stays(
 def test_a_layer_pushed_elsewhere_before_the_removal_of_content_stays(
     store: DataDirectory, tools: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
-    """A layer stays that is pushed to another repository before the cleaner removes its content.
+    """If a layer is pushed to another repository before its content is deleted, the layer stays.
 
-    The cleaner has already removed the links of the expired image. Garbage collection removes the
-    rest of the image later.
+    In this test, the links and the manifest of the expired image are already removed by then.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     layer = pushed.digests[-1]
 
     def report(event: Event) -> None:
-        # the first event reports the removal of the manifest, so the layer is used after it
+        # The first event is about the manifest, so the layer is used after its removal.
         if not events:
             clock.now += 1
             store.index.touch({layer: clock.now})
@@ -543,9 +549,9 @@ def _writing(store: DataDirectory) -> Iterator[None]:
 def test_a_repository_with_a_running_write_is_skipped(
     store: DataDirectory, tools: RoundTools, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cleaner skips a repository to which a process is writing, and goes on with the others.
+    """If a process has the write lock of a repository, the cleaner skips the repository.
 
-    The writer may be about to set a tag on an image that would expire.
+    It continues with other repositories. The writer may be about to set a tag on an expired image.
     """
     monkeypatch.setattr("entrepot.cleaner.hosted.unlink._LOCK_TIMEOUT_S", 0)
     here = push_image(store, _made(1), "v1", clock.now - 100)
@@ -561,7 +567,7 @@ def test_a_repository_with_a_running_write_is_skipped(
 def test_the_dry_run_names_tags_and_content(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The dry run names tags and content, and changes nothing."""
+    """A dry run returns the images and content that a round would remove, and removes nothing."""
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     rounds = Rounds(tools, StoreLimits(), RetentionRules(otherwise=RetentionRule(ttl=_TTL)))
 
@@ -580,10 +586,9 @@ def test_the_dry_run_names_tags_and_content(
 def test_an_image_without_index_rows_is_unlinked(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """The cleaner removes the links of an expired image that has no rows in the index.
+    """If an expired image has no rows in the index, only its tags and links are removed.
 
-    Content without rows cannot be evicted. The daily rebuild of the index restores the rows, and
-    then the content is evicted.
+    Content without rows cannot be evicted. The daily rebuild of the index adds the rows.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     for digest in pushed.digests:

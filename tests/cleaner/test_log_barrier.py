@@ -1,4 +1,4 @@
-"""The log barrier: a request that the logger must have committed before anything is evicted."""
+"""The log barrier succeeds only if the logger has committed the line of the cleaner's request."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from tests.clock import Clock
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return the path of HAProxy's own socket, over which the log barrier sends its request."""
+    """Return the path of HAProxy's socket, to which the log barrier sends its request."""
     return tmp_path / run_names.FRONT_SOCKET
 
 
 @pytest.fixture
 def dropped() -> list[int]:
-    """Return a list whose last number is HAProxy's count of log lines that it dropped."""
+    """Return a list whose last number is the count of dropped log lines."""
     return [0]
 
 
 @pytest.fixture
 def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Front]:
-    """Answer the request of the log barrier and commit its line, as HAProxy and the logger do."""
+    """Run a server that responds to the log barrier and commits its line.
+
+    It does this in place of HAProxy and the logger.
+    """
 
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe, "dropped": str(dropped[-1])})
@@ -40,26 +43,26 @@ def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Fron
 
 @pytest.fixture
 def barrier(path: Path, store: DataDirectory, clock: Clock) -> LogBarrier:
-    """Return a log barrier that really waits."""
+    """Return a log barrier whose waits take real time."""
     return LogBarrier(path, store.index.notes, pause=_pause(), clock=clock)
 
 
 def _pause() -> Callable[[float], bool]:
-    """Return a function that waits for the given time, as the event of a stop does."""
+    """Return a function that waits for a number of seconds, and returns False."""
     return threading.Event().wait
 
 
 @pytest.mark.usefixtures("front")
 def test_the_barrier_opens_when_the_probe_is_committed(barrier: LogBarrier) -> None:
-    """The log barrier opens when the logger has committed the line of the cleaner's own request.
-
-    The logger has then committed all earlier lines too.
-    """
+    """The log barrier succeeds when the logger has committed the line of the cleaner's request."""
     assert barrier.fetch() == ""
 
 
 def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> None:
-    """Each log barrier sends a request with a new id, so an earlier line does not count."""
+    """Each call of the log barrier sends a request with a new id.
+
+    So the line of an earlier request does not count.
+    """
     barrier.fetch()
     barrier.fetch()
 
@@ -69,9 +72,9 @@ def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> No
 
 
 def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, clock: Clock) -> None:
-    """If no worker runs, HAProxy answers the cleaner's request with 503 and logs it all the same.
+    """If HAProxy responds with 503, because no worker runs, the log barrier succeeds too.
 
-    So the log barrier opens when the logger has read that line.
+    HAProxy logs this request as any other.
     """
 
     def commit(probe: str) -> None:
@@ -82,20 +85,23 @@ def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, cloc
 
 
 def test_the_barrier_stays_closed_without_haproxy(barrier: LogBarrier) -> None:
-    """While HAProxy does not run, the log barrier stays closed."""
+    """If HAProxy does not run, the log barrier fails, and the reason is reported."""
     assert barrier.fetch() == "HAProxy does not answer the cleaner"
 
 
 def test_the_barrier_stays_closed_without_the_logger(
     path: Path, store: DataDirectory, clock: Clock
 ) -> None:
-    """While the logger does not run, the log barrier stays closed, as later uses are unknown."""
+    """If the logger does not commit the line, the log barrier fails.
+
+    The wait ends early if the process must exit.
+    """
     store.index.notes.put({"news": "an old one", "dropped": "0"})
     polls: list[float] = []
 
     def pause(seconds: float) -> bool:
         polls.append(seconds)
-        return len(polls) == 5  # ends the wait early, as SIGTERM does
+        return len(polls) == 5  # True ends the wait, as after SIGTERM.
 
     with Front(path, commit=lambda _: None):
         barrier = LogBarrier(path, store.index.notes, pause=pause, clock=clock)
@@ -105,7 +111,7 @@ def test_the_barrier_stays_closed_without_the_logger(
 
 
 def test_the_wait_for_the_logger_is_limited(path: Path, store: DataDirectory, clock: Clock) -> None:
-    """The log barrier waits a few seconds for the logger; then the round evicts nothing."""
+    """The log barrier waits at most about five seconds for the logger, and then fails."""
     timer = Clock(0)
 
     def pause(seconds: float) -> bool:
@@ -122,7 +128,7 @@ def test_the_wait_for_the_logger_is_limited(path: Path, store: DataDirectory, cl
 def test_the_barrier_polls_until_the_logger_commits(
     path: Path, store: DataDirectory, clock: Clock
 ) -> None:
-    """The cleaner asks repeatedly whether the logger, which writes in batches, has committed."""
+    """The log barrier polls the index until the logger has committed the line."""
     probes: list[str] = []
     arrived = threading.Event()
 
@@ -148,10 +154,9 @@ def test_the_barrier_polls_until_the_logger_commits(
 def test_dropped_lines_close_the_barrier_once(
     barrier: LogBarrier, dropped: list[int], clock: Clock
 ) -> None:
-    """If HAProxy has dropped log lines, the cleaner evicts nothing in that round.
+    """If log lines were dropped, the log barrier fails once, and records the time as `blind`.
 
-    The dropped lines may have been uses. So in later rounds no content is older than the moment of
-    the loss.
+    The dropped lines may have been uses. So later rounds count all content as used at this time.
     """
     assert barrier.fetch() == ""
     assert barrier.blind == 0
@@ -166,7 +171,7 @@ def test_dropped_lines_close_the_barrier_once(
 def test_lines_dropped_before_the_first_barrier_close_it(
     barrier: LogBarrier, dropped: list[int]
 ) -> None:
-    """If log lines were dropped before the first round, that round evicts nothing.
+    """If log lines were dropped before the first call, the first call of the log barrier fails.
 
     It is unknown when these lines were dropped.
     """
@@ -182,9 +187,10 @@ def test_lines_dropped_before_the_first_barrier_close_it(
 def test_the_count_of_dropped_lines_restarts_with_haproxy(
     barrier: LogBarrier, dropped: list[int], after: int, why: str
 ) -> None:
-    """HAProxy's count of dropped log lines starts at 0 with each start of HAProxy.
+    """The count of dropped log lines starts at 0 again with each start of HAProxy.
 
-    So all lines that a new HAProxy process counts were dropped after its start.
+    If the count has become smaller but is not 0, lines were dropped since that start, and the log
+    barrier fails.
     """
     dropped.append(7)
     barrier.fetch()

@@ -1,4 +1,4 @@
-"""The cleaner's main loop decides when its rounds run."""
+"""The main loop of the cleaner decides when rounds run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.clock import Clock
 
 @dataclass
 class Work:
-    """A stand-in for the rounds and waits of the cleaner: each has the next given outcome."""
+    """Rounds and waits of the cleaner that have the given outcomes, one after the other."""
 
     outcomes: list[Callable[[], bool]]
     rings: list[int] = field(default_factory=lambda: [0] * 10)
@@ -51,7 +51,7 @@ def _refused() -> bool:
 
 
 def test_each_round_frees_the_bytes_requested_before_it() -> None:
-    """Each round of the cleaner frees the bytes that were requested before its start."""
+    """A round frees the bytes that downloads requested during the wait before it."""
     work = Work([_done] * 3, rings=[500, 0, 0])
 
     work.go(every=1800)
@@ -62,7 +62,7 @@ def test_each_round_frees_the_bytes_requested_before_it() -> None:
 
 @pytest.mark.parametrize("outcome", [_postponed, _refused], ids=["postponed", "index refused"])
 def test_a_failed_round_is_repeated_soon(outcome: Callable[[], bool]) -> None:
-    """A failed round of the cleaner is repeated soon."""
+    """If a round was postponed or failed, the next round runs after 5 s."""
     work = Work([outcome, _done])
 
     work.go(every=1800)
@@ -71,7 +71,7 @@ def test_a_failed_round_is_repeated_soon(outcome: Callable[[], bool]) -> None:
 
 
 def test_a_short_interval_is_not_lengthened_by_a_failure() -> None:
-    """The delay after a failed round is at most the usual interval."""
+    """If the interval of rounds is shorter than 5 s, a failed round is repeated after it."""
     work = Work([_postponed])
 
     work.go(every=2)
@@ -84,5 +84,5 @@ def test_a_short_interval_is_not_lengthened_by_a_failure() -> None:
     [(1800, 0, 1800), (1800, 30 * 86400, 1800), (1800, 3, 1.5), (1800, 1, 1), (0.5, 3, 0.5)],
 )
 def test_a_short_ttl_shortens_the_interval(every: float, ttl: float, sleep: float) -> None:
-    """With a short TTL, rounds of the cleaner run twice per TTL, but once a second at most."""
+    """With a short TTL, rounds run twice in each TTL, but at most once a second."""
     assert period(every, ttl) == sleep

@@ -1,4 +1,4 @@
-"""The process of the cleaner, as supervisord or an operator starts it."""
+"""supervisord or an operator starts the cleaner as a process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _PATIENCE_S = 20.0
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """Return settings with a TTL of a minute, written to the run directory."""
+    """Return settings with a TTL of a minute, and a run directory."""
     environ = {"REGISTRYDIR": str(tmp_path / "data"), "CLEANER_TTL": "1m"}
     places = config.DefaultPaths(tmp_path / "no.yml", tmp_path / "no.json", tmp_path / "none")
     run = tmp_path / "run"
@@ -48,7 +48,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[DataDirectory]:
-    """Open the data directory of the settings as a worker does."""
+    """Return the data directory of the settings."""
     state = settings.storage.statedir
     index = open_index(state)
     (state / layout.EVENTS).parent.mkdir(parents=True)
@@ -58,7 +58,7 @@ def store(settings: Settings) -> Iterator[DataDirectory]:
 
 @pytest.fixture(autouse=True)
 def _logging() -> Iterator[None]:
-    """Restore the test runner's logging after the test."""
+    """Restore the log settings of the test runner after the test."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -69,7 +69,10 @@ def _logging() -> Iterator[None]:
 
 @pytest.fixture
 def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
-    """Answer the request of the log barrier and commit its line, as HAProxy and the logger do."""
+    """Run a server that responds to the log barrier and commits its line.
+
+    It does this in place of HAProxy and the logger.
+    """
 
     def commit(probe: str) -> None:
         store.index.notes.put({"news": probe, "dropped": "0"})
@@ -81,7 +84,7 @@ def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
 def test_the_dry_run_prints_removals_and_reasons(
     settings: Settings, store: DataDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The dry run prints one line for each removal and a summary, and changes nothing."""
+    """`--dry-run` prints one line for each removal and a summary, and removes nothing."""
     old = pull(store, 1, used=time.time() - 90)
     pull(store, 2, used=time.time())
 
@@ -97,9 +100,9 @@ def test_the_dry_run_prints_removals_and_reasons(
 
 @pytest.mark.usefixtures("front")
 def test_one_round_runs_maintenance_and_eviction(settings: Settings, store: DataDirectory) -> None:
-    """`--once` runs maintenance and eviction after the log barrier.
+    """`--once` evicts expired content, and writes an event for each eviction.
 
-    With `--once` hosted images stay, and the logger receives the events of the evictions.
+    Hosted images stay.
     """
     old, new = pull(store, 1, used=time.time() - 90), pull(store, 2, used=time.time())
     pushed = push(store, 3, used=time.time() - 90)
@@ -114,10 +117,7 @@ def test_one_round_runs_maintenance_and_eviction(settings: Settings, store: Data
 def test_one_round_of_a_stopped_appliance_needs_no_barrier(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """`--once --stopped` needs no log barrier, because no client uses content then.
-
-    A round with `--once --stopped` removes exactly what `--dry-run` lists.
-    """
+    """`--once --stopped` evicts without the log barrier, because no client uses content then."""
     old = pull(store, 1, used=time.time() - 90)
 
     assert main(["--once", "--stopped"], settings) == 0
@@ -125,7 +125,7 @@ def test_one_round_of_a_stopped_appliance_needs_no_barrier(
 
 
 def test_the_next_evictions_are_listed_in_order(settings: Settings, store: DataDirectory) -> None:
-    """The list of next evictions has neither hosted images nor parts of newer manifests."""
+    """The list of the next evictions is in the order of last use, and has no hosted images."""
     now = time.time()
     push(store, 5, used=now - 500)
     newer, older = pull(store, 1, used=now - 10), pull(store, 2, used=now - 30)
@@ -141,7 +141,10 @@ def test_the_next_evictions_are_listed_in_order(settings: Settings, store: DataD
 def test_one_round_evicts_nothing_if_the_barrier_stays_closed(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """`--once` evicts nothing while the appliance is down: the index may lack the last uses."""
+    """`--once` without `--stopped` evicts nothing while HAProxy does not run, and exits with 1.
+
+    The index may lack the latest uses.
+    """
     old = pull(store, 1, used=time.time() - 90)
 
     assert main(["--once"], settings) == 1
@@ -152,7 +155,10 @@ def test_one_round_evicts_nothing_if_the_barrier_stays_closed(
 def test_a_full_disk_does_not_prevent_eviction(
     settings: Settings, store: DataDirectory, front: Front, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A full disk prevents no eviction, which frees the space; lost events are logged once."""
+    """If events cannot be written, as on a full disk, the cleaner evicts anyway.
+
+    The lost events cause one log line.
+    """
     old = pull(store, 1, used=time.time() - 90)
     (settings.storage.statedir / layout.EVENTS).mkdir()
 
@@ -164,7 +170,7 @@ def test_a_full_disk_does_not_prevent_eviction(
 
 
 def test_a_lost_index_is_rebuilt_before_eviction(settings: Settings, store: DataDirectory) -> None:
-    """A lost index is rebuilt from the files before eviction, with its rows and its order."""
+    """If the index was lost, `--once` rebuilds it from the files before it evicts."""
     pulled = pull(store, 1, used=time.time() - 90)
     store.index.close()
     for path in settings.storage.statedir.glob("index.sqlite*"):
@@ -187,12 +193,12 @@ def expiring(settings: Settings) -> Settings:
 
 @pytest.mark.usefixtures("front")
 def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirectory) -> None:
-    """A hosted image expires by the rule for its repository, or else by CLEANER_TTL.
+    """With CLEANER_HOSTED, a hosted image expires by the rule for its repository.
 
-    Images that were used or pushed recently stay.
+    If no rule matches, it expires by CLEANER_TTL. Images that were pushed recently stay.
     """
     main(["--once"], expiring)
-    # so that the index has recorded every use
+    # Otherwise all content would count as used when the index was created.
     store.index.notes.put({BORN: "0"})
     old, young = time.time() - 90, time.time() - 30
     ruled = [push_image(store, _made(n), f"v{n}", at) for n, at in enumerate((old, time.time()))]
@@ -210,7 +216,7 @@ def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirec
 def test_gc_removes_garbage_and_its_dry_run_lists_it(
     settings: Settings, store: DataDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--gc` removes garbage, also for a stopped appliance; its dry run only lists garbage."""
+    """`--gc` removes garbage while the appliance is stopped; with `--dry-run` it only lists it."""
     rebuild(store.storage, store.index, 0)
     at = time.time() - 2 * settings.cleaner.garbage
     blob, moved = put_blob(store, b"lone", at), push_image(store, _made(1), "latest", at)
@@ -232,13 +238,16 @@ def test_gc_removes_garbage_and_its_dry_run_lists_it(
 def test_gc_of_untagged_images_needs_the_log_barrier(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """`--gc` of untagged images needs the log barrier, as a client may have pulled one."""
+    """While the appliance runs, `--gc --delete-untagged` removes nothing without the log barrier.
+
+    A client may have pulled an untagged image, and the index may lack this use.
+    """
     rebuild(store.storage, store.index, 0)
     moved = push_image(store, _made(1), "", time.time() - 2 * settings.cleaner.garbage)
 
     with Front(
         settings.run / run_names.FRONT_SOCKET, lambda _: None
-    ) as front:  # the logger does not run
+    ) as front:  # The function commits nothing, as if the logger did not run.
         news_patience = "entrepot.cleaner.log_barrier._PATIENCE_S"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(news_patience, 0.1)
@@ -249,7 +258,7 @@ def test_gc_of_untagged_images_needs_the_log_barrier(
 
 
 def test_a_ttl_of_seconds_shortens_the_interval(expiring: Settings) -> None:
-    """A TTL of seconds shortens the cleaner's interval, whatever interval is set."""
+    """A rule with a TTL of two seconds shortens the interval of rounds to one second."""
     assert CleanerProcess(expiring)._period() == 1
 
 
@@ -260,7 +269,7 @@ def _made(number: int) -> Image:
 def test_missing_settings_end_the_process_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The cleaner without a settings file prints a line with a remedy and exits with 2."""
+    """Without a settings file, the cleaner prints one line with a remedy, and exits with 2."""
     monkeypatch.delenv("ENTREPOT_SETTINGS", raising=False)
 
     assert main(["--once"]) == 2
@@ -272,9 +281,9 @@ def test_missing_settings_end_the_process_with_a_remedy(
 def test_the_process_cleans_until_sigterm(
     settings: Settings, store: DataDirectory, front: Front
 ) -> None:
-    """The cleaner evicts old content and keeps hosted images until SIGTERM.
+    """The process of the cleaner evicts old content until SIGTERM; hosted images stay.
 
-    It then exits with 0 and leaves no socket.
+    After SIGTERM it exits with 0, and removes its wake socket.
     """
     settings_path, wake = settings.run / run_names.SETTINGS, settings.run / run_names.WAKE_SOCKET
     config.dump(settings, settings_path)

@@ -1,4 +1,4 @@
-"""The eviction policy: which content is removed, in which order, and for which reason."""
+"""The eviction policy decides which content is evicted, in which order, and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from entrepot.datastore.budget import OVERHEAD
 from entrepot.datastore.index import ContentKind, Cursor, IndexEntry
 from entrepot.datastore.refs import Digest
 
-# no deadline for an example, because the machine may be busy
+# The machine may be busy, so an example has no deadline.
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 _DAY = 86400.0
@@ -25,7 +25,7 @@ def _digest(number: int) -> Digest:
 
 
 def _cost(entries: Iterable[IndexEntry]) -> int:
-    """Return the bytes that *entries* of the index use, with the overhead of a row."""
+    """Return the bytes that *entries* count in the index, including the overhead of each row."""
     return sum(entry.size + OVERHEAD for entry in entries)
 
 
@@ -35,7 +35,7 @@ def _evictions(steps: Iterable[Step]) -> list[Eviction]:
 
 @dataclass(frozen=True)
 class Store:
-    """An index in the order of eviction, with the parts of manifests and digests that must stay."""
+    """An index: entries in the order of eviction, parts of manifests, and digests to spare."""
 
     entries: tuple[IndexEntry, ...]
     names: Mapping[Digest, tuple[Digest, ...]]
@@ -46,7 +46,7 @@ class Store:
         return self.names.get(digest, ())
 
     def held(self) -> int:
-        """Return the bytes that all rows of the index use."""
+        """Return the bytes that all entries count."""
         return _cost(self.entries)
 
     def plan(self, bounds: StoreLimits, moment: Demand) -> list[Eviction]:
@@ -57,7 +57,7 @@ class Store:
 
 @st.composite
 def stores(draw: st.DrawFn) -> Store:
-    """Draw a valid index: a part is never used earlier than its manifest."""
+    """Draw an index in which the last use of a part is never earlier than that of its manifest."""
     sizes = draw(st.lists(st.integers(0, OVERHEAD), max_size=12))
     kinds = sorted(draw(st.sampled_from(ContentKind)) for _ in sizes)
     used = [float(draw(st.integers(0, 8))) for _ in sizes]
@@ -93,7 +93,7 @@ _bounds = st.builds(
 def test_no_kept_manifest_names_evicted_content(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """A manifest that stays never needs content that is evicted, whatever must stay and why."""
+    """If a manifest stays, everything that it references stays too."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     evicted = {eviction.entry.digest for eviction in evictions}
@@ -104,7 +104,7 @@ def test_no_kept_manifest_names_evicted_content(
 @unhurried
 @given(stores(), _bounds, _sizes)
 def test_a_spared_manifest_keeps_its_parts(drawn: Store, bounds: StoreLimits, needs: int) -> None:
-    """A manifest that must stay keeps its parts, because it is useless without its layers."""
+    """If a manifest must stay, neither it nor anything that it references is evicted."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     evicted = {eviction.entry.digest for eviction in evictions}
@@ -116,9 +116,9 @@ def test_a_spared_manifest_keeps_its_parts(drawn: Store, bounds: StoreLimits, ne
 def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """Eviction for size reaches its target, or evicts all that need not stay.
+    """Eviction for size continues until used bytes and waiting downloads fit the target.
 
-    The target is lowered by the bytes for which downloads wait.
+    It ends earlier only if all remaining content must stay.
     """
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
@@ -135,7 +135,7 @@ def test_eviction_for_size_reaches_the_target_or_evicts_all_but_spared(
 def test_eviction_for_size_stops_at_the_target(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """Eviction for size removes no more than needed to reach the target."""
+    """Eviction for size ends as soon as used bytes and waiting downloads fit the target."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     if evictions and evictions[-1].reason is Reason.SIZE:
@@ -148,7 +148,7 @@ def test_eviction_for_size_stops_at_the_target(
 def test_the_least_recently_used_entries_are_evicted_first(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """Evicted are the first entries in the order of last use, without those that must stay."""
+    """The evicted entries are the first ones in the order of last use that need not stay."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     kept = closure(drawn.spared, drawn.named)
@@ -162,7 +162,7 @@ def test_the_least_recently_used_entries_are_evicted_first(
 def test_eviction_for_size_does_not_begin_below_the_start(
     drawn: Store, bounds: StoreLimits
 ) -> None:
-    """Eviction for size begins only above the limit `start`, which is larger than the target."""
+    """While the used bytes are at most `start`, no content is evicted for size."""
     roomy = replace(bounds, start=drawn.held(), room=drawn.held())
 
     evictions = drawn.plan(roomy, Demand(10, drawn.held()))
@@ -175,7 +175,7 @@ def test_eviction_for_size_does_not_begin_below_the_start(
 def test_without_a_size_limit_exactly_the_expired_entries_are_evicted(
     drawn: Store, ttl: int
 ) -> None:
-    """Without a size limit exactly the entries older than the TTL are evicted."""
+    """Without a limit of size, exactly those entries are evicted that exceed the TTL."""
     evictions = drawn.plan(StoreLimits(ttl=ttl), Demand(10, drawn.held()))
 
     kept = closure(drawn.spared, drawn.named)
@@ -198,7 +198,7 @@ def _keeps(_: Digest) -> bool:
 
 
 def test_the_plan_reads_one_entry_after_the_last_eviction() -> None:
-    """The policy reads one row more than it evicts: a hundred evictions read no million rows."""
+    """To plan a hundred evictions among a million entries, the policy reads only 101 entries."""
     read = 0
 
     def rows() -> Iterator[IndexEntry]:
@@ -214,7 +214,7 @@ def test_the_plan_reads_one_entry_after_the_last_eviction() -> None:
 
 
 def test_at_equal_times_indexes_precede_manifests_and_manifests_their_parts() -> None:
-    """At equal times, indexes are evicted before manifests, and manifests before their parts."""
+    """If the last uses are equal, indexes are evicted before manifests, and these before blobs."""
     rows = [_row(3, kind=ContentKind.INDEX), _row(2, kind=ContentKind.MANIFEST), _row(1)]
     bounds, moment = StoreLimits(target=0, start=0), Demand(10, held=3000)
 
@@ -228,7 +228,7 @@ def test_at_equal_times_indexes_precede_manifests_and_manifests_their_parts() ->
 
 
 def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
-    """Content that expires by age counts as removed already for the eviction for size."""
+    """If evictions for age free enough space, nothing is evicted for size."""
     rows = [_row(1, takes=1000, used=0), _row(2, takes=2200, used=9)]
     bounds, moment = StoreLimits(ttl=5, target=2000, start=2200), Demand(10, held=3200)
 
@@ -238,9 +238,9 @@ def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
 
 
 def test_a_waiting_download_begins_eviction_below_the_start() -> None:
-    """A download that waits for space begins an eviction with fewer used bytes than `start`.
+    """If a waiting download does not fit below the cap, eviction begins even below `start`.
 
-    Such an eviction ends when the waiting download fits below the target.
+    It ends when used bytes and the download fit the target.
     """
     rows = [_row(number) for number in range(4)]
     bounds = StoreLimits(target=4000, start=4400, room=4800)
@@ -252,7 +252,7 @@ def test_a_waiting_download_begins_eviction_below_the_start() -> None:
 
 
 def test_ages_count_from_the_last_loss_of_log_lines() -> None:
-    """Ages count from the last loss of log lines, which may include the last access."""
+    """If log lines were lost, content counts as used at the time of this loss."""
     rows, bounds = [_row(1, used=0)], StoreLimits(ttl=5)
 
     early = plan(rows, bounds, Demand(10, 100, blind=6), spares=_keeps, named=_nothing)
@@ -262,7 +262,7 @@ def test_ages_count_from_the_last_loss_of_log_lines() -> None:
 
 
 def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
-    """The dry run prints idle time and TTL of an eviction for age."""
+    """The text for an eviction for age has the time since the last use, and the TTL."""
     moment, bounds = Demand(31 * _DAY, 100), StoreLimits(ttl=30 * _DAY)
 
     (eviction,) = _evictions(plan([_row(1)], bounds, moment, spares=_keeps, named=_nothing))
@@ -271,9 +271,9 @@ def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
 
 
 def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
-    """The dry run prints used bytes and target of an eviction for size.
+    """The text for an eviction for size has the used bytes, the requested bytes and the target.
 
-    The used bytes of an entry are those after all evictions that come before it in the plan.
+    The used bytes are those that remain after the evictions before it.
     """
     rows = [_row(1, takes=20 * _MIB), _row(2, takes=20 * _MIB)]
     bounds = StoreLimits(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
@@ -286,9 +286,9 @@ def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
 
 
 def test_unused_prefetched_layers_are_evicted_first() -> None:
-    """Unused prefetched layers are evicted after expired entries and before all others.
+    """While space is short, unused prefetched layers are evicted before all other entries.
 
-    No more prefetched layers are evicted than needed.
+    Only entries that exceed the TTL are evicted earlier.
     """
     old, used, ahead, also = _row(1, used=0), _row(2, used=6), _row(3, used=9), _row(4, used=9)
     bounds, moment = StoreLimits(ttl=5, target=1500, start=2500), Demand(10, held=4000)
@@ -309,10 +309,9 @@ def test_unused_prefetched_layers_are_evicted_first() -> None:
 
 
 def test_prefetched_layers_stay_if_space_suffices_or_they_are_spared() -> None:
-    """Prefetched layers stay if there is enough space, or if `spares` is true for them.
+    """Unused prefetched layers stay if there is enough space, or if they must stay.
 
-    While there is enough space, the index is not even asked for them. If one layer must stay, the
-    next one is evicted instead.
+    If there is enough space, the list of these layers is not even read.
     """
     used, ahead = _row(2, used=6), _row(3, used=9)
     short, roomy = StoreLimits(target=1000, start=1500), StoreLimits(target=9000, start=9500)

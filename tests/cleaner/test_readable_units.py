@@ -1,4 +1,4 @@
-"""Sizes and times in the words that operators read."""
+"""Sizes and durations are formatted for operators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from entrepot.cleaner import readable_units
     ],
 )
 def test_a_size_is_given_in_its_largest_binary_unit(count: int, expected: str) -> None:
-    """A size is given in its largest binary unit, with a decimal only below ten."""
+    """A size has its largest binary unit, and one decimal if it is below ten of this unit."""
     assert expected == readable_units.size(count)
 
 
@@ -38,5 +38,5 @@ def test_a_size_is_given_in_its_largest_binary_unit(count: int, expected: str) -
     ],
 )
 def test_a_duration_is_given_in_its_two_largest_units(seconds: float, expected: str) -> None:
-    """A time is given in its two largest units, without fractions of a second."""
+    """A duration has its two largest units, and no fraction of a second."""
     assert expected == readable_units.span(seconds)

@@ -1,4 +1,4 @@
-"""A round of the cleaner evicts in order, after the log barrier, and no more than needed."""
+"""A round of the cleaner evicts content in order, after the log barrier, as much as needed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _IMAGE = cost()
 
 @dataclass
 class FakeBarrier:
-    """A log barrier with a given result; `calls` is the number of its calls."""
+    """A log barrier with the result `why`; `calls` is the number of its calls."""
 
     why: str = ""
     blind: float = 0.0
@@ -36,7 +36,7 @@ class FakeBarrier:
     meanwhile: Callable[[], None] = field(default=lambda: None)
 
     def fetch(self) -> str:
-        """Return why uses may be missing in the index; an empty text means that none is."""
+        """Count the call, call `meanwhile`, and return `why`."""
         self.calls += 1
         self.meanwhile()
         return self.why
@@ -44,7 +44,7 @@ class FakeBarrier:
 
 @pytest.fixture
 def fake_barrier() -> FakeBarrier:
-    """Return a log barrier that never delays a round."""
+    """Return a log barrier that always succeeds immediately, until a test sets `why`."""
     return FakeBarrier()
 
 
@@ -58,7 +58,7 @@ def events() -> list[Event]:
 def tools(
     store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier, events: list[Event]
 ) -> RoundTools:
-    """Return the parts that a round of the cleaner needs."""
+    """Return the objects that a round of the cleaner needs."""
     return RoundTools(
         store=store,
         spool=Spool(store, clock),
@@ -70,18 +70,18 @@ def tools(
 
 
 def _room_for(images: int) -> StoreLimits:
-    """Return limits into which *images* images fit; an eviction begins before one more fits."""
+    """Return limits whose target is *images* images; eviction begins above half an image more."""
     target = images * _IMAGE
     return StoreLimits(0, target, target + _IMAGE // 2, target + _IMAGE)
 
 
 def _kept(store: DataDirectory, images: list[Pulled]) -> list[bool]:
-    """Return, for each image, True if it is stored; assert that none is stored in part."""
+    """Return for each image whether all of its content is stored."""
     return [all(each.is_here(store)) for each in images]
 
 
 def test_the_most_recently_used_images_stay(tools: RoundTools, store: DataDirectory) -> None:
-    """The images that were used last stay, even an old one that was used again."""
+    """A round evicts the least recently used images; an old image that was used again stays."""
     images = [pull(store, seed, used=seed) for seed in range(6)]
     store.index.touch({images[0].digests[0]: 10})
 
@@ -93,7 +93,7 @@ def test_the_most_recently_used_images_stay(tools: RoundTools, store: DataDirect
 def test_a_round_with_enough_space_skips_the_barrier(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """A round that need not evict anything skips the log barrier, and costs HAProxy no request."""
+    """If nothing must be evicted, a round does not call the log barrier."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
     assert Rounds(tools, _room_for(3)).run(0)
@@ -118,7 +118,7 @@ def test_space_is_freed_for_a_waiting_download(tools: RoundTools, store: DataDir
 def test_a_need_beyond_the_cap_ends_with_everything_evictable_gone(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """For a download larger than the cap the cleaner evicts all that it can, and ends."""
+    """If a download needs more than the cap, the round evicts all proxied content, and ends."""
     images = [pull(store, seed, used=seed) for seed in range(2)]
 
     assert Rounds(tools, _room_for(3)).run(10**15)
@@ -127,7 +127,7 @@ def test_a_need_beyond_the_cap_ends_with_everything_evictable_gone(
 
 
 def _disk_of(images: int, store: DataDirectory) -> Callable[[int], int]:
-    """Return a function with the bytes that a disk lacks; the disk has room for *images* images."""
+    """Return a `lacking` function for a disk that has the size of *images* images."""
     size = images * (_IMAGE - 3 * OVERHEAD)
 
     def lacking(needs: int) -> int:
@@ -142,7 +142,7 @@ def test_a_disk_filled_by_other_programs_causes_eviction(
 ) -> None:
     """If other programs fill the disk, the least recently used content is evicted.
 
-    The cap plays no part in this: the content may be below it, or there may be no cap.
+    This happens even without a cap, or if the used bytes are below the cap.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     small = replace(tools, lacking=_disk_of(3, store))
@@ -158,7 +158,7 @@ def test_a_disk_filled_by_other_programs_causes_eviction(
 def test_space_is_freed_for_a_download_that_the_disk_refused(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """Space is freed for a download that the disk refused, also without a cap."""
+    """If the disk has no space for a download, a round frees this space, even without a cap."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
     Rounds(replace(tools, lacking=_disk_of(3, store)), StoreLimits()).run(
@@ -171,7 +171,7 @@ def test_space_is_freed_for_a_download_that_the_disk_refused(
 def test_a_need_that_never_fits_on_the_disk_evicts_nothing(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """For a download that is larger than the disk the cleaner evicts nothing."""
+    """If a download is larger than the disk, a round evicts nothing for it."""
     images = [pull(store, seed, used=seed) for seed in range(3)]
 
     Rounds(replace(tools, lacking=_disk_of(3, store)), StoreLimits()).run(10**15)
@@ -182,7 +182,7 @@ def test_a_need_that_never_fits_on_the_disk_evicts_nothing(
 def test_expired_content_is_evicted_without_a_shortage(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """Expired content is evicted without a shortage; content used within the TTL stays."""
+    """Content that exceeds the TTL is evicted even if there is enough space."""
     old, young = pull(store, 1, used=clock.now - 11), pull(store, 2, used=clock.now - 9)
 
     Rounds(tools, StoreLimits(ttl=10)).run(0)
@@ -196,9 +196,9 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
     fake_barrier: FakeBarrier,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """While the logger may have uncommitted uses, the cleaner evicts nothing for size or age.
+    """While the log barrier fails, rounds evict nothing, neither for size nor for age.
 
-    The log has one line when this log barrier closes, and one when it opens.
+    The log has one line at the first failure, and one line at the next success.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
     rounds = Rounds(tools, replace(_room_for(1), ttl=1))
@@ -219,9 +219,9 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
 def test_nothing_is_evicted_while_the_index_is_rebuilt(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """While the index is rebuilt nothing is evicted.
+    """While the index is being rebuilt, a round evicts nothing.
 
-    Content that has no row yet may be older than content that has one.
+    Content that has no row yet may be older than content that has a row.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
 
@@ -234,7 +234,7 @@ def test_nothing_is_evicted_while_the_index_is_rebuilt(
 def test_accesses_committed_during_the_barrier_count(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """Uses that are committed while the log barrier waits count, because the plan is made later."""
+    """If a use is committed while a round waits for the log barrier, the used image stays."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
     fake_barrier.meanwhile = lambda: store.index.touch({images[0].digests[0]: 10})
 
@@ -246,7 +246,10 @@ def test_accesses_committed_during_the_barrier_count(
 def test_a_pinned_manifest_keeps_its_parts_and_the_next_is_evicted(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """A manifest that a push has pinned stays with its parts, and other content is evicted."""
+    """If a push has pinned a manifest, the manifest stays with its parts.
+
+    The next images in the order of eviction are evicted instead.
+    """
     images = [pull(store, seed, used=seed) for seed in range(5)]
     store.index.pins.pin([images[0].digests[0]], clock.now + 60)
 
@@ -258,7 +261,10 @@ def test_a_pinned_manifest_keeps_its_parts_and_the_next_is_evicted(
 def test_a_pinned_child_stays_complete_without_its_index(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """A manifest that a push has pinned keeps its parts even if its index is evicted."""
+    """If a push has pinned a child of an index, the child stays with its parts.
+
+    The index itself is evicted.
+    """
     child = pull(store, 1, used=0)
     made = image([b"away"])
     body, media_type = index([replace(made, manifest=store.blobs.read(child.digests[0])), made])
@@ -274,7 +280,7 @@ def test_a_pinned_child_stays_complete_without_its_index(
 def test_hosted_images_stay_although_they_are_older(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """Hosted images stay although they are older: they have no upstream."""
+    """Without a rule, hosted images stay, even if they are older than evicted proxied content."""
     pushed, pulled = push(store, 1, used=0), pull(store, 2, used=clock.now - 5)
 
     Rounds(tools, StoreLimits(1, 0, 0, 0)).run(0)
@@ -285,9 +291,9 @@ def test_hosted_images_stay_although_they_are_older(
 def test_an_image_pushed_during_the_barrier_stays(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier, clock: Clock
 ) -> None:
-    """An image stays that is pushed while the cleaner waits for the logger.
+    """If an image is pushed while a round waits for the log barrier, the image stays.
 
-    A round that had read the repositories before the push once took the new manifest for unlinked.
+    So the round must read the repositories again after the wait.
     """
     old = [push(store, seed, clock.now - 60) for seed in range(3)]
     cached = pull(store, 8, clock.now - 70)
@@ -305,10 +311,9 @@ def test_an_image_pushed_during_the_barrier_stays(
 def test_an_image_linked_after_the_snapshot_stays(
     tools: RoundTools, store: DataDirectory, clock: Clock, fake_barrier: FakeBarrier
 ) -> None:
-    """An image that a push links after the cleaner has read the repositories stays.
+    """If a push links its manifest after a round has read the repositories, the image stays.
 
-    The push had stored the manifest before the cleaner read the repositories, and removed its pin
-    afterwards.
+    In this test, the push stored the manifest before that, and removes its pin after that.
     """
     old = [push(store, seed, clock.now - 60) for seed in range(3)]
     late = push(store, 9, clock.now - 1)
@@ -327,7 +332,7 @@ def test_an_image_linked_after_the_snapshot_stays(
 
 
 def test_content_of_docker_registry_stays(tools: RoundTools, store: DataDirectory) -> None:
-    """Content of docker-registry stays: its repositories have no origin, so they are hosted."""
+    """Content that docker-registry stored stays: without an origin, its repositories are hosted."""
     images = [push(store, seed, used=0) for seed in range(3)]
 
     Rounds(tools, StoreLimits(1, 0, 0, 0)).run(0)
@@ -338,9 +343,9 @@ def test_content_of_docker_registry_stays(tools: RoundTools, store: DataDirector
 def test_leftovers_of_dead_downloads_are_removed_before_images(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier, clock: Clock
 ) -> None:
-    """Files of downloads whose writer was killed are removed before images, without a log barrier.
+    """If space is short, spool files without a writer are removed before any image is evicted.
 
-    No client ever used such a file, so no log line about it can be missing.
+    This needs no log barrier.
     """
     images = [pull(store, seed, used=seed) for seed in range(3)]
     dead = Digest.of(b"dead")
@@ -358,7 +363,7 @@ def test_leftovers_of_dead_downloads_are_removed_before_images(
 def test_leftovers_of_dead_downloads_stay_if_space_suffices(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """Files of killed downloads stay if smaller reservations for them free enough space."""
+    """If the corrected reservation of a dead download frees enough space, its spool file stays."""
     dead = Digest.of(b"dead")
     store.spool.mkdir()
     (store.spool / layout.spool(dead)).write_bytes(bytes(_IMAGE))
@@ -372,7 +377,7 @@ def test_leftovers_of_dead_downloads_stay_if_space_suffices(
 def test_a_round_ends_between_two_deletes(
     tools: RoundTools, store: DataDirectory, events: list[Event]
 ) -> None:
-    """A round that is stopped ends between two removals: SIGTERM waits for one at most."""
+    """If the process must exit during a round, the round ends before its next removal."""
     for seed in range(5):
         pull(store, seed, used=seed)
 
@@ -385,9 +390,9 @@ def test_a_round_ends_between_two_deletes(
 def test_a_round_finishes_the_evictions_of_a_dead_cleaner(
     tools: RoundTools, store: DataDirectory
 ) -> None:
-    """If a cleaner was killed, the next round first removes what that cleaner had marked.
+    """If a cleaner was killed during an eviction, the next round completes the eviction.
 
-    This needs no log barrier, which the killed cleaner had already waited for.
+    This needs no log barrier, because the killed cleaner had already waited for it.
     """
     digest = pull(store, 1, used=0).digests[2]
     row = store.index.entry(digest)
@@ -403,7 +408,7 @@ def test_a_round_finishes_the_evictions_of_a_dead_cleaner(
 def test_the_dry_run_lists_the_evictions_of_a_round_and_changes_nothing(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """The dry run lists a round's evictions in their order, and changes nothing."""
+    """A dry run returns the evictions of a round in their order, and removes nothing."""
     images = [pull(store, seed, used=seed) for seed in range(4)]
 
     steps = Rounds(tools, _room_for(3)).explain()

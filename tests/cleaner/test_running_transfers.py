@@ -1,4 +1,4 @@
-"""After the loss of the index, running transfers get their reservations back first."""
+"""After the index was lost, running downloads and uploads get their reservations again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UPLOAD = layout.upload(HOSTED, "0" * 8)
 
 @pytest.fixture(params=["download", "upload"])
 def growing(request: pytest.FixtureRequest, store: DataDirectory) -> tuple[Digest, Path]:
-    """Return the file of a running transfer with 100 bytes, and the digest of its reservation."""
+    """Return the digest of the reservation and the file of a transfer that has 100 bytes so far."""
     if request.param == "download":
         digest, path = _DIGEST, store.spool / layout.spool(_DIGEST)
     else:
@@ -61,7 +61,10 @@ def _reserved(store: DataDirectory) -> dict[Digest, int]:
 def test_the_announced_size_of_a_running_transfer_is_reserved(
     store: DataDirectory, growing: tuple[Digest, Path], text: str | None, size: int
 ) -> None:
-    """For a running transfer its announced size is reserved, or else its length and one step."""
+    """For a running transfer, its announced size is reserved.
+
+    If no valid size is announced, its length plus one step is reserved.
+    """
     digest, path = growing
     if text is not None:
         _announce(path, text)
@@ -75,7 +78,7 @@ def test_the_announced_size_of_a_running_transfer_is_reserved(
 def test_a_file_without_a_writer_reserves_its_length(
     store: DataDirectory, growing: tuple[Digest, Path]
 ) -> None:
-    """For a file without a writer its length is reserved; a new writer reserves the rest."""
+    """If no process writes to the file of a transfer, only the length of the file is reserved."""
     digest, path = growing
     _announce(path, "5000")
 
@@ -85,7 +88,7 @@ def test_a_file_without_a_writer_reserves_its_length(
 
 
 def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest, Path]) -> None:
-    """A reservation that is larger than the announced size of the transfer stays."""
+    """If a larger reservation of the transfer exists, it stays."""
     digest, path = growing
     store.index.reservations.reserve(digest, 6000, None, 1.0)
     _announce(path, "5000")
@@ -99,7 +102,7 @@ def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest,
 def test_a_new_index_never_grants_reserved_space_again(
     store: DataDirectory, clock: Clock, growing: tuple[Digest, Path]
 ) -> None:
-    """Stored, reserved and newly promised bytes together never exceed the cap."""
+    """After the index was replaced, no reservation exceeds the cap with the running transfer."""
     digest, path = growing
     pull(store, 1, used=clock() - 5000)
     room = store.index.reservations.used_bytes() + 6000

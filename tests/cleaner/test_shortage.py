@@ -1,4 +1,4 @@
-"""A store that cannot shrink to its maximum size is reported once."""
+"""If the cleaner cannot free enough space because content is not evictable, this is reported."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
     store: DataDirectory,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Hosted images beyond the maximum are reported once with size, reason and remedy.
+    """If hosted images exceed the maximum size, one warning has their size and the remedies.
 
-    The end of a shortage is reported too.
+    When they do not exceed it any more, this is logged once too.
     """
     images = [push(store, seed, used=seed) for seed in range(4)]
     rounds = Rounds(tools, _room_for(2))
@@ -56,7 +56,7 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
 
 
 def test_content_of_another_program_is_evicted(tools: RoundTools, store: DataDirectory) -> None:  # noqa: F811
-    """Content of another registry is evicted by last use; hosted content stays."""
+    """Repositories with an unknown origin are evicted as proxied ones are; hosted content stays."""
     other_program = Repository("library/app")
     images = [push(store, seed, used=seed, name=other_program) for seed in range(3)]
     pushed = push(store, 5, used=0)
@@ -74,7 +74,7 @@ def test_ages_count_from_the_takeover(
     store: DataDirectory,
     clock: Callable[[], float],
 ) -> None:
-    """Ages count from a takeover of another registry's data: it recorded no accesses."""
+    """Content of another program counts as used at the takeover: no earlier use was recorded."""
     image = pull(store, 1, used=0)
     now = clock()
 
@@ -92,7 +92,7 @@ def test_a_store_that_shrinks_is_not_reported(
     caplog: pytest.LogCaptureFixture,
     pushes: int,
 ) -> None:
-    """A store that shrinks is not reported, also if downloads have reserved the rest."""
+    """If eviction can free enough space, nothing is reported, even if downloads reserve space."""
     for seed in range(pushes):
         push(store, seed, used=seed)
     for seed in range(4):
@@ -109,7 +109,7 @@ def test_a_small_excess_is_reported_once_space_is_short(
     tools: RoundTools,  # noqa: F811
     store: DataDirectory,
 ) -> None:
-    """A store slightly above its maximum is reported once a waiting download does not fit."""
+    """If hosted images slightly exceed the maximum size, this is reported when space is short."""
     for seed in range(2):
         push(store, seed, used=seed)
     store.index.notes.put({})

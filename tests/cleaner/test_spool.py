@@ -1,4 +1,4 @@
-"""Spool files of dead downloads stay a day for the next download, and count at their size."""
+"""A spool file without a writer stays for a day, and reserves only the size of its file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _HOUR = 3600.0
 
 @pytest.fixture
 def spool(store: DataDirectory, clock: Clock) -> Spool:
-    """Return the part of the cleaner that looks after the spool files."""
+    """Return the object with which the cleaner removes spool files and corrects reservations."""
     store.spool.mkdir()
     return Spool(store, clock)
 
 
 def _leave(store: DataDirectory, content: bytes, digest: Digest = _DIGEST) -> Path:
-    """Write a spool file and its size file as a killed download leaves them."""
+    """Create a spool file and its size file, as a killed process leaves them."""
     path = store.spool / layout.spool(digest)
     path.write_bytes(content)
     (store.spool / layout.spool_size(digest)).write_text("3000")
@@ -43,7 +43,10 @@ def _leave(store: DataDirectory, content: bytes, digest: Digest = _DIGEST) -> Pa
 def test_the_reservation_of_a_dead_download_shrinks_to_its_file(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """The reservation of a dead download shrinks to its spool file, for the next download."""
+    """The reservation of a download without a writer shrinks to the size of its spool file.
+
+    The file stays, because another download can continue it.
+    """
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
 
@@ -56,7 +59,7 @@ def test_the_reservation_of_a_dead_download_shrinks_to_its_file(
 def test_a_running_download_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A running download, whose writer holds the lock, keeps its reservation at any age."""
+    """While a process has the lock of a spool file, its reservation and the file stay."""
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 48 * _HOUR
@@ -71,7 +74,7 @@ def test_a_running_download_keeps_its_reservation(
 
 
 def test_a_spool_file_without_a_reservation_is_counted(store: DataDirectory, spool: Spool) -> None:
-    """A spool file without a reservation is counted, because it uses the disk."""
+    """If a spool file has no reservation, the size of the file is reserved."""
     _leave(store, b"x" * 1000)
 
     spool.settle()
@@ -82,10 +85,9 @@ def test_a_spool_file_without_a_reservation_is_counted(store: DataDirectory, spo
 def test_an_unresumed_spool_file_is_removed_after_a_day(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A spool file that no download resumes is removed after a day.
+    """If no download continues a spool file for a day, it is removed.
 
-    The size file and the reservation of a spool file are removed with the spool file; an hour
-    earlier all of them stay.
+    Its size file and its reservation are removed too.
     """
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
@@ -101,7 +103,7 @@ def test_an_unresumed_spool_file_is_removed_after_a_day(
 
 
 def test_an_empty_spool_file_is_removed_at_once(store: DataDirectory, spool: Spool) -> None:
-    """An empty spool file is removed at once, because no download can resume from it."""
+    """An empty spool file without a writer is removed immediately."""
     path = _leave(store, b"")
 
     spool.settle()
@@ -112,9 +114,9 @@ def test_an_empty_spool_file_is_removed_at_once(store: DataDirectory, spool: Spo
 def test_a_reservation_without_a_file_is_released_after_a_minute(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A reservation without a file is released after a minute.
+    """A reservation without a spool file is released after a minute.
 
-    A manifest has such a reservation while it is fetched, because it has no spool file.
+    While a manifest is fetched, it has a reservation, but no spool file.
     """
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 59
@@ -131,9 +133,9 @@ def test_a_reservation_without_a_file_is_released_after_a_minute(
 def test_a_blob_without_a_row_is_recorded_from_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A blob whose writer died before it recorded a row gets the row from its reservation.
+    """If a process died after the commit of a blob and before it wrote the row, the row is added.
 
-    No stored blob on the disk stays uncounted.
+    The reservation of the blob, which still exists, shows the digest.
     """
     store.blobs.write(_DIGEST, _CONTENT)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
@@ -150,7 +152,7 @@ def test_a_blob_without_a_row_is_recorded_from_its_reservation(
 def test_a_manifest_without_a_row_is_recorded_with_its_parts(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A manifest without a row is recorded with its parts: its content shows its kind."""
+    """If such a row is added for a manifest, it has the kind and the edges of the manifest."""
     made = image([b"a layer"])
     store.blobs.write(made.digest, made.manifest)
     store.index.reservations.reserve(made.digest, len(made.manifest), None, clock.now)
@@ -167,9 +169,9 @@ def test_a_manifest_without_a_row_is_recorded_with_its_parts(
 def test_a_reservation_of_recorded_content_is_released(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """If content has a row in the index, its reservation is released and its last use stays.
+    """If content has both a row and an old reservation, the reservation is released.
 
-    Otherwise the used bytes would have the content twice.
+    Otherwise the content would count twice. The last use in the row stays.
     """
     put_blob(store, _CONTENT, used=5)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
@@ -186,9 +188,9 @@ def test_a_reservation_of_recorded_content_is_released(
 def test_a_download_committed_during_the_check_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A download that is committed while the cleaner examines its reservation keeps it.
+    """If a download is committed after its spool file was listed, its reservation stays.
 
-    The spool file has become the blob, and the writer is about to record the row in the index.
+    The spool file has become the blob, and the writer is about to write the row.
     """
     path = _leave(store, _CONTENT)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
@@ -203,7 +205,7 @@ def test_a_download_committed_during_the_check_keeps_its_reservation(
 
 
 def test_the_oldest_leftovers_are_removed_first(store: DataDirectory, spool: Spool) -> None:
-    """The oldest spool files of dead downloads are removed first, and no more than needed."""
+    """If space is needed, the oldest spool files without a writer are removed first."""
     digests = [Digest.of(filler(10, seed)) for seed in range(3)]
     paths = [_leave(store, b"x" * 1000, digest) for digest in digests]
     for path, at in zip(paths, (30, 10, 20), strict=True):
@@ -220,9 +222,9 @@ def test_the_oldest_leftovers_are_removed_first(store: DataDirectory, spool: Spo
 def test_orphaned_size_and_lock_files_are_removed_after_a_day(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Size and lock files without a download are removed after a day.
+    """After a day, unlocked lock files and size files without a spool file are removed.
 
-    A lock file that a process has locked stays, and so does the size file of a running download.
+    A lock file that is locked stays, and so does a size file that has a spool file.
     """
     _leave(store, b"x")
     orphan = store.spool / layout.spool_size(Digest.of(b"gone"))
@@ -244,7 +246,7 @@ def test_orphaned_size_and_lock_files_are_removed_after_a_day(
 
 
 class _Releasing(SqliteReservations):
-    """Reservations that record, at a release, whether the spool file could be locked."""
+    """Reservations that record at each release whether the spool file could be locked."""
 
     was_free: bool | None = None
     spooled: Path
@@ -260,9 +262,9 @@ class _Releasing(SqliteReservations):
 def test_space_is_released_before_another_writer_can_start(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A reservation is released before another writer of the same blob can begin.
+    """The reservation of a removed spool file is released while the file is still locked.
 
-    Otherwise the release would remove the reservation of the new writer.
+    So no other download of the same blob can begin before, and lose its new reservation.
     """
     store.spool.mkdir()
     index = SqliteIndex(store.state / layout.INDEX, clock=clock)
@@ -278,7 +280,7 @@ def test_space_is_released_before_another_writer_can_start(
 
 
 def test_young_size_and_lock_files_stay(store: DataDirectory, spool: Spool) -> None:
-    """Young size and lock files stay: the process that made them may be about to use them."""
+    """Size and lock files that are younger than a day stay, because a process may use them."""
     turns = store.spool.parent / layout.PULL_LOCKS
     turns.mkdir()
     (turns / "young").touch()
@@ -291,7 +293,7 @@ def test_young_size_and_lock_files_stay(store: DataDirectory, spool: Spool) -> N
 
 
 def test_a_missing_spool_folder_is_no_error(store: DataDirectory, clock: Clock) -> None:
-    """A missing spool folder is no error, because the first download creates it."""
+    """If the spool folder does not exist yet, the cleaner raises no error."""
     spool = Spool(store, clock)
 
     spool.settle()

@@ -1,4 +1,4 @@
-"""A disk error of one spool file or upload does not end the round of the cleaner."""
+"""If one spool file or upload causes a disk error, the round of the cleaner continues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.clock import Clock
 
 
 def _left(store: DataDirectory, clock: Clock) -> list[Path]:
-    """Leave the files of two killed downloads and of one upload, the oldest first."""
+    """Create the files of two killed downloads and of one upload; return them, the oldest first."""
     paths = [store.spool / layout.spool(Digest.of(bytes([n]))) for n in range(2)]
     paths.append(store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 8))
     for number, path in enumerate(paths):
@@ -32,10 +32,10 @@ def _left(store: DataDirectory, clock: Clock) -> list[Path]:
 def test_a_faulty_file_is_skipped_and_others_are_removed(
     store: DataDirectory, clock: Clock, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
-    """A spool file that causes a disk error is skipped, and others are removed.
+    """If one file cannot be removed, it is skipped, and the others are removed.
 
-    A bad sector stays until the disk is replaced. If the round ended at such a file, the cleaner
-    would never evict.
+    A bad sector of a disk is permanent. If the round ended at such a file, the cleaner would never
+    evict again.
     """
     paths = _left(store, clock)
     unlink = Path.unlink

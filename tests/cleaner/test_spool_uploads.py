@@ -1,4 +1,4 @@
-"""An abandoned upload reserves no more than its file, and is removed if space is needed."""
+"""An upload without a writer reserves only the size of its file, and is removed for space."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ _MINUTE = 60.0
 
 @pytest.fixture
 def spool(store: DataDirectory, clock: Clock) -> Spool:
-    """Return the part of the cleaner that looks after spool files and uploads."""
+    """Return the object with which the cleaner removes spool files and uploads."""
     (store.state / layout.UPLOADS).mkdir(parents=True)
     return Spool(store, clock)
 
 
 def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") -> Path:
-    """Leave an upload of a killed worker, whose announced size is 3,000 bytes."""
+    """Create the files and the reservation of an upload whose worker was killed.
+
+    The file has *size* bytes, and the announced size is 3,000 bytes.
+    """
     path = store.state / layout.UPLOADS / layout.upload(_NAME, number)
     path.write_bytes(b"x" * size)
     path.with_name(layout.upload_digest(path.name)).write_text("boot 1 sha256:0")
@@ -40,7 +43,10 @@ def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") ->
 def test_the_reservation_of_a_dead_upload_shrinks_to_its_file(
     store: DataDirectory, spool: Spool, clock: Clock, size: int
 ) -> None:
-    """A dead upload's reservation shrinks to its file, which waits for its client."""
+    """The reservation of an upload without a writer shrinks to the size of its file.
+
+    The file stays, because the client can continue the upload.
+    """
     path = _upload(store, clock, size)
     promise = Reservation(layout.upload_reservation(path.name), size, clock.now)
     clock.now += 2 * _MINUTE
@@ -54,7 +60,7 @@ def test_the_reservation_of_a_dead_upload_shrinks_to_its_file(
 def test_a_running_upload_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """A running upload, whose writer holds the lock, keeps its reservation."""
+    """While a worker has the lock of an upload, its reservation and its file stay."""
     path = _upload(store, clock, 1000)
     clock.now += 2 * _MINUTE
 
@@ -69,7 +75,7 @@ def test_a_running_upload_keeps_its_reservation(
 def test_an_upload_without_a_reservation_is_counted(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """An upload without a reservation is counted, because its file uses the disk."""
+    """If an upload has a file but no reservation, the size of the file is reserved."""
     path = _upload(store, clock, 1000)
     store.index.reservations.release(layout.upload_reservation(path.name))
 
@@ -81,7 +87,7 @@ def test_an_upload_without_a_reservation_is_counted(
 def test_idle_uploads_are_removed_for_space(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """Idle uploads are removed for space, the oldest first; a recent upload stays."""
+    """If space is needed, idle uploads are removed, the oldest first; a recent upload stays."""
     paths = [_upload(store, clock, 1000, "1")]
     clock.now += 3 * _MINUTE
     paths.append(_upload(store, clock, 1000, "2"))
@@ -99,5 +105,5 @@ def test_idle_uploads_are_removed_for_space(
 
 
 def path_of_digest_note(path: Path) -> Path:
-    """Return the file with the saved hash of an upload."""
+    """Return the path of the file that has the digest of an upload."""
     return path.with_name(layout.upload_digest(path.name))

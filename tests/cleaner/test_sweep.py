@@ -1,4 +1,4 @@
-"""A sweep carries out evictions; it may be interrupted at any step and repeated."""
+"""A sweep evicts content; after an interruption at any step, another sweep completes it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _eviction(store: DataDirectory, digest: Digest) -> Eviction:
 
 
 def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep: Sweep) -> None:
-    """An eviction removes content, media type and row, and lowers the used bytes."""
+    """An eviction removes the content, its media type and its row, so the used bytes decrease."""
     made = image([])
     manifest = put_manifest(store, made.manifest, made.media_type, used=0)
     store.storage.write(layout.shared_media_type(manifest), b"application/x-type")
@@ -63,7 +63,7 @@ def test_an_eviction_removes_data_media_type_and_row(store: DataDirectory, sweep
 def test_an_eviction_is_reported_to_the_logger(
     store: DataDirectory, sweep: Sweep, clock: Clock, events: list[Event]
 ) -> None:
-    """An eviction is reported to the logger with digest, kind, size, idle time and reason."""
+    """The event of an eviction has the digest, kind, size, time since the last use and reason."""
     digest = put_blob(store, b"content", used=clock.now - 90)
 
     sweep.evict(_eviction(store, digest))
@@ -76,7 +76,7 @@ def test_an_eviction_is_reported_to_the_logger(
 def test_an_entry_used_after_the_plan_stays(
     store: DataDirectory, sweep: Sweep, events: list[Event]
 ) -> None:
-    """Content that was used after the round's plan was made is not evicted."""
+    """If content was used after the plan was made, it is not evicted."""
     digest = put_blob(store, b"content", used=0)
     eviction = _eviction(store, digest)
     store.index.touch({digest: 1})
@@ -88,7 +88,7 @@ def test_an_entry_used_after_the_plan_stays(
 
 
 def test_a_pinned_entry_stays(store: DataDirectory, sweep: Sweep, clock: Clock) -> None:
-    """A pinned entry stays, because a push has found its layers stored and relies on them."""
+    """If content is pinned, it is not evicted, because a push relies on it."""
     digest = put_blob(store, b"content", used=0)
     store.index.pins.pin([digest], clock.now + 60)
 
@@ -98,7 +98,7 @@ def test_a_pinned_entry_stays(store: DataDirectory, sweep: Sweep, clock: Clock) 
 
 
 def test_a_reader_of_an_evicted_blob_finishes(store: DataDirectory, sweep: Sweep) -> None:
-    """A reader that opened a blob before its eviction can read it to its end."""
+    """If a blob is evicted while a reader has it open, the reader can read it to its end."""
     digest = put_blob(store, b"content", used=0)
 
     with store.blobs.open(digest) as reader:
@@ -111,7 +111,10 @@ def test_a_reader_of_an_evicted_blob_finishes(store: DataDirectory, sweep: Sweep
 def test_entries_marked_by_a_dead_cleaner_are_removed(
     store: DataDirectory, sweep: Sweep, events: list[Event], data: str
 ) -> None:
-    """Content that a killed cleaner had marked for removal is removed, also if its file is gone."""
+    """If a killed cleaner left a marked row, the next sweep removes the row and its content.
+
+    This is so even if the killed cleaner had already deleted the content.
+    """
     digest = put_blob(store, b"content", used=0)
     assert store.index.mark_for_deletion(_entry(store, digest))
     if data == "data deleted":
@@ -125,9 +128,9 @@ def test_entries_marked_by_a_dead_cleaner_are_removed(
 
 
 def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, sweep: Sweep) -> None:
-    """A row that a download records while the cleaner deletes its content is removed too.
+    """If a download writes a row while the content is being evicted, this row is removed too.
 
-    The download had stored the content just before the cleaner deleted it, so the row would have no
+    The download has stored the content before, and the eviction deletes it. The row would have no
     content.
     """
     digest = put_blob(store, b"content", used=0)
@@ -143,9 +146,9 @@ def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, swe
 def test_an_undeletable_entry_stays_marked_for_the_next_round(
     store: DataDirectory, clock: Clock, events: list[Event], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Content that cannot be deleted stays marked for removal, and the next round tries again.
+    """If content cannot be deleted, its row stays marked, and the next sweep tries again.
 
-    Until then its bytes count as used. Other content is evicted.
+    Other marked content is removed.
     """
     stuck, free = put_blob(store, b"stuck", used=0), put_blob(store, b"free", used=0)
     broken = replace(store, storage=_Stuck(store, stuck))
@@ -166,9 +169,9 @@ def test_an_undeletable_entry_stays_marked_for_the_next_round(
 def test_a_disk_without_free_inodes_keeps_no_content(
     store: DataDirectory, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk without free inodes does not stop evictions.
+    """On a disk without free inodes, content can still be evicted.
 
-    The lock file of the sweep exists from the first eviction on, so it needs no free inode.
+    The lock file of sweeps exists since the first eviction, so the lock needs no free inode.
     """
     first, second = put_blob(store, b"first", used=0), put_blob(store, b"second", used=0)
     assert sweep.evict(_eviction(store, first))

@@ -1,4 +1,4 @@
-"""Unused prefetched layers are evicted first."""
+"""If space is short, prefetched layers that no client has requested are evicted first."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _LONG = 3600.0
 
 @dataclass
 class OpenBarrier:
-    """A log barrier that never delays a round."""
+    """A log barrier that always succeeds immediately."""
 
     blind: float = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string: the index has every use."""
+        """Return an empty text."""
         return ""
 
 
 @pytest.fixture
 def tools(store: DataDirectory, clock: Clock) -> RoundTools:
-    """Return the parts that a round of the cleaner needs."""
+    """Return the objects that a round of the cleaner needs."""
     return RoundTools(
         store=store,
         spool=Spool(store, clock),
@@ -53,7 +53,7 @@ def _prefetch(store: DataDirectory, at: float) -> None:
 
 
 def _room() -> StoreLimits:
-    """Return limits of the cleaner into which exactly one image fits."""
+    """Return limits whose target is the size of one image."""
     return StoreLimits(0, _IMAGE, _IMAGE, _IMAGE + len(_LAYER) + OVERHEAD)
 
 
@@ -61,11 +61,10 @@ def _room() -> StoreLimits:
 def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
     tools: RoundTools, store: DataDirectory, clock: Clock, later: float, is_stored: list[bool]
 ) -> None:
-    """A prefetched layer that no client requested is evicted first after 10 minutes.
+    """If no client has requested a prefetched layer for 10 minutes, it is evicted first.
 
-    The prefetched layer of this test is the newest entry.
-
-    Within 10 minutes a client may still request the prefetched layer, which would be fetched twice.
+    In this test, it is newer than the image that stays. Within the 10 minutes the image is evicted
+    first, because a client may still request the layer.
     """
     image = pull(store, 1, used=clock.now - _LONG)
     _prefetch(store, clock.now)
@@ -79,7 +78,7 @@ def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
 def test_a_requested_prefetched_layer_is_evicted_like_any_other(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """A prefetched layer that a client requested is evicted by last use like any other."""
+    """If a client has requested a prefetched layer, it is evicted in the order of last use."""
     image = pull(store, 1, used=clock.now - _LONG)
     _prefetch(store, clock.now)
     store.index.touch({_PREFETCHED: clock.now + 1})
@@ -93,7 +92,7 @@ def test_a_requested_prefetched_layer_is_evicted_like_any_other(
 def test_a_kept_manifest_keeps_its_prefetched_layers(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """A hosted manifest stays complete, so it keeps its prefetched layers."""
+    """If a manifest must stay, its prefetched layers are not evicted."""
     holder = Digest.of(b"manifest")
     store.blobs.write(holder, b"manifest")
     store.index.record(holder, 8, ContentKind.MANIFEST, clock.now - 1, children=[_PREFETCHED])

@@ -1,4 +1,4 @@
-"""The cleaner with a storage that keeps no file times; the index then has these times."""
+"""If the storage stores no times of values, the cleaner uses the times in the index."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _THEIRS = f"{layout.uploads(HOSTED)}/0b4d"
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
-    """Return an empty data directory whose storage keeps no file times."""
+    """Return an empty data directory whose storage stores no times."""
     index = open_index(tmp_path / "state", clock)
     index.notes.put({REBUILT: "0"})
     yield DataDirectory(MemoryStorage(), index, tmp_path / "state" / "spool")
@@ -45,7 +45,7 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[DataDirectory]:
 
 @pytest.fixture
 def links(store: DataDirectory, clock: Clock) -> DanglingLinks:
-    """Return the part of the cleaner that removes dangling links."""
+    """Return the object with which the cleaner removes dangling links."""
     return DanglingLinks(store, clock, stopped=lambda: False)
 
 
@@ -61,9 +61,9 @@ def _lose(store: DataDirectory, digests: list[Digest]) -> None:
 def test_a_link_is_removed_an_hour_after_it_was_first_seen_dangling(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """A link without a file time is removed an hour after a sweep first saw it dangling.
+    """A dangling link is removed an hour after a sweep first found it.
 
-    The sweeper removes its record of the link's time as well.
+    The time of the link in the index is removed too.
     """
     _lose(store, pull(store, 1, used=0).digests)
     clock.now += 100 * _HOUR
@@ -81,9 +81,9 @@ def test_a_link_is_removed_an_hour_after_it_was_first_seen_dangling(
 def test_an_origin_is_removed_a_day_after_its_repository_was_first_seen_empty(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """An origin without a file time is removed a day after its repository was first seen empty.
+    """The origin of an empty repository is removed a day after a sweep first found it.
 
-    A pull stores the origin before its first link.
+    Before that, a pull may be about to write the first link of the repository.
     """
     store.repositories.set_origin(PROXIED, "quay.io")
     links.sweep()
@@ -100,7 +100,7 @@ def test_an_origin_is_removed_a_day_after_its_repository_was_first_seen_empty(
 def test_a_link_that_was_whole_in_between_is_first_seen_again(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """A dangling link whose content came back and vanished again is removed an hour after that."""
+    """If the content of a dangling link comes back and is deleted again, the hour begins again."""
     blob = pull(store, 1, used=0).digests[-1]
     _lose(store, [blob])
     links.sweep()
@@ -118,7 +118,7 @@ def test_a_link_that_was_whole_in_between_is_first_seen_again(
 def test_only_a_bounded_number_of_keys_is_remembered(
     store: DataDirectory, links: DanglingLinks, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only a bounded number of dangling links is remembered; later sweeps find the others."""
+    """A sweep remembers only a limited number of dangling links; later sweeps handle the others."""
     monkeypatch.setattr(dangling_links, "_MOST_SEEN", 2)
     digests = [put_blob(store, bytes([n]), 0.0) for n in range(5)]
     store.repositories.set_origin(PROXIED, "quay.io")
@@ -140,9 +140,9 @@ def test_only_a_bounded_number_of_keys_is_remembered(
 def test_tags_of_unknown_time_are_never_removed_for_their_number(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """Tags whose push time is unknown are never removed because of their number.
+    """If the times of tags are unknown, each of them counts as the newest tag.
 
-    After the loss of the index any of them may be the newest.
+    After the index was lost, any of them may be the newest, so none is removed for a newer one.
     """
     for seed in range(3):
         push(store, seed, used=clock.now)
@@ -157,7 +157,7 @@ def test_tags_of_unknown_time_are_never_removed_for_their_number(
 
 
 def test_tags_are_ordered_by_their_pushes(store: DataDirectory, clock: Clock) -> None:
-    """Tags are ordered by the times of their pushes, which the index has."""
+    """Tags are ordered by the times in the index at which they were pushed."""
     for seed in (2, 0, 1):
         push(store, seed, used=clock.now)
         clock.now += 1
@@ -174,9 +174,9 @@ def test_tags_are_ordered_by_their_pushes(store: DataDirectory, clock: Clock) ->
 def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A link of unknown time is garbage if its content was last used long enough ago.
+    """If the time of a link is unknown, only the last use of its content decides.
 
-    The printed reason then gives no age.
+    The reason for the removal then has no age of the link.
     """
     digest = put_blob(store, b"loose", clock.now)
     store.repositories.link_blob(HOSTED, digest)
@@ -193,7 +193,7 @@ def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
 
 
 def test_a_push_that_links_again_keeps_its_image(store: DataDirectory, clock: Clock) -> None:
-    """A push that links an image again keeps it: link times are compared under the lock."""
+    """If a push links a manifest again, the time of the link in the index is updated."""
     pushed = push(store, 1, used=clock.now)
     before = store.repositories.linked_manifest(HOSTED, pushed.digests[0])
     clock.now += 1
@@ -220,7 +220,10 @@ def test_a_push_that_links_again_keeps_its_image(store: DataDirectory, clock: Cl
 def test_an_upload_of_docker_distribution_is_as_old_as_its_start(
     store: DataDirectory, clock: Clock, started: bytes | None, *, is_removed: bool
 ) -> None:
-    """An upload of docker distribution is as old as its start; if that is unreadable, it stays."""
+    """The age of an upload of docker distribution is the time since its start.
+
+    If its start time cannot be read, the upload is never removed.
+    """
     store.storage.write(f"{_THEIRS}/data", b"the first chunk")
     if started is not None:
         store.storage.write(f"{_THEIRS}/startedat", started)
@@ -235,7 +238,7 @@ def test_an_upload_of_docker_distribution_is_as_old_as_its_start(
 def test_content_of_a_dead_download_counts_as_used_when_it_was_reserved(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """Content whose download was killed before it got a row counts as used when it was reserved."""
+    """If a download was killed before it wrote the row, its reservation gives the last use."""
     digest = Digest.of(b"content")
     store.index.reservations.reserve(digest, 7, None, clock.now)
     store.storage.write(layout.blob(digest), b"content")
@@ -252,9 +255,9 @@ def test_content_of_a_dead_download_counts_as_used_when_it_was_reserved(
 def test_a_damaged_file_is_kept_for_seven_days_from_its_reservation(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A damaged file is kept for seven days from its reservation.
+    """A damaged file stays in quarantine for seven days after its bytes were reserved.
 
-    The reservation of its bytes has the time at which the file came into the quarantine.
+    They were reserved when the file was moved to quarantine.
     """
     digest = put_blob(store, b"damaged", clock.now)
     quarantine = Quarantine(store.storage, store.index, clock)
@@ -274,10 +277,10 @@ def test_a_damaged_file_is_kept_for_seven_days_from_its_reservation(
 
 
 def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) -> None:
-    """Without file times, the list that docker distribution's proxy left makes nothing proxied.
+    """If the storage stores no times, the list of docker distribution's proxy proves nothing.
 
-    The list says what the proxy had fetched. A link may be younger than the list and thus pushed,
-    so only the operator can declare the content as proxied.
+    The list has the content that the proxy fetched. Without times, a link can be younger than the
+    list, and so pushed. Only the operator can mark the content as proxied, with `evict`.
     """
     name = Repository("library/app")
     pushed = push(store, 1, used=0, name=name)
@@ -292,7 +295,7 @@ def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) 
 
 
 def test_a_rule_by_number_removes_older_tags(store: DataDirectory, clock: Clock) -> None:
-    """A rule for the number of tags removes only tags whose push time is known."""
+    """A rule that keeps one tag expires the older tags, if the index has their times."""
     for seed in range(3):
         push(store, seed, used=clock.now)
         clock.now += 1

@@ -1,4 +1,4 @@
-"""Stored content is verified, and damaged files go into quarantine."""
+"""Stored content is verified, and damaged files are moved to quarantine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTED, PROXIED = Repository("team/app"), Repository("quay.io/app")
 
 @dataclass
 class VerifiedStore:
-    """A data directory with five blobs, and the parts of the cleaner that verify them."""
+    """A data directory with five blobs, and the objects with which the cleaner verifies them."""
 
     store: DataDirectory
     clock: Clock
@@ -63,22 +63,22 @@ class VerifiedStore:
 
     @property
     def keeper(self) -> QuarantineKeeper:
-        """Return the part of the cleaner that looks after the quarantine."""
+        """Return the object with which the cleaner lists and removes files in quarantine."""
         return QuarantineKeeper(self.store, self.clock)
 
     @property
     def unverified(self) -> UnverifiedMarks:
-        """Return the marks of content that was not verified yet."""
+        """Return the marks of unverified content."""
         return UnverifiedMarks(self.store.state / layout.UNVERIFIED)
 
     def new_content(self) -> NewContentScrubber:
-        """Return the scrubber of content that was not verified yet."""
+        """Return the scrubber that verifies marked content."""
         return NewContentScrubber(
             self.reading, self.unverified, self.stop, lambda size, _: self.read.append(size)
         )
 
     def scrubber(self, *, until: int | None = None) -> Scrubber:
-        """Return the scrubber of all stored content, which stops after *until* files."""
+        """Return the scrubber that verifies all content; it ends after *until* files."""
 
         def tell(size: int, _: int) -> None:
             self.read.append(size)
@@ -115,9 +115,9 @@ def verified(store: DataDirectory, clock: Clock) -> VerifiedStore:
 
 
 def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> None:
-    """New content is verified after its commit.
+    """New content is verified after its commit, and its mark is removed.
 
-    A file that was damaged between its write and its verification is not served any more.
+    If a file was damaged between its write and this verification, it is moved to quarantine.
     """
     right, wrong = DIGESTS[:2]
     for digest in (right, wrong):
@@ -135,10 +135,9 @@ def test_new_content_is_verified_after_its_commit(verified: VerifiedStore) -> No
 
 
 def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
-    """A note to verify content stays while the content is not stored yet.
+    """If marked content is not stored yet, its mark stays, because the commit may follow.
 
-    A writer makes the note before it commits the content. So a kill between both leaves no content
-    that is never verified.
+    If the mark is older than an hour and the content is still absent, the mark is removed.
     """
     absent = Digest.of(b"not yet")
     verified.unverified.add(absent)
@@ -153,7 +152,7 @@ def test_a_mark_waits_for_its_content(verified: VerifiedStore) -> None:
 
 
 def test_a_mark_stays_until_its_content_is_verified(verified: VerifiedStore) -> None:
-    """The note to verify a blob stays until the blob is verified, even by a later process."""
+    """If the process exits before it has verified marked content, the mark stays."""
     verified.unverified.add(DIGESTS[0])
     verified.stop.set()
 
@@ -167,7 +166,7 @@ def test_a_mark_stays_until_its_content_is_verified(verified: VerifiedStore) -> 
 
 
 def test_a_pass_reads_everything_and_finds_a_flipped_bit(verified: VerifiedStore) -> None:
-    """The scrubber reads all content in the order of digests, and finds a flipped bit."""
+    """The scrubber reads all content, and finds a file in which one bit has changed."""
     verified.damage(DIGESTS[2])
 
     verified.scrubber(until=5).run()
@@ -177,7 +176,7 @@ def test_a_pass_reads_everything_and_finds_a_flipped_bit(verified: VerifiedStore
 
 
 def test_a_pass_resumes_after_a_restart(verified: VerifiedStore) -> None:
-    """A pass of the scrubber continues after a restart, and reads no file twice."""
+    """After a restart, the scrubber continues its pass at the saved position."""
     scrub = verified.store.state / layout.SCRUB
     verified.store.state.mkdir(exist_ok=True)
     scrub.write_text(json.dumps({"after": str(DIGESTS[2]), "began": verified.clock()}))
@@ -188,7 +187,10 @@ def test_a_pass_resumes_after_a_restart(verified: VerifiedStore) -> None:
 
 
 def test_a_pass_begins_a_day_after_the_last(verified: VerifiedStore) -> None:
-    """A pass of the scrubber begins a day after the last one."""
+    """The scrubber begins no pass within a day after the start of the previous one.
+
+    If the saved position is invalid, it begins a pass.
+    """
     scrub = verified.store.state / layout.SCRUB
     verified.store.state.mkdir(exist_ok=True)
     scrub.write_text(json.dumps({"after": "", "began": verified.clock() - 3600}))
@@ -204,7 +206,7 @@ def test_a_pass_begins_a_day_after_the_last(verified: VerifiedStore) -> None:
 
 
 def test_verification_corrects_the_size_of_a_row(verified: VerifiedStore) -> None:
-    """The scrubber corrects a wrong size in the index, which may come from a damaged file."""
+    """If a row has another size than the intact content, a verification corrects the row."""
     verified.store.index.record(DIGESTS[0], 17, ContentKind.BLOB, verified.clock())
 
     found = verified.reading.check(DIGESTS[0], found="scrub", pace=lambda _: None)
@@ -216,7 +218,7 @@ def test_verification_corrects_the_size_of_a_row(verified: VerifiedStore) -> Non
 
 
 def test_content_evicted_during_its_verification_is_not_damaged(verified: VerifiedStore) -> None:
-    """Content that is evicted or replaced during its verification is not damaged."""
+    """If content is evicted or replaced during its verification, it does not count as damaged."""
     verified.damage(DIGESTS[0])
     replaced = verified.damage(DIGESTS[1])
 
@@ -233,7 +235,7 @@ def test_content_evicted_during_its_verification_is_not_damaged(verified: Verifi
 
 
 def test_reads_are_reported_in_sums() -> None:
-    """The scrubber reports its reads in sums: an event for each file would be too many."""
+    """The numbers of read files and bytes are reported as sums, not for each file."""
     reported: list[tuple[int, int]] = []
     gathered = ScrubTotals(lambda *each: reported.append(each))
     for _ in range(100):
@@ -244,7 +246,10 @@ def test_reads_are_reported_in_sums() -> None:
 
 
 def test_digests_are_listed_in_order_after_a_position(verified: VerifiedStore) -> None:
-    """Stored digests are listed in order after a position; files of other names are skipped."""
+    """The digests of stored content after a position are listed in order.
+
+    Files with other names are skipped.
+    """
     verified.store.storage.write(f"{layout.BLOBS}/sha256/zz/nonsense/data", b"")
 
     assert list(digests(verified.store.storage)) == DIGESTS
@@ -260,9 +265,9 @@ def _put(verified: VerifiedStore, digest: Digest) -> None:
 
 
 def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> None:
-    """Files in quarantine count as used bytes.
+    """A file in quarantine counts as used bytes until it is removed.
 
-    The cleaner does not release their reservations, as it does those of dead downloads.
+    The cleaner does not release its reservation, although the reservation has no spool file.
     """
     before = verified.store.index.reservations.used_bytes()
     _put(verified, DIGESTS[0])
@@ -279,7 +284,7 @@ def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> Non
 
 
 def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) -> None:
-    """After the loss of the index files in quarantine are counted again: they use the disk."""
+    """If the reservation of a file in quarantine was lost with the index, it is made again."""
     _put(verified, DIGESTS[0])
     held = verified.store.index.reservations.used_bytes()
     verified.store.index.reservations.release(layout.quarantine_reservation(DIGESTS[0]))
@@ -290,7 +295,10 @@ def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) 
 
 
 def test_a_damaged_hosted_file_stays(verified: VerifiedStore) -> None:
-    """A damaged hosted file stays: neither age nor shortage removes the only copy."""
+    """A damaged file of a hosted repository stays in quarantine, because it is the only copy.
+
+    It is removed if the content was pushed again.
+    """
     pulled, pushed, repaired = DIGESTS[:3]
     verified.store.repositories.set_origin(PROXIED, "quay.io")
     verified.store.repositories.link_blob(PROXIED, pulled)
@@ -310,7 +318,7 @@ def test_a_damaged_hosted_file_stays(verified: VerifiedStore) -> None:
 
 
 def test_a_change_of_the_quarantine_is_reported_once(verified: VerifiedStore) -> None:
-    """A change of the quarantine is reported once, as metrics of its files and bytes."""
+    """The numbers of files and bytes in quarantine are reported only after a change."""
     reported: list[tuple[int, int]] = []
     census = QuarantineMetrics(verified.keeper, lambda *each: reported.append(each))
     census.look()
@@ -332,12 +340,15 @@ def _verify(verified: VerifiedStore, *, as_json: bool = False) -> tuple[bool, st
 
 
 def test_verify_succeeds_on_an_undamaged_store(verified: VerifiedStore) -> None:
-    """`entrepot verify` of an undamaged store succeeds and reports the bytes that it read."""
+    """If no content is damaged, `entrepot verify` succeeds and reports the files and bytes."""
     assert _verify(verified) == (True, "5 files, 24 KiB read, 0 damaged, 0 in quarantine")
 
 
 def test_verify_reports_damaged_files(verified: VerifiedStore) -> None:
-    """`verify` reports damaged files by digest, with the repositories that lost content."""
+    """`entrepot verify` reports the digest of a damaged file and the repositories that link it.
+
+    It fails until the content is pushed again.
+    """
     verified.store.repositories.link_blob(HOSTED, DIGESTS[0])
     verified.damage(DIGESTS[0])
 
@@ -349,7 +360,7 @@ def test_verify_reports_damaged_files(verified: VerifiedStore) -> None:
     assert (found["new"], found["repaired"]) == (True, False)
     assert (found["pushed"], found["repositories"]) == (["team/app"], ["team/app"])
     assert "lost: pushed to team/app" in _verify(verified)[1]
-    assert not _verify(verified)[0]  # the damaged content is missing until it is pushed again
+    assert not _verify(verified)[0]  # The content is lost until it is pushed again.
     content = next(each for each in CONTENTS if Digest.of(each) == DIGESTS[0])
     verified.store.blobs.write(DIGESTS[0], content)
     assert _verify(verified)[0]

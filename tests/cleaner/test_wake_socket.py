@@ -13,7 +13,7 @@ from entrepot.datastore.budget import OVERHEAD
 from entrepot.runtime import run_names
 
 _AT_ONCE = 30.0
-"""A test would wait for this time if no message came (s)."""
+"""A test waits at most this long (s) for a message."""
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wake(path: Path) -> Iterator[WakeSocket]:
-    """Open the wake socket as the cleaner does."""
+    """Return the wake socket of a cleaner."""
     with WakeSocket(path) as hung:
         yield hung
 
@@ -36,17 +36,16 @@ def _send(path: Path, *messages: bytes) -> None:
 
 
 def test_a_message_wakes_the_cleaner_with_the_bytes_needed(wake: WakeSocket, path: Path) -> None:
-    """A message wakes the cleaner, which must free the bytes in it and those of an index row."""
+    """A message ends the wait, which returns its bytes and the overhead of an index row."""
     _send(path, b'{"needs": 1000}')
 
     assert wake.wait(_AT_ONCE) == 1000 + OVERHEAD
 
 
 def test_waiting_messages_are_summed(wake: WakeSocket, path: Path) -> None:
-    """Messages that wait in the wake socket are summed.
+    """If several messages have arrived, the wait returns the sum of their bytes.
 
-    One round frees space for all downloads that have sent a message, and leaves no message in the
-    socket.
+    So one round frees space for all downloads that have sent a message.
     """
     _send(path, b'{"needs": 1000}', b'{"needs": 0}', b'{"needs": 500}')
 
@@ -71,19 +70,19 @@ def test_waiting_messages_are_summed(wake: WakeSocket, path: Path) -> None:
 def test_an_unreadable_message_counts_as_zero_bytes(
     wake: WakeSocket, path: Path, message: bytes
 ) -> None:
-    """An unreadable message wakes the cleaner and counts as zero bytes."""
+    """A malformed message ends the wait and counts as zero bytes."""
     _send(path, message)
 
     assert wake.wait(_AT_ONCE) == 0
 
 
 def test_the_wait_ends_without_a_message(wake: WakeSocket) -> None:
-    """A wait at the wake socket without a message returns 0 bytes after its time."""
+    """If no message arrives, the wait ends after its time and returns 0."""
     assert wake.wait(0.001) == 0
 
 
 def test_a_signal_handler_wakes_the_wait(wake: WakeSocket) -> None:
-    """The handler of a signal ends the wait for a message, however often the signal comes."""
+    """The function for signal handlers ends the wait, even if it is called very often."""
     for _ in range(10_000):
         wake.ring()
 
@@ -91,7 +90,7 @@ def test_a_signal_handler_wakes_the_wait(wake: WakeSocket) -> None:
 
 
 def test_the_socket_of_a_dead_cleaner_is_replaced(path: Path) -> None:
-    """A new cleaner replaces the socket of a killed cleaner, which could not remove it."""
+    """If a killed cleaner has left its socket, a new cleaner replaces it."""
     dead = WakeSocket(path)
 
     with WakeSocket(path) as wake:
@@ -102,7 +101,7 @@ def test_the_socket_of_a_dead_cleaner_is_replaced(path: Path) -> None:
 
 
 def test_closing_removes_the_socket(path: Path) -> None:
-    """A cleaner that ends removes its wake socket from the run directory."""
+    """When the wake socket is closed, its file is removed."""
     with WakeSocket(path):
         assert path.exists()
 

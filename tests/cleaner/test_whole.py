@@ -1,4 +1,4 @@
-"""After any pushes, pulls and kills of the cleaner, all content that is left is complete."""
+"""After any pushes, pulls and kills of the cleaner, the remaining images are complete."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SIGNED = [images.artifact(each, b"signature", "application/example") for each i
 _INDEXES = [images.index(_MADE[:2]), images.index(_MADE[1:3])]
 _TAGS = [Tag("v1"), Tag("v2"), Tag("v3")]
 
-# no deadline for an example, because the machine may be busy
+# The machine may be busy, so an example has no deadline.
 unhurried = settings(
     deadline=None,
     max_examples=scaled(25, 100),
@@ -57,7 +57,7 @@ class _Died(Exception):  # noqa: N818 - a death, not an error of ours
 
 
 class MortalStorage(MemoryStorage):
-    """A storage without file times, which raises `_Died` after a number of deletions."""
+    """A storage without times of values, which raises `_Died` after `left` deletions."""
 
     left: int | None = None
 
@@ -71,12 +71,12 @@ class MortalStorage(MemoryStorage):
 
 
 class MortalTimedStorage(MortalStorage, TimedMemoryStorage):
-    """A storage that raises `_Died` in the same way, and keeps times as a disk does."""
+    """A storage that raises `_Died` in the same way, and stores times of values as a disk does."""
 
 
 @dataclass(frozen=True)
 class Push:
-    """One push of an image, a referrer or an index, or one DELETE of an image."""
+    """A push of an image, a referrer or an index, or a DELETE of an image."""
 
     what: int
     kind: str
@@ -87,7 +87,7 @@ class Push:
 
 @dataclass(frozen=True)
 class History:
-    """A sequence of pushes, and whether the storage keeps times."""
+    """A sequence of pushes, and whether the storage stores times of values."""
 
     pushes: Sequence[Push]
     is_timed: bool
@@ -95,7 +95,7 @@ class History:
 
 @dataclass
 class World:
-    """A data directory, with clients that push, pull and delete."""
+    """A data directory, with methods for pushes, pulls and deletions by clients."""
 
     folder: Path
     is_timed: bool
@@ -107,9 +107,9 @@ class World:
         self.store = DataDirectory(self.storage, index, self.folder / "spool")
 
     def do(self, push: Push) -> None:
-        """Push, pull or delete as the registry does: parts before the manifests that need them."""
+        """Push, pull or delete as the registry does, which stores parts before their manifests."""
         self.clock.now = push.at
-        if push.kind == "delete":  # the registry refuses DELETE of a proxied image
+        if push.kind == "delete":  # The registry refuses a DELETE of a proxied image.
             if push.name != _CACHED:
                 self._delete(push.name, _MADE[push.what].digest)
         elif push.kind == "index":
@@ -154,7 +154,7 @@ class World:
     # ---- the cleaner in this world
 
     def clean(self, rules: RetentionRules, bounds: StoreLimits) -> None:
-        """Run one round of the cleaner without a wait for the logger, then collect garbage."""
+        """Run one round of the cleaner, whose log barrier succeeds, then collect garbage."""
         sweep = Sweep(self.store, lambda _: None, self.clock)
         tools = RoundTools(
             self.store, Spool(self.store, self.clock), sweep, self, self.clock, lambda: False
@@ -170,13 +170,13 @@ class World:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string: the index has every use."""
+        """Return an empty text, because the index has every use."""
         return ""
 
     # ---- the content that is left
 
     def tags(self) -> Iterator[tuple[Repository, Tag, Digest]]:
-        """Yield every tag of the hosted repositories with its digest."""
+        """Yield each tag of the hosted repositories with its repository and digest."""
         for name in _NAMES:
             for tag in map(Tag, self.store.repositories.tags(name)):
                 state = self.store.repositories.tag(name, tag)
@@ -184,7 +184,7 @@ class World:
                     yield name, tag, state.digest
 
     def is_complete(self, name: Repository, digest: Digest) -> bool:
-        """Return True if a client that pulls the manifest gets it and all its parts."""
+        """Return whether a client that pulls the manifest gets it and all its parts."""
         links = self.store.repositories
         if links.linked_manifest(name, digest) is None or not self.store.blobs.stat(digest):
             return False
@@ -196,7 +196,7 @@ class World:
         )
 
     def stored(self) -> set[Digest]:
-        """Return the digests whose content is stored."""
+        """Return the digests that have a row and whose content is stored."""
         rows = self.store.index.oldest(None, 1000)
         return {row.digest for row in rows if self.store.blobs.stat(row.digest)}
 
@@ -252,9 +252,10 @@ def test_the_remaining_content_is_complete(
     bounds: StoreLimits,
     death: int | None,
 ) -> None:
-    """After any history no tag and no hosted link leads to missing content.
+    """After any history, tags and hosted links lead to complete images.
 
-    No manifest that is left needs content that the cleaner removed.
+    No remaining manifest needs content that the cleaner removed. This is so even if the cleaner was
+    killed at any deletion.
     """
     world = _lived(folder, history)
     rules = RetentionRules([(name.name, rule) for name, rule in zip(_NAMES, chosen, strict=True)])
@@ -282,9 +283,9 @@ def test_exactly_the_expired_images_are_removed(
     rule: RetentionRule,
     death: int | None,
 ) -> None:
-    """Exactly the images whose last use is too old are removed, except the newest tags.
+    """Exactly those images are removed that expire by the retention rule.
 
-    A kill of the cleaner in the middle does not change which images are removed.
+    If the cleaner was killed meanwhile, all images that do not expire still exist.
     """
     world = _lived(folder, history)
     rules = RetentionRules(otherwise=rule)
@@ -314,7 +315,7 @@ def test_exactly_the_expired_images_are_removed(
 
 
 def _is_kept(place: int | None, idle: float, rule: RetentionRule) -> bool:
-    """Return True if an image must stay, computed in another way than by the cleaner."""
+    """Return whether an image must stay by *rule*, computed in another way than in the cleaner."""
     if place is not None and place < rule.keep:
         return True
     if place is None and rule.untagged and idle > rule.untagged:
@@ -330,7 +331,7 @@ def test_after_all_images_expire_no_hosted_content_is_left(
     folder: Path,
     history: History,
 ) -> None:
-    """After all images expire, no link, blob or row of pushed content remains."""
+    """After all hosted images have expired, no link, blob or row of pushed content remains."""
     world = _lived(folder, history)
     world.clock.now += 1000
 

@@ -1,4 +1,4 @@
-"""Hosted repositories are read completely, because all other content may be evicted."""
+"""Hosted repositories are read completely, because content that they do not need is evictable."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ def _images(store: DataDirectory) -> dict[str, HostedImage]:
 
 
 def test_a_hosted_image_is_kept_completely(store: DataDirectory) -> None:
-    """A hosted image is kept completely: its manifest, its config and its layers."""
+    """A plan keeps the manifest, the config and the layers of a hosted image."""
     pushed = push(store, 1, used=0)
 
     assert _referenced(store, *pushed.digests) == set(pushed.digests)
 
 
 def test_a_proxied_image_is_not_kept(store: DataDirectory) -> None:
-    """A proxied image is not kept, because it can be fetched from its upstream again."""
+    """A plan does not keep a proxied image, because it can be fetched again from its upstream."""
     pulled = pull(store, 1, used=0)
 
     assert _referenced(store, *pulled.digests) == set()
 
 
 def test_content_of_a_hosted_and_a_proxied_repository_is_kept(store: DataDirectory) -> None:
-    """Content that a hosted and a proxied repository link is kept: one hosted link suffices."""
+    """If a hosted and a proxied repository link the same content, a plan keeps this content."""
     pulled = pull(store, 1, used=0)
     store.repositories.link_blob(HOSTED, pulled.digests[-1])
 
@@ -54,7 +54,7 @@ def test_content_of_a_hosted_and_a_proxied_repository_is_kept(store: DataDirecto
 
 
 def test_a_hosted_repository_below_a_proxied_one_is_kept(store: DataDirectory) -> None:
-    """The origin of a repository, not its name, decides whether it is proxied."""
+    """If a repository has no origin, it is hosted, even if its name begins with a proxied one's."""
     pulled = pull(store, 1, used=0, name=Repository("quay.io/podman"))
     pushed = push(store, 2, used=0, name=Repository("quay.io/podman/own"))
 
@@ -62,9 +62,9 @@ def test_a_hosted_repository_below_a_proxied_one_is_kept(store: DataDirectory) -
 
 
 def test_an_index_keeps_its_children_and_their_parts(store: DataDirectory) -> None:
-    """An index keeps its children and their parts.
+    """A plan keeps the children of a hosted index and their parts.
 
-    That holds even if the children have no links of their own, or if one child is missing.
+    This is so even if the children are not linked, or if one child is not stored.
     """
     here, away = images.image([b"here"]), images.image([b"away"], architecture="arm64")
     parts = put_image(store, here, used=0)
@@ -78,9 +78,9 @@ def test_an_index_keeps_its_children_and_their_parts(store: DataDirectory) -> No
 def test_a_manifest_of_an_unknown_type_keeps_all_linked_blobs(
     store: DataDirectory,
 ) -> None:
-    """A manifest of an unknown type keeps all linked blobs.
+    """If a repository has a manifest of an unknown type, a plan keeps all its linked blobs.
 
-    An old data directory can have types that the appliance does not parse.
+    An old data directory can have manifests of types that the appliance cannot parse.
     """
     body = b'{"schemaVersion": 1}'
     old, layer = Digest.of(body), Digest.of(b"layer")
@@ -93,9 +93,9 @@ def test_a_manifest_of_an_unknown_type_keeps_all_linked_blobs(
 
 
 def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
-    """A manifest that was missing when the cleaner read the repositories is read again later.
+    """If a linked manifest is absent, its absence is not remembered.
 
-    A push may have stored it in the meantime.
+    A push may store it later, and then it is read.
     """
     made, hosted = images.image([b"layer"]), HostedRepositories(store)
     store.repositories.link_manifest(HOSTED, made.digest)
@@ -109,7 +109,7 @@ def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
 
 
 def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
-    """An index and its children are one image; a tagged child is also an image of its own."""
+    """An index and its children are one image; a child with a tag is also a separate image."""
     first, second = push(store, 1, used=0), push(store, 2, used=0)
     store.repositories.remove_tag(HOSTED, Tag("v1"))
     made = images.image([b"away"])
@@ -129,7 +129,7 @@ def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
 
 
 def test_an_index_may_list_blobs(store: DataDirectory) -> None:
-    """An index may list a blob, as build caches do; that blob is no unreadable manifest."""
+    """If an index lists a blob, as in build caches, the blob does not count as a bad manifest."""
     layer = b"a layer of a build cache"
     made = replace(images.image([]), manifest=layer)
     body, media_type = images.index([made])
@@ -145,7 +145,7 @@ def test_an_index_may_list_blobs(store: DataDirectory) -> None:
 
 @pytest.mark.parametrize("tag", ["", "signed"])
 def test_a_referrer_belongs_to_the_image_of_its_subject(store: DataDirectory, tag: str) -> None:
-    """A referrer belongs to the image of its subject, as does a referrer of the referrer."""
+    """A referrer belongs to the image of its subject, and so does a referrer of the referrer."""
     pushed = push(store, 1, used=0)
     subject = replace(images.image([]), manifest=store.blobs.read(pushed.digests[0]))
     signature = images.artifact(subject, b"signature", "application/example")
@@ -164,9 +164,9 @@ def test_a_referrer_belongs_to_the_image_of_its_subject(store: DataDirectory, ta
 
 
 def test_a_tag_of_the_referrers_schema_makes_a_referrer(store: DataDirectory) -> None:
-    """A tag such as `sha256-HEX.sig` makes its manifest a referrer of the image with that digest.
+    """A manifest with a tag such as `sha256-HEX.sig` is a referrer of the manifest of this digest.
 
-    Cosign gives its signatures such tags, as do clients of a registry without the referrers API.
+    Cosign uses such tags for signatures, and so do clients of a registry without the referrers API.
     """
     pushed = push(store, 1, used=0)
     signature = images.image([b"signature"])
@@ -180,7 +180,7 @@ def test_a_tag_of_the_referrers_schema_makes_a_referrer(store: DataDirectory) ->
 
 
 def test_a_referrer_without_its_subject_is_an_image(store: DataDirectory) -> None:
-    """A referrer without its subject counts as an image: it may be pushed before its subject."""
+    """If the subject of a referrer is not stored, the referrer is an image without a tag."""
     signature = images.artifact(images.image([b"away"]), b"signature", "application/example")
     put_image(store, signature, used=0)
     store.repositories.link_manifest(HOSTED, signature.digest)
@@ -191,7 +191,7 @@ def test_a_referrer_without_its_subject_is_an_image(store: DataDirectory) -> Non
 
 
 def test_referrer_tags_in_a_ring_hide_no_image(store: DataDirectory) -> None:
-    """Two images, each tagged as a referrer of the other, are both found and may expire."""
+    """If two manifests are tagged as referrers of each other, they are found as one image."""
     first, second = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
     for tag in ("v1", "v2"):
         store.repositories.remove_tag(HOSTED, Tag(tag))
@@ -204,7 +204,7 @@ def test_referrer_tags_in_a_ring_hide_no_image(store: DataDirectory) -> None:
 
 
 def test_repositories_are_read_only_if_a_removal_needs_it(store: DataDirectory) -> None:
-    """The cleaner reads the hosted repositories only in a round that evicts something."""
+    """A plan reads the hosted repositories only when it needs them, and only once."""
     hosted = _Counting(store)
     account = _open(store, hosted)
     assert (account.images, hosted.walks) == ([], 0)
@@ -216,7 +216,10 @@ def test_repositories_are_read_only_if_a_removal_needs_it(store: DataDirectory) 
 
 
 def test_a_read_error_is_raised(store: DataDirectory) -> None:
-    """A disk error ends the reading of repositories, so that no hosted image looks unneeded."""
+    """If a repository cannot be read, the plan raises an exception.
+
+    Otherwise hosted content could count as unneeded.
+    """
     account = _open(store, _Failing(store))
 
     with pytest.raises(StorageBroken):

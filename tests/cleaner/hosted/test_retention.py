@@ -34,27 +34,27 @@ def _reason(place: int | None, by: RetentionRule, idle: float) -> Reason | None:
 
 
 def test_without_a_rule_no_image_expires() -> None:
-    """Without a rule for its repository a hosted image never expires."""
+    """With an empty rule, no hosted image expires."""
     assert [_reason(place, RetentionRule(), 1e9) for place in (0, 7, None)] == [None] * 3
     assert RetentionRule().is_idle
 
 
 def test_a_ttl_counts_from_the_last_use() -> None:
-    """An image expires when it has not been used for more than the TTL."""
+    """An image expires if it was not used for longer than the TTL."""
     by = RetentionRule(ttl=10)
 
     assert [_reason(0, by, idle) for idle in (9, 10, 11)] == [None, None, Reason.TTL]
 
 
 def test_without_a_ttl_all_but_the_newest_tags_expire_at_once() -> None:
-    """Without a TTL all images but the newest tags expire at once, at any age."""
+    """With `keep` and without a TTL, all tagged images except the newest expire immediately."""
     by = RetentionRule(keep=2)
 
     assert [_reason(place, by, 0) for place in range(4)] == [None, None, Reason.KEEP, Reason.KEEP]
 
 
 def test_with_a_ttl_all_but_the_newest_tags_expire_by_age() -> None:
-    """With a TTL the images beyond the newest tags expire by age; the newest tags always stay."""
+    """With `keep` and a TTL, the newest tags never expire, and all others expire by the TTL."""
     by = RetentionRule(keep=1, ttl=10)
 
     assert [_reason(place, by, 11) for place in (0, 1)] == [None, Reason.TTL]
@@ -62,7 +62,7 @@ def test_with_a_ttl_all_but_the_newest_tags_expire_by_age() -> None:
 
 
 def test_an_untagged_image_expires_after_its_grace() -> None:
-    """An image without a tag expires after the time for such images, or the TTL if shorter."""
+    """An image without a tag expires after `untagged`, or after the TTL if that is shorter."""
     assert [_reason(None, RetentionRule(untagged=5), idle) for idle in (5, 6)] == [
         None,
         Reason.UNTAGGED,
@@ -86,22 +86,22 @@ def test_an_untagged_image_expires_after_its_grace() -> None:
 def test_the_default_grace_of_untagged_images(
     settings: tuple[float, int, float | None], expected: float
 ) -> None:
-    """Images without a tag have a grace of a day if images with tags can expire.
+    """If `untagged` is not set and tagged images can expire, untagged ones expire after a day.
 
-    Otherwise they never expire.
+    If tagged images never expire, untagged images do not expire either.
     """
     assert rule(*settings, is_evictable=True).untagged == expected
 
 
 def test_a_repository_that_never_expires_is_not_evicted_for_size() -> None:
-    """CLEANER_HOSTED evicts no image of a repository whose rule keeps images for ever."""
+    """If the rule of a repository lets no image expire, CLEANER_HOSTED evicts none for size."""
     assert rule(0, 0, None, is_evictable=True).is_idle
     assert rule(60, 0, None, is_evictable=True).is_evictable
     assert not rule(60, 0, None, is_evictable=False).is_evictable
 
 
 def test_with_cleaner_hosted_every_image_is_evictable() -> None:
-    """With CLEANER_HOSTED every hosted image is evictable, also without a TTL."""
+    """With CLEANER_HOSTED, every hosted image is evictable, even without a TTL."""
     assert everything(0) == RetentionRule(0, 0, _DAY, is_evictable=True)
     assert everything(60) == RetentionRule(60, 0, 60, is_evictable=True)
 
@@ -115,7 +115,7 @@ _RULES = {"team/*": 1.0, "team/**": 2.0, "team/app": 3.0, "**/app": 4.0}
     ids=["the name itself", "two fit", "deeper", "another", "none fits"],
 )
 def test_the_longest_matching_pattern_decides(name: str, ttl: float) -> None:
-    """Of all rules whose pattern matches a repository, the one with the longest pattern applies."""
+    """If several patterns match a repository, the rule with the longest pattern applies."""
     for patterns in _orders(_RULES.items()):
         rules = RetentionRules(
             [(pattern, RetentionRule(ttl=at)) for pattern, at in patterns], RetentionRule(ttl=9)
@@ -125,7 +125,7 @@ def test_the_longest_matching_pattern_decides(name: str, ttl: float) -> None:
 
 
 def test_the_shortest_time_of_all_rules_is_found() -> None:
-    """The shortest time of all rules (TTL or grace, s) is found; 0 means that nothing expires."""
+    """`shortest` returns the shortest time of all rules, and 0 if no image expires."""
     assert (
         RetentionRules(
             [("a", RetentionRule(ttl=9)), ("b", RetentionRule(untagged=4, ttl=8))], RetentionRule()
@@ -136,7 +136,7 @@ def test_the_shortest_time_of_all_rules_is_found() -> None:
 
 
 def test_expiry_gives_its_reason_in_words() -> None:
-    """The reason for which an image expires is a sentence that the dry run prints."""
+    """Each reason for which an image expires has a text that a dry run prints."""
     cases = [
         (_image(0), RetentionRule(ttl=30 * _DAY), 31 * _DAY),
         (_image(4), RetentionRule(keep=3), 0),
@@ -156,16 +156,16 @@ def test_expiry_gives_its_reason_in_words() -> None:
 
 @pytest.mark.parametrize("suffix", ["", ".sig", ".att"])
 def test_a_tag_of_the_referrers_schema_names_its_subject(suffix: str) -> None:
-    """A tag such as `sha256-HEX.sig` names the image to which its manifest refers.
+    """`subject_of` returns the digest in a tag such as `sha256-HEX.sig`.
 
-    Clients make such tags if the registry has no referrers API.
+    Clients use such tags if the registry has no referrers API.
     """
     assert subject_of(Tag(f"sha256-{_ROOT.hex}{suffix}")) == _ROOT
 
 
 @pytest.mark.parametrize("tag", ["latest", "sha256-12", "v1-amd64", "sha256", "-"])
 def test_other_tags_name_no_subject(tag: str) -> None:
-    """A tag with a dash that contains no digest does not name another image."""
+    """`subject_of` returns None for a tag that contains no digest."""
     assert subject_of(Tag(tag)) is None
 
 

@@ -1,4 +1,4 @@
-"""Abandoned uploads are removed, those of docker distribution too."""
+"""Abandoned uploads of the appliance and of docker distribution are removed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OURS = layout.upload(HOSTED, "0" * 32)
 
 @pytest.fixture
 def uploads(store: DataDirectory) -> AbandonedUploads:
-    """Return the finder of abandoned uploads of *store*."""
+    """Return the object that finds and removes abandoned uploads."""
     return AbandonedUploads(store)
 
 
@@ -33,7 +33,7 @@ def _begin_distribution_upload(store: DataDirectory) -> None:
 
 
 def _begin(store: DataDirectory, modified: float) -> Path:
-    """Begin an upload whose file was written at *modified*, with digest note and reservation."""
+    """Create the files and the reservation of an upload that was written at *modified*."""
     path = store.state / layout.UPLOADS / _OURS
     path.parent.mkdir(parents=True)
     for each in (path, path.with_name(layout.upload_digest(path.name))):
@@ -50,7 +50,7 @@ def _purge(uploads: AbandonedUploads, before: float) -> list[bool]:
 def test_removing_an_upload_releases_its_reservation(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """When an abandoned upload is removed, its reservation and its digest note are too."""
+    """If an abandoned upload is removed, its digest file and its reservation are removed too."""
     path = _begin(store, modified=100)
     assert _purge(uploads, before=100) == []
 
@@ -63,9 +63,9 @@ def test_removing_an_upload_releases_its_reservation(
 def test_a_note_without_its_upload_is_removed(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """The digest note of an upload that no longer exists is removed.
+    """If an upload does not exist any more, its digest file counts as an upload and is removed.
 
-    The worker that should have removed it was killed.
+    A worker that was killed at the end of the upload leaves such a file.
     """
     path = _begin(store, modified=100)
     path.unlink()
@@ -76,7 +76,7 @@ def test_a_note_without_its_upload_is_removed(
 
 
 def test_an_upload_with_a_writer_stays(store: DataDirectory, uploads: AbandonedUploads) -> None:
-    """An upload whose writer holds the lock stays, however long it has not grown."""
+    """While a worker has the lock of an upload, the upload is not removed, even if it is old."""
     path = _begin(store, modified=100)
     held = try_lock(path)
     assert held
@@ -92,9 +92,9 @@ def test_an_upload_with_a_writer_stays(store: DataDirectory, uploads: AbandonedU
 def test_an_upload_continued_after_the_listing_stays(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """An upload that has continued since it was listed is not removed: its file is newer.
+    """If a client continues an upload after it was listed, the upload is not removed.
 
-    An upload that has ended meanwhile is no error.
+    If the upload ends after it was listed, no error is raised.
     """
     path = _begin(store, modified=100)
     (found,) = uploads.abandoned(101)
@@ -108,9 +108,9 @@ def test_an_upload_continued_after_the_listing_stays(
 def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
     store: DataDirectory, uploads: AbandonedUploads, clock: Clock
 ) -> None:
-    """An upload of docker distribution is removed when its last chunk is old enough.
+    """An upload of docker distribution is removed if its last chunk is old enough.
 
-    All its files are removed; hosted content stays.
+    Its other files can be older. All its files are removed; hosted content stays.
     """
     pushed = push(store, 1, used=0)
     _begin_distribution_upload(store)
@@ -126,9 +126,9 @@ def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
 
 
 def test_an_idle_upload_keeps_its_reservation(store: DataDirectory, clock: Clock) -> None:
-    """An upload that waits for its next chunk keeps its reserved space.
+    """An upload that waits for its next chunk is not locked; the size of its file stays reserved.
 
-    No process locks such an upload.
+    If the files of the upload are removed, the reservation is released.
     """
     path = _begin(store, modified=clock.now)
     clock.now += 3600

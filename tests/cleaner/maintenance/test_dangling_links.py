@@ -1,4 +1,4 @@
-"""A link without content is removed after an hour, unless it is hosted or being downloaded."""
+"""Links of proxied repositories to content that is not stored are removed after an hour."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _HOUR = 3600.0
 
 @pytest.fixture
 def links(store: DataDirectory, clock: Clock) -> DanglingLinks:
-    """Return the part of the cleaner that removes dangling links."""
+    """Return the object with which the cleaner removes dangling links."""
     return DanglingLinks(store, clock, stopped=lambda: False)
 
 
 def _lose(store: DataDirectory, image: Pulled) -> None:
-    """Delete content and rows of an image, as an eviction does; its links then dangle."""
+    """Delete the content and the rows of an image, as an eviction does, but not its links."""
     for digest in image.digests:
         store.blobs.delete(digest)
         row = store.index.entry(digest)
@@ -33,7 +33,10 @@ def _lose(store: DataDirectory, image: Pulled) -> None:
 def test_dangling_links_are_removed(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """Dangling links, tags and histories of tags are removed; the repository keeps its origin."""
+    """If the content of a proxied image was evicted, its links, tags and histories are removed.
+
+    The origin of the repository stays for a day.
+    """
     gone = pull(store, 1, used=0)
     _lose(store, gone)
     clock.now += 2 * _HOUR
@@ -47,7 +50,7 @@ def test_dangling_links_are_removed(
 def test_links_to_stored_content_stay(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """Links to stored content stay, however old they are."""
+    """Links to stored content stay, even if they are old."""
     here = pull(store, 1, used=0)
     before = list(store.storage.walk(layout.REPOSITORIES))
     clock.now += 1000 * _HOUR
@@ -59,7 +62,7 @@ def test_links_to_stored_content_stay(
 
 
 def test_a_young_link_stays(store: DataDirectory, links: DanglingLinks) -> None:
-    """A young dangling link stays, because a download may be about to commit its data."""
+    """A dangling link that is younger than an hour stays: a download may commit its content."""
     store.repositories.set_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, Digest.of(b"coming"))
 
@@ -71,7 +74,7 @@ def test_a_young_link_stays(store: DataDirectory, links: DanglingLinks) -> None:
 def test_a_link_to_a_running_download_stays(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """A link whose blob is being downloaded stays: clients of the download need it to read."""
+    """If the blob of a dangling link is being downloaded, the link stays."""
     coming = Digest.of(b"coming")
     store.repositories.set_origin(PROXIED, "quay.io")
     store.repositories.link_blob(PROXIED, coming)
@@ -87,10 +90,10 @@ def test_a_link_to_a_running_download_stays(
 def test_a_hosted_link_stays_without_its_data(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """A link of a hosted repository stays even if its content is lost.
+    """A dangling link of a hosted repository stays.
 
-    The link shows that a client has pushed the content. If a client pushes the content again, the
-    repository serves it again.
+    The link shows that a client has pushed the content. If the content is stored again, the
+    repository serves it.
     """
     pushed = push(store, 1, used=0)
     _lose(store, pushed)
@@ -105,7 +108,7 @@ def test_a_hosted_link_stays_without_its_data(
 def test_the_history_of_a_tag_loses_removed_manifests(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """The history of a tag, which consists of links, loses removed manifests."""
+    """If the history of a proxied tag has a manifest that was evicted, this entry is removed."""
     old, new = pull(store, 1, used=0), pull(store, 2, used=0)
     store.repositories.set_tag(PROXIED, Tag("latest"), old.digests[0])
     store.repositories.set_tag(PROXIED, Tag("latest"), new.digests[0])
@@ -122,7 +125,10 @@ def test_the_history_of_a_tag_loses_removed_manifests(
 def test_referrers_of_removed_manifests_are_removed(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """Referrers of a removed manifest are removed; referrers of a stored manifest stay."""
+    """If a manifest is not stored any more, the upstream's list of its referrers is removed.
+
+    The list for a stored manifest stays.
+    """
     here = pull(store, 1, used=0).digests[0]
     gone = Digest.of(b"gone")
     for digest in (here, gone):
@@ -138,7 +144,7 @@ def test_referrers_of_removed_manifests_are_removed(
 def test_an_origin_without_a_repository_is_removed_after_a_day(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """The origin of a repository without a link is removed after a day."""
+    """If a proxied repository has no links, its origin is removed after a day."""
     empty = Repository("quay.io/empty")
     store.repositories.set_origin(empty, "quay.io")
     pull(store, 1, used=0)
@@ -156,10 +162,9 @@ def test_an_origin_without_a_repository_is_removed_after_a_day(
 def test_an_origin_is_restored_if_a_pull_adds_a_link_meanwhile(
     store: DataDirectory, links: DanglingLinks
 ) -> None:
-    """An origin is restored if a pull adds a link while the origin is removed.
+    """If a pull adds a link while the origin is being removed, the origin is restored.
 
-    A proxied repository without an origin would count as hosted, and its content would never be
-    evicted.
+    Without the origin, the repository would count as hosted, and its content would stay forever.
     """
     pull(store, 1, used=0)
 
@@ -168,7 +173,7 @@ def test_an_origin_is_restored_if_a_pull_adds_a_link_meanwhile(
 
 
 def test_a_sweep_of_links_ends_when_stopped(store: DataDirectory, clock: Clock) -> None:
-    """A sweep of links that is stopped ends between two links."""
+    """If the process must exit, a sweep ends before it removes the next link."""
     gone = pull(store, 1, used=0)
     _lose(store, gone)
     before = list(store.storage.walk(layout.REPOSITORIES))
@@ -182,9 +187,9 @@ def test_a_sweep_of_links_ends_when_stopped(store: DataDirectory, clock: Clock) 
 def test_the_history_of_a_hosted_tag_loses_unlinked_manifests(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """Manifests without a link are removed from the history of a hosted tag: none can be pulled.
+    """If the history of a hosted tag has a manifest that is not linked any more, it is removed.
 
-    The tag itself stays.
+    The tag itself stays, and so do linked manifests in its history.
     """
     old, new = push(store, 1, used=0).digests[0], push(store, 2, used=0).digests[0]
     for digest in (old, new):

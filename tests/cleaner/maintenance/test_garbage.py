@@ -41,7 +41,7 @@ Collect = Callable[..., list[str]]
 
 @pytest.fixture
 def collect(store: DataDirectory, clock: Clock) -> Collect:
-    """Return a function that collects garbage by a retention rule, and returns its lines."""
+    """Return a function that collects garbage, and returns the lines about the removed items."""
     events: list[Event] = []
     hosted = HostedRepositories(store)
 
@@ -72,7 +72,7 @@ def _link(store: DataDirectory, digest: Digest, at: float, name: Repository = HO
 def test_a_repository_that_cannot_be_locked_keeps_no_other_content(
     store: DataDirectory, collect: Collect, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If one repository cannot be locked, garbage of other repositories is removed."""
+    """If a repository cannot be locked, its garbage stays, and other garbage is removed."""
     loose = put_blob(store, b"lone", clock.now)
     _link(store, loose, clock.now)
     unlinked = put_blob(store, b"nobody's", clock.now)
@@ -92,7 +92,10 @@ def test_a_repository_that_cannot_be_locked_keeps_no_other_content(
 def test_an_unreferenced_blob_is_removed_after_the_grace(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """A blob without a manifest is removed after the grace, with its link and its row."""
+    """A linked blob that no manifest references is removed after the grace period.
+
+    Its link and its row are removed too.
+    """
     blob = put_blob(store, b"lone", clock.now)
     _link(store, blob, clock.now)
     clock.now += _GRACE
@@ -117,7 +120,10 @@ def test_an_unreferenced_blob_is_removed_after_the_grace(
 def test_a_mount_or_push_renews_an_unreferenced_blob(
     store: DataDirectory, collect: Collect, clock: Clock, young: str
 ) -> None:
-    """A blob without a manifest stays after a new mount or push: its manifest may follow."""
+    """If an unreferenced blob was linked or used within the grace period, it stays.
+
+    A mount or a push does this, and the manifest may follow.
+    """
     blob = put_blob(store, b"lone", clock.now - (0 if young == "row" else _OLD))
     _link(store, blob, clock.now - (0 if young == "link" else _OLD))
 
@@ -127,7 +133,7 @@ def test_a_mount_or_push_renews_an_unreferenced_blob(
 def test_a_blob_that_a_running_push_has_pinned_stays(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """A blob that a running push has pinned stays with its link, however old it is."""
+    """If a running push has pinned an unreferenced blob, the blob stays with its link."""
     blob = put_blob(store, b"lone", clock.now - _OLD)
     _link(store, blob, clock.now - _OLD)
     store.index.pins.pin([blob], clock.now + 60)
@@ -140,7 +146,7 @@ def test_a_blob_that_a_running_push_has_pinned_stays(
 def test_referenced_content_is_no_garbage(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Referenced content is no garbage: without a rule it stays for ever, tagged or not."""
+    """Images are no garbage, whether they have a tag or not, if no rule expires them."""
     made = [_made(1), _made(2)]
     children = [push_image(store, each, "", clock.now - _OLD) for each in made]
     push_index(store, made, "all", clock.now - _OLD)
@@ -153,7 +159,7 @@ def test_referenced_content_is_no_garbage(
 def test_proxied_content_is_no_garbage(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Proxied content is no garbage, even a layer whose manifest was evicted."""
+    """Proxied content is no garbage, even if the manifest that references it was evicted."""
     pulled = pull(store, 1, used=clock.now - _OLD)
     row = store.index.entry(pulled.digests[0])
     assert row
@@ -168,9 +174,9 @@ def test_proxied_content_is_no_garbage(
 def test_only_the_unreferencing_repository_loses_its_link(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Only a repository that no longer references a blob loses its link.
+    """If no manifest of a repository references a linked blob, only this link is removed.
 
-    Unlinked content stays for another repository that references it.
+    The blob stays if another repository has an image that needs it.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - _OLD)
     other = Repository("team/other")
@@ -186,7 +192,10 @@ def test_only_the_unreferencing_repository_loses_its_link(
 def test_deleted_images_are_collected_manifest_first(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """After a DELETE by a client and the grace, manifests are removed before their parts."""
+    """If a client has deleted an image, its links and content are removed after the grace period.
+
+    The manifest is removed before its parts.
+    """
     pushed = push_image(store, _made(1), "v1", clock.now - _OLD)
     store.repositories.remove_tag(HOSTED, Tag("v1"))
     store.repositories.unlink_manifest(HOSTED, pushed.digests[0])
@@ -202,9 +211,9 @@ def test_deleted_images_are_collected_manifest_first(
 def test_an_unlinked_index_is_removed_with_its_unshared_parts(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """An unlinked index is removed with its unshared parts, level by level.
+    """If no repository links an index, it is removed with its children and their parts.
 
-    A linked child stays.
+    A child that a repository links stays.
     """
     made = [_made(1), _made(2)]
     first, second = (push_image(store, each, "", clock.now - _OLD) for each in made)
@@ -222,7 +231,10 @@ def test_an_unlinked_index_is_removed_with_its_unshared_parts(
 def test_an_unreadable_manifest_keeps_all_blobs_of_its_repository(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """An unreadable manifest keeps all blobs of its repository, whose layers are unknown."""
+    """If a repository has an unreadable manifest, none of its blobs is garbage.
+
+    Any of them could be a layer of this manifest.
+    """
     body = b'{"schemaVersion": 1}'
     old = put_blob(store, body, clock.now - _OLD)
     layer = put_blob(store, b"layer", clock.now - _OLD)
@@ -236,7 +248,10 @@ def test_an_unreadable_manifest_keeps_all_blobs_of_its_repository(
 def test_an_access_renews_unlinked_content(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Content without a link that was just used stays: a push stores a blob before it links it."""
+    """Content without a link stays during the grace period after its last use.
+
+    A push stores a blob before it links the blob.
+    """
     blob = put_blob(store, b"landing", clock.now - 1)
 
     assert collect() == []
@@ -246,9 +261,9 @@ def test_an_access_renews_unlinked_content(
 def test_untagged_manifests_are_garbage_on_request(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Untagged manifests are garbage after the grace if the operator requests their removal.
+    """With a rule for untagged images, these are removed after the grace period.
 
-    Docker distribution's option is `garbage-collect --delete-untagged`.
+    The command `garbage-collect --delete-untagged` of docker distribution does the same.
     """
     old = push_image(store, _made(1), "latest", clock.now - _OLD)
     new = push_image(store, _made(2), "latest", clock.now - _OLD)
@@ -264,9 +279,9 @@ def test_untagged_manifests_are_garbage_on_request(
 
 
 def test_an_idle_upload_is_removed(store: DataDirectory, collect: Collect, clock: Clock) -> None:
-    """An idle upload is removed; the line about it has the number of received bytes.
+    """An upload that received no byte for the configured age is removed.
 
-    With `enabled: false` or `dryrun: true` the garbage collection removes no upload.
+    With `enabled: false` or `dryrun: true`, no upload is removed.
     """
     purging = UploadPurging(age=7200)
     path = store.state / layout.UPLOADS / layout.upload(HOSTED, "0" * 32)
@@ -287,7 +302,7 @@ def test_an_idle_upload_is_removed(store: DataDirectory, collect: Collect, clock
 
 
 def test_a_plan_changes_nothing(store: DataDirectory, collect: Collect, clock: Clock) -> None:
-    """A dry run of the garbage collection changes nothing, and lists what a real one removes."""
+    """A dry run removes nothing, and prints the same lines as the removal."""
     pushed = push_image(store, _made(1), "", clock.now - _OLD)
     blob = put_blob(store, b"lone", clock.now - _OLD)
     _link(store, blob, clock.now - _OLD)

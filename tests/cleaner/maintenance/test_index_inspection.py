@@ -1,4 +1,4 @@
-"""Wrong counters of the index are repaired before they cause an eviction."""
+"""Wrong counters of the index are corrected before they cause an eviction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _OpenBarrier:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string: the index has every use."""
+        """Return an empty text, because the index has every use."""
         return ""
 
 
@@ -38,9 +38,9 @@ def _falsify(store: DataDirectory, total: int) -> None:
 def test_a_wrong_total_evicts_nothing(
     store: DataDirectory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the sum of used bytes in the index is wrong, the cleaner corrects it before an eviction.
+    """If the counter of used bytes is wrong, a round corrects it before it evicts content.
 
-    A wrong sum of 10 TB, for example, would evict all proxied content.
+    Otherwise a wrong counter, such as 10 TB in this test, would evict all proxied content.
     """
     pulled = pull(store, 1, used=clock())
     limit = 2 * store.index.reservations.used_bytes()
@@ -64,7 +64,7 @@ def test_a_wrong_total_evicts_nothing(
 def test_the_index_is_inspected_periodically(
     store: DataDirectory, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The cleaner inspects the index periodically, and starts a round after a repair."""
+    """An inspection corrects a wrong counter of the index, and then starts a round."""
     woken = []
     inspection = Inspection(store.index, lambda: woken.append(True))
     caplog.set_level(logging.WARNING)
@@ -80,7 +80,7 @@ def test_the_index_is_inspected_periodically(
 
 
 class _CountingIndex(MemoryIndex):
-    """An index that records its inspections, each of which takes 2 s by the test's clock."""
+    """An index that records its inspections; each of them takes 2 s by the clock of the test."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class _CountingIndex(MemoryIndex):
         self.is_out = False
 
     def inspect(self, *, thoroughly: bool = False) -> str:
-        """Record the inspection of the index."""
+        """Record the inspection, or raise IndexUnavailable if `is_out` is set."""
         if self.is_out:
             raise IndexUnavailable("out on demand")
         self.inspections.append(thoroughly)
@@ -98,7 +98,10 @@ class _CountingIndex(MemoryIndex):
 
 
 def test_all_pages_are_read_at_the_start_and_daily() -> None:
-    """All pages of the index are read at the start and once a day, later if that takes long."""
+    """The first inspection reads all pages of the index, and so does one inspection each day.
+
+    If an inspection takes 2 s, the next one begins 400 s later.
+    """
     index = _CountingIndex()
     inspection = Inspection(index, timer=lambda: index.now)
     index.is_out = True
@@ -114,7 +117,7 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
 
 
 def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Clock) -> None:
-    """A round that cannot free enough space is recorded, so that waiting pushes fail at once."""
+    """If a round cannot free the needed space, this is recorded, so that pushes need not wait."""
     push(store, 1, used=clock() - 5000)
     limit = store.index.reservations.used_bytes() + 100
     tools = RoundTools(

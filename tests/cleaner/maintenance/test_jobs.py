@@ -1,4 +1,4 @@
-"""Maintenance jobs run beside the rounds of the cleaner."""
+"""Maintenance jobs run in a separate thread, at their intervals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.clock import Clock
 
 @pytest.fixture
 def timer() -> Clock:
-    """Return a monotonic clock that stands at 0 s until the test sets it."""
+    """Return a monotonic clock that shows 0 s until the test sets it."""
     return Clock(0)
 
 
@@ -24,7 +24,7 @@ def _refuse() -> None:
 
 
 def test_a_job_runs_at_once_and_again_after_its_interval(timer: Clock) -> None:
-    """A maintenance job runs at once and again after its interval, not before."""
+    """A job runs at the first call of `start_due`, and again when its interval has passed."""
     done: list[float] = []
     jobs = Jobs([Job("sweep", 60, lambda: done.append(timer.now))], timer)
 
@@ -37,7 +37,7 @@ def test_a_job_runs_at_once_and_again_after_its_interval(timer: Clock) -> None:
 
 
 def test_no_job_starts_while_another_runs(timer: Clock) -> None:
-    """If one maintenance job is running, another one that is due waits for its end."""
+    """While a job runs, no other job starts; a job that is due runs at a later call."""
     free, begun, done = threading.Event(), threading.Event(), list[str]()
 
     def long() -> None:
@@ -62,10 +62,7 @@ def test_no_job_starts_while_another_runs(timer: Clock) -> None:
 def test_a_failed_job_is_logged_and_the_next_runs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A failed maintenance job is logged, and the next one runs.
-
-    A disk that fails for one job may work for another.
-    """
+    """If a job fails, a warning with its name is logged, and the next job runs."""
     done: list[str] = []
 
     with caplog.at_level(logging.WARNING):
@@ -83,11 +80,11 @@ def test_a_failed_job_is_logged_and_the_next_runs(
 def test_an_attempt_returns_the_result_of_its_job(
     job: Callable[[], object], outcome: object
 ) -> None:
-    """`attempt` returns the result of a job, and None after a disk or index error."""
+    """`attempt` returns the result of a job, and None after an error of the disk or the index."""
     assert attempt("job", job) == outcome
 
 
 def test_a_programming_error_is_raised() -> None:
-    """A programming error in a job ends the process, which supervisord restarts."""
+    """`attempt` does not catch a programming error."""
     with pytest.raises(ZeroDivisionError):
         attempt("job", lambda: 1 / 0)

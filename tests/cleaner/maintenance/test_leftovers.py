@@ -1,4 +1,4 @@
-"""Temporary files that killed writers left in the data directory are removed."""
+"""Unfinished files that killed processes left in the data directory are removed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,14 @@ _HOUR = 3600.0
 
 @pytest.fixture
 def leftovers(store: DataDirectory, clock: Clock) -> Leftovers:
-    """Return the part of the cleaner that removes temporary files of killed writers."""
+    """Return the object with which the cleaner removes unfinished files."""
     return Leftovers(store, clock, stopped=lambda: False)
 
 
 def test_unfinished_files_are_removed_after_a_day(
     store: DataDirectory, leftovers: Leftovers, clock: Clock, tmp_path: Path
 ) -> None:
-    """Temporary files beside content, links, tags and uploads are removed after a day.
-
-    So are those beside media types and origins.
-    """
+    """After a day, unfinished files in all folders are removed, and finished files stay."""
     pull(store, 1, used=0)
     push(store, 2, used=0)
     values = [stat.key for stat in store.storage.walk("")]
@@ -45,7 +42,7 @@ def test_unfinished_files_are_removed_after_a_day(
 
 
 def test_the_purge_ends_when_stopped(store: DataDirectory, clock: Clock, tmp_path: Path) -> None:
-    """A purge of temporary files that is stopped ends between two folders."""
+    """If the process must exit, the removal of unfinished files ends before the next folder."""
     pull(store, 1, used=0, name=PROXIED)
     (tmp_path / "data" / f"{layout.origin(PROXIED)}~unfinished").touch()
     clock.now += 1000 * _HOUR

@@ -1,4 +1,4 @@
-"""Abandoned uploads are purged by the settings of `storage.maintenance.uploadpurging`."""
+"""The settings `storage.maintenance.uploadpurging` determine which uploads are purged."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _purge(store: DataDirectory, clock: Clock, given: UploadPurging) -> None:
 
 
 def test_an_upload_is_purged_at_the_configured_age(store: DataDirectory, clock: Clock) -> None:
-    """An upload is purged when its last byte arrived longer ago than the setting `age`."""
+    """An upload is purged if it has received no byte for longer than the setting `age`."""
     old = _begin(store, clock.now - _AGE - 60)
     young = _begin(store, clock.now - _AGE + 60, 1)
 
@@ -47,7 +47,7 @@ def test_an_upload_is_purged_at_the_configured_age(store: DataDirectory, clock: 
 def test_a_dry_run_only_logs_each_upload(
     store: DataDirectory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With `dryrun: true` the log names each upload that would be deleted, and nothing is."""
+    """With `dryrun: true`, each abandoned upload is logged, and none is removed."""
     old = _begin(store, clock.now - _AGE - 60)
 
     with caplog.at_level("INFO"):
@@ -62,7 +62,7 @@ def test_a_dry_run_only_logs_each_upload(
 def test_a_purge_that_is_stopped_ends_between_two_uploads(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A purge that is stopped ends between two uploads: the stop waits for one removal at most."""
+    """If the process must exit, a purge ends before it removes the next upload."""
     old = _begin(store, clock.now - _AGE - 60)
 
     PurgeUploads(store, UploadPurging(age=_AGE), clock, lambda: True).run()
@@ -71,7 +71,10 @@ def test_a_purge_that_is_stopped_ends_between_two_uploads(
 
 
 def test_the_purge_is_a_job_with_its_own_interval(store: DataDirectory, clock: Clock) -> None:
-    """The purge of uploads runs every `interval`; with `enabled: false` there is no such job."""
+    """The job that purges uploads has the interval of the settings.
+
+    With `enabled: false`, there is no such job.
+    """
     spool, sweep = Spool(store, clock), Sweep(store, lambda _: None, clock)
     tools = Tools(store, spool, sweep, clock, lambda: False, lambda: None)
 
@@ -84,7 +87,10 @@ def test_the_purge_is_a_job_with_its_own_interval(store: DataDirectory, clock: C
 
 
 def test_the_settings_have_the_defaults_of_docker_distribution() -> None:
-    """Uploads are purged after 168 hours, once a day, by default; every key reaches the cleaner."""
+    """By default, uploads are purged after 168 hours, once a day.
+
+    The cleaner uses the values of all four settings.
+    """
     configured = Settings.model_validate(
         {
             "storage": {

@@ -1,4 +1,4 @@
-# This file has all tasks of development; `make help` lists them.
+# This file defines all tasks of development; `make help` lists them.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,12 +7,12 @@ IMAGE  ?= entrepot
 BASE   ?= docker.io/library/debian:trixie-slim
 PARTS   = $(if $(PART),$(shell find tests -name 'test_$(PART)*.py'))
 
-# Without this variable, each process of the tests would compile every test module again, for 10 s.
+# If this variable were set, each process of the tests would compile every test module for 10 s.
 export PYTHONDONTWRITEBYTECODE :=
 
-# The unit tests run in one process for each of these groups. The worker processes of pytest-xdist
-# would each collect all tests, and send a report of each test to the main process: a sixth of the
-# CPU time.
+# The unit tests of each of these groups run in a process of their own. With pytest-xdist instead,
+# each worker process would collect all tests, and send a report of each test to the main process.
+# This would be a sixth of the CPU time.
 UNIT_registry-parts = $(wildcard tests/registry/*/)
 UNIT_appliance      = tests/appliance
 UNIT_registry       = $(wildcard tests/registry/test_*.py) tests/logger
@@ -22,7 +22,7 @@ GROUPED             = tests/registry $(UNIT_appliance) $(UNIT_registry) $(UNIT_s
 UNIT_others         = $(filter-out tests/__pycache__ tests/system $(GROUPED), \
                         $(patsubst %/,%,$(wildcard tests/*/ tests/test_*.py)))
 UNITS = unit-registry-parts unit-appliance unit-registry unit-stores unit-config unit-others
-# The files with a slow test; in tests/contract, the parameters of a fixture have the marker.
+# The files with a slow test. In tests/contract, the marker is at the parameters of a fixture.
 SLOW  = $(shell grep -rl --include='test_*.py' 'mark\.slow' tests) tests/contract
 
 .PHONY: help run image test check types unit $(UNITS) slow system slow-and-system soak conformance bench bench-growth lock clean
@@ -58,7 +58,7 @@ $(UNITS): unit-%: $(VENV)/dev
 	@echo $@
 	@$(BIN)/pytest -q -m "not system and not soak and not slow" $(UNIT_$*)
 
-# The system tests wait often; the slow tests use the cores meanwhile.
+# The system tests often wait. The slow tests run at the same time and use the idle cores.
 slow-and-system: $(VENV)/dev
 	@$(MAKE) --no-print-directory -k -j 2 -O slow system
 
@@ -68,19 +68,19 @@ slow: $(VENV)/dev
 system: $(VENV)/dev
 	$(BIN)/pytest -q -n 3 -m "system and not soak" tests/system
 
-# PART= names test files by the start of their names: PART=cap runs every test_cap*.py.
+# PART= selects test files by the beginning of their names: PART=cap runs every test_cap*.py.
 soak: $(VENV)/dev $(VENV)/azurite/package.json ## every test at full size; PART=NAME runs the files test_NAME*.py only
 	@sh appliance/packages.sh soak
 	@[ -z "$(PART)" ] || [ -n "$(PARTS)" ] || { echo "no test file starts with test_$(PART)" >&2; exit 2; }
 	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q $(PARTS)
 
-# The tests of storage.azure use Azurite, Microsoft's emulator, which is a program of npm.
+# The tests of storage.azure use Azurite, Microsoft's emulator, which is installed with npm.
 $(VENV)/azurite/package.json: $(VENV)/dev
 	@sh appliance/packages.sh soak
 	npm install --silent --no-audit --no-fund --prefix $(@D) azurite@3.37.0
 	@touch $@
 
-# The suite belongs to another project; docs/pushing.md describes where to get the suite.
+# The OCI conformance suite belongs to another project; docs/pushing.md describes where to get it.
 conformance: $(VENV)/dev ## run the OCI conformance suite: SUITE= its executable or a checkout
 	@sh appliance/packages.sh run
 	@$(BIN)/python -m tests.conformance $(if $(SUITE),"$(SUITE)")
@@ -93,8 +93,7 @@ bench-growth: $(VENV)/dev ## measure the cost of ten thousand to ten million blo
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench growth
 
-# The environment follows the lock files: after a change of a lock file, make updates the
-# environment in place.
+# After a change of a lock file, make updates the virtual environment in place.
 $(VENV)/run: requirements/run.txt requirements/build.txt pyproject.toml
 	@sh appliance/venv.sh $(PYTHON) $(VENV) requirements/run.txt
 	@touch $@

@@ -1,9 +1,9 @@
 #!/bin/sh
-# This script pins every dependency, with hashes, from pyproject.toml: sh requirements/lock.sh
-# PYTHON
+# This script pins every dependency in pyproject.toml, with hashes:
 #
-# The script must use the oldest supported Python, which needs every package that a newer Python
-# needs.
+#     sh requirements/lock.sh PYTHON
+#
+# PYTHON must be the oldest supported version. It needs every package that a newer version needs.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -23,6 +23,6 @@ compile --extra=dev --constraint=requirements/run.txt --output-file=requirements
 sed -n 's/^requires = \["\(.*\)"\]/\1/p' pyproject.toml >"$tools/build.in"
 compile --no-annotate --output-file="$tools/build.txt" "$tools/build.in"
 {
-    echo "# The build requirements of Entrepot's wheel, pinned like all others."
+    echo "# The packages that build Entrepot's wheel, pinned like all other dependencies."
     sed '/^#/d; /^$/d' "$tools/build.txt"
 } >requirements/build.txt

@@ -66,7 +66,7 @@ class LogBarrier:
         try:
             _get(self._front, f"/healthz?news={probe}")
         except (OSError, http.client.HTTPException):
-            return "HAProxy does not answer the cleaner"
+            return "HAProxy does not respond to the cleaner"
         if not self._is_committed(probe):
             return "the logger does not follow the access log"
         return "log lines were dropped" if self._lost_lines() else ""

@@ -12,7 +12,7 @@ from entrepot.datastore.reservations import record_unevictable
 log = logging.getLogger(__name__)
 
 REMEDY = (
-    "set CLEANER_MAXSIZE to more, CLEANER_HOSTED=true if pushed images may be evicted, or"
+    "increase CLEANER_MAXSIZE, set CLEANER_HOSTED=true if pushed images may be evicted, or set"
     " CLEANER_TAKEOVER=evict if another program fetched the content from an upstream"
 )
 
@@ -61,6 +61,6 @@ class Shortage:
 def explain(unevictable: int, target: int) -> str:
     """Return the text for the operator; *unevictable* and the maximum, *target*, are in bytes."""
     return (
-        f"{readable_units.size(unevictable)} were pushed, or left by another program, and may not"
-        f" be evicted; the maximum size is {readable_units.size(target)}, so nothing more is cached"
+        f"{readable_units.size(unevictable)} were pushed or left by another program, so they are"
+        f" not evicted; the maximum size is {readable_units.size(target)}, so no more is cached"
     )

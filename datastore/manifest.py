@@ -107,7 +107,7 @@ def parse(data: bytes, media_type: str | None = None) -> Manifest:
     is_stated = stated in _KINDS
     chosen = stated if is_stated else essence(media_type or "") or _own_type(document)
     if chosen not in _KINDS:
-        raise InvalidManifest(chosen, "not a manifest's media type")
+        raise InvalidManifest(chosen, "not the media type of a manifest")
     # Some clients would read such a document as an image, and others as an index (CVE-2021-41190).
     if "manifests" in document and ("config" in document or "layers" in document):
         raise InvalidManifest(chosen, "an image and an index at once")
@@ -149,7 +149,7 @@ def _document(data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise InvalidManifest(data[:64].decode("latin-1"), "not a JSON object")
     if _has_other_case(document, _KEYS, _FOLDED):
-        raise InvalidManifest("", "a key's case differs from the specification")
+        raise InvalidManifest("", "a key has another case than in the specification")
     return document
 
 
@@ -223,7 +223,7 @@ def _text(given: object) -> str:
 
 def _descriptor(item: dict[str, Any]) -> Descriptor:
     if _has_other_case(item, _PARTS, _FOLDED_PARTS):
-        raise ValueError("a key's case differs from the specification")
+        raise ValueError("a key has another case than in the specification")
     size = item["size"]
     if type(size) is not int or not 0 <= size <= _LARGEST_SIZE:
         raise ValueError("a size that is not a valid integer")

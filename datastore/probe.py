@@ -27,7 +27,7 @@ try:
     fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
     sys.exit(0)
-sys.exit("it gave one lock to two processes")
+sys.exit("the file system gave one lock to two processes")
 """
 _READS_ROW = """
 import sqlite3, sys
@@ -84,7 +84,7 @@ def _flock(scratch: Path) -> None:
     path = scratch / "lock"
     locked = try_lock(path)
     if locked is None:
-        raise _Failed("a free lock is refused")
+        raise _Failed("a file without a lock cannot be locked")
     with locked:
         if try_lock(path) is not None:
             raise _Failed("the file system gave one lock twice")

@@ -154,7 +154,7 @@ def born_of(content: bytes) -> float:
     """
     header = _value(next(_lines(content), b""))
     if not isinstance(header, dict) or header.get("version") != _VERSION:
-        raise InvalidSnapshot("", "a shard of an unknown version")
+        raise InvalidSnapshot("", "the version of the shard is unknown")
     return _time(header.get("born"))
 
 
@@ -177,7 +177,7 @@ def parse(content: bytes, shard: str) -> Iterator[SnapshotRow | SnapshotOrigin]:
             raise InvalidSnapshot(_start(line), f"not a row of a snapshot: {error}") from error
         total += found.entry.size if isinstance(found, SnapshotRow) else 0
         if total > _LARGEST_TOTAL:
-            raise InvalidSnapshot(_start(line), "the sizes of a shard's rows are too large")
+            raise InvalidSnapshot(_start(line), "the sum of the sizes in the shard is too large")
         yield found
 
 
@@ -196,24 +196,24 @@ def _row(value: list[Any], shard: str) -> SnapshotRow:
     digest, size, kind, used, *rest = value
     (children,) = rest or ((),)
     if type(size) is not int or not 0 <= size <= _LARGEST_TOTAL:
-        raise ValueError("a size that is no valid integer")
+        raise ValueError("the size is not a valid integer")
     if type(kind) is not int or len(children) > _MOST_CHILDREN:
-        raise ValueError("a kind that is no integer, or too many children")
+        raise ValueError("the kind is not an integer, or there are too many children")
     entry = IndexEntry(Digest.parse(digest), size, ContentKind(kind), _time(used))
     if not entry.digest.hex.startswith(shard):
-        raise ValueError("a digest of another shard")
+        raise ValueError("the digest belongs to another shard")
     return SnapshotRow(entry, tuple(Digest.parse(each) for each in children))
 
 
 def _time(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidSnapshot("", "a time that is no number")
+        raise InvalidSnapshot("", "a time is not a number")
     try:
         at = float(value)
     except OverflowError as error:
-        raise InvalidSnapshot("", "a time that is out of range") from error
+        raise InvalidSnapshot("", "a time is out of range") from error
     if not math.isfinite(at):
-        raise InvalidSnapshot("", "a time that is out of range")
+        raise InvalidSnapshot("", "a time is out of range")
     return at
 
 
@@ -221,7 +221,7 @@ def _value(line: bytes) -> object:
     try:
         return bounded_json.loads(line, _MOST_CHILDREN + 16)
     except ValueError as error:
-        raise InvalidSnapshot(_start(line), "a line of a snapshot that is no JSON") from error
+        raise InvalidSnapshot(_start(line), "a line of the snapshot is not JSON") from error
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
@@ -231,10 +231,10 @@ def _lines(content: bytes) -> Iterator[bytes]:
         total += len(piece)
         *whole, rest = (rest + piece).split(b"\n")
         if total > _MOST_BYTES or len(rest) > _LONGEST_LINE:
-            raise InvalidSnapshot("", "a shard or a line of it is too long")
+            raise InvalidSnapshot("", "the shard or a line of it is too long")
         yield from whole
     if rest:
-        raise InvalidSnapshot(_start(rest), "a shard that ends within a line")
+        raise InvalidSnapshot(_start(rest), "the shard ends within a line")
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:
@@ -245,12 +245,12 @@ def _pieces(content: bytes) -> Iterator[bytes]:
             piece = decompressor.decompress(waiting, _CHUNK)
             waiting = decompressor.unconsumed_tail
             if not piece and not waiting and not decompressor.eof:
-                raise InvalidSnapshot("", "a shard that was cut off")
+                raise InvalidSnapshot("", "the shard was cut off")
             yield piece
     except zlib.error as error:
-        raise InvalidSnapshot("", f"a shard that is no gzip file: {error}") from error
+        raise InvalidSnapshot("", f"the shard is not a gzip file: {error}") from error
     if decompressor.unused_data:
-        raise InvalidSnapshot("", "a shard with bytes after its end")
+        raise InvalidSnapshot("", "the shard has bytes after its end")
 
 
 def _start(line: bytes) -> str:

@@ -273,7 +273,7 @@ class EventQueue:
         began = time.monotonic()
         with self._lock:
             if self._busy_at >= began:
-                raise QueueUnavailable(f"{self._path.name}: another process holds the file")
+                raise QueueUnavailable(f"{self._path.name}: another process has locked the file")
             try:
                 yield self._open()
             except (sqlite3.Error, OSError) as error:

@@ -86,7 +86,7 @@ def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, cloc
 
 def test_the_barrier_stays_closed_without_haproxy(barrier: LogBarrier) -> None:
     """If HAProxy does not run, the log barrier fails, and the reason is reported."""
-    assert barrier.fetch() == "HAProxy does not answer the cleaner"
+    assert barrier.fetch() == "HAProxy does not respond to the cleaner"
 
 
 def test_the_barrier_stays_closed_without_the_logger(

@@ -39,7 +39,7 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
             assert rounds.run(0)
     assert unevictable_bytes(store.index.notes) == 4 * _IMAGE
     (warning,) = [each for each in caplog.records if each.levelno == logging.WARNING]
-    assert "KiB were pushed, or left by another program" in warning.__dict__["why"]
+    assert "KiB were pushed or left by another program" in warning.__dict__["why"]
     for name in ("CLEANER_MAXSIZE", "CLEANER_HOSTED", "CLEANER_TAKEOVER"):
         assert name in warning.__dict__["remedy"]
 

@@ -109,7 +109,7 @@ def test_a_refused_url_is_a_problem_and_an_unreachable_host_a_warning(
 
     assert refused.why == "signed URL: 403 SignatureDoesNotMatch"
     assert [each.why for each in elsewhere] == [""] * 6
-    assert "no answer to a signed URL" in caplog.text
+    assert "no response from a signed URL" in caplog.text
     assert s3.keys() == []
 
 

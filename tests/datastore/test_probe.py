@@ -78,7 +78,7 @@ def test_locks_that_do_not_exclude_other_processes_are_detected(
 
     (problem,) = probe(tmp_path)
 
-    assert "it gave one lock to two processes" in problem
+    assert "the file system gave one lock to two processes" in problem
 
 
 def test_a_file_system_without_shared_memory_is_reported_with_the_remedy(

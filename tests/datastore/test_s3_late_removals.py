@@ -169,7 +169,7 @@ def test_a_failed_push_does_not_replace_the_copy(appliance: Appliance) -> None:
 def test_a_removal_after_that_time_removes_the_copy_too(appliance: Appliance) -> None:
     """If a client deletes the value after 16 minutes, its local copy is removed too."""
     appliance.push(b"new")
-    with pytest.raises(StorageBroken, match="got no answer"):
+    with pytest.raises(StorageBroken, match="got no response"):
         appliance.storage.delete("key")
     appliance.clock.now += 16 * 60
 

@@ -287,7 +287,7 @@ def test_a_removal_without_an_answer_is_not_sent_again(s3: S3Front, tmp_path: Pa
     storage = ObjectStorage(parts.client, parts.journal, _Held())
     storage.write("key", b"old")
     s3.fault("DELETE", "key", ApplyLater(threading.Event()), times=1)
-    for expected in ("HTTP error", "got no answer"):
+    for expected in ("HTTP error", "got no response"):
         with pytest.raises(StorageBroken, match=expected):
             storage.delete("key")
     assert s3.count("DELETE") == 1
@@ -354,7 +354,7 @@ def test_while_the_circuit_is_open_no_request_is_sent(s3: S3Front, storage: Obje
         storage.stat("absent")
     s3.forget()
 
-    with pytest.raises(StorageBroken, match="does not answer"):
+    with pytest.raises(StorageBroken, match="does not respond"):
         storage.read("other")
 
     assert s3.requests == []

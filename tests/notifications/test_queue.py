@@ -285,7 +285,7 @@ def test_threads_that_wait_for_a_queue_in_use_give_up_together(
         queue.append({"a": [event("2")]})
     other.close()
 
-    with pytest.raises(QueueUnavailable, match="another process holds the file"):
+    with pytest.raises(QueueUnavailable, match="another process has locked the file"):
         queue.append({"a": [event("3")]})
     now = 2.0
     queue.append({"a": [event("4")]})

@@ -269,7 +269,7 @@ def test_names_that_begin_with_a_slash_are_not_taken_for_an_empty_container(
     with Azurite(tmp_path / "azurite") as azurite:
         assert azurite.request("PUT", f"/images//{link}", x_ms_blob_type="BlockBlob") == 201
         setup = _setup(azurite, upstream, tmp_path / "data", rootdirectory=root)
-        _assert_refused(setup, tmp_path, "copy them to names without that /")
+        _assert_refused(setup, tmp_path, "copy them to names without the slash")
 
         client = parts_of(
             "azure", parameters(azurite.url, tmp_path, rootdirectory=root), lambda: 0.0

@@ -110,7 +110,7 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
     # the pull succeeds without being stored
     assert not _is_cached(appliance)
     for text in (appliance.output(), *(appliance.entrepot(n).stdout for n in ("status", "check"))):
-        assert "may not be evicted" in text
+        assert "so they are not evicted" in text
         assert "CLEANER_TAKEOVER=evict" in text
     eventually(lambda: appliance.metric("entrepot_unevictable_bytes") > _MAXIMUM, what="a metric")
     appliance.stop()

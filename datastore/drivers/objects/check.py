@@ -20,10 +20,12 @@ from entrepot.datastore.owned import Sign, TriedRequest
 _log = logging.getLogger(__name__)
 
 _OTHER_NAMES = (
-    "there is no content below storage.azure.rootdirectory, and names begin with /, as docker"
-    " distribution 2 and GitLab's registry write them"
+    "there is no content below storage.azure.rootdirectory, but there are objects whose names"
+    " begin with a slash, as docker distribution 2 and GitLab's registry write them"
 )
-_RENAME = "copy them to names without that / (docs/storage.md, azure), or name another container"
+_RENAME = (
+    "copy them to names without the slash (docs/storage.md, azure), or configure another container"
+)
 _PROBE = b"Entrepot writes and removes this object to check the bucket.\n"
 
 _WITHOUT_OBJECT = ("list", "put", "delete")
@@ -87,7 +89,7 @@ def _expect_conflict(client: ObjectClient, key: str) -> None:
 def _get_range(client: ObjectClient, key: str) -> None:
     found = client.get(key, 1)
     if found is None or bytes(found.bytes()) != _PROBE[1:]:
-        raise Rejected("the service answers a range with other bytes")
+        raise Rejected("the response to a range request has other bytes")
 
 
 def _fetch(client: ObjectClient, url: str) -> None:
@@ -105,7 +107,7 @@ def _fetch(client: ObjectClient, url: str) -> None:
         raise Rejected(f"{error.code} {code.partition('</Code>')[0]}".strip()) from error
     except (OSError, HTTPException) as error:
         host = urlsplit(url).hostname
-        _log.warning("no answer to a signed URL", extra={"host": host, "error": error})
+        _log.warning("no response from a signed URL", extra={"host": host, "error": error})
         return
     if content != _PROBE:
-        raise Rejected("the URL leads to other bytes")
+        raise Rejected("the response from the signed URL has other bytes")

@@ -55,7 +55,7 @@ class StorageCircuit:
             if due is None:
                 return
             if now < due:
-                raise NotSent("the storage does not answer")
+                raise NotSent("the storage does not respond")
             self._next_probe = now + self._PROBE_S
 
     def failed(self) -> None:

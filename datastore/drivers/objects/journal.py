@@ -264,7 +264,7 @@ class BucketJournal:
             if wait is not None and not keeps_copy:
                 seconds = max(round(wait - self._since()), 1)
                 raise StorageBroken(
-                    f"an earlier request for {key} got no answer: retry in {seconds} s"
+                    f"an earlier request for {key} got no response: retry in {seconds} s"
                 )
             if wait is not None:
                 change.needs_copy_until = wait + UNSETTLED_S

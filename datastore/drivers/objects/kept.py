@@ -122,7 +122,7 @@ class KeptCopies:
                     self._repair(copy)
                 except DatastoreError as error:
                     log.warning(
-                        "the copy of a value stays: the bucket could not be asked for the object",
+                        "a copy is kept, because its object could not be checked in the bucket",
                         extra={"key": copy.key, "error": error},
                     )
             self._remove_forgotten()
@@ -131,7 +131,7 @@ class KeptCopies:
         with self._journal.changing(copy.key, is_removal=False, keeps_copy=True) as change:
             if self._journal.kept(copy.key) == copy and not self._is_there(copy):
                 log.warning(
-                    "a late removal has removed an object, which is written again",
+                    "an earlier request has removed an object, which is written again",
                     extra={"key": copy.key, "bytes": copy.size},
                 )
                 self._write_again(copy)

@@ -173,7 +173,7 @@ class FileSender:
             repeated(send, self._client.requests.repeats)
         except _Stopped:
             if self._error is None:
-                raise StorageBroken(f"{self._path.name} was given up") from None
+                raise StorageBroken(f"the upload of {self._path.name} was aborted") from None
 
     def _parts(self, stop_of: Callable[[int], int]) -> Iterator[bytearray]:
         """Yield the parts of the file. Raises: _Stopped, with the reason in `_error`."""

@@ -8,7 +8,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from entrepot.appliance.held_run import HeldRunDirectory
+
+pytestmark = pytest.mark.slow
 
 _IMPORTS = """
 import sys

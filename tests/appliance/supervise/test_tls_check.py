@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from entrepot import config
 from entrepot.appliance.supervise import tls_check
 from entrepot.runtime.run_names import SETTINGS
 from tests.config.config_folder import ConfigFolder
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_child_process_returns_the_problems_of_the_certificate(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from entrepot.registry.upstream.wire import ConnectionBroken, Wire
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 
+pytestmark = pytest.mark.slow
+
 DIGEST = Digest.of(b"layer")
 V1 = Tag("v1")
 DIGITS = "9" * 5000

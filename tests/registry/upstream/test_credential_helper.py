@@ -16,6 +16,8 @@ from entrepot.runtime.polling import poll
 from tests.clock import Clock
 from tests.registry.worker_modules import worker_modules
 
+pytestmark = pytest.mark.slow
+
 _HOST = "registry.example:8443"
 _LOGIN = '{"ServerURL": "x", "Username": "robot", "Secret": "secret"}'
 Helper = Callable[[str], str]

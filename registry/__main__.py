@@ -1,4 +1,4 @@
-"""Start the worker processes, with the parts of the application that the settings select."""
+"""Start the worker processes with the parts of the application that the settings select."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def main() -> None:
         has_caller=settings.log.reportcaller,
         limit=limit,
     )
-    # gunicorn has its own log handler, so its logger needs the filter too.
+    # gunicorn's logger uses a log handler of its own, so it needs the filter too.
     logging.getLogger("gunicorn.error").addFilter(limit)
     discard_partial_downloads(settings.storage.statedir, boot())
     numbers = range(1, settings.http.workers + 1)
@@ -122,7 +122,8 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
     middleware = settings.middleware
     if not middleware.is_set:
         return assemble(made)
-    # Middleware must see each request, so the server repeats no response by itself.
+    # Middleware must see each request, so the server must not repeat a response without calling the
+    # application.
     made = dataclasses.replace(made, may_repeat=False)
     # The worker loads the modules of middleware only if the operator configures middleware.
     from entrepot.registry import middleware as loading  # noqa: PLC0415
@@ -143,7 +144,7 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return a worker's limits for slow connections: three quarters of all its connections."""
+    """Return a worker's limits for slow connections: three quarters of its connections."""
     limits = settings.limits
     return ConnectionLimits(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
 
@@ -288,7 +289,7 @@ def _upstreams(
 
 
 class _InForce:
-    """An `_InForce` has the upstreams in force, recomputed when the pull secret changes."""
+    """An `_InForce` holds the upstreams in force; a change of the pull secret recomputes them."""
 
     def __init__(self, settings: Settings, secret: Callable[[], ParsedPullSecret | None]) -> None:
         self._settings = settings
@@ -323,10 +324,10 @@ class _InForce:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A `_View` has the upstreams under one pull secret; `sources` caches the settings of hosts.
+    """A `_View` holds the upstreams under one pull secret; `sources` caches their settings.
 
-    PERF: without this cache, the settings of the upstream would be computed for each request, which
-    takes a fifth of the time of a cache hit.
+    PERF: without this cache, the worker would compute the upstream's settings for each request,
+    which takes a fifth of the time of a cache hit.
     """
 
     secret: ParsedPullSecret | None
@@ -356,8 +357,8 @@ def _secret(
     def parse(content: bytes) -> ParsedPullSecret:
         secret = parse_pull_secret(content, settings.pullsecret.ignore, source=str(path))
         if settings.storage.bucket and os.getpid() == made_in:
-            # A request to an object storage before the fork would break the workers. `entrepot
-            # serve` has already checked that no upstream hides a pushed repository.
+            # A request to an object store before the fork would break the workers. `entrepot serve`
+            # has already checked that no upstream hides a pushed repository.
             return secret
         storage = open_storage(settings.storage)
         known = config.upstreams_in_force(settings, secret)

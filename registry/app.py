@@ -1,4 +1,4 @@
-"""Assemble the application; only this module connects the registry's parts."""
+"""Assemble the application; no other module connects the registry's parts."""
 
 from __future__ import annotations
 
@@ -65,22 +65,23 @@ App = falcon.App[falcon.Request, falcon.Response]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A `Parts` has the parts that make up an application; `state` is the state directory.
+    """A `Parts` holds the parts that make up an application; `state` is the state directory.
 
-    `report` receives the fields of each `download` event. `metrics` is the file of metrics that the
-    logger writes. `prefetch` is the number of layers that are prefetched at a time from one
-    upstream. `may_host` returns whether a name without a host is hosted; all others belong to the
-    default upstream. `epoch` returns the cache epoch of the HAProxy in front of the worker; None:
-    there is no HAProxy, and the worker ignores HAProxy's headers. `cache_fill` makes HAProxy fill
-    its cache after repeated HEAD requests. `clock` returns the appliance's time (s, UTC epoch).
-    `events` queues the events of pushes and deletions; None: no endpoint is configured. `damaged`
-    is called for each damaged stored file. `add_debug_pages` adds the routes of `http.debug.addr`;
-    None: no debug listener is configured. `token_endpoint` returns the resource that issues tokens;
-    with None, the resource for the docker daemon's login is used. `make_authorization` and
-    `add_hooks` call the operator's repository middleware, if there is any. If `may_repeat` is set,
-    the worker's server is allowed to send the same response to an equal request without calling the
-    application. `has_edge_cache` states that HAProxy has a content cache. `redirects` makes the
-    URLs with which clients fetch blobs from the storage; None: the appliance sends all blobs.
+    The application calls `report` with the fields of each `download` event. `metrics` is the file
+    of metrics that the logger writes. `prefetch` is the number of layers that are prefetched at a
+    time from one upstream. `may_host` returns whether a name without a host is hosted; every other
+    name without a host belongs to the default upstream. `epoch` returns the cache epoch of the
+    HAProxy in front of the worker; if `epoch` is None, there is no HAProxy, and the worker ignores
+    HAProxy's headers. `cache_fill` makes HAProxy fill its cache after repeated HEAD requests.
+    `clock` returns the appliance's time in seconds since the UTC epoch. `events` queues the events
+    of pushes and deletions; it is None if no endpoint is configured. `damaged` is called for each
+    damaged stored file. `add_debug_pages` adds the routes of `http.debug.addr`; it is None if no
+    debug listener is configured. `token_endpoint` returns the resource that issues tokens; with
+    None, the resource for the docker daemon's login is used. `make_authorization` and `add_hooks`
+    call the operator's repository middleware, if there is any. If `may_repeat` is set, the worker's
+    server is allowed to send the same response to an equal request without calling the application.
+    `has_edge_cache` is True if HAProxy has a content cache. `redirects` makes the URLs with which
+    clients fetch blobs from the storage; if it is None, the appliance sends all blobs.
     """
 
     storage: Storage
@@ -170,7 +171,7 @@ def _integrity(parts: Parts) -> Integrity:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A `Content` has the content store, and the readers of blobs and manifests."""
+    """A `Content` holds the content store and the readers of blobs and manifests."""
 
     store: ContentStore
     blobs: Blobs

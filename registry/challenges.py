@@ -30,11 +30,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class ChallengedRequest:
-    """A `ChallengedRequest` has the needed scopes, and how the client reached this registry.
+    """A `ChallengedRequest` holds the needed scopes and how the client reached this registry.
 
-    `host` is the host and port that the client used; empty if the Host header is invalid. `scheme`
-    is the client's URL scheme, empty if unknown. `base` is the URL or path that precedes the paths
-    of this registry.
+    `host` is the host and port that the client used; it is empty if the Host header is invalid.
+    `scheme` is the scheme of the URL that the client used, empty if unknown. `base` is the URL or
+    path that precedes the paths of this registry.
     """
 
     scopes: tuple[Scope, ...] = ()
@@ -58,9 +58,9 @@ class BearerChallenge:
     The realm is the URL at which the client requests a token. If `redirect` is set, the realm has
     the path `redirect` and the scheme and host that the client used; `scheme` replaces an unknown
     scheme. If `redirect` is not set, or if the host is unknown, the realm is the URL `realm`.
-    `is_own` states that this registry serves the realm, so that the realm begins like the other
-    URLs of this registry. `fallback` is the whole header for the case that no realm is known.
-    `error` is the reason why the registry refused the client's token.
+    `is_own` is True if this registry serves the realm; the realm then begins like the other URLs of
+    this registry. `fallback` is the whole header that is sent if no realm is known. `error` is the
+    reason why the registry refused the client's token.
     """
 
     realm: str
@@ -98,7 +98,10 @@ class BearerChallenge:
 
 @dataclass(frozen=True, slots=True)
 class SillyChallenge:
-    """A `SillyChallenge` is that of docker distribution's `silly`: one scope for each action."""
+    """A `SillyChallenge` is the challenge of docker distribution's `auth.silly`.
+
+    It has one scope for each action.
+    """
 
     realm: str
     service: str

@@ -16,7 +16,7 @@ from entrepot.registry.server.limit_reports import LimitReports
 
 @dataclass(frozen=True, slots=True)
 class ClientAuth:
-    """A `ClientAuth` has the authenticator, and the resource that issues its tokens, if any."""
+    """A `ClientAuth` holds the authenticator and the resource that issues its tokens, if any."""
 
     authenticator: Authenticator
     token_endpoint: Callable[[Authorization], object] | None = None

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 # Amazon CloudFront Developer Guide, "Creating a signature for a signed URL that uses a canned
-# policy": the policy has no blanks, and other characters replace those that a query must not have.
+# policy": the policy contains no blanks, and in the signature other characters replace those that a
+# query must not contain.
 _POLICY = (
     '{{"Statement":[{{"Resource":"{}","Condition":{{"DateLessThan":{{"AWS:EpochTime":{}}}}}}}]}}'
 )
@@ -29,8 +30,8 @@ def cloudfront_signer(
 ) -> Callable[[str, int], str]:
     """Return the function that signs a URL for a key of the bucket and a number of seconds.
 
-    *prefix* precedes each key in the bucket. *clock* returns seconds, UTC epoch. Raises: OSError,
-    ValueError if the file has no RSA key.
+    *prefix* precedes each key in the bucket. *clock* returns seconds since the UTC epoch. Raises:
+    OSError, ValueError if the file has no RSA key.
     """
     key = load_pem_private_key(private_key.read_bytes(), None)
     if not isinstance(key, RSAPrivateKey):

@@ -74,7 +74,8 @@ class Why(Enum):
     REFUSED = "refused"
     # The upstream's response is invalid, or names a token realm on a foreign host.
     NONSENSE = "nonsense"
-    TIMEOUT = "timeout"  # The upstream made no connection or sent no byte within the time-out.
+    # The upstream accepted no connection, or sent no byte, within the time-out.
+    TIMEOUT = "timeout"
     RESTING = "resting"  # The upstream's circuit breaker is open.
     LIMITED = "limited"  # The upstream responded 429.
     UNSUPPORTED = "unsupported"  # The upstream's manifest has an unknown media type.
@@ -83,8 +84,8 @@ class Why(Enum):
 class Unavailable(UpstreamError):  # noqa: N818
     """The upstream gives no usable response; `retry_after` is in seconds, None if unknown.
 
-    `is_temporary` states that the same request may succeed a moment later. `is_final` states that
-    the configuration forbids the request, so no retry can succeed.
+    `is_temporary` is True if the same request may succeed a moment later. `is_final` is True if the
+    configuration forbids the request, so that no retry can succeed.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class Unavailable(UpstreamError):  # noqa: N818
 
 
 class ListTooLong(Unavailable):
-    """A list of an upstream has more bytes or entries than are accepted.
+    """An upstream's list has more bytes or entries than the registry accepts.
 
     The registry must not send a stored copy of the list instead.
     """
@@ -149,7 +150,7 @@ class InvalidToken(RegistryError):  # noqa: N818
 
 
 class Forbidden(RegistryError):  # noqa: N818
-    """The user has no right to do the requested action in the repository."""
+    """The user has no right to perform the requested action in the repository."""
 
 
 class InvalidPageSize(RegistryError):  # noqa: N818
@@ -186,7 +187,7 @@ class PartsUnknown(RegistryError):  # noqa: N818
 
 
 class ManifestTooLarge(RegistryError):  # noqa: N818
-    """A manifest has more bytes than are accepted."""
+    """A manifest has more bytes than the registry accepts."""
 
 
 class UploadUnknown(RegistryError):  # noqa: N818
@@ -220,8 +221,8 @@ class MalformedRequest(RegistryError):  # noqa: N818
 class Refused(RegistryError):  # noqa: N818
     """The operator's middleware refuses a request, with a *message* for the client.
 
-    *status* of the refusal is one of 400, 403, 404, 409, 429 and 503. *code* is an error code of
-    the OCI distribution-spec. Raises: ValueError for another *status* or *code*.
+    *status* is 400, 403, 404, 409, 429 or 503. *code* is an error code of the OCI
+    distribution-spec. Raises: ValueError for another *status* or *code*.
     """
 
     def __init__(self, message: str, status: int = 403, code: str = "DENIED") -> None:

@@ -1,4 +1,4 @@
-"""Queue the callers for a scarce resource, and admit one caller of each key by turns."""
+"""Queue the callers for a scarce resource, and admit them so that their keys take turns."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class FairQueue:
             return True
 
     def _pass_on(self) -> None:
-        """Admit a caller with the key whose last turn is longest ago."""
+        """Admit a caller with the key whose last turn was longest ago."""
         with self._lock:
             if not self._queues:
                 self._free += 1

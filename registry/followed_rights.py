@@ -17,7 +17,7 @@ from entrepot.runtime.run_names import RIGHTS
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """A `Rights` has the configured access rules and users; None if they are not configured."""
+    """A `Rights` holds the configured access rules and users; None if not configured."""
 
     rules: AccessRules | None
     users: Mapping[str, bytes] | None

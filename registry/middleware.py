@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 Options = Mapping[str, object]
 Wanted = Sequence[tuple[str, Options]]
-"""A `Wanted` has the middleware that the operator names, in order, each with its options."""
+"""A `Wanted` lists the middleware that the operator names, in order, with the options of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryRequest:
-    """A `RepositoryRequest` has the facts of an authorized request for a repository.
+    """A `RepositoryRequest` describes an authorized request for a repository.
 
     `repository` begins with the upstream's host, as in the access log; the name of a hosted
     repository has no host. `kind` is the path segment after the repository's name: `manifests`,

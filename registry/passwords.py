@@ -19,7 +19,7 @@ from entrepot.runtime.run_names import PASSWORDS
 
 @dataclass(frozen=True, slots=True)
 class PasswordLogins:
-    """A `PasswordLogins` has the configured users, and the parts that their authenticator needs."""
+    """A `PasswordLogins` holds the configured users and what their authenticator needs."""
 
     settings: Settings
     htpasswd: HtpasswdSettings

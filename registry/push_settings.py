@@ -11,7 +11,7 @@ from entrepot.runtime.linear_patterns import LinearPatterns
 
 
 def push_rules(settings: Settings) -> PushRules | None:
-    """Return the rules for pushes; None if neither `validation:` nor `policy:` has an effect."""
+    """Return the rules for pushes, or None if neither `validation:` nor `policy:` has an effect."""
     validation, classes = settings.validation, settings.policy.repository.classes
     if not classes and not validation.is_given:
         return None
@@ -25,7 +25,7 @@ def push_rules(settings: Settings) -> PushRules | None:
 
 
 def _may_name(validation: ValidationSettings) -> Callable[[str], bool] | None:
-    """Return the predicate for URLs of layers, as in docker distribution; None: all are allowed."""
+    """Return the predicate for URLs of layers, as in docker distribution, or None to allow all."""
     if not validation.is_given:
         return None
     urls = validation.manifests.urls

@@ -53,7 +53,8 @@ LARGEST_CACHED = 64 * 1024
 """HAProxy caches responses up to this size in bytes (haproxy.cfg, max-object-size)."""
 
 _LONGEST_CACHED = 60.0  # HAProxy may cache a response for at most this many seconds.
-_SHORTEST_FILLED = 2.0  # The cache is filled only if the response is fresh for this many seconds.
+# A worker has HAProxy fill its cache only with a response that is fresh for this many seconds.
+_SHORTEST_FILLED = 2.0
 _KIND_USER, _KIND_ANONYMOUS = 1, 2
 
 
@@ -77,7 +78,8 @@ class EdgeHeaders:
         """Set the cache epoch in the response, and return whether HAProxy knows the credential.
 
         HAProxy knows a credential that a worker verified in the current epoch. Call this method
-        before the request's other state is read, so that the epoch is never newer than that state.
+        before any other state is read for the request, so that the epoch is never newer than that
+        state.
         """
         if self.epoch is None:
             return False
@@ -90,7 +92,7 @@ class EdgeHeaders:
 
         Equal requests have the same rights until the cache epoch changes, so the function compares
         the epochs. Return None if no response may be repeated, or if HAProxy does not know the
-        credential of the request: such a credential can expire before the epoch changes.
+        credential of the request, because such a credential can expire before the epoch changes.
         """
         read_epoch = self.epoch
         if read_epoch is None or not self.may_repeat:
@@ -141,10 +143,10 @@ class EdgeHeaders:
 
 
 def _rights_numbers(identity: Identity) -> str:
-    """Encode a rights class for HAProxy: three 32-bit numbers, and one for the kind of client.
+    """Encode a rights class for HAProxy as three 32-bit numbers and the kind of client.
 
-    A rights class is a letter and 24 hexadecimal digits (registry/auth/rules.py). The number for
-    the kind is 1 for a user and 2 for an anonymous client.
+    A rights class consists of a letter and 24 hexadecimal digits (registry/auth/rules.py). The
+    number for the kind of client is 1 for a user and 2 for an anonymous client.
     """
     digits = identity.rights_class[1:]
     parts = [int(digits[at : at + 8], 16) for at in (0, 8, 16)]
@@ -228,8 +230,9 @@ class Authorization:
             self._logins.failed(user_of(authorization), address, identity.refusal)
         req.context.identity = identity
         if identity.user:
-            # WSGI encodes header values as Latin-1. After this conversion, the header has the UTF-8
-            # bytes of the name. HAProxy logs the same bytes if it decodes the name itself.
+            # WSGI encodes header values as Latin-1. After this conversion, the header contains the
+            # name in UTF-8. HAProxy logs the same bytes when it decodes the name from the
+            # credential itself.
             resp.set_header(USER, identity.user.encode().decode("latin-1"))
         return identity
 
@@ -271,7 +274,7 @@ class Authorization:
         return identity
 
     def permitted_actions(self, identity: Identity, name: str) -> frozenset[Action]:
-        """Return the actions that the client may do in the repository *name*."""
+        """Return the actions that the client may perform in the repository *name*."""
         try:
             resolved = resolve(name, None, self._upstreams, self._is_hosted)
         except (Malformed, NameUnknown):

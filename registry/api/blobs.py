@@ -43,8 +43,8 @@ if TYPE_CHECKING:  # Only a program that uses a bucket loads this module.
 LARGEST_REPEATED = 8 * 1024 * 1024
 """The worker's server repeats responses to equal requests for blobs up to this size in bytes.
 
-PERF: for a larger blob, repeating the response saves little: sending the blob costs far more than
-the call of the application.
+PERF: for a larger blob, repeating the response saves little, because sending the blob costs far
+more than calling the application.
 """
 
 # RFC 9111, 5.2.2.1: the content of a digest never changes, so a response stays fresh for a year.
@@ -73,8 +73,9 @@ class BlobResource:
     """`/v2/<name>/blobs/<digest>` sends and deletes blobs.
 
     If *deletes* is None, clients cannot delete blobs. *events* queues a notification of each
-    deletion; None: no endpoint for notifications is configured. *redirects* makes the URLs with
-    which clients fetch blobs directly from the storage; None: the worker sends all blobs itself.
+    deletion; it is None if no notification endpoint is configured. *redirects* makes the URLs with
+    which clients fetch blobs directly from the storage; if it is None, the worker sends all blobs
+    itself.
     """
 
     def __init__(
@@ -138,10 +139,10 @@ class BlobResource:
     ) -> bool:
         """Redirect the client to the storage; return False if the worker must send the blob itself.
 
-        The worker itself responds to a request with If-Range: the storage's entity tag is not the
-        digest, so the storage would send the whole blob. The worker also responds to a request for
-        a suffix of the blob (Azure does not support suffixes), for several ranges (S3 does not
-        support them), or for a range past the end of the blob.
+        The worker itself responds to a request with If-Range, because the storage's entity tag is
+        not the digest and the storage would send the whole blob. The worker also responds to a
+        request for a suffix of the blob (Azure does not support suffixes), for several ranges (S3
+        does not support them), or for a range past the end of the blob.
         """
         if req.get_header("If-Range") is not None:
             return False
@@ -215,7 +216,7 @@ class BlobResource:
 
 
 def _is_known_everywhere(header: str | None, size: int) -> bool:
-    """Return whether all storage services respond alike to this Range of a blob of *size* bytes."""
+    """Return whether all storage services treat this Range of a *size*-byte blob alike."""
     if header is None:
         return True
     found = _ONE_RANGE.fullmatch(header)

@@ -1,7 +1,7 @@
-"""Make the Cache-Status header (RFC 9211): whether the cache was used, and if not, why.
+"""Make the Cache-Status header (RFC 9211).
 
-HAProxy's access log takes its field `cache` from Cache-Status, and the metrics take labels from
-that field.
+The header states whether the cache was used, and if not, why. HAProxy's access log takes its field
+`cache` from Cache-Status, and the metrics take labels from that field.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def forwarded(
 ) -> str:
     """Return the header value for a forwarded request.
 
-    *status* is the upstream's status code, if it differs from the worker's. *collapsed* states that
-    one request was forwarded for several clients. *stored* states that the response is stored.
+    *status* is the upstream's status code, if it differs from the worker's. *collapsed* is True if
+    one request was forwarded for several clients. *stored* is True if the response is stored.
     """
     upstream_status = "" if status is None else f"; fwd-status={status}"
     storage = "; stored" * stored + "; collapsed" * collapsed
@@ -57,7 +57,7 @@ def forwarded(
 
 
 def neither(detail: str | None = None) -> str:
-    """Return the header value for a response that the worker generated without stored content."""
+    """Return the header value for a response that the worker itself generated."""
     return NAME + _detail(detail)
 
 

@@ -40,10 +40,10 @@ _COUNTERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class DebugSources:
-    """A `DebugSources` has the run directory, and the file into which the logger writes metrics.
+    """A `DebugSources` holds the run directory and the file to which the logger writes metrics.
 
-    `has_metrics` states whether the debug listener serves the metrics too. `endpoints` maps the
-    name of each endpoint of notifications to its URL without a password.
+    `has_metrics` is True if the debug listener serves the metrics too. `endpoints` maps the name of
+    each notification endpoint to its URL without a password.
     """
 
     run: Path
@@ -102,7 +102,7 @@ class DebugResource:
         }
 
     def _endpoints(self) -> list[dict[str, object]]:
-        """Return the endpoints of notifications with their counters, without secret headers."""
+        """Return the notification endpoints with their counters, without secret headers."""
         samples = list(_samples(self._sources.metrics, _NOTIFICATIONS))
         return [
             {"name": name, "url": url, "Metrics": _endpoint_counters(name, samples)}
@@ -120,7 +120,7 @@ class DebugResource:
 
 
 def _memory() -> dict[str, int]:
-    """Return the memory of this worker in bytes, under the names that Go uses."""
+    """Return this worker's memory use in bytes, under the names that Go uses."""
     page = os.sysconf("SC_PAGE_SIZE")
     with Path("/proc/self/statm").open(encoding="ascii") as file:
         size, resident, shared, *_ = (int(each) * page for each in file.read().split())
@@ -129,7 +129,7 @@ def _memory() -> dict[str, int]:
 
 
 def _proxy_counters(metrics: Path) -> dict[str, dict[str, int]]:
-    """Return the counters of proxied blobs and manifests; 0 if the file of metrics is missing."""
+    """Return the counters of proxied blobs and manifests, 0 if the metrics file is missing."""
     values = {
         (sample.name.removesuffix("_total"), sample.labels.get("type")): int(sample.value)
         for sample in _samples(metrics, frozenset(_COUNTERS.values()))
@@ -152,7 +152,7 @@ def _endpoint_counters(name: str, samples: Sequence[Sample]) -> dict[str, object
 
 
 def _samples(metrics: Path, families: Collection[str]) -> Iterator[Sample]:
-    """Yield the samples of the metrics *families* in a file; yield none if the file is missing."""
+    """Yield the samples of the metrics *families* in a file, none if the file is missing."""
     try:
         text = metrics.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -1,12 +1,12 @@
 """Let the docker daemon log in where anonymous clients may pull.
 
-If `/v2/` responds with a Basic challenge, dockerd sends no request without a password ("no basic
-auth credentials"), so anonymous clients could not pull. Without a challenge dockerd sends no
-password, so users could not push. A Bearer challenge works for pulls and pushes: dockerd requests a
-token from the URL in the challenge, with its password if dockerd has one (docker distribution,
-"Token Authentication Specification"). The token that this module issues is the base64 credential
-that the daemon sent. The registry checks this token like a password with each request. So the
-registry stores no tokens, and a token is invalid as soon as the password changes.
+After a Basic challenge from `/v2/`, dockerd without a password fails ("no basic auth credentials"),
+so anonymous clients could not pull. Without a challenge dockerd sends no password, so users could
+not push. A Bearer challenge works for pulls and pushes: dockerd requests a token from the URL in
+the challenge, with its password if dockerd has one (docker distribution, "Token Authentication
+Specification"). The token that this module issues is the base64 credential that the daemon sent.
+The registry checks this token like a password with each request. So the registry stores no tokens,
+and a token is invalid as soon as the password changes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Map exceptions to HTTP statuses and OCI error codes.
 
-The response's status and code determine what a client does next (docs/clients.md): podman may abort
-the pull, containerd may continue with its next host, and both may retry. Therefore the registry
+The response's status and code determine what a client does next (docs/clients.md): podman aborts
+the pull or retries, and containerd continues with its next host or retries. Therefore the registry
 never reports an outage or a rate limit as a 404, and never passes on the upstream's own
 WWW-Authenticate challenge.
 """
@@ -33,11 +33,12 @@ Detail = Mapping[str, str | int] | None
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """An `ErrorRow` states the response to a class of errors.
+    """An `ErrorRow` describes the response to a class of errors.
 
-    If `code` is None, the code depends on the route, which shows whether a blob, a manifest or a
-    repository is unknown. `is_internal` states that the error is logged and the client gets only
-    the message `general`, because the error's own text may contain file paths.
+    If `code` is None, the code depends on the route: the route determines whether a blob, a
+    manifest or a repository is reported as unknown. If `is_internal` is True, the worker logs the
+    error and sends the client only the message `general`, because the error's own text can contain
+    file paths.
     """
 
     status: int
@@ -55,15 +56,16 @@ def _for_now(general: str) -> ErrorRow:
 
 
 # The codes in this table are those of the OCI distribution-spec 1.1, "Error Codes". RANGE_INVALID,
-# PAGINATION_NUMBER_INVALID, UNAVAILABLE and UNKNOWN are from docker distribution, because the spec
-# has no code for these cases.
+# PAGINATION_NUMBER_INVALID, UNAVAILABLE and UNKNOWN come from docker distribution, because the spec
+# defines no codes for these cases.
 TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
     {
         registry.RegistryError: _INTERNAL,
         registry.UpstreamError: ErrorRow(502, "UNAVAILABLE"),
         registry.Absent: ErrorRow(404, None),
         registry.Denied: ErrorRow(403, "DENIED"),
-        # For this error, BY_WHY replaces this row: the error's attribute `why` selects the row.
+        # For this error, a row of BY_WHY replaces this row; the error's attribute `why` selects the
+        # row.
         registry.Unavailable: ErrorRow(502, "UNAVAILABLE"),
         registry.ListTooLong: ErrorRow(502, "UNAVAILABLE"),
         registry.NameUnknown: ErrorRow(404, "NAME_UNKNOWN"),
@@ -119,15 +121,16 @@ BY_WHY: Mapping[Why, ErrorRow] = MappingProxyType(
         Why.NONSENSE: ErrorRow(502, "UNAVAILABLE"),
         Why.TIMEOUT: ErrorRow(504, "UNAVAILABLE"),
         Why.RESTING: ErrorRow(503, "UNAVAILABLE"),
-        # After a 429, podman sleeps and containerd repeats the request at once. After a 503, a
-        # client that uses this registry as a mirror continues with the upstream itself.
+        # After a 429, podman waits and retries, and containerd repeats the request at once. After a
+        # 503, a client that uses this registry as a mirror continues with the upstream itself.
         Why.LIMITED: ErrorRow(503, "TOOMANYREQUESTS"),
         # The upstream works, but this registry cannot pass on a manifest of that type.
         Why.UNSUPPORTED: ErrorRow(501, "UNSUPPORTED"),
     }
 )
 _LIMITED_WITHOUT_ORIGIN = ErrorRow(_TOO_MANY, "TOOMANYREQUESTS")
-# This row is used if the upstream sent Retry-After: a 503 can pass it on, but a 502 cannot.
+# This row is used if the upstream sent Retry-After, because a 503 can carry that header and a 502
+# cannot.
 _ANNOUNCED_RETURN = ErrorRow(503, "UNAVAILABLE")
 
 _FULL_DISK = MappingProxyType(
@@ -141,20 +144,20 @@ _FULL_DISK = MappingProxyType(
 # An error response with 429 or 503 may carry Retry-After (RFC 9110, 10.2.3, and RFC 6585, 4).
 _WITH_RETRY_AFTER = frozenset({_TOO_MANY, 503})
 
-# The values of the header Retry-After are in seconds. The first two are used if the upstream sent
+# These values of the header Retry-After are in seconds. The first two are used if the upstream sent
 # no Retry-After; the third is the largest value that the registry sends.
 _RETRY_SOON = 5.0
 _RETRY_LIMITED = 60.0
 _LONGEST_RETRY = 3600.0
 
-# This table has the OCI codes for the statuses 404 and 416, which Falcon itself raises. The OCI
-# code for any other status of Falcon is UNSUPPORTED below 500, and UNKNOWN from 500 on.
+# This table maps the statuses 404 and 416, which Falcon itself raises, to OCI codes. The OCI code
+# for any other status of Falcon is UNSUPPORTED below 500, and UNKNOWN from 500 on.
 _HTTP_CODES = MappingProxyType({404: "NAME_UNKNOWN", 416: "RANGE_INVALID"})
 _SERVER_ERROR = 500
 _EVERY_S = 10.0
 
-# A resource may have set these headers before it failed. They describe the intended body, so the
-# error response must not have them.
+# A resource can set these headers before it fails. They describe the intended body, so the worker
+# removes them from the error response.
 _BODY_HEADERS = (
     "Accept-Ranges",
     "Age",
@@ -169,11 +172,11 @@ _BODY_HEADERS = (
 
 @dataclass(frozen=True, slots=True)
 class FailedRequest:
-    """A `FailedRequest` has the properties of a request that its error response depends on.
+    """A `FailedRequest` holds the properties of a request on which the error response depends.
 
-    `template` is the path template of the route; None: no route matched. `mirror_form` states that
-    the client uses this registry as a mirror and can fall back to the upstream. `challenged` has
-    the data from which the WWW-Authenticate challenge is made.
+    `template` is the path template of the route, or None if no route matched. `mirror_form` is True
+    if the client uses this registry as a mirror and can fall back to the upstream. `challenged`
+    holds the data from which the WWW-Authenticate challenge is made.
     """
 
     template: str | None = None
@@ -183,7 +186,7 @@ class FailedRequest:
 
 @dataclass(frozen=True, slots=True)
 class ErrorResponse:
-    """An `ErrorResponse` has the parts of an error response, which `_write` gives to Falcon."""
+    """An `ErrorResponse` holds the parts of an error response, which `_write` passes to Falcon."""
 
     status: int
     code: str
@@ -193,7 +196,7 @@ class ErrorResponse:
 
 
 def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
-    """Return the response for *error*, by the row of TABLE for its class or nearest base class."""
+    """Return the response for *error* from the row of TABLE for its class or nearest base class."""
     row = _row(error, request)
     message = f"{_general(error, row)}; see the registry's log" if row.is_internal else str(error)
     code = row.code or _unknown_code(request.template)
@@ -219,7 +222,7 @@ def envelope(response: ErrorResponse) -> bytes:
 
 
 def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Make Falcon respond to every exception as TABLE states."""
+    """Make Falcon respond to every exception as TABLE specifies."""
     app.add_error_handler(Exception, _handle)
     app.add_error_handler(falcon.HTTPError, _handle_falcon)
 
@@ -239,11 +242,11 @@ def _handle(
 
 
 def _log(error: Exception, req: falcon.Request, *, is_foreseen: bool) -> None:
-    """Log the error of a request, with a traceback if the error is not foreseen.
+    """Log the error of a request, with a traceback if the error is unexpected.
 
-    A foreseen error, such as a full disk, may happen with every request. Therefore each class of
-    foreseen errors is logged at most once in `_EVERY_S` seconds, with the number of errors of the
-    class that were not logged since its previous line.
+    An expected error, such as a full disk, can occur with every request. Therefore each class of
+    expected errors is logged at most once in `_EVERY_S` seconds. The log line contains the number
+    of errors of that class that were not logged since the previous line.
     """
     names = {"method": req.method, "path": req.path}
     if not is_foreseen:
@@ -282,7 +285,7 @@ def _write(req: falcon.Request, resp: falcon.Response, response: ErrorResponse) 
     resp.status = response.status
     resp.content_type = falcon.MEDIA_JSON
     _send(req, resp, envelope(response))
-    # A cache may store a 404 response, unless this header forbids storing (RFC 9110, 15.1).
+    # Without this header, a cache would be allowed to store a 404 response (RFC 9110, 15.1).
     resp.set_header("Cache-Control", "no-store")
     for name, text in response.headers.items():
         if name != "Cache-Status" or resp.get_header(name) is None:
@@ -290,7 +293,7 @@ def _write(req: falcon.Request, resp: falcon.Response, response: ErrorResponse) 
 
 
 def _send(req: falcon.Request, resp: falcon.Response, body: bytes) -> None:
-    """Send the error body; read the rest of a request body that the client may still be sending."""
+    """Send the error body, and read the rest of a request body that is still arriving."""
     if request_body.may_still_be_sending(req):
         request_body.drain_after_response(req)
     resp.data = body
@@ -359,7 +362,7 @@ def _cache_status(error: Exception) -> str:
 
 
 def _retry(error: Exception, status: int) -> dict[str, str]:
-    """Return the header Retry-After in whole seconds, 1 at least, if *status* may carry it."""
+    """Return the header Retry-After in whole seconds, at least 1, if *status* may carry it."""
     if status not in _WITH_RETRY_AFTER:
         return {}
     cause, seconds = _cause(error), _RETRY_SOON

@@ -1,10 +1,10 @@
-"""Evaluate conditional requests and ranges (RFC 9110, 13 and 14), and ranges of uploads.
+"""Evaluate conditional requests, ranges (RFC 9110, 13 and 14) and ranges of uploads.
 
 The ETag of a blob or manifest is the quoted digest. The content of a digest never changes, so equal
 ETags mean equal bytes.
 
 Lazy-pulling snapshotters request many small ranges, and podman resumes a pull with a range. If the
-registry parsed a Range header wrongly, such a pull would fail.
+registry parsed their Range headers wrongly, such pulls would fail.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from entrepot.registry.errors import MalformedRequest, RangeUnsatisfiable
 _UNIT = "bytes="
 _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 # Python refuses to parse numbers with thousands of digits. A position with more digits than this is
-# past the end of every blob, so its exact value has no effect.
+# past the end of every blob, so its exact value does not matter.
 _MOST_DIGITS = 18
 _PAST_ANY_END = 10**_MOST_DIGITS
 # RFC 9110, 17.15: many or overlapping ranges may be an attack, so the client gets the whole blob.
@@ -31,7 +31,7 @@ _MOST = 16
 
 @dataclass(frozen=True, slots=True, order=True)
 class ByteRange:
-    """A `ByteRange` has bytes from `start` (inclusive) to `stop` (exclusive), at least one."""
+    """A `ByteRange` is the bytes from `start` (inclusive) to `stop` (exclusive), at least one."""
 
     start: int
     stop: int
@@ -53,8 +53,8 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
     whole body. Overlapping ranges are ignored.
 
     Raises: RangeUnsatisfiable if every range starts past the end, or if a range ends before it
-    starts. RFC 9110, 14.2, allows a server to ignore or reject a range that ends before it starts,
-    and other registries reject it.
+    starts. RFC 9110, 14.2, allows a server to ignore or reject a range that ends before it starts;
+    this registry, like others, rejects such a range.
     """
     if header is None:
         return None
@@ -81,7 +81,7 @@ _Spec = tuple[int | None, int | None]
 
 
 def _specs(header: str) -> list[_Spec] | None:
-    """Split a Range header into pairs of first and last position; return None if malformed."""
+    """Split a Range header into pairs of first and last position, or None if it is malformed."""
     if header[: len(_UNIT)].lower() != _UNIT:
         return None
     # Empty list elements in a Range header are ignored (RFC 9110, 5.6.1).
@@ -117,7 +117,7 @@ def _is_backwards(spec: _Spec) -> bool:
 
 
 def _resolved(first: int | None, last: int | None, size: int) -> ByteRange | None:
-    """Limit a pair of positions to *size* bytes; return None if no byte is left."""
+    """Limit a pair of positions to *size* bytes; return None if the range then contains no byte."""
     if first is None:
         start, stop = max(size - (last or 0), 0), size
     else:
@@ -153,7 +153,7 @@ def none_match(header: str | None, digest: Digest) -> bool:
 
 
 def may_range(if_range: str | None, digest: Digest) -> bool:
-    """Evaluate If-Range: True means that a range may be sent, False means the whole content.
+    """Evaluate If-Range; return True if a range may be sent, False for the whole content.
 
     The comparison of If-Range is strong (RFC 9110, 13.1.5). A date in If-Range never matches,
     because the registry sends no Last-Modified.
@@ -162,7 +162,7 @@ def may_range(if_range: str | None, digest: Digest) -> bool:
 
 
 def not_modified(resp: falcon.Response) -> None:
-    """Set status 304, and remove the header that describes a body (RFC 9110, 15.4.5)."""
+    """Set status 304 and remove the header that describes a body (RFC 9110, 15.4.5)."""
     resp.status = falcon.HTTP_304
     resp.delete_header("Content-Type")
 
@@ -186,5 +186,8 @@ def parse_upload_range(header: str | None) -> ByteRange | None:
 
 
 def received_range(offset: int) -> str:
-    """Return the Range value for *offset* received bytes; 0-0 for no byte, as Docker expects."""
+    """Return the Range value for *offset* received bytes.
+
+    For no byte, return 0-0, as Docker expects.
+    """
     return f"0-{max(offset - 1, 0)}"

@@ -10,16 +10,17 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 _REPEAT_S = 60.0
-_LARGEST_COUNT = 20  # This many pairs of user and address get their own log line in a minute.
-_LONGEST_NAME = 64  # A user's name is cut to this many characters in the log.
+# In each minute, at most this many pairs of user and address get a log line of their own.
+_LARGEST_COUNT = 20
+_LONGEST_NAME = 64  # A user's name is truncated to this many characters in the log.
 
 
 class LoginLog:
     """A `LoginLog` logs the failed logins of one process; *clock* is a monotonic clock in seconds.
 
-    Each pair of user (or reason) and address gets at most one line a minute, and all pairs together
-    get at most `_LARGEST_COUNT` lines a minute. The field `more` of a line has the number of lines
-    that were suppressed since the previous line.
+    Each pair of user (or reason) and address causes at most one line per minute, and all pairs
+    together cause at most `_LARGEST_COUNT` lines per minute. The field `more` of a line contains
+    the number of lines that were suppressed since the previous line.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -29,9 +30,9 @@ class LoginLog:
         self._suppressed = 0
 
     def failed(self, user: str, address: str, reason: str = "") -> None:
-        """Log a failed login; *address* is the client's, empty if unknown.
+        """Log a failed login; *address* is the client's address, empty if unknown.
 
-        *reason* states why a token was refused; empty for a password.
+        *reason* states why a token was refused; it is empty for a password.
         """
         with self._lock:
             if not self._is_due((reason or user[:_LONGEST_NAME], address)):

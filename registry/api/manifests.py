@@ -34,14 +34,16 @@ _CACHE_STATUS = {
     ResponseSource.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
 }
 _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
-_REPEATED_S = 1.0  # A worker repeats a response for this long at most (s): then its Age changes.
+# A worker repeats a response for at most this many seconds, because the value of its Age header
+# changes after that time.
+_REPEATED_S = 1.0
 
 
 class ManifestResource:
     """`/v2/<name>/manifests/<reference>` sends, stores and deletes manifests.
 
     If *deletes* is None, clients cannot delete manifests. *events* queues a notification of each
-    push and deletion; None: no endpoint for notifications is configured.
+    push and deletion; it is None if no notification endpoint is configured.
     """
 
     def __init__(
@@ -67,13 +69,13 @@ class ManifestResource:
             resp.content_length = len(answer.stored.body)
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
-        """Send a manifest exactly as stored, byte for byte."""
+        """Send a manifest byte for byte as it is stored."""
         answer = self._answer(req, resp, name, reference)
         if answer:
             resp.data = answer.stored.body
 
     def on_put(self, req: falcon.Request, resp: falcon.Response, name: str, reference: str) -> None:
-        """Store the pushed manifest, byte for byte."""
+        """Store the pushed manifest byte for byte."""
         repository = self._authorization.authorize_write(req, resp, name)
         resp.set_header(KIND, "manifest")
         parsed = _pushed_reference(reference)
@@ -140,12 +142,12 @@ class ManifestResource:
         answer: ManifestAnswer,
         cacheable_s: Callable[[], float],
     ) -> None:
-        """Let the worker repeat the response to a frequent request, until the header Age changes.
+        """Let the worker repeat the response to a frequent request until the header Age changes.
 
         If HAProxy has a content cache, HAProxy serves such requests itself. Otherwise the worker
         repeats the responses that HAProxy would be allowed to cache: complete manifests of an
-        upstream, until the cache epoch changes. PERF: the check whether the manifest is complete
-        takes place only if an equal request came less than a second earlier.
+        upstream, until the cache epoch changes. PERF: the worker checks whether the manifest is
+        complete only if an equal request arrived less than a second earlier.
         """
         connection: LentConnection | None = req.env.get(CONNECTION)
         edge = self._authorization.edge
@@ -194,7 +196,8 @@ def _pushed_reference(reference: str) -> Reference:
     """
     try:
         return parse_reference(reference)
-    except InvalidTag as error:  # A GET of an invalid tag gets a 404, but a PUT a 400.
+    # For an invalid tag, the response to a GET is 404, and the response to a PUT is 400.
+    except InvalidTag as error:
         raise MalformedRequest(str(error)) from error
 
 

@@ -31,7 +31,7 @@ Record = Callable[[NotifiedRequest, Sequence[tuple[str, EventTarget]]], None]
 class Notifier:
     """A `Notifier` implements the protocol WriteEvents.
 
-    *has_references* states that events of manifests list the parts of the manifest.
+    If *has_references* is True, the event of a manifest lists the parts of the manifest.
     """
 
     def __init__(self, record: Record, *, has_references: bool) -> None:

@@ -12,7 +12,7 @@ _DIGITS = 9
 
 
 def page_size(req: falcon.Request) -> int | None:
-    """Return the parameter `n` of a request for a list; None without this parameter.
+    """Return the parameter `n` of a request for a list, or None if the request does not have it.
 
     Raises: InvalidPageSize if `n` is not a count.
     """

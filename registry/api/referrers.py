@@ -27,8 +27,8 @@ class ReferrersResource:
         """Send the index of referrers, filtered by `artifactType` if the client requests it."""
         resolved = self._authorization.authorize(req, resp, name)
         resp.set_header(KIND, "referrers")
-        # A media type contains no blank. A blank here means that the client sent a plus without
-        # escaping it.
+        # A media type contains no blank. A blank here means that the client sent a plus sign
+        # without escaping it.
         artifact_type = (req.get_param("artifactType") or "").replace(" ", "+") or None
         subject = Digest.parse(digest)
         if resolved.upstream:

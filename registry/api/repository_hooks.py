@@ -24,7 +24,7 @@ _REFERENCES: Final = ("reference", "digest", "upload")
 class HookedAuthorization(Authorization):
     """A `HookedAuthorization` calls *hooks* in order after the check of the client's rights.
 
-    All arguments but *hooks* are those of `Authorization`.
+    All other arguments are those of `Authorization`.
     """
 
     decides_by_repository = True
@@ -99,7 +99,8 @@ def _call_before(each: NamedMiddleware, request: RepositoryRequest) -> None:
 def _request(
     req: falcon.Request, resolved: ResolvedRepository, action: Action
 ) -> RepositoryRequest:
-    # The path template of an upload contains `blobs` and `uploads`; the last of them is the kind.
+    # The path template of an upload contains both `blobs` and `uploads`; the kind is the one that
+    # comes last, `uploads`.
     parts = (req.uri_template or "").split("/")
     kind = next((each for each in reversed(parts) if each in _KINDS), "")
     tail = req.path.rpartition("/")[2] if parts[-1].strip("{}") in _REFERENCES else ""

@@ -36,11 +36,11 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """A `RequestBody` has `length` bytes; None if the client did not announce the length.
+    """A `RequestBody` has `length` bytes; `length` is None if the client did not announce it.
 
-    `connection` is the client's connection; None: the connection poller
+    `connection` is the client's connection; if it is None, the connection poller
     (registry/server/connection_poller.py) does not watch the body. If the worker receives more than
-    `ConnectionLimits.bodies` bodies at the same time, the connection poller cuts off the slowest.
+    `ConnectionLimits.bodies` bodies at the same time, the connection poller aborts the slowest one.
     """
 
     stream: Readable
@@ -50,8 +50,8 @@ class RequestBody:
     def chunks(self) -> Iterator[bytes]:
         """Yield the pieces of the request body as they arrive.
 
-        Raises: BodyBroken if the body ends too early, BodyTooSlow if the connection poller cut
-        it off.
+        Raises: BodyBroken if the body ends too early, BodyTooSlow if the connection poller aborted
+        it.
         """
         with self._progress() as progress:
             yield from self._chunks(progress)
@@ -87,14 +87,14 @@ class RequestBody:
 
 @dataclass(slots=True)
 class _UnwatchedBody:
-    """An `_UnwatchedBody` has the progress of a body that the connection poller does not watch."""
+    """An `_UnwatchedBody` counts a body's bytes; the connection poller does not watch the body."""
 
     received: int = 0
     is_cut: bool = False
 
 
 def body(req: falcon.Request, part: ByteRange | None = None) -> RequestBody:
-    """Return the body of a request; *part* is the request's Content-Range, None without one.
+    """Return the body of a request; *part* is the request's Content-Range, or None if it has none.
 
     Raises: BodyBroken if the length in Content-Range differs from the body's length.
     """
@@ -128,7 +128,7 @@ def drain_after_response(req: falcon.Request) -> None:
     """Let the connection poller read the rest of the request body for a while after the response.
 
     If the worker closed the connection in the middle of the request body, most clients would not
-    read the response, which states the reason.
+    read the response, which contains the reason for the rejection.
     """
     connection: LentConnection | None = req.env.get(CONNECTION)
     if connection is not None:

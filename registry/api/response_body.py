@@ -72,9 +72,10 @@ def send_stream(
     length: int | None,
     connection: LentConnection | None = None,
 ) -> None:
-    """Send a body that is still arriving; *length* is in bytes, None if unknown.
+    """Send a body that is still arriving; *length* is in bytes, or None if unknown.
 
-    With a *connection*, which the WSGI server lends, slices of files are sent directly over it.
+    If the WSGI server lends its *connection*, slices of files are sent directly over that
+    connection.
     """
     if length is None:
         resp.stream = checked_stream(body, None, connection)
@@ -135,9 +136,10 @@ def checked_stream(
 ) -> Iterator[bytes]:
     """Return the body as a stream that drops the connection if the body is shorter than *length*.
 
-    The worker writes one log line about a body that is too short. A body that is sent directly over
-    *connection*, which the WSGI server lends, blocks no thread if the client is slow. Without a
-    *connection* the WSGI server sends the body, and a body of unknown length in chunks.
+    The worker writes one log line about a body that is too short. If the WSGI server lends its
+    *connection*, the body is sent directly over that connection, so that a slow client blocks no
+    thread. Without a *connection*, the WSGI server sends the body, in chunks if its length is
+    unknown.
     """
     if connection is not None and (length is not None or connection.has_chunks):
         return _DeliveredBody(body, length, connection)
@@ -147,8 +149,8 @@ def checked_stream(
 class _DeliveredBody(Iterator[bytes]):
     """A `_DeliveredBody` is sent over the client's connection directly, not by the WSGI server.
 
-    The body's first item is empty, which makes the WSGI server send the header section. The next
-    step of the iterator sends the body.
+    The body's first item is empty, which makes the WSGI server send the header section. When the
+    server requests the next item, the iterator sends the body.
     """
 
     def __init__(
@@ -172,14 +174,14 @@ class _DeliveredBody(Iterator[bytes]):
         raise StopIteration
 
     def close(self) -> None:
-        """Close the body's source if sending has not begun; `deliver` closes it otherwise."""
+        """Close the body's source if sending has not begun; otherwise `deliver` closes it."""
         close = getattr(self._body, "close", None)
         if not self._is_over and close is not None:
             close()
 
 
 class _FileBody(Iterator[Piece]):
-    """A `_FileBody` is a part of an open file as one piece; the file is closed after that piece."""
+    """A `_FileBody` yields a part of an open file as one piece, then closes the file."""
 
     def __init__(self, file: BinaryIO, part: ByteRange) -> None:
         self._pieces = pieces(file, part.start, part.stop)

@@ -2,9 +2,9 @@
 
 A repository name contains slashes, which Falcon's path templates do not match. The router cuts the
 name out of the path, lets Falcon look up the shortened path, and adds the name to the parameters of
-the match. So resources need no special code. The part after the name has a fixed number of
-segments, so a path can be split in one way only: the path `/v2/a/manifests/b/manifests/latest` has
-the name `a/manifests/b`.
+the match. So resources need no special code for names with slashes. The part after the name has a
+fixed number of segments, so a path can be split in one way only: the path
+`/v2/a/manifests/b/manifests/latest` has the name `a/manifests/b`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ HEALTH = "/healthz"
 DEBUG = "/debug/{page}"
 PROFILE = "/debug/{page}/{profile}"
 
-# PERF: the router applies this pattern once to every request. The match begins at the end of the
-# path, because `.*` is greedy, and takes 1 us for a usual name.
+# PERF: the router applies this pattern once to every request. Because `.*` is greedy, the match
+# begins at the end of the path; it takes 1 µs for a usual name.
 _NAMED = re.compile(
     r"/v2/([^/].*)(/(?:(?:manifests|blobs|referrers)/[^/]+|tags/list|blobs/uploads/[^/]*))",
     re.DOTALL,
@@ -56,7 +56,7 @@ class Router(CompiledRouter):
         uri: str,
         req: Request | None = None,
     ) -> tuple[object, Any, dict[str, Any], str | None] | None:
-        """Return resource, methods, parameters and template; None if no route matches the path."""
+        """Return resource, methods, parameters and template, or None if no route matches."""
         named = _NAMED.fullmatch(uri)
         if named is None:
             return self._unnamed(uri, req)
@@ -69,7 +69,7 @@ class Router(CompiledRouter):
         return found
 
     def map_http_methods(self, resource: object, **kwargs: Any) -> Any:  # noqa: ANN401 - Falcon has no type
-        """Return the resource's methods by HTTP method; `on_get` also handles HEAD by default."""
+        """Map HTTP methods to the resource's methods; `on_get` also handles HEAD by default."""
         methods: Any = super().map_http_methods(resource, **kwargs)
         if "GET" in methods:
             methods.setdefault("HEAD", methods["GET"])

@@ -38,7 +38,7 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 
 
 def needed(req: falcon.Request, name: str | None) -> tuple[Scope, ...]:
-    """Return the scopes for a request of the repository *name*; None: the path has no repository.
+    """Return the scopes for a request of the repository *name*, which is None for other paths.
 
     The metrics need the scope of the catalog, because they show all repositories' upstreams.
     """

@@ -52,7 +52,7 @@ class RootResource:
 
 
 class MetricsResource:
-    """`/metrics` responds with the metrics that the logger wrote last."""
+    """`/metrics` sends the metrics that the logger wrote most recently."""
 
     def __init__(self, authorization: Authorization, path: Path) -> None:
         self._authorization = authorization
@@ -61,7 +61,8 @@ class MetricsResource:
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """Send the metrics in Prometheus' text format.
 
-        Samples that name an upstream are only sent to a client that may pull from every repository.
+        A sample that names an upstream is sent only to a client that may pull from every
+        repository.
         """
         identity = self._authorization.authorize_registry(req, resp)
         identity.require("pull")

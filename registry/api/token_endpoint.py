@@ -101,7 +101,7 @@ class TokenResource:
     def _granted(
         self, identity: Identity, resource: tuple[str, str], actions: frozenset[str]
     ) -> frozenset[str]:
-        """Return those of *actions* on a resource that the access rules permit the client."""
+        """Return those of *actions* on a resource that the access rules permit to the client."""
         if resource == _CATALOG:
             return actions if identity.rights else frozenset()
         kind, name = resource
@@ -118,7 +118,8 @@ def _scopes(texts: list[str]) -> list[_Scope]:
     """Parse the scopes of a token request, which are separated by spaces.
 
     Raises: MalformedRequest if there are too many scopes. A class after the type of a resource, as
-    in `repository(plugin)`, is ignored. A malformed scope is ignored too, so the token lacks it.
+    in `repository(plugin)`, is ignored. A malformed scope is ignored too, so the token does not
+    grant it.
     """
     words = [word for text in texts for word in text.split(" ", MOST_SCOPES + 1) if word]
     if len(words) > MOST_SCOPES:

@@ -23,7 +23,7 @@ _UPLOAD_METHODS = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
 class StartUploadResource:
     """`/v2/<name>/blobs/uploads/` starts uploads.
 
-    *events* queues a notification of each push and mount; None: no endpoint is configured.
+    *events* queues a notification of each push and mount; it is None if no endpoint is configured.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class StartUploadResource:
 class UploadResource:
     """`/v2/<name>/blobs/uploads/<upload>` continues, finishes and cancels one upload.
 
-    *events* queues a notification of each push; None: no endpoint is configured.
+    *events* queues a notification of each push; it is None if no endpoint is configured.
     """
 
     def __init__(
@@ -192,7 +192,7 @@ def _accepted(resp: falcon.Response, repository: Repository, upload_id: str, off
 def _set_location(resp: falcon.Response, repository: Repository, upload_id: str) -> None:
     """Set the Location header, at which the client continues the upload.
 
-    The location is relative: the worker does not know the host name that the client uses.
+    The location is relative because the worker does not know the host name that the client uses.
     """
     resp.set_header("Location", f"/v2/{repository}/blobs/uploads/{upload_id}")
     resp.set_header("Docker-Upload-UUID", upload_id)
@@ -202,7 +202,7 @@ def _set_location(resp: falcon.Response, repository: Repository, upload_id: str)
 def _location_on_error(
     resp: falcon.Response, repository: Repository, upload_id: str
 ) -> Iterator[None]:
-    """Add the Location of the upload to the response for a misplaced chunk."""
+    """Add the Location of the upload to the error response for a misplaced chunk."""
     try:
         yield
     except ChunkMisplaced:

@@ -1,6 +1,6 @@
 """This package authenticates and authorizes clients.
 
-- `identity` defines authenticators, and `Identity`, which has the rights of one client.
+- `identity` defines authenticators and `Identity`, which holds the rights of one client.
 - `rules` has the access rules, and the rights class that the rules give to a user.
 - `basic` identifies clients by passwords, `tokens` by bearer tokens.
 - `htpasswd` reads the password file and checks passwords with bcrypt.

@@ -18,10 +18,11 @@ from entrepot.registry.challenges import AuthChallenge, basic_challenge
 
 Anonymous = Literal["none", "pull"]
 Check = Callable[[str, str], bool]
-"""A `Check` returns whether a user's password is right."""
+"""A `Check` returns whether a user's password is correct."""
 
-# A right password stays right until the password file changes, so the cache keeps a right password
-# for a long time. If it expired soon, its next check could wait behind a flood of wrong passwords.
+# A correct password stays valid until the password file changes, so the cache keeps the result for
+# a long time. If the result expired soon, the next check could wait behind a flood of wrong
+# passwords.
 _REMEMBERED_S = 12 * 3600.0
 _NO_RIGHTS: frozenset[Action] = frozenset()
 
@@ -42,10 +43,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class BasicAuthenticator:
     """A `BasicAuthenticator` checks Basic credentials (RFC 7617) with the function *check*.
 
-    *rules* returns the current access rules; None: every user has all rights. *anonymous* limits
-    the rights of anonymous clients, with and without access rules. *queued* is a password check
-    that also receives the source of the login. If *challenge* is set, it replaces the Basic
-    challenge with *realm*.
+    *rules* returns the current access rules; if *rules* is None, every user has all rights.
+    *anonymous* limits the rights of anonymous clients, with and without access rules. *queued* is a
+    password check that also receives the source of the login. If *challenge* is set, it replaces
+    the Basic challenge with *realm*.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class BasicAuthenticator:
         self._rules = rules
 
     def identify(self, authorization: str | None) -> Identity:
-        """Return the user's identity if the password is right, else an anonymous identity."""
+        """Return the user's identity if the password is correct, else an anonymous identity."""
         return self._identify(authorization, self._check)
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
@@ -107,7 +108,7 @@ class BasicAuthenticator:
         )
 
     def identity_of(self, user: str) -> Identity:
-        """Return the identity of a user whose password was right."""
+        """Return the identity of a user whose password was correct."""
         rules = self._rules()
         granted = rules.of(user) if rules else None
         rights = granted.actions if granted else ALL
@@ -151,7 +152,7 @@ def authenticator(
     anonymous: Anonymous = "none",
     rules: AccessRules | None = None,
 ) -> Authenticator:
-    """Return the authenticator of a program that embeds the registry, from its argument *of*.
+    """Make the authenticator from the argument *of* of a program that embeds the registry.
 
     If *of* is None, every client has all rights. If *of* is a function, the registry calls it for
     the password of each request; a program that wants to cache the results passes a `PasswordCache`
@@ -169,7 +170,7 @@ def _accept(_user: str, _password: str) -> bool:
 
 
 def _credentials(authorization: str) -> tuple[str, str] | None:
-    """Return user and password of an Authorization header; None if not Basic or malformed."""
+    """Return user and password of an Authorization header, or None if not Basic or malformed."""
     letters = credential(authorization)
     if letters is None:
         return None
@@ -178,7 +179,7 @@ def _credentials(authorization: str) -> tuple[str, str] | None:
     except (binascii.Error, UnicodeDecodeError):
         return None
     user, colon, password = text.partition(":")
-    # RFC 7617, 2, forbids control characters: a line end in a user's name could forge a header.
+    # RFC 7617, 2, forbids control characters; a line break in a user's name could forge a header.
     return None if not colon or _CONTROL.search(text) else (user, password)
 
 
@@ -188,11 +189,11 @@ def basic_credentials(user: str, password: str) -> str:
 
 
 def user_of(authorization: str) -> str:
-    """Return the user name in an Authorization header, even with a wrong password; else empty."""
+    """Return the user name in an Authorization header, with any password, or an empty text."""
     return (_credentials(authorization) or ("", ""))[0]
 
 
 def credential(authorization: str) -> str | None:
-    """Return the base64 of user and password in an Authorization header; None without one."""
+    """Return the base64 of user and password in an Authorization header, or None if it has none."""
     match = _BASIC.fullmatch(authorization.strip(" \t"))
     return match[1] if match else None

@@ -1,7 +1,7 @@
 """Read the password file, which has lines `user:bcrypt-hash`, as `htpasswd -B` writes them.
 
-The registry accepts only bcrypt, as docker distribution does: the other hashes of htpasswd are so
-fast that an attacker with the file can guess passwords.
+The registry accepts only bcrypt, as docker distribution does, because the other hashes of htpasswd
+are so fast that an attacker with the file can guess passwords.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _HASH_KINDS = {"$apr1$": "MD5", "$1$": "MD5", "{SHA}": "SHA-1", "$5$": "SHA-256"
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """A `Passwords` has the `hashes` of a password file by user.
+    """A `Passwords` maps the users of a password file to their `hashes`.
 
     A check against `dummy_hash` costs as much as against a user's hash, and no password matches
     `dummy_hash`.
@@ -44,7 +44,7 @@ class Passwords:
     dummy_hash: bytes
 
     def of(self, user: str) -> bytes:
-        """Return the hash to check a password of *user* against, even if the user does not exist.
+        """Return the hash for a check of the password of *user*, even if there is no such user.
 
         The check for an unknown user takes as long as for a known user, so the time does not reveal
         which users exist.
@@ -53,9 +53,9 @@ class Passwords:
 
 
 def parse(content: bytes) -> Passwords:
-    """Parse a password file; if a user has several lines, only the last line is used.
+    """Parse a password file; if a user has several lines, the last one is used.
 
-    Raises: InvalidHtpasswd, whose message has all problems of the file and contains no hash.
+    Raises: InvalidHtpasswd, whose message lists all problems of the file and contains no hash.
     """
     hashes: dict[str, bytes] = {}
     problems: list[str] = []
@@ -80,7 +80,7 @@ def no_users() -> Snapshot[Mapping[str, bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class LoginSource:
-    """A `LoginSource` is a login's `address`, and whether many wrong passwords came from it."""
+    """A `LoginSource` holds a login's `address`, and whether many wrong passwords came from it."""
 
     address: str = ""
     is_guessing: bool = False
@@ -96,13 +96,13 @@ class Htpasswd:
     valid. *kept* is the path at which `ReloadingFile` stores the last valid content of the file.
 
     At most *at_once* passwords are checked at a time: bcrypt occupies a core, but releases the
-    interpreter lock. Up to *waiting* checks wait in a queue that takes one check of each client
-    address by turns. A check that finds no place in the queue, or that waits longer than *patience*
-    seconds, raises Overloaded, and *refused* is called.
+    interpreter lock. Up to *waiting* checks wait in a queue, in which the client addresses take
+    turns. If the queue is full, or if a check waits longer than *patience* seconds, the check calls
+    *refused* and raises Overloaded.
 
     Checks for unknown user names, and from addresses with many wrong passwords, wait in a separate
-    queue, for up to three times *patience*. One thread of the lowest priority does the checks of
-    that queue. So a flood of guessed passwords does not delay users. Raises, in the constructor
+    queue, for up to three times *patience*. One thread with the lowest priority performs the checks
+    in that queue. So a flood of guessed passwords does not delay users. Raises, in the constructor
     only: OSError, InvalidHtpasswd.
     """
 
@@ -137,7 +137,7 @@ class Htpasswd:
         return sum(each.generation for each in self._sources())
 
     def refresh(self) -> None:
-        """Reload a changed password file; the source of *users* reloads itself."""
+        """Reload the password file if it has changed; the source of *users* reloads itself."""
         if self._file:
             self._file.refresh()
 
@@ -162,7 +162,7 @@ class Htpasswd:
             is_right = self._compare(offered, hashed)
         if not is_right and self._guesses.is_busy:
             # A wrong password of a known user waits in the queue of unknown users too. A quicker
-            # response would reveal that the user exists.
+            # response for a known user would reveal that the user exists.
             with self._guesses.turn(source.address, _GUESS_PATIENCE_FACTOR * self._patience):
                 return False
         return is_right
@@ -190,7 +190,7 @@ class Htpasswd:
 
 
 def _yield_to_others() -> None:
-    """Give this thread the lowest priority, if the operating system has priorities of threads."""
+    """Give this thread the lowest priority if the operating system supports thread priorities."""
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
@@ -200,14 +200,14 @@ _Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """A `_Merged` has the passwords of all sources, merged when the sources had `generations`."""
+    """A `_Merged` holds the passwords of all sources in the states `generations`."""
 
     generations: tuple[int, int]
     passwords: Passwords
 
 
 def _problem(line: PasswordLine) -> str:
-    """Describe the problem of a line of the password file, without its hash."""
+    """Describe the problem of a line of the password file without showing its hash."""
     if line.fault is Fault.NOT_BCRYPT:
         marks = (each for mark, each in _HASH_KINDS.items() if line.hashed.startswith(mark))
         kind = next(marks, "unknown")
@@ -218,7 +218,8 @@ def _problem(line: PasswordLine) -> str:
 def _dummy_hash(hashes: Iterable[bytes]) -> bytes:
     """Return a hash that no password matches, with the most frequent cost of *hashes*.
 
-    The salt and the digest of the dummy hash are 53 dots, which mean zero in bcrypt's base64.
+    The salt and the digest of the dummy hash are written as 53 dots; a dot means zero in bcrypt's
+    base64.
     """
     costs = Counter(hashed.split(b"$")[2] for hashed in hashes)
     cost = costs.most_common(1)[0][0] if costs else _DEFAULT_COST

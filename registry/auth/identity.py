@@ -2,8 +2,9 @@
 
 The section "Logins" of docs/internals/edge-cache.md describes how clients log in. If a password
 file is configured, every client without credentials gets a challenge. If anonymous clients may
-pull, only a request that needs more than the right to pull gets a challenge. A client with invalid
-credentials then counts as anonymous, because dockerd sends its Docker Hub credentials to a mirror.
+pull, the registry sends a challenge only for a request that needs more than the right to pull. It
+then treats a client with invalid credentials as anonymous, because dockerd sends its Docker Hub
+credentials to a mirror.
 """
 
 from __future__ import annotations
@@ -29,14 +30,13 @@ _NO_RIGHTS: frozenset[Action] = frozenset()
 class Identity:
     """An `Identity` is the client of a request; an anonymous client has the `user` None.
 
-    `rights` are the actions that the client may do in at least one repository. `granted` has the
-    rights by repository; None: `rights` hold in every repository. `is_open` states that a client
-    that may read one repository may read all repositories. `has_wrong_credentials` states that the
-    request had wrong or malformed credentials; `refusal` is the reason, for the log. `challenge` is
-    the value of WWW-Authenticate for a missing right, or an object that makes this value; None: no
-    passwords are configured.
-    `token` limits the rights of a client that sent a token; the registry compares the token with
-    the scopes that a request needs.
+    `rights` are the actions that the client may perform in at least one repository. `granted` maps
+    repositories to rights; if `granted` is None, `rights` apply to every repository. `is_open` is
+    True if a client that may read one repository may read all repositories. `has_wrong_credentials`
+    is True if the request had wrong or malformed credentials; `refusal` is the reason, for the log.
+    `challenge` is the value of WWW-Authenticate for a missing right, or an object that makes this
+    value; it is None if no passwords are configured. `token` limits the rights of a client that
+    sent a token; the registry compares the token with the scopes that a request needs.
     """
 
     user: str | None
@@ -81,17 +81,17 @@ class Identity:
         )
 
     def may(self, action: Action, repository: Repository | None) -> bool:
-        """Return whether the client may do *action* in *repository*; None: in any repository."""
+        """Return whether the client may perform *action* in *repository* (None: in any)."""
         if self.granted is None:
             return action in self.rights
         return self.granted.allow(action, repository)
 
     def may_everywhere(self, action: Action) -> bool:
-        """Return whether the client may do *action* in every repository."""
+        """Return whether the client may perform *action* in every repository."""
         return self.granted.everywhere(action) if self.granted else action in self.rights
 
     def require(self, action: Action, repository: Repository | None = None) -> None:
-        """Raise an error if the client has no right to do *action* in *repository*.
+        """Raise an error if the client has no right to perform *action* in *repository*.
 
         Raises: Unauthenticated if the client is anonymous and passwords are configured, else
         Forbidden.
@@ -103,7 +103,7 @@ class Identity:
         raise Forbidden(f"this client has no right to do the action {action}")
 
     def require_access(self) -> None:
-        """Reject wrong credentials and anonymous clients without any right.
+        """Reject wrong credentials, and anonymous clients without any rights.
 
         Raises: Unauthenticated.
         """
@@ -112,7 +112,7 @@ class Identity:
             raise Unauthenticated(self.challenge)
 
     def require_login(self) -> None:
-        """Reject anonymous clients, as `GET /v2/` does, except if no passwords are configured.
+        """Reject anonymous clients, as `GET /v2/` does, unless no passwords are configured.
 
         podman, buildah, skopeo and docker send a password only after a challenge at `/v2/`, even if
         anonymous clients may pull. Without a challenge they would never log in, and every push
@@ -133,10 +133,10 @@ def _token_class(patterns: tuple[str, ...], pulled: tuple[str, ...]) -> str:
 
 @runtime_checkable
 class Authenticator(Protocol):
-    """An `Authenticator` identifies a client by its Authorization header; None: there is no header.
+    """An `Authenticator` identifies a client by its Authorization header, which is None if absent.
 
-    An authenticator rejects no request: `Identity` decides which actions an anonymous client may
-    do. Any thread may call an authenticator's methods. Raises: Overloaded.
+    An authenticator rejects no request; `Identity` decides which actions an anonymous client may
+    perform. Any thread may call an authenticator's methods. Raises: Overloaded.
     """
 
     def identify(self, authorization: str | None) -> Identity:
@@ -146,7 +146,7 @@ class Authenticator(Protocol):
 
 @runtime_checkable
 class CachedPasswords(Protocol):
-    """A `CachedPasswords` need not check the password of a credential that HAProxy verified."""
+    """A `CachedPasswords` can skip the password check of a credential that HAProxy verified."""
 
     def identify_verified(self, authorization: str) -> Identity:
         """Return the identity for a credential that HAProxy has verified, with current rights."""
@@ -155,7 +155,7 @@ class CachedPasswords(Protocol):
 
 @runtime_checkable
 class QueueingAuthenticator(Protocol):
-    """A `QueueingAuthenticator` queues its password checks by the source of the login."""
+    """A `QueueingAuthenticator` queues its password checks according to the source of the login."""
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
         """Return the identity for a credential; *source* selects the queue of a password check."""

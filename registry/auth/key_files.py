@@ -23,7 +23,7 @@ from entrepot.runtime.token_keys import (
 
 
 class KeyFiles:
-    """A `KeyFiles` has the trusted keys of a *bundle* of certificates, a key set (*jwks*), or both.
+    """A `KeyFiles` loads trusted keys from a *bundle* of certificates, a key set (*jwks*) or both.
 
     *kept* is the folder with a copy of the last valid content of each key file. If a changed file
     has no usable key, the keys of the last valid content stay in force. Raises, in the constructor

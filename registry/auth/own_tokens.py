@@ -1,8 +1,8 @@
 """Issue the tokens of the appliance's own token endpoint (`auth.htpasswd.token`).
 
 The appliance generates and stores the key that signs its tokens. A token of the appliance is valid
-for five minutes, and becomes invalid at once when its user's password changes, because the token
-has a fingerprint of the password's hash.
+for five minutes. It becomes invalid at once when its user's password changes, because the token
+contains a fingerprint of the password's hash.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ NAME: Final = "entrepot"
 """The issuer and the service that the appliance's own tokens name."""
 ALGORITHM: Final = "ES256"
 LIFETIME_S: Final = 300
-"""A token is valid for this many seconds; then clients themselves request a new token."""
+"""A token is valid for this many seconds; clients then request a new token by themselves."""
 
 _FINGERPRINT_BYTES: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
 class OwnKey:
-    """An `OwnKey` has the signing `key`, its `name` in tokens, and the key of the fingerprints."""
+    """An `OwnKey` holds the signing `key`, its `name` in tokens and the fingerprints' key."""
 
     key: ec.EllipticCurvePrivateKey
     name: str
     secret: bytes
 
     def trusted(self) -> TrustedKeys:
-        """Return the public key that belongs to the signing key, with its name in tokens."""
+        """Return the public key of the signing key, with its name in tokens."""
         return TrustedKeys({self.name: SigningKey(self.key.public_key(), ALGORITHM)})
 
 
 def parse_key(content: bytes) -> OwnKey:
     """Read the appliance's private key in PEM format.
 
-    Raises: UnusableKeys if the file has no key of the curve P-256.
+    Raises: UnusableKeys if the file does not contain a P-256 private key.
     """
     try:
         key = serialization.load_pem_private_key(content, None)
@@ -72,7 +72,7 @@ def parse_key(content: bytes) -> OwnKey:
 
 
 def key_file(path: Path, otherwise: Path) -> Path:
-    """Return the file of the key that signs tokens: *path*, which is created if missing.
+    """Return the path of the key file that signs tokens: *path*, which is created if it is missing.
 
     If *path* cannot be written or used, the file stays unchanged, and a key at *otherwise* signs
     tokens until the next start. Raises: OSError if *otherwise* cannot be written either.
@@ -108,7 +108,7 @@ def _new_key() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """An `IssuedToken` is a new token, issued at `issued_at` (UTC epoch); times are in seconds."""
+    """An `IssuedToken` is a new token, issued at `issued_at` (s since the UTC epoch)."""
 
     token: str
     issued_at: int
@@ -118,7 +118,7 @@ class IssuedToken:
 class TokenIssuer:
     """A `TokenIssuer` signs tokens with the current *key*; *hash_of* returns a password's hash.
 
-    *clock* is the wall clock (s, UTC epoch). Thread-safe.
+    *clock* is the wall clock, in seconds since the UTC epoch. Thread-safe.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class TokenIssuer:
         return self._key.value.trusted()
 
     def issue(self, user: str | None, access: Access) -> IssuedToken:
-        """Return a token for a user; with *user* None, for an anonymous client."""
+        """Return a token for a user, or for an anonymous client if *user* is None."""
         now, key = int(self._clock()), self._key.value
         claims: dict[str, object] = {
             "iss": NAME,

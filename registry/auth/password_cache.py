@@ -1,8 +1,8 @@
 """Cache the results of password checks.
 
-Clients send their password with every request, and bcrypt takes 3 to 90 ms of a core. With the
-cache one thread checks a credential once. Other threads with the same credential wait for the
-result.
+Clients send their password with every request, and each bcrypt check takes 3 to 90 ms of CPU time.
+With the cache, one thread checks each credential once. Other threads with the same credential wait
+for the result.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ def _unchanging() -> int:
 class PasswordCache:
     """A `PasswordCache` caches results of *check* until the value of *generation* changes.
 
-    The password cache keeps a right credential for *good_for* seconds and a wrong credential for
-    *bad_for* seconds, and at most *most* of each. Right and wrong credentials are kept separately,
-    so wrong guesses do not evict the entries of users. An entry of the password cache is a keyed
-    digest, which is useless outside of its process. If *check* raises an exception, all waiting
-    threads raise that exception, and the cache does not keep it.
+    The password cache keeps a correct credential for *good_for* seconds and a wrong credential for
+    *bad_for* seconds, and at most *most* entries of each kind. Correct and wrong credentials are
+    kept separately, so wrong guesses do not evict the entries of users. An entry of the password
+    cache is a keyed digest, which is useless outside of its process. If *check* raises an
+    exception, all waiting threads raise that exception, and the cache stores nothing.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class PasswordCache:
         self._secret = secrets.token_bytes(32)
 
     def __call__(self, user: str, password: str, *how: object) -> bool:
-        """Return whether the password is right; *check* also receives the arguments *how*.
+        """Return whether the password is correct; *check* also receives the arguments *how*.
 
         Raises: every exception that *check* raises.
         """

@@ -1,4 +1,4 @@
-"""Evaluate access rules, which state which user may do which action in which repository.
+"""Evaluate access rules, which state which user may perform which action in which repository.
 
 An access rule only permits actions. An action that none of a user's rules permits is forbidden, so
 the order of the rules has no effect, and an operator can understand each rule alone.
@@ -27,7 +27,7 @@ PULL: Final[frozenset[Action]] = frozenset({"pull"})
 ALL: Final[frozenset[Action]] = frozenset({"pull", "push", "delete"})
 
 _CACHE_SIZE = 4096
-"""The rights of at most this many users are cached."""
+"""A process caches the rights of at most this many users."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class AccessGrant:
     """An `AccessGrant` permits `users` the actions `allow` in matching `repositories`.
 
     A user may be EVERY_USER, which means every user with a password, or ANONYMOUS, which means all
-    clients, with pull only. `repositories` are patterns of names as in the catalog: the name of a
-    proxied repository begins with the host of its upstream.
+    clients, with pull only. `repositories` are patterns of names as they appear in the catalog,
+    where the name of a proxied repository begins with the host of its upstream.
     """
 
     users: tuple[str, ...]
@@ -45,7 +45,7 @@ class AccessGrant:
 
 
 class AccessRights:
-    """An `AccessRights` has a user's rights; `actions` are permitted in at least one repository.
+    """An `AccessRights` holds a user's rights; `actions` are permitted in at least one repository.
 
     `name` is the rights class, which users with equal rights share in every process, even after a
     restart. Anonymous clients never share a rights class with users. `pulled_patterns` are the
@@ -64,7 +64,7 @@ class AccessRights:
         self._where = MappingProxyType({each: Globs(found) for each, found in patterns.items()})
 
     def allow(self, action: Action, repository: Repository | None) -> bool:
-        """Return whether *action* is permitted in *repository*; None: in any repository."""
+        """Return whether *action* is permitted in *repository*; None means in any repository."""
         if action not in self.actions:
             return False
         return repository is None or repository in self._where[action]
@@ -75,7 +75,7 @@ class AccessRights:
 
 
 class AccessRules:
-    """An `AccessRules` has all access rules in force.
+    """An `AccessRules` holds all access rules in force.
 
     Raises: InvalidRepository for an invalid pattern.
     """
@@ -106,7 +106,7 @@ class AccessRules:
 
 
 def everywhere(actions: frozenset[Action], *, is_user: bool) -> AccessRights:
-    """Return the rights for *actions* in every repository."""
+    """Return rights that permit *actions* in every repository."""
     return AccessRights([(action, "**") for action in actions], is_user=is_user)
 
 

@@ -8,7 +8,7 @@ from entrepot.registry.challenges import SillyChallenge
 
 
 class SillyAuthenticator:
-    """A `SillyAuthenticator` accepts each client with an Authorization header as user `silly`."""
+    """A `SillyAuthenticator` treats each client with an Authorization header as user `silly`."""
 
     def __init__(self, challenge: SillyChallenge) -> None:
         self._anonymous = Identity(None, challenge=challenge)

@@ -14,14 +14,14 @@ _EVERY_ACTION: Final = "*"
 _PULLING: Final = frozenset({"pull", _EVERY_ACTION})
 
 Access = Mapping[tuple[str, str], frozenset[str]]
-"""An `Access` has the granted actions by type and name of the resource."""
+"""An `Access` maps the type and name of a resource to the granted actions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """A `Claims` has the claims of a verified token.
+    """A `Claims` holds the claims of a verified token.
 
-    `expires` is in seconds, UTC epoch; the token is valid before `expires`.
+    The token is valid before `expires`, in seconds since the UTC epoch.
 
     `subject` is the token's user; empty for an anonymous client. `password` is the fingerprint of
     the user's password when the token was issued; only this appliance's own tokens have a
@@ -43,7 +43,7 @@ class Claims:
         return _EVERY_ACTION in granted or granted.issuperset(scope.actions)
 
     def pulled_names(self) -> list[str]:
-        """Return the repositories that the token permits to pull from, sorted."""
+        """Return the sorted names of the repositories from which the token permits pulls."""
         return sorted(
             name
             for (kind, name), actions in self.access.items()
@@ -55,8 +55,8 @@ class Claims:
 class TokenGrant:
     """A `TokenGrant` is the access that a client's token grants; the access rules still apply.
 
-    `challenge` is sent for a request that needs more access than the token grants. `pulled` has the
-    repositories that `Claims.pulled_names` returns.
+    `challenge` is sent for a request that needs more access than the token grants. `pulled` holds
+    the repositories that `Claims.pulled_names` returns.
     """
 
     claims: Claims
@@ -75,5 +75,5 @@ class TokenGrant:
             )
 
     def may_pull(self, name: str) -> bool:
-        """Return whether the token permits to pull from the repository *name*."""
+        """Return whether the token permits pulls from the repository *name*."""
         return self.claims.covers(Scope(REPOSITORY, name, ("pull",)))

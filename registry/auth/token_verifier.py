@@ -2,7 +2,7 @@
 
 PyJWT verifies signatures and cryptography verifies chains of certificates. The token verifier
 selects the key of a token, as docker distribution does, and compares the claims with the settings.
-The algorithm that a token names must be one of the configured algorithms, and must fit the type of
+The algorithm that a token names must be one of the configured algorithms and must fit the type of
 the key. So no token can make the verifier use a public key as the shared secret of an HMAC.
 """
 
@@ -47,7 +47,8 @@ MOST_SCOPES: Final = 500
 _LARGEST_CHAIN: Final = 8  # The header x5c has at most this many certificates.
 _LARGEST_DEPTH: Final = 4  # A chain has at most this many intermediate certificates.
 _MOST_VALUES: Final = 8 * MOST_SCOPES
-_POSITIVE: Final = 2**53  # HAProxy and JSON parsers agree on all integers below this limit.
+# HAProxy and JSON parsers read all integers below this limit in the same way.
+_POSITIVE: Final = 2**53
 # If a token's header has at most this many characters, its parsed form is cached for later tokens
 # with the same header.
 _SHORT_HEADER: Final = 512
@@ -59,7 +60,7 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class TokenTerms:
-    """A `TokenTerms` has the issuer, audience and algorithms that a token must have."""
+    """A `TokenTerms` states the issuer, audience and algorithms that a token must have."""
 
     issuer: str
     service: str
@@ -67,9 +68,10 @@ class TokenTerms:
 
 
 class TokenVerifier:
-    """A `TokenVerifier` verifies tokens with the current *keys*; *clock* is in seconds, UTC epoch.
+    """A `TokenVerifier` verifies tokens with the current *keys*.
 
-    Thread-safe. InvalidToken is the only exception that an invalid token can cause.
+    *clock* returns seconds since the UTC epoch. Thread-safe. InvalidToken is the only exception
+    that an invalid token can cause.
     """
 
     def __init__(
@@ -140,7 +142,7 @@ class TokenVerifier:
         raise InvalidToken("it is signed by an unknown key")
 
     def _of_jwk(self, jwk: object, trusted: TrustedKeys) -> SigningKey:
-        """Return the trusted key that is named by the key in a token's header, or equals that key.
+        """Return the trusted key that has the name of the key in a token's header, or equals it.
 
         The verifier never uses the key in a token's header itself, because anyone can write a key
         there.
@@ -249,7 +251,7 @@ def _parsed_header(head: str) -> Mapping[str, Any]:
     return _json(_decoded(head), "header")
 
 
-# PERF: all tokens of a key have the same header, except headers with a certificate chain.
+# PERF: all tokens of a key have the same header, unless the header contains a certificate chain.
 _known_header = lru_cache(128)(_parsed_header)
 
 
@@ -263,7 +265,10 @@ def _decoded(segment: str) -> bytes:
 
 
 def _json(content: bytes, what: str) -> Mapping[str, Any]:
-    """Parse a JSON object of the token; refuse a repeated key, which parsers read differently."""
+    """Parse a JSON object of the token.
+
+    Refuse a repeated key, because parsers handle repeated keys differently.
+    """
     try:
         found = bounded_json.loads(content, _MOST_VALUES, unique=True)
     except ValueError:
@@ -274,7 +279,10 @@ def _json(content: bytes, what: str) -> Mapping[str, Any]:
 
 
 def _time(claims: Mapping[str, Any], name: str) -> int:
-    """Return a time claim of the token; 0 if missing, so a token without `exp` has expired."""
+    """Return a time claim of the token, or 0 if it is missing.
+
+    A token without `exp` has therefore expired.
+    """
     value = claims.get(name, 0)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _POSITIVE:
         raise InvalidToken(f"malformed {name}")
@@ -286,7 +294,8 @@ def _claims(claims: Mapping[str, Any]) -> Claims:
     if not _are_texts(subject, password) or len(subject) > _LONGEST_SUBJECT:
         raise InvalidToken("malformed sub")
     if _CONTROL.search(subject):
-        # The response has the subject in a header; a line end in it would begin a forged header.
+        # The response contains the subject in a header; a line break in the subject would begin a
+        # forged header.
         raise InvalidToken("its claim sub has a control character")
     return Claims(subject, _time(claims, "exp"), _access(claims.get("access")), password)
 
@@ -320,7 +329,10 @@ def _entry(entry: object) -> tuple[str, str, frozenset[str]]:
 
 
 def _are_texts(*values: object) -> bool:
-    """Return whether all values are texts that UTF-8 can encode; JSON may have lone surrogates."""
+    """Return whether all values are texts that UTF-8 can encode.
+
+    JSON texts can contain lone surrogates, which UTF-8 cannot encode.
+    """
     for each in values:  # PERF: all() with a generator would take twice as long.
         if not isinstance(each, str) or (not each.isascii() and _SURROGATE.search(each)):
             return False

@@ -63,15 +63,15 @@ class TokenAuthenticator:
         return self._of(token) if token else self._passwords.identify(authorization)
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
-        """Return the client's identity; *source* is for the check of a password."""
+        """Return the client's identity; only a password check uses *source*."""
         token = _token(authorization)
         return self._of(token) if token else self._passwords.identify_from(authorization, source)
 
     def identify_verified(self, authorization: str) -> Identity:
         """Return the identity for a credential that HAProxy has verified.
 
-        A token is nevertheless verified here, once by each worker, because the verification takes
-        little more time than reading the token's claims.
+        Each worker nevertheless verifies a token itself once, because the verification takes little
+        more time than reading the token's claims.
         """
         token = _token(authorization)
         return self._of(token) if token else self._passwords.identify_verified(authorization)
@@ -90,7 +90,10 @@ class TokenAuthenticator:
 
 
 class TokensOnly:
-    """A `TokensOnly` rejects passwords: clients without a token are anonymous, without rights."""
+    """A `TokensOnly` rejects passwords.
+
+    Clients without a token are anonymous and have no rights.
+    """
 
     def __init__(self, challenge: BearerChallenge) -> None:
         self._nothing = Identity(None, challenge=challenge)
@@ -114,7 +117,7 @@ class TokensOnly:
 
 
 def owner_by_rules(rules: Callable[[], AccessRules | None]) -> Owner:
-    """Return an `Owner` that gives a token's user the rights of *rules*, or all without rules.
+    """Return an `Owner` that grants a token's user the rights of *rules*, or all without rules.
 
     A token without a user has the rights of an anonymous client.
     """

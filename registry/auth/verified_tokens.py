@@ -15,8 +15,7 @@ from entrepot.registry.auth.token_grant import Claims, TokenGrant
 from entrepot.registry.challenges import BearerChallenge
 
 _LARGEST_MEMORY = 2 * 2**20
-"""All remembered tokens together have at most this many bytes; their claims take a few times as
-much memory.
+"""All remembered tokens together have at most this many bytes, excluding their parsed claims.
 """
 
 
@@ -30,12 +29,13 @@ class _Remembered:
 
 
 class VerifiedTokens:
-    """A `VerifiedTokens` returns the grant of a token, and calls *verify* once for each token.
+    """A `VerifiedTokens` returns the grant of a token and calls *verify* once for each token.
 
-    Every token is verified again after the value of *generation* changes. *clock* is the wall clock
-    (s, UTC epoch). A token that has expired is verified again, because *verify* may tolerate a
-    difference of clocks. The oldest remembered tokens are dropped when all tokens together have
-    more than *most* bytes. The memory keeps only a digest of each token. Thread-safe.
+    Every token is verified again after the value of *generation* changes. *clock* is the wall
+    clock, in seconds since the UTC epoch. A token that has expired is verified again, because
+    *verify* may tolerate a difference of clocks. The oldest remembered tokens are dropped when all
+    tokens together have more than *most* bytes. The memory keeps only a digest of each token.
+    Thread-safe.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class VerifiedTokens:
 
     def __call__(self, token: str) -> TokenGrant:
         """Return the grant of a token. Raises: every exception that *verify* raises."""
-        # The generation is read before the keys. If the keys change in between, the next request
-        # with the token verifies it again.
+        # This method reads the generation before the keys. If the keys change in between, the next
+        # request with the token verifies it again.
         generation = self._generation()
         key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         entry = self._entries.get(key)

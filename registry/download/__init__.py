@@ -1,10 +1,11 @@
 """This package downloads blobs from upstreams; the clients of all workers share each download.
 
 - `singleflight` joins or begins the one download of a blob, and follows its file as a reader.
-- `writer` has the thread that fills the spool file, verifies the blob and commits it.
+- `writer` runs the thread that fills the spool file, verifies the blob and commits it.
 - `parallel` fetches a large blob over several connections.
 - `resume` continues a body that broke off, at the same source or at the next.
-- `sources` chooses the source for the next request, the pauses, and the end of a download.
+- `sources` decides which source gets the next request, how long the download pauses and when it
+  ends.
 - `verify` holds back the last byte of a response until the digest is verified.
 - `spoolfile` defines the format of spool files, and syncs these files.
 """

@@ -20,7 +20,7 @@ from entrepot.registry.errors import Denied, UpstreamError
 from entrepot.registry.upstream.protocol import RemoteBlob
 
 PART_SIZE = 8 * 1024 * 1024
-"""A part of a blob has at most this size in bytes: one request fetches one part."""
+"""A part of a blob has at most this size in bytes; one request fetches one part."""
 
 # A connection needs a permit, except the first one of a blob. An upstream has permits for all
 # connections of this many blobs, because clients fetch 3 layers at once.
@@ -91,7 +91,7 @@ class PartList:
 
     @property
     def count(self) -> int:
-        """The number of parts."""
+        """Return the number of parts."""
         return -(-(self.size - self.start) // self.each)
 
     def part(self, number: int) -> tuple[int, int]:
@@ -106,11 +106,11 @@ def in_parallel(
     budget: ConnectionBudget,
     opened: Callable[[RemoteBlob], None],
 ) -> Iterator[bytes]:
-    """Yield a missing range in order, over as many connections as budget and permits allow.
+    """Yield the bytes of a missing range in order, over as many connections as permitted.
 
-    No byte of the blob is requested twice. If an upstream does not support these ranges, or reports
-    another size, the rest of the blob comes in one stream. *opened* is called with the first
-    response of the upstream. Raises: UpstreamError.
+    The function requests no byte of the blob twice. If an upstream does not support these ranges,
+    or reports another size, the function fetches the rest of the blob as one stream. It calls
+    *opened* with the first response of the upstream. Raises: UpstreamError.
     """
     parts = missing.parts(budget.connections)
     start, stop = parts.part(0)
@@ -150,12 +150,13 @@ class _Part:
 
 
 class _Helpers:
-    """A `_Helpers` has the threads that fetch the parts after the first part.
+    """A `_Helpers` manages the threads that fetch the parts after the first part.
 
-    When its context ends, the threads end too. The caller of `chunks` fetches parts too: the first
-    of every round (a round has one part for each connection), and every part that no thread has
-    taken. If there is no permit or thread for a connection, the download continues with fewer
-    connections. Memory is limited to one part per connection, however many parts there are.
+    When the context of a `_Helpers` ends, the threads exit too. The caller of `chunks` fetches
+    parts too: the first of every round (a round has one part for each connection), and every part
+    that no thread has taken. If no permit or no thread is available for a connection, the download
+    continues with fewer connections. Memory is limited to one part per connection, however many
+    parts there are.
     """
 
     def __init__(self, sources: Sources, parts: PartList, budget: ConnectionBudget) -> None:
@@ -244,14 +245,14 @@ class _Helpers:
                 self._window.release()
 
     def _next_for_thread(self) -> int:
-        """Return the next part that a thread may take.
+        """Return the number of the next part that a thread may take.
 
         The caller of `chunks` fetches the first part of each round.
         """
         return self._next + 1 if self._next % self._round == 0 else self._next
 
     def _take(self) -> _Part | None:
-        """Take the next part, with a permit; None if no permit or no part is left."""
+        """Take the next part and a permit; return None if no permit or no part is left."""
         if not self._permits.acquire(timeout=_WAIT_S):
             return None
         with self._lock:

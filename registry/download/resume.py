@@ -19,9 +19,9 @@ def resumed(
     """Yield a blob from *start* to its end.
 
     *bound* returns the exclusive end at which to stop, or None for the end of the blob. If a source
-    breaks off or sends less than was requested (RFC 9110, 15.3.7), the missing range is requested
-    from the same source again, or from the next source. *opened* is called with the response of
-    each connection. Raises: UpstreamError when *sources* ends the download.
+    breaks off or sends less than was requested (RFC 9110, 15.3.7), the function requests the
+    missing range from the same source again or from the next source. It calls *opened* with the
+    response of each connection. Raises: UpstreamError when *sources* ends the download.
     """
     pace = Pace(sources.limits)
     while True:
@@ -43,7 +43,7 @@ def resumed(
 
 
 def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
-    """Yield the bytes *start* to *stop* (exclusive) from one connection, as far as they arrive.
+    """Yield the bytes *start* to *stop* (exclusive) that arrive over one connection.
 
     The download has other connections at the same time. If this connection breaks off or is
     refused, another connection fetches the missing bytes, so the failure is not counted against the
@@ -57,7 +57,7 @@ def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
 
 
 def skip_to(remote: RemoteBlob, start: int) -> Iterator[bytes]:
-    """Yield a body from *start* on.
+    """Yield the bytes of a body that begin at *start*.
 
     An upstream that ignores ranges sends the whole body, and this function skips the bytes before
     *start*.
@@ -72,7 +72,7 @@ def skip_to(remote: RemoteBlob, start: int) -> Iterator[bytes]:
 
 
 def limited(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
-    """Yield at most *length* bytes; None: all bytes."""
+    """Yield at most *length* bytes, or all bytes if *length* is None."""
     for chunk in chunks:
         if length is None:
             yield chunk
@@ -111,6 +111,6 @@ def _check_pace(
 def _end(remote: RemoteBlob, bound: int | None) -> int:
     """Return the end of a blob, in bytes.
 
-    Return 0 if the size is unknown, because the blob then ends with the response's body.
+    Return 0 if the size is unknown; the blob then ends where the response's body ends.
     """
     return min((each for each in (remote.size, bound) if each is not None), default=0)

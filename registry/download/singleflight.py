@@ -3,13 +3,13 @@
 Every client of a download is a reader. The writer belongs to no request: it is a thread that
 appends to a spool file and holds the file's lock. Readers in any process follow the file as it
 grows. While the lock is held, a writer is active. The length of the spool file shows how many bytes
-have arrived. A file in the blob store is verified. A writer may therefore die at any byte: the
-kernel releases its lock, a reader takes the lock, and its process continues the download where the
-file ends.
+have arrived. A file in the blob store is verified. A writer can therefore die at any byte. The
+kernel then releases the writer's lock, a reader acquires the lock, and the reader's process
+continues the download where the file ends.
 
-The worker sends the last byte of a blob only after the digest is verified. A commit to a storage
-behind a network takes long. Therefore the writer marks the spool file as verified before such a
-commit, and readers send the whole spool file while the writer commits the blob.
+The worker sends the last byte of a blob only after the digest is verified. A commit to a remote
+storage takes long. Therefore the writer marks the spool file as verified before such a commit, and
+readers send the whole spool file while the writer commits the blob.
 """
 
 from __future__ import annotations
@@ -44,21 +44,23 @@ from entrepot.registry.server.fileslice import FileSlice, Piece, pieces
 from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.reused_threads import ReusedThreads
 
-_MIN_SEND = 4 * 1024 * 1024  # If fewer bytes have arrived, a reader waits once for more.
+_MIN_SEND = 4 * 1024 * 1024  # If fewer bytes than this have arrived, a reader waits once for more.
 _MORE_WITHIN_S = 0.01
-_LINKED_WITHIN_S = 1.0  # The writer links the blob within this time (s), unless the index is busy.
+# The writer links the blob within this many seconds, unless the index is busy.
+_LINKED_WITHIN_S = 1.0
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
 _DISTRUSTED_S = 600.0
 _MOST_DISTRUSTED = 1024
-_TOO_QUIET_S = 0.016  # After this time without new bytes, a reader checks that the writer lives.
+# After this many seconds without new bytes, a reader checks that the writer is alive.
+_TOO_QUIET_S = 0.016
 
 
 class _Distrusted:
     """A `_Distrusted` lists sources that sent wrong bytes in the last 10 minutes.
 
-    The sources are listed by digest and upstream. A download of the digest does not use a listed
-    source while there is another source.
+    The sources are listed by digest and upstream. A download of the digest uses a listed source
+    only if there is no other source.
     """
 
     def __init__(self) -> None:
@@ -100,7 +102,7 @@ class SingleFlight:
         return self._spool / layout.spool(key)
 
     def stored_size(self, task: Task) -> int | None:
-        """Return the size, in bytes, of a blob whose download is committed; None before that."""
+        """Return the size in bytes of a blob after its download is committed, else None."""
         if self.is_remote and self._destination.is_absent(task.digest):
             return None
         stat = self._destination.blobs.stat(task.digest)
@@ -131,11 +133,11 @@ class SingleFlight:
             raise storage_error(error) from error
 
     def is_running(self, task: Task) -> bool:
-        """Return True if the blob has a spool file: a download runs, or its worker has died."""
+        """Return True if the blob has a spool file of a running or interrupted download."""
         return self.path(task.key).exists()
 
     def trusted(self, task: Task) -> Task:
-        """Return a task without the sources that sent wrong bytes recently."""
+        """Return a copy of a task without the sources that sent wrong bytes recently."""
         return replace(task, without=self._distrusted.of(task))
 
     def join(self, task: Task) -> Reader:
@@ -156,7 +158,9 @@ class SingleFlight:
         except (Absent, Denied):
             if is_ours:
                 raise
-            return self.join(task)  # The refused request was for another repository.
+            # The upstream refused a request for another repository, so this reader sends its own
+            # request.
+            return self.join(task)
         return Reader(self, task, download, is_ours=is_ours, is_confirmed=is_confirmed)
 
     def begin(
@@ -165,8 +169,8 @@ class SingleFlight:
         """Start to write the spool file of a blob in this process, unless a writer is active.
 
         Return the download, and True if this call started it. The download is None if another
-        process writes the file, or if the blob is stored already. With *is_opened_by_caller*, the
-        caller must call `open` of a download that this call started.
+        process writes the file, or if the blob is stored already. If *is_opened_by_caller* is set,
+        the caller must call `open` on a download that this call started.
         """
         with self._lock, ExitStack() as undo:
             known = self._running.get(task.key)
@@ -203,7 +207,7 @@ class SingleFlight:
                 try:
                     download.run()
                 finally:
-                    with self._lock:  # A new download of the key may have replaced this one.
+                    with self._lock:  # A new download with the same key may have replaced this one.
                         if self._running.get(key) is download:
                             del self._running[key]
 
@@ -275,7 +279,7 @@ class Reader:
         return self._length()
 
     def read(self, start: int, stop: int | None, *, early: bool = False) -> Iterator[Piece]:
-        """Yield bytes from *start* to *stop* (exclusive; None: to the end) as they arrive.
+        """Yield the bytes from *start* to *stop* (exclusive; None means the end) as they arrive.
 
         The last byte waits until the blob is verified. If *early* is set, only the last byte of the
         whole blob waits, and any other range is sent without verification. Raises: UpstreamError or
@@ -303,7 +307,8 @@ class Reader:
         while stop is None or start < stop:
             available = self._ready(stop, early=early)
             if start < available:
-                is_first = start == first  # The client waits for the first byte.
+                # A client waits for the first byte, so this reader does not wait for more bytes.
+                is_first = start == first
                 if (
                     is_first
                     or has_waited
@@ -319,14 +324,14 @@ class Reader:
                     raise ContentDamaged(f"{self._task.digest} ends at {start}, not at {stop}")
                 return
             elif self._is_stored():
-                continue  # The whole blob may be sent now.
+                continue  # From now on, the whole blob may be sent.
             elif self._is_abandoned() or not self._has_waited():
                 yield from self._fetch_privately(first, start, stop, early=early)
                 return
             has_waited = True
 
     def _whole_size(self) -> int:
-        """Return the size of a blob whose bytes are all verified; 0 if no source has stated it."""
+        """Return the size of a verified blob in bytes, or 0 if no source has stated its size."""
         return self._stored_size if self._stored is not None else self._size or 0
 
     def _is_worth_it(self, length: int) -> bool:
@@ -366,7 +371,7 @@ class Reader:
         return found.st_size
 
     def _note_verified(self) -> None:
-        """Record that the spool file has the verified blob; call `on_stored` after the commit."""
+        """Record that the blob in the spool file is verified; call `on_stored` after the commit."""
         self._is_verified = True
         if self._download is not None:
             self._download.after_commit(self.on_stored)
@@ -393,7 +398,7 @@ class Reader:
             stored = self._downloads.open_stored(self._task)
             if stored is not None:
                 # The reader waits until the writer has linked the blob. If the reader linked the
-                # blob too, that would cost two more flushes of the disk.
+                # blob too, the link would cost two more disk flushes.
                 if self._download is not None:
                     self._download.wait_done(_LINKED_WITHIN_S)
                 self.close()
@@ -402,7 +407,7 @@ class Reader:
         return self._stored is not None
 
     def _length_of_stored(self, file: BinaryIO) -> int:
-        """Return the current length of the stored blob, in bytes: its file may be truncated."""
+        """Return the current length of the stored blob's file in bytes; it may be truncated."""
         descriptor = descriptor_of(file)
         return self._stored_size if descriptor is None else os.fstat(descriptor).st_size
 
@@ -419,7 +424,7 @@ class Reader:
     def _has_waited(self) -> bool:
         """Wait for more bytes of the blob.
 
-        Return False if a local disk error ended the download meanwhile.
+        Return False if a local disk error has ended the download in the meantime.
 
         Raises: UpstreamError if the upstream failed.
         """
@@ -432,7 +437,7 @@ class Reader:
     def _wait_or_take_over(self) -> None:
         """Wait for more bytes of the blob.
 
-        If the writer of a blob is dead, this method begins the download in this process.
+        If the writer has died, this method begins the download in this process.
 
         Raises: UpstreamError if the upstream failed for this repository too; DatastoreError if the
         download failed on the local disk.

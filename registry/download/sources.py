@@ -1,10 +1,10 @@
-"""Choose the sources of a download: the next source, the pauses, and the end.
+"""Decide which source a download uses next, how long it pauses and when it ends.
 
 A source that fails moves to the end of the order, and the download uses the next source at once.
 The download pauses only if every source has failed since the last progress. The first pause is a
-random part of 0.2 s, each further pause a random part of twice the time, up to 5 s. No pause is
-shorter than the Retry-After of the sources. A download ends when no source is left, or when each
-source was used in the last `Limits.silence` seconds and none delivered a byte.
+random fraction of 0.2 s. Each further pause is a random fraction of twice the previous maximum, up
+to 5 s. No pause is shorter than the Retry-After of the sources. A download ends when no source is
+left, or when each source was used in the last `Limits.silence` seconds and none delivered a byte.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from entrepot.registry.errors import Absent, Denied, Unavailable, UpstreamError
 from entrepot.registry.upstream.protocol import Fetch, RemoteBlob
 
 _LEAST_PROGRESS = 64 * 1024
-"""This many bytes count as progress of a source.
+"""A source has made progress when it has sent this many bytes.
 
 A source that sends one byte per connection makes no progress, so the download pauses before it uses
 that source again.
 """
 
 _MOST_REFUSALS = 2
-"""After this many invalid responses in a row the download does not use a source again."""
+"""After this many invalid responses in a row, the download no longer uses a source."""
 
 MOST_DENIALS = 6
-"""After this many 401, 403 or 404 in a row, a source that delivered bytes is no longer used.
+"""After this many responses 401, 403 or 404 in a row, a source that delivered bytes is dropped.
 
-The reason may be that the source accepts only one connection at a time.
+Fewer such responses are tolerated, because a source may accept only one connection at a time.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """A `Limits` has the time limits of a download, in seconds.
+    """A `Limits` holds the time limits of a download, in seconds.
 
     A download ends after `silence` seconds without a byte. Pauses grow from `first_pause` to
-    `longest_pause`. The download replaces a connection that brings less than `min_rate` bytes/s
+    `longest_pause`. The download replaces a connection that delivers less than `min_rate` bytes/s
     over `slow_span`.
     """
 
@@ -81,8 +81,8 @@ class RetryPolicy:
 
     The sources are numbered from 0 in order of preference.
 
-    The policy reads no clock: every method takes the time, in seconds on a monotonic clock. *count*
-    is the number of sources; *jitter* returns a factor from 0 to 1. Not thread-safe.
+    The policy reads no clock; the caller passes the time to every method, in seconds on a monotonic
+    clock. *count* is the number of sources; *jitter* returns a factor from 0 to 1. Not thread-safe.
     """
 
     def __init__(self, count: int, limits: Limits, now: float, jitter: Callable[[], float]) -> None:
@@ -137,7 +137,7 @@ class RetryPolicy:
         self._not_before[source] = now + (retry_after or 0.0)
 
     def refused(self, source: int, now: float, most: int = _MOST_REFUSALS) -> None:
-        """Record a response that is unlikely to change if the request is repeated.
+        """Record a response that would probably be the same if the request were repeated.
 
         Remove the source after *most* such responses in a row.
         """
@@ -160,9 +160,9 @@ class RetryPolicy:
 class Pace:
     """A `Pace` detects a connection that is too slow; times are in seconds on a monotonic clock.
 
-    A `Pace` divides the time of a connection into spans, and counts the bytes of each span. The
-    span doubles after each connection that was replaced. So each connection to a slow source lasts
-    longer than the previous one, until one connection brings the whole blob, even if the source
+    A `Pace` divides the time of a connection into spans and counts the bytes of each span. The span
+    doubles after each connection that was replaced. So each connection to a slow source lasts
+    longer than the previous one, until one connection delivers the whole blob, even if the source
     ignores ranges.
     """
 
@@ -231,12 +231,12 @@ class _SentAhead:
 
 
 class Sources:
-    """A `Sources` has the sources of a download, in order of preference.
+    """A `Sources` holds the sources of a download, in order of preference.
 
-    A `Sources` is safe in any thread.
+    Any thread may call the methods of a `Sources`.
 
-    All threads that fetch parts of a blob share one `Sources`. *without* has the numbers of sources
-    that sent wrong bytes before and must not be used. Only tests pass *clock*, *sleep* and
+    All threads that fetch parts of a blob share one `Sources`. *without* contains the numbers of
+    sources that sent wrong bytes earlier and must not be used. Only tests pass *clock*, *sleep* and
     *jitter*.
     """
 
@@ -285,9 +285,9 @@ class Sources:
             ahead[1].opened.close()
 
     def choose(self) -> tuple[int, Fetch]:
-        """Return the source for the next request, after a pause if a pause is due.
+        """Return the source for the next request; pause first if a pause is due.
 
-        Raises: UpstreamError of the last source in order of preference, when the download ends.
+        Raises: the UpstreamError of the last source in order of preference, when the download ends.
         """
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
@@ -348,7 +348,7 @@ class Sources:
         )
 
     def _error(self) -> UpstreamError:
-        """Return the error of the last source, which is the upstream, or else the latest error."""
+        """Return the error of the last source (the upstream), or else the most recent error."""
         preferred = self._errors.get(len(self._fetches) - 1) or self._last
         assert preferred is not None  # noqa: S101 - a download ends only after a failure
         return preferred

@@ -21,7 +21,7 @@ def size_path(path: Path) -> Path:
 
 
 def read_size(path: Path) -> int | None:
-    """Return the final size of a spool file, in bytes; None if the upstream announced no size.
+    """Return the final size of a spool file in bytes, or None if the upstream announced no size.
 
     Raises: FileNotFoundError if the upstream has not responded yet; StorageBroken.
     """
@@ -31,7 +31,8 @@ def read_size(path: Path) -> int | None:
         raise
     except OSError as error:
         raise storage_error(error) from error
-    if not text:  # The size file of a download exists for a moment before its text is written.
+    # The size file of a download exists for a moment before the writer writes its text.
+    if not text:
         raise FileNotFoundError(path)
     return int(text) if text.isdecimal() else None
 
@@ -57,9 +58,9 @@ _VERIFIED = 0o744
 
 
 def mark_verified(descriptor: int) -> None:
-    """Record for all readers, in all processes, that a spool file has the whole verified blob.
+    """Record for readers in all processes that a spool file contains the whole verified blob.
 
-    The mark is a bit of the file's mode: the right of its owner to execute it. Therefore a reader
+    The mark is a bit of the file's mode: the execute permission of its owner. Therefore a reader
     gets mark and length with one system call, and no mark is left after the file is deleted.
     Raises: OSError.
     """
@@ -71,11 +72,11 @@ def is_verified(found: os.stat_result) -> bool:
     return bool(found.st_mode & stat.S_IXUSR)
 
 
-_STEP = 32 * 1024 * 1024  # One flush writes at least this many bytes.
+_STEP = 32 * 1024 * 1024  # One flush writes at least this many bytes to the disk.
 
 
 class BackgroundFsync:
-    """Flush an open file to the disk while it grows, in a different thread than its writer.
+    """Flush an open file to the disk while it grows, in a different thread from its writer.
 
     Each flush writes 32 MiB or more, and only one flush of the file runs at a time. The last byte
     of a blob is sent only after the whole file is flushed. Because earlier bytes are flushed while

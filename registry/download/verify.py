@@ -13,7 +13,7 @@ from entrepot.registry.download.sources import Sources
 from entrepot.registry.errors import Unavailable, Why
 
 VERIFIED_RANGES_MAX = 64 * 1024 * 1024
-"""If a blob has at most this many bytes, the last byte of a range waits for the blob's digest.
+"""For a blob of at most this size, a range's last byte is sent only after verification of the blob.
 
 This limit applies if `proxy.ranges` is `auto`.
 """
@@ -22,7 +22,7 @@ This limit applies if `proxy.ranges` is `auto`.
 def verified_range(
     chunks: Iterable[bytes], digest: Digest, start: int = 0, stop: int | None = None
 ) -> Iterator[bytes]:
-    """Yield the bytes *start* to *stop* (exclusive) of a blob; *chunks* is the whole blob.
+    """Yield the bytes *start* to *stop* (exclusive) of a blob; *chunks* yields the whole blob.
 
     The last received byte is always held back, so the last byte of the range is yielded only after
     *digest* is verified. Raises: DigestMismatch in place of the last byte.
@@ -75,7 +75,7 @@ def unstored_blob(
 
 
 def is_early(ranges: str, size: int | None) -> bool:
-    """Return True if ranges of a blob may complete before the blob is verified.
+    """Return True if a response with a range of a blob may complete before the blob is verified.
 
     *ranges* is the setting `proxy.ranges`: `verified`, `early`, or `auto`, which depends on *size*,
     the size of the blob in bytes.

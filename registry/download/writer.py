@@ -46,12 +46,12 @@ _BY_DIGEST = Digest("", "")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A `Task` has a blob to download, and the requests for it in one repository.
+    """A `Task` describes a blob to download and how to request it in one repository.
 
     `fetches` open the blob at its sources, in order of preference. `limits` are the time limits of
-    the download. `without` has the numbers of sources that sent wrong bytes recently. `size` is the
-    blob's size in the manifest, in bytes, or None if unknown. `is_ahead` is True if the download is
-    a prefetch.
+    the download. `without` contains the numbers of sources that sent wrong bytes recently. `size`
+    is the blob's size in the manifest, in bytes, or None if unknown. `is_ahead` is True if the
+    download is a prefetch.
 
     A download calls three functions of its task in this order. The download calls `shown` after the
     upstream responded to a request for the blob in this repository, before any reader but the one
@@ -60,7 +60,7 @@ class Task:
     remote, readers get the last byte before `verified` is called.
 
     `key` names the download in the spool: tasks with the same key share one download. If `key` is
-    not the digest, all bytes come from one upstream, and the blob counts as stored only if
+    not the digest, all bytes come from one upstream, and the blob is treated as stored only if
     `is_proven` returns True.
     """
 
@@ -83,13 +83,13 @@ class Task:
             object.__setattr__(self, "key", self.digest)
 
     def sources(self) -> Sources:
-        """Return the sources of the task; the time limits begin now."""
+        """Return the sources of the task; the time limits of the download begin now."""
         return Sources(self.fetches, self.limits, without=self.without)
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A `Destination` has the stores to which a download is committed, and the log of its events.
+    """A `Destination` holds the stores to which a download is committed and the log of its events.
 
     `report` receives the fields of a `download` event. `is_absent` returns True if a blob is
     certainly not stored; it sends no request to a storage.
@@ -105,8 +105,9 @@ class Destination:
 
 log = logging.getLogger(__name__)
 
-_LARGE = 16 * 1024 * 1024  # A blob of fewer bytes is not worth several requests.
-_NOTIFY_STEP = 4 * 1024 * 1024  # The writer wakes the readers after this many bytes.
+_LARGE = 16 * 1024 * 1024  # A blob of fewer bytes is fetched with one request.
+# The writer wakes the readers each time it has appended this many bytes.
+_NOTIFY_STEP = 4 * 1024 * 1024
 _NOTIFY_S = 0.01
 _HEAD_WITHIN_S = 0.01
 """The writer waits up to this many seconds until the first reader has sent its headers."""
@@ -116,8 +117,8 @@ _UNKNOWN_SIZE = "?"
 class Download:
     """A `Download` fills a spool file.
 
-    The thread that runs a download holds the lock of the spool file. With *is_opened_by_caller*,
-    that thread waits until another thread has called `open`.
+    The thread that runs a download holds the lock of the spool file. If *is_opened_by_caller* is
+    set, that thread waits until another thread has called `open`.
     """
 
     def __init__(
@@ -179,7 +180,7 @@ class Download:
         return self._is_answered
 
     def follow(self) -> None:
-        """Let the writer continue, because the first reader has sent its response's headers."""
+        """Let the writer continue after the first reader has sent the headers of its response."""
         if not self._is_followed:
             with self._changed:
                 self._is_followed = True
@@ -202,7 +203,7 @@ class Download:
                 self._changed.wait(seconds)
 
     def wait_done(self, within: float | None = None) -> None:
-        """Wait until the download has ended, successfully or not, but at most *within* seconds."""
+        """Wait until the download has ended, successfully or not, for at most *within* seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self.is_done, within)
 
@@ -221,7 +222,7 @@ class Download:
     def take_rest(self) -> Iterator[bytes] | None:
         """Return the whole body of a download that found no disk space.
 
-        Return None to every caller but the first, and if the download has written any byte.
+        Return None to every later caller, and if the download has written any byte.
         """
         with self._changed:
             rest, self._rest = self._rest, None
@@ -230,7 +231,7 @@ class Download:
     def run(self) -> None:
         """Fill the spool file and commit it as a blob.
 
-        If the download fails, the attribute `error` keeps the exception.
+        If the download fails, the attribute `error` holds the exception.
         """
         outcome = "failed"
         self._let_first_reader_begin()
@@ -294,9 +295,9 @@ class Download:
         return "stored"
 
     def _missing(self, hashed_so_far: str) -> Iterator[bytes]:
-        """Yield the missing bytes of the spool file, after space is reserved for the whole blob.
+        """Reserve space for the whole blob, then yield the missing bytes of the spool file.
 
-        A complete spool file has no missing bytes. *hashed_so_far* is the hex digest of the spool
+        Yield no bytes if the spool file is complete. *hashed_so_far* is the hex digest of the spool
         file's content.
         """
         if self._is_complete(hashed_so_far):
@@ -311,7 +312,7 @@ class Download:
             yield chunk
 
     def _body(self) -> Iterator[bytes]:
-        """Yield the body from the upstream; a large blob comes over several connections."""
+        """Yield the body from the upstream, over several connections if the blob is large."""
         sources = self._sources
         if self._is_parallel():
             missing = MissingRange(self._start, self.task.size or 0)
@@ -345,10 +346,11 @@ class Download:
             return False
 
     def _announce(self, size: int | None) -> None:
-        """Announce the blob's size to the readers of this process, and to others with a file."""
+        """Announce the blob's size to this process's readers, and to others through a file."""
         if self.is_opened:
             return
-        # If the size file cannot be written, readers in other processes wait for the commit.
+        # If the size file cannot be written, readers in other processes wait until the blob is
+        # committed.
         with contextlib.suppress(OSError):
             size_path(self._path).write_text(_UNKNOWN_SIZE if size is None else str(size))
         with self._changed:
@@ -370,8 +372,8 @@ class Download:
             append(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = storage_error(error)
-            # A blob without disk space is downloaded without being stored, but the cleaner can make
-            # space for the next download.
+            # A blob for which there is no disk space is sent without being stored, but the cleaner
+            # can free space for the next download.
             if isinstance(refused, StorageFull):
                 self._destination.reservations.refused(self.size or self._offset + len(chunk))
             raise refused from error

@@ -1,6 +1,6 @@
 """Report each access to content to the program that embeds the registry.
 
-An embedded registry has no access log, so the hook takes each access from the response.
+An embedded registry has no access log, so the hook derives each access from the response.
 """
 
 from __future__ import annotations

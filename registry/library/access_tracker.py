@@ -1,7 +1,7 @@
 """Record access times and write them to the index in batches, in a thread of this process.
 
-Programs without HAProxy use this module. In the appliance, the logger records accesses from the
-access log, which also has the requests that HAProxy serves from its cache.
+Programs without HAProxy use this module. In the appliance, the logger reads the accesses from the
+access log, which also contains the requests that HAProxy serves from its cache.
 """
 
 from __future__ import annotations

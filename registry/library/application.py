@@ -1,7 +1,7 @@
 """Embed the registry in another Python program, which passes settings (docs/library.md).
 
-An embedded registry reads no configuration file, and has no HAProxy in front. If the program
-requests background work, threads of its process do the work of the appliance's logger and cleaner.
+An embedded registry reads no configuration file and runs without HAProxy. If the program requests
+background work, threads in its process do the work of the appliance's logger and cleaner.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ _KEEP_S = 1.0
 
 
 class BackgroundCleaner(Protocol):
-    """A `BackgroundCleaner` has a thread that keeps a data directory below its size limits.
+    """A `BackgroundCleaner` runs a thread that keeps a data directory below its size limits.
 
     The class `cleaner.Cleaner` implements this interface.
 
     Each process that serves calls `start` after the fork. The function *settle* writes all access
     times that this process has recorded to the index, and returns False if that failed. `wake`
-    requests an eviction, with the number of bytes that are needed.
+    requests an eviction and passes the number of bytes that are needed.
     """
 
     @property
@@ -72,7 +72,7 @@ class BackgroundCleaner(Protocol):
         ...
 
     def stop(self) -> None:
-        """Stop the cleaner's thread, after the eviction in progress."""
+        """Stop the cleaner's thread after the eviction in progress has ended."""
         ...
 
 
@@ -175,7 +175,7 @@ def serve(app: Application, address: str = "127.0.0.1:5000", *, workers: int = 1
 
 
 class _Threads:
-    """A `_Threads` has the background threads of one process."""
+    """A `_Threads` manages the background threads of one process."""
 
     def __init__(
         self,

@@ -7,11 +7,11 @@ import logging
 from entrepot.runtime.logs import message_line
 
 LOGGERS = ("entrepot",)
-"""All loggers of the registry are below these loggers."""
+"""All loggers of the registry are descendants of these loggers."""
 
 
 def forward_to(logger: logging.Logger) -> None:
-    """Pass those log records of the registry to *logger* whose level is enabled for *logger*.
+    """Pass each log record of the registry to *logger* if its level is enabled for *logger*.
 
     The fields of a record are appended to its message as `key=value`. `forward_to` may be called
     for several loggers.
@@ -25,7 +25,7 @@ def forward_to(logger: logging.Logger) -> None:
 
 
 class _Forwarder(logging.Handler):
-    """A `_Forwarder` passes log records on as if the other logger had created them."""
+    """A `_Forwarder` passes log records on as if the receiving logger had created them."""
 
     def __init__(self, logger: logging.Logger) -> None:
         super().__init__()

@@ -45,7 +45,7 @@ A range that starts later is fetched from the upstream by a separate request.
 class Blobs:
     """A `Blobs` finds blobs by repository and digest.
 
-    `is_remote` states that opening a stored blob costs a request to the storage. Every method may
+    `is_remote` is True if opening a stored blob costs a request to the storage. Every method may
     raise BlobUnknown or an UpstreamError, except where its docstring states otherwise.
     """
 
@@ -144,7 +144,7 @@ class Blobs:
     def open_again(
         self, resolved: ResolvedRepository, digest: Digest, size: int
     ) -> BinaryIO | None:
-        """Open a blob of *size* bytes that was sent before.
+        """Open a blob of *size* bytes again that was sent earlier.
 
         Return None if the link or the file is absent or has changed, or if the name of a hosted
         repository may now belong to an upstream.
@@ -166,9 +166,9 @@ class Blobs:
     def _is_absent(self, resolved: ResolvedRepository, digest: Digest) -> bool:
         """Return True if, according to the index, a remote storage does not have the blob.
 
-        PERF: the look-up in the index saves a request to the storage. If the index lacks the row of
-        a stored blob, the blob is downloaded again. Therefore the index is not trusted while the
-        upstream does not respond.
+        PERF: this look-up in the index saves a request to the storage. If the index lacks the row
+        of a stored blob, the worker downloads the blob again. Therefore the worker does not trust
+        the index while the upstream does not respond.
         """
         if not self.is_remote or resolved.upstream is None:
             return False
@@ -177,9 +177,9 @@ class Blobs:
     def _is_being_linked(
         self, resolved: ResolvedRepository, registered: Registered, digest: Digest
     ) -> bool:
-        """Return True if the writer of a blob that was just committed links the blob now.
+        """Return True if the writer of a blob that was just committed is linking the blob now.
 
-        To link a blob takes a moment in a remote storage. In this time, a client that already has
+        Linking a blob in a remote storage takes a moment. In this time, a client that already has
         the whole blob may request the blob again.
         """
         if not self.downloads.is_remote:
@@ -360,7 +360,7 @@ def _registered(resolved: ResolvedRepository, digest: Digest) -> Registered:
 
 
 def after_first(pieces: Iterator[Piece], act: Callable[[], None]) -> Iterator[Piece]:
-    """Yield *pieces*, and call *act* after the first piece, because the client waits for that."""
+    """Yield *pieces*; call *act* only after the first piece, for which the client waits."""
     for number, piece in enumerate(pieces):
         yield piece
         if not number:

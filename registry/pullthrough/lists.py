@@ -25,12 +25,12 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.protocol import Upstream
 
 _LARGEST_STORED = 64 * 1024
-"""A list of referrers up to this size in bytes is stored; no space is reserved for the list."""
+"""A list of referrers of up to this size in bytes is stored without a reservation of space."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """A `Lists` has the lists of tags and referrers of a repository.
+    """A `Lists` returns the tags and the referrers of a repository.
 
     Every method may raise NameUnknown, Denied or Unavailable.
     """
@@ -60,9 +60,9 @@ class Lists:
         """Return the index of the manifests that refer to a manifest, as bytes.
 
         If the upstream has no referrers API, the list under the upstream's referrers tag is
-        returned. Raises also: ManifestUnknown if the referrers tag is absent too. An empty index
-        instead would hide signatures under other tags, and clients understand NameUnknown as a
-        missing repository.
+        returned. Raises: ManifestUnknown if the referrers tag is absent too. An empty index instead
+        would hide signatures under other tags, and clients understand NameUnknown as a missing
+        repository.
         """
         if resolved.upstream is None:
             raise NameUnknown(f"there is no repository {resolved.repository}")

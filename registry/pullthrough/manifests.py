@@ -41,7 +41,7 @@ _JUST_NOW_S = 0.5
 
 
 class KeyedLock:
-    """A `KeyedLock` has one lock for each key, which all workers share as a file in *folder*.
+    """A `KeyedLock` provides one lock for each key, which all workers share as a file in *folder*.
 
     A caller that gets the lock must first look for the result in the store, because an earlier
     holder of the lock may have stored the result.
@@ -68,7 +68,7 @@ class KeyedLock:
 def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
     """Return True if a tag was confirmed within `freshness`; *now* is in seconds, UTC epoch.
 
-    A tag whose confirmation time is UNKNOWN is never fresh.
+    A tag whose confirmation time is UNKNOWN is never treated as fresh.
     """
     age = now - state.confirmed
     return 0 <= age <= source.freshness and age < inf
@@ -77,8 +77,7 @@ def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
 def may_be_stale(state: TagState, source: UpstreamConfig, error: UpstreamError, now: float) -> bool:
     """Return True if the stored manifest may be served although the upstream did not confirm it.
 
-    If the confirmation time of the tag is UNKNOWN, the result is that of a tag which was confirmed
-    longer than `max_stale` ago.
+    A tag whose confirmation time is UNKNOWN is treated as confirmed longer than `max_stale` ago.
     """
     if source.max_stale is not None and now - state.confirmed > source.max_stale:
         return False
@@ -215,7 +214,7 @@ class Manifests:
         return ManifestAnswer(stored, ResponseSource.MISS)
 
     def _shared(self, resolved: ResolvedRepository, digest: Digest) -> StoredManifest | None:
-        """Return stored content that needs only the upstream's confirmation to be served."""
+        """Return stored content that the worker may serve once the upstream confirms it."""
         if self.store.repositories.links_manifest(resolved.repository, digest):
             return self.store.content(digest, resolved.repository)
         if resolved.is_open or self.store.proofs.has(digest, resolved.host):
@@ -230,8 +229,8 @@ class Manifests:
         Raises: PartsMissing if a client could not get all parts.
 
         A manifest with parts that are not stored is served only while the upstream can deliver
-        these parts. Otherwise the pull would fail: after podman has received a manifest, it asks no
-        other mirror for the parts.
+        these parts. Otherwise the pull would fail, because podman, once it has received a manifest,
+        requests the parts from no other mirror.
         """
         is_complete = self.store.is_complete(resolved.repository, stored)
         if not is_complete:
@@ -278,7 +277,7 @@ class Manifests:
     def _can_be_finished(
         self, resolved: ResolvedRepository, registered: Registered, stored: StoredManifest
     ) -> bool:
-        """Return True if a client can get every part of a manifest, stored or from upstream."""
+        """Return True if a client can get every part of a manifest, from store or upstream."""
         return registered.upstream.is_healthy or self.store.is_complete(resolved.repository, stored)
 
     def _revalidated(
@@ -370,7 +369,7 @@ def _got(
 
 
 def _retyped(stored: StoredManifest, media_type: str) -> StoredManifest:
-    """Return a manifest with the upstream's media type if its document states no type."""
+    """Return a manifest, with the upstream's media type if the document itself states no type."""
     if stored.type_by_header in (None, media_type) or not media_type:
         return stored
     try:

@@ -1,8 +1,8 @@
 """Prefetch the other layers of an image when a client requests the first layer.
 
 A client fetches a few layers at a time and waits for each layer. Meanwhile the prefetch downloads
-the layers that the client has not requested yet. A request for a manifest alone starts no prefetch:
-update bots read manifests and need no layers.
+the layers that the client has not requested yet. A request for a manifest alone starts no prefetch,
+because update bots read manifests and need no layers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from entrepot.runtime.reused_threads import ReusedThreads
 log = logging.getLogger(__name__)
 
 _HEAD_START_S = 0.1
-"""The prefetch waits this time in seconds, because a client may request several layers at once.
+"""The prefetch waits this many seconds, because a client may request several layers at once.
 
 Layers that the client has requested need no prefetch.
 """
@@ -51,9 +51,9 @@ class PrefetchRequest:
 
 
 class Prefetch:
-    """A `Prefetch` fetches *concurrency* blobs at a time from each upstream, over all workers.
+    """In all workers together, a `Prefetch` fetches *concurrency* blobs at a time per upstream.
 
-    *folder* has the lock files of prefetched downloads, and of the manifests whose prefetch is
+    *folder* contains the lock files of prefetched downloads, and of the manifests whose prefetch is
     running.
     """
 
@@ -105,7 +105,7 @@ class Prefetch:
     def _run_thread(self, request: PrefetchRequest, digests: deque[Digest]) -> None:
         """Fetch the blobs of the image one after the other.
 
-        The first failed download, or lack of space, ends all prefetch threads of the image.
+        The first failed download, or a lack of space, ends all prefetch threads of the image.
         """
         try:
             permit = self._permit(request.host)

@@ -24,7 +24,7 @@ _MAX_ENTRIES = 10_000
 
 
 class NegativeCache:
-    """A `NegativeCache` has recent 404 responses of upstreams, by repository and reference.
+    """A `NegativeCache` remembers recent 404 responses of upstreams by repository and reference.
 
     A `NegativeCache` belongs to one worker.
     """
@@ -44,7 +44,7 @@ class NegativeCache:
             raise Absent(resolved.host, message)
 
     def remember(self, resolved: ResolvedRepository, reference: object) -> None:
-        """Remember a 404 for the `negative_ttl` of the upstream, counted from the first 404."""
+        """Remember a 404 for the upstream's `negative_ttl`, which starts at the first 404."""
         ttl = resolved.upstream.config.negative_ttl if resolved.upstream else 0
         key = (resolved.repository.name, str(reference))
         with self._lock:
@@ -58,7 +58,7 @@ _VALID_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class RecentConfirmations:
-    """A `RecentConfirmations` has the upstreams' confirmations that a repository has a blob.
+    """A `RecentConfirmations` records the upstreams' confirmations that a repository has a blob.
 
     Each confirmation is a file in *folder*, which all workers see. If there is a confirmation for
     its repository, a reader that joins a download need not ask the upstream whether the repository
@@ -81,7 +81,8 @@ class RecentConfirmations:
             age = time.time() - self._path(task).stat().st_mtime
         except OSError:
             return False
-        return -1.0 <= age < _VALID_S  # File times are coarse, so the age may be slightly negative.
+        # File times are coarse, so the computed age may be slightly negative.
+        return -1.0 <= age < _VALID_S
 
     def forget(self, task: Task) -> None:
         """Remove the confirmation, because the repository links the blob now."""

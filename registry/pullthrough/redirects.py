@@ -29,7 +29,7 @@ SMALLEST: Final = 64 * 1024
 """The appliance itself sends blobs up to this size in bytes, because HAProxy can cache them."""
 
 _SHORTEST_S: Final = 5
-"""No URL is made that would expire within this many seconds: the client might use it too late."""
+"""A URL must be valid for more than this many seconds, so that the client can use it in time."""
 _ANSWERED_S: Final = 1.5
 _CONFIRMED_S: Final = 600.0
 _MOST: Final = 32 * 1024
@@ -59,8 +59,8 @@ class Storehouse(Protocol):
 class Redirects:
     """A `Redirects` makes the URLs of one process; any thread may call it.
 
-    *expiry* is the lifetime of a URL in seconds; *clock* returns seconds, UTC epoch, and *timer* is
-    monotonic.
+    *expiry* is the lifetime of a URL in seconds. *clock* returns seconds since the UTC epoch, and
+    *timer* returns seconds of a monotonic clock.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class Redirects:
     def url(
         self, digest: Digest, size: int, *, expires: float | None = None, is_repeated: bool = False
     ) -> str | None:
-        """Return the URL of a stored blob of *size* bytes; None: the appliance sends the blob.
+        """Return the URL of a stored blob of *size* bytes, or None if the appliance sends the blob.
 
-        *expires* is the time at which the client's token expires (s, UTC epoch). *is_repeated*
-        states that the client was redirected to this blob a moment ago, and probably could not
-        fetch it there. Then the appliance sends the blob, after it has asked the storage whether
-        the blob is there.
+        *expires* is the time at which the client's token expires, in seconds since the UTC epoch.
+        *is_repeated* is True if the client was redirected to this blob a moment ago and probably
+        could not fetch it there. In that case the appliance sends the blob itself, after it has
+        asked the storage whether the blob exists.
         """
         if size <= SMALLEST:
             return None
@@ -115,7 +115,7 @@ class Redirects:
         return self._sign(key, int(lifetime)) if self._is_there(key) else None
 
     def _is_kept(self, digest: Digest, now: float) -> bool:
-        """Return whether the blob is stored, and stays stored until a URL made now expires.
+        """Return whether the blob is stored and will remain stored until a URL made now expires.
 
         PERF: a pin lasts twice as long as a URL, so a popular blob is pinned only once in the
         lifetime of a URL.
@@ -132,12 +132,13 @@ class Redirects:
         return True
 
     def _is_there(self, key: str) -> bool:
-        """Return whether the storage answers and has the blob. Raises: StorageBroken."""
+        """Return whether the storage responds and has the blob. Raises: StorageBroken."""
         if not self._is_confirmed(key):
             return self._look(key)
         if self._storage.has_answered(_ANSWERED_S):
             return True
-        with self._asking:  # Only the first thread asks the storage; the others use its result.
+        # Only the first thread sends a request to the storage; the other threads use its result.
+        with self._asking:
             return self._storage.has_answered(_ANSWERED_S) or self._look(key)
 
     def _is_confirmed(self, key: str) -> bool:

@@ -26,12 +26,12 @@ class ResponseSource(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ManifestAnswer:
-    """A `ManifestAnswer` has a manifest, and its `age` in seconds since the last confirmation.
+    """A `ManifestAnswer` holds a manifest and its `age` in seconds since the last confirmation.
 
     `age` is None if the manifest needs no confirmation, or if the time of the last confirmation is
-    unknown. A stale manifest has the text of its `warning` and a one-word `reason`. `is_complete`
-    is True if every part was just found to be stored; False if a part is missing or the parts were
-    not checked.
+    unknown. For a stale manifest, `warning` is the text of the header Warning, and `reason` is one
+    word. `is_complete` is True if every part was just found to be stored; False if a part is
+    missing or the parts were not checked.
     """
 
     stored: StoredManifest
@@ -44,7 +44,7 @@ class ManifestAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """A `StoredBlob` is a stored blob with its open file.
+    """A `StoredBlob` holds the open file of a stored blob.
 
     The sender of the response closes the file.
     """
@@ -74,7 +74,7 @@ class ArrivingBlob:
 
 @dataclass(frozen=True, slots=True)
 class KnownBlob:
-    """A `KnownBlob` has the size of a blob, in bytes, in response to HEAD."""
+    """A `KnownBlob` holds the size of a blob in bytes, for the response to a HEAD request."""
 
     digest: Digest
     size: int | None

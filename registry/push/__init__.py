@@ -1,11 +1,11 @@
 """This package handles writes (uploads, manifests, deletes) and lists pushed content.
 
 - `uploads` begins, continues, finishes and cancels uploads, and mounts blobs.
-- `upload_sessions` has the files of unfinished uploads, their locks, reservations and limits.
+- `upload_sessions` manages the files of unfinished uploads, their locks, reservations and limits.
 - `hashes` keeps the digest of an unfinished upload for the upload's next request.
 - `manifests` stores and links pushed manifests.
 - `referrers` lists the manifests that refer to a manifest.
 - `deletes` removes tags, manifests and blobs from a repository.
 - `pins` protects the content that a push relies on from eviction.
-- `catalog` has the list of repositories.
+- `catalog` lists the repositories.
 """

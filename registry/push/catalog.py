@@ -14,7 +14,7 @@ from entrepot.registry.routing.resolve import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A `Catalog` has all repositories that can be pulled by name."""
+    """A `Catalog` lists all repositories that clients can pull by name."""
 
     storage: Storage
     repositories: Repositories
@@ -34,7 +34,7 @@ class Catalog:
             yield from self._cached(first.removesuffix("/"), after)
 
     def _origins(self) -> Iterator[str]:
-        """Yield the first components of the names of all repositories that were ever proxied."""
+        """Yield the first component of the name of each repository that was ever proxied."""
         return self.storage.list(layout.ORIGINS)
 
     def _hosted(self, after: str, proxied: list[str]) -> Iterator[Repository]:

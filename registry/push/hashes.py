@@ -1,10 +1,10 @@
 """Hash an unfinished upload as bytes arrive, and save the hash for the next request.
 
-Python cannot save the state of a running hash, but can save the digest of the bytes so far. A file
-beside the upload has this digest. So the request that finishes the upload need not read all bytes
-of the upload again, in whichever process it runs. The saved digest is valid only for the number of
-bytes that it was computed from. It becomes invalid when the machine reboots, because the upload's
-file may lose bytes at a reboot.
+Python cannot save the state of a running hash, but this module can save the digest of the bytes so
+far. A file beside the upload contains this digest. So the request that finishes the upload need not
+read all bytes of the upload again, in whichever process it runs. The saved digest is valid only for
+the number of bytes that it was computed from. It becomes invalid when the machine reboots, because
+the upload's file may lose bytes at a reboot.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Running:
 
 
 class Hashes:
-    """A `Hashes` has the running hashes of one process.
+    """A `Hashes` holds the running hashes of one process.
 
-    The hash that was idle longest is dropped first.
+    The hash that has been idle longest is dropped first.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ def write(path: Path, digest: Digest, size: int) -> None:
 
 
 def read(path: Path, size: int) -> Digest | None:
-    """Return the digest of an upload's first *size* bytes, if written since the last boot."""
+    """Return the digest of an upload's first *size* bytes if it was saved since the last boot."""
     try:
         boot, counted, digest = path.read_text().split(" ")
         known = Digest.parse(digest)

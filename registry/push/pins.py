@@ -18,8 +18,8 @@ from entrepot.runtime.polling import poll
 _GRACE_S = 3600.0
 """A pin lasts this many seconds if the worker dies during a push and does not remove the pin."""
 
-# A push waits this long (s) for the cleaner to end a removal. A cleaner that takes longer may have
-# died.
+# A push waits this long (s) for the cleaner to end a removal. If the removal takes longer, the
+# cleaner may have died.
 _CLEANER_WAIT_S = 5.0
 _POLL_S = 0.01
 
@@ -29,8 +29,9 @@ def pinned(store: ContentStore, state: Path, digests: Iterable[Digest]) -> Itera
     """Protect all *digests* from eviction until the manifest or link that needs them is written.
 
     If the cleaner has already marked some of *digests* for removal, this context begins only after
-    the cleaner has removed them or given up their removal. When this context ends, the pins are
-    removed: then the recorded use or the link protects the content. *state* is the state directory.
+    the cleaner has removed them or abandoned their removal. When this context ends, the pins are
+    removed, because the recorded use or the link now protects the content. *state* is the state
+    directory.
 
     Raises: IndexUnavailable; Overloaded if the cleaner is slow to remove marked content.
     """
@@ -53,8 +54,8 @@ def _wait_for_cleaner(store: ContentStore, state: Path, protected: set[Digest]) 
 def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) -> None:
     """Remove the marks of a dead cleaner, because the next cleaner would delete the marked content.
 
-    The cleaner holds a lock during the whole removal. Raises: Overloaded if the lock is held: then
-    the cleaner lives, and is about to remove the content that is pushed now.
+    The cleaner holds a lock during the whole removal. Raises: Overloaded if the lock is held,
+    because a running cleaner is then about to remove the content that is being pushed.
     """
     with holding(state / layout.SWEEP_LOCK, _CLEANER_WAIT_S, is_kept=True) as lock:
         if lock is None:
@@ -67,8 +68,8 @@ def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) ->
 def record_use(store: ContentStore, digest: Digest, size: int) -> None:
     """Record in the index that content is stored and was used now.
 
-    The kind and the parts of a manifest in the index do not change. The reservation for the
-    content's digest ends. Raises: IndexUnavailable.
+    The kind and the parts of a manifest in the index do not change. This call also ends the
+    reservation for the content's digest. Raises: IndexUnavailable.
     """
     entry = store.index.entry(digest)
     kind = entry.kind if entry else ContentKind.BLOB

@@ -1,6 +1,6 @@
 """Check pushed manifests against docker distribution's settings `validation:` and `policy:`.
 
-If no rule is configured, a worker has no `PushRules`, and pushes are not delayed by any check.
+If no rule is configured, a worker has no `PushRules`, and no such check delays a push.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Platform = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class PushRules:
-    """A `PushRules` has the rules for pushed manifests.
+    """A `PushRules` holds the rules for pushed manifests.
 
-    `may_name` returns whether a layer may have a given URL; None: a layer may have any URL. Before
-    an index is pushed, its images for `platforms` must be stored; None: all of its images must be
-    stored. `classes` are the kinds of manifests that may be pushed, `image` or `plugin`; empty: all
-    kinds.
+    `may_name` returns whether a layer may have a given URL; if it is None, a layer may have any
+    URL. Before an index is pushed, its images for `platforms` must be stored; if `platforms` is
+    None, all of its images must be stored. `classes` are the kinds of manifests that may be pushed,
+    `image` or `plugin`; if it is empty, all kinds may be pushed.
     """
 
     may_name: Callable[[str], bool] | None = None
@@ -88,7 +88,7 @@ def is_web_url(text: str) -> bool:
 def url_predicate(
     allow: Callable[[str], bool] | None, deny: Callable[[str], bool] | None
 ) -> Callable[[str], bool]:
-    """Return a predicate of URLs: *allow* (None: all) must match the URL, and *deny* must not."""
+    """Return a predicate of URLs: *allow* (None: all) must match, and *deny* must not match."""
     return lambda url: (allow is None or allow(url)) and not (deny is not None and deny(url))
 
 

@@ -48,7 +48,7 @@ class Referrers:
         after: Digest | None = None,
         limit: int | None = None,
     ) -> Page:
-        """Return a manifest's referrers after the one *after*: at most *limit* entries and 4 MiB.
+        """Return a manifest's referrers after *after*: at most *limit* entries and 4 MiB.
 
         The manifest itself need not be stored.
         """
@@ -134,7 +134,7 @@ def describe(stored: StoredManifest) -> Entry:
 
 
 def _texts(annotations: Mapping[str, Any]) -> dict[str, str]:
-    """Return the annotations that are strings, because many clients cannot parse other ones."""
+    """Return only the annotations that are strings, because many clients cannot parse others."""
     return {name: text for name, text in annotations.items() if isinstance(text, str)}
 
 

@@ -1,8 +1,8 @@
 """Store each unfinished upload in one local file, so any worker can continue any upload.
 
 The name of the file identifies the upload and its repository. The length of the upload's file is
-the number of bytes that have arrived. A held lock on the upload's file means that a request is
-writing to the file. If a worker dies or a client disconnects, no byte that has arrived is lost.
+the number of bytes that have arrived. While a request writes to the upload's file, it holds a lock
+on the file. If a worker dies or a client disconnects, no byte that has arrived is lost.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class Body(Protocol):
-    """A `Body` is a request's body of `length` bytes, None if the client stated no length."""
+    """A `Body` is a request's body of `length` bytes (None if the client stated no length)."""
 
     @property
     def length(self) -> int | None:
@@ -60,8 +60,8 @@ _TAG = 8  # An upload's ID ends in this many hexadecimal digits of the owner's h
 _UUID = 36
 _NOTES = (layout.upload_digest, layout.upload_size)
 _SUFFIXES = tuple(named("") for named in _NOTES)
-# If there are too many uploads, uploads that were idle for these times (s) are removed: the first
-# time applies to uploads without any byte, the second to all others.
+# If there are too many uploads, uploads that were idle for these times (in seconds) are removed.
+# The first time applies to uploads without any byte, the second to all others.
 _EMPTY_S = 60.0
 _IDLE_S = 3600.0
 
@@ -142,15 +142,15 @@ def _tag(owner: str) -> str:
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.(sha512))?", re.ASCII)
 _DEFAULT_ALGORITHM = "sha256"
-# A request waits this long (s) for the upload's lock. The earlier request of a client that has
-# disconnected holds the lock until its worker notices that.
+# A request waits up to this many seconds for the upload's lock. The earlier request of a client
+# that has disconnected holds the lock until its worker notices that.
 _LOCK_WAIT_S = 2.0
 _POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """A `Sessions` has the unfinished uploads of the appliance, in *folder*."""
+    """A `Sessions` manages the appliance's unfinished uploads in *folder*."""
 
     folder: Path
     reservations: Reservations
@@ -188,7 +188,7 @@ class Sessions:
     def open(self, name: Repository, number: str) -> Iterator[Session]:
         """Lock an upload so that the caller can continue the upload.
 
-        Raises: UploadUnknown; ChunkMisplaced if another request keeps the lock.
+        Raises: UploadUnknown; ChunkMisplaced if another request holds the lock too long.
         """
         path = self._path(name, number)
         lock = poll(lambda: _locked(path, name, number), _LOCK_WAIT_S, _POLL_S)
@@ -246,8 +246,9 @@ class Session:
 
         If the body breaks off, the upload keeps the bytes that have arrived.
 
-        Raises: OutOfSpace, StorageFull or ContentDamaged, after which the upload is gone. Raises
-        SpaceAwaited, BodyBroken or StorageBroken, after which the upload stays.
+        Raises: OutOfSpace, StorageFull or ContentDamaged, after which the upload no longer exists.
+        Raises SpaceAwaited, BodyBroken or StorageBroken, after which the client can continue the
+        upload.
         """
         hasher = self._hashes.take(self.path, self._algorithm, self.offset)
         try:
@@ -291,10 +292,10 @@ class Session:
         return Digest(algorithm, hasher.hexdigest())
 
     def discard(self) -> None:
-        """Remove the upload and its reservation, except for a file that was renamed to a blob.
+        """Remove the upload and its reservation; keep a file that was renamed to a blob.
 
-        If the disk refuses the removal, the file stays with its reservation, and the cleaner
-        removes both later.
+        If the disk refuses the removal, the file and its reservation remain until the cleaner
+        removes them.
         """
         self._is_ended = True
         self._hashes.forget(self.path)
@@ -332,7 +333,7 @@ class Session:
             self._announce(size)
 
     def _announce(self, size: int) -> None:
-        """Write the upload's reservation to a file, which is read if the index must be rebuilt."""
+        """Write the upload's reservation to a file, which a rebuild of the index reads."""
         # If this file cannot be written, a rebuilt index counts only a part of the reservation.
         with suppress(OSError):
             self._beside(layout.upload_size).write_text(str(size))

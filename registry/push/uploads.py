@@ -28,7 +28,7 @@ _MAX_MOUNT_SOURCES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """A `Mounted` has the source repository of a mounted blob, and the blob's size in bytes."""
+    """A `Mounted` holds the source repository of a mounted blob and the blob's size in bytes."""
 
     source: Repository
     size: int
@@ -36,7 +36,7 @@ class Mounted:
 
 @dataclass(frozen=True, slots=True)
 class BlobUploads:
-    """A `BlobUploads` has all uploads; *state* is the state directory.
+    """A `BlobUploads` manages all uploads; *state* is the state directory.
 
     Every method may raise UploadUnknown, IndexUnavailable, OutOfSpace, Overloaded or StorageBroken.
     """
@@ -73,12 +73,13 @@ class BlobUploads:
 
         Return the size of the blob in bytes.
 
-        Raises: ChunkMisplaced, BodyBroken; DigestMismatch, after which the upload is gone.
+        Raises: ChunkMisplaced, BodyBroken; DigestMismatch, after which the upload no longer exists.
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            # A pin protects the blob from eviction. It is set before a byte of the body is read: if
-            # the pin fails, the upload is unchanged, and the client can repeat the request.
+            # A pin protects the blob from eviction. It is set before the worker reads a byte of the
+            # body. If the pin cannot be set, the upload is therefore unchanged, and the client can
+            # repeat the request.
             with pinned(self.store, self.state, [digest]):
                 self._send_meanwhile(session, body, digest)
                 session.fill(body)
@@ -125,7 +126,7 @@ class BlobUploads:
     ) -> Mounted | None:
         """Link a blob from any repository that the client may read.
 
-        *reads_all* states that the client may read all repositories. Return None if no repository
+        *reads_all* is True if the client may read all repositories. Return None if no repository
         that the client may read links the blob. If the client may not read all repositories, the
         search continues even if the blob is not stored. Otherwise the response time would reveal
         whether a repository that the client may not read has the blob.
@@ -174,7 +175,7 @@ class BlobUploads:
     def _store(self, session: Session, digest: Digest) -> None:
         """Commit the upload's verified file as the blob, even if the blob is already stored.
 
-        The reservation of the upload becomes that of the blob.
+        The upload's reservation becomes the blob's reservation.
         """
         self.store.reservations.settle(digest, session.offset)
         self.store.reservations.release(session.promise)

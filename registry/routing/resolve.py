@@ -17,11 +17,11 @@ from entrepot.runtime.hostnames import fold
 
 
 class Upstreams(Protocol):
-    """An `Upstreams` has the configured upstreams, which may change between two calls."""
+    """An `Upstreams` returns the configured upstreams, which may change between two calls."""
 
     @property
     def default(self) -> str | None:
-        """The host of the upstream for names without a host; None: there is no such upstream."""
+        """Return the host of the upstream for names without a host, or None if there is none."""
         ...
 
     def find(self, host: str) -> Registered | None:
@@ -34,7 +34,7 @@ class ResolvedRepository:
     """A `ResolvedRepository` is the repository of a request.
 
     `repository` is the repository's name on disk, `remote` the name at the upstream. `upstream` is
-    None for a hosted repository. `mirror_form` states that the client uses this appliance as a
+    None for a hosted repository. `mirror_form` is True if the client uses this appliance as a
     mirror and can fall back to the upstream. `is_open` is true if every client that may read one
     repository may read all of them.
     """
@@ -80,13 +80,13 @@ def resolve(
 
 
 def folded(name: str) -> str:
-    """Return a repository's name in lower case, with `_` before a host's port, as on disk."""
+    """Return a repository's name as on disk: in lower case, with `_` before a host's port."""
     head, slash, rest = name.lower().partition("/")
     return f"{fold(head)}{slash}{rest}"
 
 
 def asked_name(name: str, ns: str | None) -> str:
-    """Return the name that a token must have for the repository of a request.
+    """Return the name that a token must grant for the repository of a request.
 
     Without `ns`, this is the name in the path. With `ns`, this name begins with the host in `ns`.
     Otherwise a client with a token for `team/app` could choose an upstream, and pull `team/app` of

@@ -1,4 +1,4 @@
-"""Run each contract test with every driver: those of the driver table, and those in memory.
+"""Run each contract test with every driver in the driver table and with the in-memory drivers.
 
 For a new driver, add a row to the driver table and its parameters to this module.
 """
@@ -111,9 +111,9 @@ def clock() -> Clock:
 
 @pytest.fixture(params=[*INDEXES, _MEMORY, _MIXED])
 def new_index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Index]:
-    """Yield the index of one driver before its first rebuild, as after a loss.
+    """Yield an index of one driver that has not been rebuilt yet, as after the loss of an index.
 
-    The index `mixed` has its rows in memory, and its pins and notes in the SQLite driver.
+    The index `mixed` keeps its rows in memory, and its pins and notes in an SQLite database.
     """
     made = [each(tmp_path, clock) for name, each in INDEXES.items() if name == request.param]
     if request.param == _MEMORY:
@@ -128,7 +128,7 @@ def new_index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> I
 
 @pytest.fixture
 def index(new_index: Index) -> Index:
-    """Return the empty index of one driver, after its first rebuild."""
+    """Return an empty index of one driver that has already been rebuilt."""
     new_index.notes.put({REBUILT: "0"})
     return new_index
 
@@ -137,7 +137,7 @@ def index(new_index: Index) -> Index:
 def parts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Parts]:
     """Yield the empty parts of one driver's index.
 
-    The parts in memory are separate objects; they do not belong to one index.
+    The in-memory parts are separate objects that do not belong to a common index.
     """
     if request.param == _MEMORY:
         notes = MemoryNotes({REBUILT: "0"})

@@ -50,7 +50,7 @@ class TestOldest:
     ) -> None:
         """Content with equal last uses is evicted in this order: OCI index, manifest, layer.
 
-        So a manifest that stays never refers to an evicted manifest or layer.
+        So no remaining manifest ever refers to an evicted manifest or layer.
         """
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
@@ -88,7 +88,7 @@ class TestOldest:
         assert _pages(index, 3) == sorted(rows, key=lambda row: str(row.digest))
 
     def test_a_touched_row_is_found_again_on_a_later_page(self, index: Index) -> None:
-        """If a row is used while a sweep reads pages, a later page has it with its new time."""
+        """If a row is used while a sweep reads pages, a later page returns it with its new time."""
         for digest, used in ((A, 1.0), (B, 2.0)):
             _record(index, IndexEntry(digest, 1, ContentKind.BLOB, used))
         (first,) = index.oldest(None, 1)
@@ -153,10 +153,10 @@ class TestLeave:
     """`mark_for_deletion` marks a row only if the row is unchanged since the cleaner read it."""
 
     def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: Index) -> None:
-        """A row that is marked for deletion still counts, but is on no page of rows to evict.
+        """A row that is marked for deletion still counts against the cap.
 
-        The file of the row may still exist. From the list of marked rows another cleaner can
-        complete the deletion.
+        `oldest` no longer returns such a row. The file of the row may still exist. Another cleaner
+        can use the list of marked rows to complete the deletion.
         """
         _record(index, ROW)
 
@@ -186,7 +186,7 @@ class TestLeave:
     def test_an_absent_or_marked_row_is_not_marked(self, index: Index) -> None:
         """`mark_for_deletion` returns False for a row that is absent or already marked.
 
-        So if two cleaners sweep at the same time, only one of them deletes the content.
+        So if two cleaners sweep at the same time, only one deletes the content.
         """
         assert index.mark_for_deletion(ROW) is False
 
@@ -207,7 +207,7 @@ class TestForget:
     """`forget` deletes the row of content whose file was deleted."""
 
     def test_a_marked_row_is_deleted(self, index: Index) -> None:
-        """`forget` deletes a marked row, whose bytes no longer count.
+        """`forget` deletes a marked row, and its bytes no longer count against the cap.
 
         A second call changes nothing.
         """
@@ -281,7 +281,7 @@ _KINDS = {_INDEX: ContentKind.INDEX, **dict.fromkeys(_MANIFESTS, ContentKind.MAN
 def test_a_manifest_is_always_evicted_before_its_parts(
     index: Index, steps: list[tuple[str, Digest, int]]
 ) -> None:
-    """A manifest is always evicted before its parts, and the totals of the index are correct.
+    """A manifest is always evicted before its parts, and the index's totals stay correct.
 
     This holds for any sequence of records, touches, restores and evictions.
     """

@@ -26,7 +26,7 @@ class TestRecord:
     def test_a_row_has_the_recorded_values(
         self, index: Index, digest: Digest, kind: ContentKind
     ) -> None:
-        """A row has the values that were recorded, for every digest algorithm and kind."""
+        """`entry` returns the values that were recorded, for every digest algorithm and kind."""
         index.record(digest, 10, kind, 5.25)
 
         assert index.entry(digest) == IndexEntry(digest, 10, kind, 5.25)
@@ -39,9 +39,9 @@ class TestRecord:
         assert (index.count(), index.reservations.used_bytes()) == (0, 0)
 
     def test_a_repeated_record_updates_the_row_and_keeps_the_later_time(self, index: Index) -> None:
-        """If a row is recorded again, it keeps the later last use and gets the other new values.
+        """If a row is recorded again, the later last use is kept and all other values are replaced.
 
-        So a kind that a rebuild has guessed wrongly is corrected.
+        This corrects a kind that a rebuild guessed wrongly.
         """
         index.record(A, 10, ContentKind.BLOB, 5.0)
         index.record(A, 12, ContentKind.MANIFEST, 3.0)
@@ -59,7 +59,7 @@ class TestRecord:
     def test_the_manifests_of_a_part_are_sorted_by_last_use(self, index: Index) -> None:
         """`parents` returns the manifests of a part sorted by last use, the latest first.
 
-        Clients most likely pull the first one.
+        Clients are most likely to pull the first one.
         """
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 2.0, children=[C])
@@ -68,13 +68,13 @@ class TestRecord:
         assert index.parents(A) == []
 
     def test_a_repeated_part_is_kept_twice(self, index: Index) -> None:
-        """If a manifest lists a layer twice, its parts have the layer twice."""
+        """If a manifest lists a layer twice, the index also lists it twice among the parts."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B, B])
 
         assert index.children(A) == [B, B]
 
     def test_a_recorded_manifest_updates_older_parts(self, index: Index) -> None:
-        """If a part has an earlier last use than a recorded manifest, it gets the manifest's."""
+        """If a manifest is recorded, parts with an earlier last use get the manifest's last use."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(C, 1, ContentKind.BLOB, 9.0)
         index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B, C])
@@ -115,9 +115,9 @@ class TestRestore:
         assert index.reservations.used_bytes() == 30 + 2 * OVERHEAD
 
     def test_an_existing_row_is_unchanged(self, index: Index) -> None:
-        """`restore` does not change an existing row: its values are more exact than a file's.
+        """`restore` does not change an existing row, whose values are more exact than a file's.
 
-        A mark for deletion stays too.
+        `restore` also keeps a mark for deletion.
         """
         index.record(A, 10, ContentKind.MANIFEST, 5.0, children=[B])
         index.mark_for_deletion(IndexEntry(A, 10, ContentKind.MANIFEST, 5.0))
@@ -128,9 +128,9 @@ class TestRestore:
         assert (index.children(A), index.reservations.used_bytes()) == ([B], 10 + OVERHEAD)
 
     def test_a_restored_part_gets_the_time_of_its_manifest(self, index: Index) -> None:
-        """If a restored part has an earlier last use than its manifest, it gets the manifest's.
+        """If a restored part has an earlier last use than its manifest, it gets the later one.
 
-        File times may be an hour behind.
+        File times can be up to an hour older than the last use.
         """
         index.record(A, 1, ContentKind.MANIFEST, 5.0, children=[B])
         index.restore([IndexEntry(B, 1, ContentKind.BLOB, 2.0)])
@@ -140,7 +140,7 @@ class TestRestore:
     def test_a_restored_manifest_has_its_edges(self, index: Index) -> None:
         """`restore` stores the parts of a new manifest, and the parts get its last use.
 
-        The parts of an existing manifest stay unchanged.
+        It does not change the parts of a manifest that already has a row.
         """
         index.record(D, 1, ContentKind.MANIFEST, 1.0, children=[LONG])
         rows = [
@@ -177,9 +177,9 @@ class TestByDigest:
         assert page(digests[4], None, 9) == []
 
     def test_the_bounds_may_be_the_first_bytes_of_digests(self, index: Index) -> None:
-        """A bound may be only the first byte of a digest.
+        """A bound can consist of only the first byte of a digest.
 
-        A digest that begins with this byte comes after the bound.
+        Digests that begin with this byte come after the bound.
         """
         first = Digest("sha256", "ab" + 62 * "0")
         for digest in (first, Digest("sha256", "aa" + 62 * "f"), Digest("sha256", "ac" + 62 * "0")):
@@ -194,7 +194,7 @@ class TestTouch:
     """`touch` updates the last use of rows."""
 
     def test_the_later_time_is_kept(self, index: Index) -> None:
-        """If a row is touched with two times, it keeps the later one, in any order of the calls."""
+        """If a row is touched twice, it keeps the later of the two times, whichever comes first."""
         index.record(A, 1, ContentKind.BLOB, 5.0)
 
         index.touch({A: 9.5})
@@ -209,9 +209,9 @@ class TestTouch:
         assert (index.entry(A), index.count()) == (None, 0)
 
     def test_a_touch_of_a_manifest_touches_its_parts(self, index: Index) -> None:
-        """A use of a manifest counts as a use of its parts.
+        """A use of a manifest is also treated as a use of its parts.
 
-        A client that already has the parts of an image does not request them.
+        A client that already has the parts of an image requests only the manifest.
         """
         index.record(A, 1, ContentKind.INDEX, 1.0, children=[B, D])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
@@ -223,7 +223,7 @@ class TestTouch:
         assert index.entry(D) is None
 
     def test_a_touch_of_a_part_does_not_touch_its_manifests(self, index: Index) -> None:
-        """A use of a layer does not count as a use of its manifests: images may share it."""
+        """A use of a layer is not treated as a use of its manifests; images can share a layer."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B])
 
@@ -232,7 +232,7 @@ class TestTouch:
         assert _used(index, A) == 1.0
 
     def test_a_part_gets_the_latest_of_all_times(self, index: Index) -> None:
-        """A part gets the latest of its own last use and those of its manifests."""
+        """The last use of a part is the latest among its own uses and those of its manifests."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.record(C, 1, ContentKind.BLOB, 1.0)
@@ -258,7 +258,7 @@ class TestTouch:
     def test_a_cycle_of_references_ends(self, index: Index) -> None:
         """If two rows refer to each other, `touch` still ends.
 
-        Digests make such a circle impossible, but an upstream may send anything.
+        Correct digests rule out such a cycle, but an upstream can send wrong content.
         """
         index.record(A, 1, ContentKind.INDEX, 1.0, children=[B])
         index.record(B, 1, ContentKind.INDEX, 1.0, children=[A])

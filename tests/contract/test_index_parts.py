@@ -1,4 +1,7 @@
-"""Rows work together with reservations, pins and notes, with every driver and mixed drivers."""
+"""The index's rows work together with its reservations, pins and notes in every driver.
+
+This also holds if the rows and the other parts use different drivers.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def test_a_touch_stores_its_notes(index: Index) -> None:
 def test_a_pinned_row_is_never_left_marked(index: Index, clock: Clock) -> None:
     """If a push has pinned a row, the row is not marked for deletion.
 
-    Otherwise the push would wait for a deletion that does not take place.
+    If a pinned row could be marked, the push would wait for a deletion that never takes place.
     """
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A], until=clock.now + 10)
@@ -50,7 +53,7 @@ def test_rows_and_reservations_count_against_the_cap(index: Index) -> None:
 
 
 def test_a_smaller_reservation_is_never_refused(index: Index) -> None:
-    """A reservation can always become smaller, even if the cap was reduced meanwhile."""
+    """A reservation can always be made smaller, even after the cap was reduced."""
     index.reservations.reserve(A, 100, None, 1.0)
     index.record(B, 1, ContentKind.BLOB, 1.0)
 
@@ -71,7 +74,7 @@ def test_a_record_replaces_its_reservation(index: Index) -> None:
 def test_a_lost_index_refuses_reservations_under_a_cap(new_index: Index) -> None:
     """Until a lost index is rebuilt, it rejects reservations under a cap.
 
-    It does not know how many bytes the stored files have.
+    Before the rebuild the index does not know how many bytes the stored files occupy.
     """
     assert new_index.reservations.reserve(A, 1, 10**9, 1.0) is False
     assert new_index.reservations.reserve(A, 1, None, 1.0) is True
@@ -82,7 +85,7 @@ def test_a_lost_index_refuses_reservations_under_a_cap(new_index: Index) -> None
 
 
 def test_a_pinned_row_is_not_marked_before_the_pin_ends(index: Index, clock: Clock) -> None:
-    """A pinned row cannot be marked for deletion before the end of the pin (exclusive)."""
+    """A pinned row cannot be marked for deletion until the pin expires (exclusive)."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A, B], until=clock.now + 10)
 
@@ -100,7 +103,7 @@ def test_a_pin_protects_a_row_that_is_recorded_later(index: Index, clock: Clock)
 
 
 def test_the_later_end_of_two_pins_applies(index: Index, clock: Clock) -> None:
-    """If a digest has two pins, its row is protected until the later end."""
+    """If a digest has two pins, its row is protected until the later pin expires."""
     index.record(A, 10, ContentKind.BLOB, 5.0)
     index.pins.pin([A], until=clock.now + 10)
     index.pins.pin([A], until=clock.now + 5)

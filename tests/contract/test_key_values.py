@@ -1,4 +1,4 @@
-"""The notes of an index (`KeyValueStore`) keep short texts under names, with every driver."""
+"""The notes of an index (`KeyValueStore`) store short texts by name, with every driver."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from entrepot.datastore.index import KeyValueStore
 
 
 def test_a_note_is_kept_until_it_is_replaced(notes: KeyValueStore) -> None:
-    """A note stays until another value replaces it; the other notes stay unchanged."""
+    """A note keeps its value until `put` replaces it; `put` does not change other notes."""
     notes.put({"news": "1", "position": "77"})
     notes.put({"news": "2"})
 

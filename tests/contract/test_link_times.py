@@ -1,4 +1,4 @@
-"""The index keeps the times at which links were confirmed (`LinkTimes`), with every driver."""
+"""The index stores the times at which links were confirmed (`LinkTimes`), with every driver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ A, B = Digest.of(b"a"), Digest.of(b"b", "sha512")
 def test_a_confirmation_has_its_digest_and_the_time_of_the_index(
     link_times: LinkTimes, clock: Clock
 ) -> None:
-    """A confirmed link has its digest and the time of the index's clock.
+    """The time of a confirmed link comes from the index's clock and is stored with the digest.
 
     Any digest algorithm and any key are allowed.
     """
@@ -25,7 +25,7 @@ def test_a_confirmation_has_its_digest_and_the_time_of_the_index(
 
 
 def test_a_later_confirmation_replaces_an_earlier_one(link_times: LinkTimes, clock: Clock) -> None:
-    """A second confirmation of a link replaces the first, even if the clock was set back."""
+    """A second confirmation of a link replaces the first, even if its time is earlier."""
     link_times.confirm("key", A)
     clock.now -= 10
     link_times.confirm("key", B)
@@ -39,7 +39,7 @@ def test_an_unknown_link_has_no_time(link_times: LinkTimes) -> None:
 
 
 def test_forgotten_times_are_absent(link_times: LinkTimes) -> None:
-    """`forget` deletes the times of links; to delete an absent time is no error."""
+    """`forget` deletes the times of links and ignores links without a time."""
     for key in ("a", "b", "c"):
         link_times.confirm(key, A)
 
@@ -50,7 +50,7 @@ def test_forgotten_times_are_absent(link_times: LinkTimes) -> None:
 
 
 def test_pages_have_each_time_once_in_the_order_of_keys(link_times: LinkTimes) -> None:
-    """Pages of link times have each time once, sorted by key.
+    """The pages of link times contain each time once, sorted by key.
 
     A page begins after the last key of the previous page.
     """
@@ -66,9 +66,9 @@ def test_pages_have_each_time_once_in_the_order_of_keys(link_times: LinkTimes) -
 
 
 def test_restored_times_keep_their_own_time(link_times: LinkTimes, clock: Clock) -> None:
-    """`restore` stores a link's time, unless the same digest has a later one.
+    """`restore` stores a link's time, unless a later time is stored for the same digest.
 
-    The time of another digest is replaced.
+    A time that is stored for another digest is always replaced.
     """
     for key in ("later", "earlier", "other"):
         link_times.confirm(key, A)

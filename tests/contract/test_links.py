@@ -1,4 +1,4 @@
-"""Links have times: those of their files, or those in the index, with every driver."""
+"""The time of a link is the time of its file or is stored in the index, with every driver."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _in_index(name: str, folder: Path, clock: Clock) -> Place:
 
 @pytest.fixture(params=["files", "files in memory", *_IN_INDEX])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Yield an empty storage for links, once for each way in which their times are kept."""
+    """Yield an empty storage for links; each test runs once for every place of link times."""
     made = _place(request.param, tmp_path, Clock(float(int(time.time()))))
     yield made
     for each in made.indexes:
@@ -81,21 +81,21 @@ def links(place: Place) -> Links:
 
 
 class TestEveryPlace:
-    """Rules for links that hold whether files or the index have their times."""
+    """Rules for links that hold whether the times are file times or are stored in the index."""
 
     def test_an_absent_link_has_neither_digest_nor_time(self, links: Links) -> None:
         """For an absent link, `read` and `confirmed` return None."""
         assert (links.read(KEY), links.confirmed(KEY)) == (None, None)
 
     def test_a_written_link_is_confirmed_now(self, links: Links, place: Place) -> None:
-        """A link that is written counts as confirmed now, by the clock of the appliance."""
+        """Writing a link confirms it at the current time of the appliance's clock."""
         links.write(KEY, A)
 
         assert links.read(KEY) == (A, place.clock.now)
         assert links.confirmed(KEY) == place.clock.now
 
     def test_to_write_a_link_again_confirms_it(self, links: Links, place: Place) -> None:
-        """If a link is written again, it counts as confirmed now; other links keep their times."""
+        """Writing a link again confirms it at the current time; other links keep their times."""
         written = place.clock.now
         links.write(KEY, A)
         links.write(OTHER, A)
@@ -107,7 +107,7 @@ class TestEveryPlace:
         assert links.read(OTHER) == (A, written)
 
     def test_a_link_has_the_digest_that_was_written_last(self, links: Links, place: Place) -> None:
-        """A link has the digest that was written last.
+        """`read` returns the digest that was last written to the link.
 
         The digest is stored as text, which docker distribution can read.
         """
@@ -119,7 +119,7 @@ class TestEveryPlace:
         assert place.storage.read(KEY) == str(B).encode()
 
     def test_a_kept_link_has_its_digest(self, links: Links) -> None:
-        """`keep` writes a link of a tag's history: it has a digest, and its time is not used."""
+        """`keep` writes a link of a tag's history, whose digest is used but not its time."""
         links.keep(KEY, A)
         links.keep(KEY, B)
 
@@ -128,7 +128,7 @@ class TestEveryPlace:
         assert found[0] == B
 
     def test_a_removed_link_is_absent(self, links: Links) -> None:
-        """A deleted link is absent; to delete an absent link is no error."""
+        """A deleted link is absent; deleting it a second time returns False."""
         links.write(KEY, A)
 
         assert (links.delete(KEY), links.delete(KEY)) == (True, False)
@@ -138,7 +138,7 @@ class TestEveryPlace:
     def test_an_unreadable_link_counts_as_absent(
         self, links: Links, place: Place, content: bytes
     ) -> None:
-        """If another program has left an unreadable link, the link counts as absent."""
+        """If another program has written a link without a valid digest, the link is absent."""
         place.storage.write(KEY, content)
         assert links.read(KEY) is None
 
@@ -147,7 +147,7 @@ class TestEveryPlace:
         assert links.read(KEY) == (A, place.clock.now)
 
     def test_every_process_sees_the_confirmation_of_one(self, place: Place) -> None:
-        """If one process confirms a link, every other process reads its new time."""
+        """If one process confirms a link, every other process reads the link's new time."""
         one, other = place.open(), place.open()
         one.write(KEY, A)
         assert other.read(KEY) == (A, place.clock.now)
@@ -160,7 +160,7 @@ class TestEveryPlace:
 
 
 class Counting(MemoryStorage):
-    """A storage without times, which counts its writes."""
+    """A storage that has no file times and counts its writes."""
 
     writes = 0
 
@@ -218,9 +218,9 @@ class TestTimesInTheIndex:
         assert storage.writes == 2
 
     def test_after_the_loss_of_the_index_a_time_is_unknown(self) -> None:
-        """After the loss of the index, the time of a link is unknown.
+        """After the index is lost, the times of links are unknown.
 
-        The link then counts as confirmed long ago.
+        The links are then treated as if they had been confirmed long ago.
         """
         storage = MemoryStorage()
         links_of(storage, MemoryIndex().link_times).write(KEY, A)
@@ -233,8 +233,8 @@ class TestTimesInTheIndex:
     def test_the_time_of_another_digest_does_not_count(self) -> None:
         """If the index has the time of another digest for a link, the link's time is unknown.
 
-        A process writes the link first and its time afterwards. Until then, or if the process is
-        killed in between, the index has the time of the old digest.
+        A process writes the link first and its time afterwards. If the process is killed in
+        between, the index still has the time of the old digest.
         """
         storage, times = MemoryStorage(), MemoryIndex().link_times
         links = links_of(storage, times)
@@ -246,7 +246,7 @@ class TestTimesInTheIndex:
     def test_a_removed_link_leaves_no_time(self) -> None:
         """If a link is deleted, its time is deleted too.
 
-        Otherwise a link that another program writes later would count as confirmed.
+        Otherwise a link that another program writes later would be treated as confirmed.
         """
         storage, times = MemoryStorage(), MemoryIndex().link_times
         links = links_of(storage, times)

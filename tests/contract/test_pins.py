@@ -1,4 +1,4 @@
-"""The pins of an index protect content from eviction until they end, with every driver."""
+"""The pins of an index protect content from eviction until they expire, with every driver."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ A, B, C = (Digest.of(letter) for letter in (b"a", b"b", b"c"))
 
 
 def test_pins_are_listed_until_they_end(pins: PinStore, clock: Clock) -> None:
-    """`all` and `pinned` list a pin until its end (exclusive)."""
+    """`all` and `pinned` list a pin until it expires (exclusive)."""
     pins.pin([A], until=clock.now + 10)
     pins.pin([B], until=clock.now + 5)
     assert pins.pinned([A, B, C]) == pins.all() == {A, B}
@@ -31,7 +31,7 @@ def test_two_pins_of_a_digest_end_separately(pins: PinStore, clock: Clock) -> No
 
 
 def test_the_later_end_of_two_pins_decides(pins: PinStore, clock: Clock) -> None:
-    """If a digest is pinned twice, it stays pinned until the later end."""
+    """If a digest is pinned twice, it stays pinned until the later pin expires."""
     pins.pin([A], until=clock.now + 10)
     pins.pin([A], until=clock.now + 5)
     clock.now += 7
@@ -42,7 +42,7 @@ def test_the_later_end_of_two_pins_decides(pins: PinStore, clock: Clock) -> None
 def test_a_repeated_pin_is_removed_at_once(pins: PinStore, clock: Clock) -> None:
     """If the same pin is set twice, one `unpin` removes it.
 
-    A caller may repeat any method after a failure.
+    So a caller can repeat a call after a failure.
     """
     until = clock.now + 10
     pins.pin([A], until)

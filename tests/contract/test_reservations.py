@@ -1,4 +1,4 @@
-"""The reservations of an index promise disk space below a cap, with every driver."""
+"""The reservations of an index promise disk space within a cap, with every driver."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ A, B, C = (Digest.of(letter) for letter in (b"a", b"b", b"c"))
 
 
 def test_bytes_can_be_reserved_up_to_the_cap(reservations: ReservationStore) -> None:
-    """Bytes can be reserved up to the cap (inclusive); each reservation counts its overhead too."""
+    """Bytes can be reserved up to the cap (inclusive); a reservation also counts its overhead."""
     cap = 100 + OVERHEAD
 
     assert reservations.reserve(A, 101, cap, 1.0) is False
@@ -29,7 +29,7 @@ def test_without_a_cap_every_reservation_is_granted(reservations: ReservationSto
 def test_a_second_reservation_replaces_the_first(reservations: ReservationStore) -> None:
     """A second reservation of a digest replaces the first.
 
-    If the length of a download grows, the download reserves its new length in this way.
+    A download whose expected length grows reserves the new length in this way.
     """
     reservations.reserve(A, 100, None, 1.0)
 
@@ -47,7 +47,7 @@ def test_a_refused_reservation_leaves_the_first_unchanged(reservations: Reservat
 
 
 def test_a_released_reservation_frees_its_bytes(reservations: ReservationStore) -> None:
-    """If a reservation is released, its bytes no longer count; a second release is no error."""
+    """The bytes of a released reservation no longer count; a second release has no effect."""
     reservations.reserve(A, 100, None, 1.0)
 
     reservations.release(A)
@@ -59,7 +59,8 @@ def test_a_released_reservation_frees_its_bytes(reservations: ReservationStore) 
 def test_reservations_are_listed_the_oldest_first(reservations: ReservationStore) -> None:
     """Reservations are listed with the oldest first.
 
-    The processes of the oldest ones are most likely dead, so the cleaner checks these first.
+    The processes that made the oldest reservations are most likely dead, so the cleaner checks
+    these reservations first.
     """
     for digest, at in ((A, 3.0), (B, 1.0), (C, 2.0)):
         reservations.reserve(digest, 1, None, at)
@@ -88,7 +89,7 @@ def test_concurrent_reservations_never_exceed_the_cap(reservations: ReservationS
 def test_all_reservations_together_can_be_limited(reservations: ReservationStore) -> None:
     """The sum of all reservations can have its own limit (inclusive).
 
-    That sum counts no overhead, and not the reservation that is replaced.
+    That sum includes neither the overhead nor the reservation that is being replaced.
     """
     assert reservations.reserve(A, 60, None, 1.0, 100) is True
     assert reservations.reserve(B, 41, None, 1.0, 100) is False

@@ -32,7 +32,7 @@ class TestStat:
         assert storage.stat("a/b") is None
 
     def test_key_and_size_are_those_of_the_value(self, storage: Storage) -> None:
-        """The attributes of a value have its key and its size in bytes."""
+        """The attributes of a value include its key and its size in bytes."""
         storage.write("a/b", b"12345")
 
         stat = storage.stat("a/b")
@@ -47,7 +47,7 @@ class TestStat:
         assert storage.stat("a") is None
 
     def test_there_is_no_value_below_a_value(self, storage: Storage) -> None:
-        """A key below the key of a value has no value."""
+        """A key below the key of a value (`a/b` below `a`) has no value."""
         storage.write("a/b", b"")
 
         assert storage.stat("a/b/c") is None
@@ -66,7 +66,7 @@ class TestReading:
     def test_a_value_longer_than_the_limit_is_not_read(self, storage: Storage, length: int) -> None:
         """If a value is longer than the limit, `read` raises NotFound.
 
-        A client may request a large layer as a manifest.
+        The limit matters because a client can request the digest of a large layer as a manifest.
         """
         storage.write("key", b"x" * length)
 
@@ -88,7 +88,7 @@ class TestReading:
         assert (of_read.value.key, of_open.value.key) == (key, key)
 
     def test_an_open_value_can_be_read_from_any_offset(self, storage: Storage) -> None:
-        """After `seek`, an open value can be read from any offset, as for a range."""
+        """After `seek`, an open value can be read from any offset, as a range request needs it."""
         storage.write("key", b"0123456789")
 
         with storage.open("key") as file:
@@ -130,7 +130,7 @@ class TestWrite:
         assert storage.read("key") == b"second"
 
     def test_an_empty_value_is_stored(self, storage: Storage) -> None:
-        """An empty value is stored, and is not the same as an absent value."""
+        """An empty value can be stored and differs from an absent value."""
         storage.write("key", b"")
 
         assert storage.read("key") == b""
@@ -172,7 +172,7 @@ class TestAdopt:
     def test_a_local_file_replaces_a_value(self, storage: Storage, tmp_path: Path) -> None:
         """`commit_file` replaces an existing value.
 
-        So two commits of the same content do not conflict.
+        So two processes can commit the same content without a conflict.
         """
         storage.write("key", b"old")
 
@@ -198,7 +198,7 @@ class TestAdopt:
 
 
 class TestDelete:
-    """`delete` deletes a value, and the folders that it leaves empty."""
+    """`delete` deletes a value and the folders that become empty as a result."""
 
     def test_a_value_is_absent_after_its_deletion(self, storage: Storage) -> None:
         """`delete` of an existing value returns True, and the value is absent afterwards."""
@@ -253,7 +253,7 @@ class TestSetAside:
     """`set_aside` moves a value to another key if the value is still the one that was opened."""
 
     def test_the_opened_value_is_moved(self, storage: Storage) -> None:
-        """`set_aside` moves the opened value to the second key; the first key has no value then."""
+        """`set_aside` moves the opened value to the second key and leaves the first key absent."""
         storage.write("a/b", b"content")
         with storage.open("a/b") as file:
             assert storage.set_aside("a/b", "c/d", file)
@@ -296,7 +296,7 @@ class TestTimes:
     def test_only_a_driver_with_times_sets_them(self, storage: Storage) -> None:
         """`set_time` has an effect only with a driver that has times.
 
-        The content of the value stays unchanged with any driver.
+        The content of the value does not change with any driver.
         """
         storage.write("key", b"content")
 
@@ -308,7 +308,7 @@ class TestTimes:
         assert storage.read("key") == b"content"
 
     def test_a_written_value_has_the_time_of_the_write(self, storage: Storage) -> None:
-        """If the driver has times, a value has the time (s, UTC epoch) of its write.
+        """If the driver has times, a value's time is that of its last write (s, UTC epoch).
 
         `stat` and `walk` return the same time.
         """
@@ -345,7 +345,7 @@ class TestListAndWalk:
     """`list` returns the names in a folder; `walk` returns all values below a folder."""
 
     def test_list_returns_the_names_directly_below_in_order(self, storage: Storage) -> None:
-        """`list` returns the names directly in a folder, sorted, each one once."""
+        """`list` returns the names directly in a folder, sorted and without duplicates."""
         for key in ("a/z", "a/b/1", "a/b/2", "a/c", "ab/x", "a.b/x"):
             storage.write(key, b"")
 
@@ -354,7 +354,7 @@ class TestListAndWalk:
     def test_walk_returns_every_value_below(self, storage: Storage) -> None:
         """`walk` returns all values below a folder, in any order.
 
-        It returns none of a folder with a similar name.
+        It returns no values of another folder whose name begins with the same text.
         """
         for key in ("a/c.d/1", "a/c/2", "a/b", "other/1", "ab/1"):
             storage.write(key, key.encode())
@@ -408,7 +408,7 @@ _KEYS = st.lists(st.sampled_from(["a", "b", "a.b", "c-d", "_e"]), min_size=1, ma
 def test_every_driver_has_the_values_of_the_memory_driver(
     storage: Storage, steps: list[tuple[list[str], bool]]
 ) -> None:
-    """After any sequence of writes and deletions, every driver has the same values.
+    """After the same sequence of writes and deletions, every driver contains the same values.
 
     The test compares them with the driver in memory.
     """

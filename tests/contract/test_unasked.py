@@ -34,9 +34,9 @@ def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) 
 def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """A use after the start of its prefetch makes a prefetched row used.
+    """A prefetched row becomes used by any use after the start of its prefetch.
 
-    The use may be earlier than the record of the row, and the logger may report it late.
+    This includes a use before the row was recorded, which the logger can report later.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({A: at})
@@ -48,7 +48,7 @@ def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
 def test_a_later_use_of_the_manifest_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """A use of the manifest after the start of the prefetch makes a prefetched layer used.
+    """A prefetched layer becomes used by a use of its manifest after the start of the prefetch.
 
     A client that has the layers requests only the manifest. The pull that started the prefetch does
     not count, because it is older than the prefetch.
@@ -70,9 +70,9 @@ def test_the_access_time_of_a_prefetched_row_is_the_end_of_its_download(index: A
 
 
 def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
-    """If a prefetched blob already had a row, the row counts as used.
+    """If a prefetched blob already had a row, the row is treated as used.
 
-    Such a blob is prefetched because its file was lost.
+    A blob that has a row is prefetched again only if its file was lost.
     """
     index.record(A, 1, ContentKind.BLOB, 3.0)
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
@@ -81,7 +81,7 @@ def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
 
 
 def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> None:
-    """If an unused prefetched row is deleted, it is not listed any more.
+    """After an unused prefetched row is deleted, it is no longer listed.
 
     That holds even if a client's request downloads the blob later.
     """

@@ -59,7 +59,7 @@ def admin(run: Path) -> Iterator[Admin]:
 
 
 def test_an_increment_is_seen_by_all_processes_and_sent_to_haproxy(run: Path, admin: Admin) -> None:
-    """If one process raises the cache epoch, all processes and HAProxy get the new number."""
+    """When one process raises the cache epoch, all processes and HAProxy see the new number."""
     here, there = CacheEpoch(run), CacheEpoch(run)
     here.increment()
 
@@ -68,7 +68,7 @@ def test_an_increment_is_seen_by_all_processes_and_sent_to_haproxy(run: Path, ad
 
 
 def test_concurrent_increments_reach_haproxy_in_order(run: Path, admin: Admin) -> None:
-    """If threads and processes raise the epoch together, HAProxy gets each number in order."""
+    """If threads and processes raise the epoch at once, HAProxy receives each number in order."""
     fork = multiprocessing.get_context("fork")
     here = CacheEpoch(run)
     here.now()
@@ -114,7 +114,7 @@ def test_a_rejected_epoch_is_logged_and_sent_again(
 
 
 def test_a_folder_without_an_epoch_is_an_error(tmp_path: Path) -> None:
-    """A folder without the file of the cache epoch is not a run directory and raises an error."""
+    """Opening the cache epoch of a folder that is not a run directory raises an error."""
     with pytest.raises(FileNotFoundError):
         CacheEpoch(tmp_path)
 

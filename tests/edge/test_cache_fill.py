@@ -13,9 +13,9 @@ PATH = "/v2/one.test/app/manifests/v1"
 
 
 def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
-    """The second HEAD with the same URI and credential within a minute counts as a repeat.
+    """The second HEAD with the same URI and credential within a minute is treated as a repeat.
 
-    The third one does not, because the count begins anew after a repeat.
+    The third HEAD is not, because the count starts again at zero after a repeat.
     """
     clock = Clock(0.0)
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET, clock=clock)
@@ -38,9 +38,9 @@ def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
 
 
 def test_the_get_has_the_uri_and_the_credential_of_the_head(tmp_path: Path) -> None:
-    """The GET has the URI and the credential of the repeated HEAD.
+    """The GET for the cache fill has the URI and the credential of the repeated HEAD.
 
-    So HAProxy finds the cached response for later requests of the same client.
+    So HAProxy can use the cached response for later requests of the same client.
     """
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / run_names.FRONT_SOCKET))

@@ -1,4 +1,4 @@
-"""Tests of `Invalidation`, with which a worker notices changed files and new cache epochs."""
+"""Tests of `Invalidation`, through which a worker notices changed files and new cache epochs."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
 
 
 def test_a_response_has_the_epoch_at_its_start() -> None:
-    """If a response finds a changed file, it keeps the epoch at its start.
+    """A response during which the worker notices a changed file still carries the old epoch.
 
-    Only the next response has the epoch that the change has raised.
+    The next response is the first to carry the raised epoch.
     """
     file = File()
     invalidation, epoch = _watching(file)
@@ -95,9 +95,10 @@ def test_a_response_has_the_epoch_at_its_start() -> None:
 
 
 def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
-    """If a worker notices a changed file, it raises the cache epoch before its next response.
+    """A worker that notices a changed file raises the cache epoch before its next response.
 
-    Otherwise that worker would deny access which other workers and HAProxy's cache still permit.
+    Otherwise this worker would already deny access that other workers and HAProxy's cache still
+    permit.
     """
     file = File()
     invalidation, epoch = _watching(file)
@@ -107,7 +108,7 @@ def test_the_epoch_is_raised_before_a_response_reflects_a_change() -> None:
 
 
 def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
-    """While the cache epoch stays the same, responses check no file: a check is a system call."""
+    """While the cache epoch is unchanged, the worker checks no file, to save system calls."""
     file = File()
     invalidation, _ = _watching(file)
     before = file.refreshes
@@ -118,7 +119,7 @@ def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
 
 
 def test_concurrent_responses_with_a_new_epoch_wait_for_the_refresh() -> None:
-    """If the epoch has risen, sixteen responses wait until one of them has checked the files."""
+    """If the epoch has risen, sixteen parallel responses wait until one has checked the files."""
     file = File()
     invalidation, epoch = _watching(file)
     seen: list[tuple[str, int]] = []

@@ -12,7 +12,7 @@ from entrepot.datastore.refs import Digest
 
 
 class _FailingNotes(MemoryNotes):
-    """The notes of a `FailingIndex`, which are unavailable together with it."""
+    """The notes of a `FailingIndex`, which are unavailable whenever the index is."""
 
     def __init__(self, values: Mapping[str, str], refuse: Callable[[], None]) -> None:
         super().__init__(values)

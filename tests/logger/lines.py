@@ -1,4 +1,4 @@
-"""Make lines of the access log and of the events file, in the form of their writers."""
+"""Make lines of the access log and of the events file as HAProxy and the workers write them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decide which lines of the access log are uses of content, and at what time."""
+"""Tests of which lines of the access log record a use of content, and at what time."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def _used(*lines: AccessLine, before: dict[str, float] | None = None) -> dict[Di
     ],
 )
 def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None:
-    """If a log line is about a pull or push, it is a use of the content.
+    """A log line of a pull or push is treated as a use of the content.
 
-    The use has the time at which the response ended.
+    The time of the use is the time at which the response ended.
     """
     line = replace(LINE, method=method, kind=kind, status=status)
 
@@ -76,7 +76,7 @@ def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None
     ],
 )
 def test_other_requests_are_no_uses(method: str, kind: str, status: int) -> None:
-    """A line of a request that gets no content is no use.
+    """A line of a request that returned no content is not treated as a use.
 
     A HEAD of a blob only checks that the blob exists.
     """
@@ -84,14 +84,14 @@ def test_other_requests_are_no_uses(method: str, kind: str, status: int) -> None
 
 
 def test_an_aborted_response_is_a_use() -> None:
-    """A response that the client aborted is a use: the client probably returns for the rest."""
+    """An aborted response is also treated as a use, because the client will probably retry."""
     assert _used(replace(LINE, termination="CD")) == {A: 1000.5}
 
 
 def test_the_latest_use_is_kept_in_any_order() -> None:
     """If several lines have the same digest, the latest use is kept, in any order of the lines.
 
-    HAProxy writes a line when the response ends.
+    HAProxy writes a line when a response ends, so lines are not sorted by the start of requests.
     """
     late, early = replace(LINE, start=3_000_000), replace(LINE, start=2_000_000)
     other = replace(LINE, digest=str(B))
@@ -107,5 +107,5 @@ def test_a_later_batch_moves_a_use_on_and_never_back() -> None:
 
 @pytest.mark.parametrize("digest", ["", "-", "sha256:abc", "md5:" + "a" * 32])
 def test_an_invalid_digest_is_ignored(digest: str) -> None:
-    """A line with an invalid digest is ignored; a worker's header may have been absent."""
+    """A line with an invalid digest, as without the worker's digest header, is ignored."""
     assert _used(replace(LINE, digest=digest), replace(LINE, digest=str(B))) == {B: 1000.5}

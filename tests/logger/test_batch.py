@@ -46,7 +46,7 @@ def index() -> FailingIndex:
 def test_access_times_position_and_counters_are_one_transaction(index: FailingIndex) -> None:
     """The last uses, the position in the log and the counters are committed in one transaction.
 
-    If a commit fails, nothing changes, and the next commit has everything once.
+    If a commit fails, nothing changes, and the next commit contains everything exactly once.
     """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(BLOB)))
@@ -93,7 +93,7 @@ def test_lines_read_while_the_index_is_unavailable_are_kept(index: FailingIndex)
 def test_counters_continue_with_the_values_in_the_index(index: FailingIndex) -> None:
     """After a restart, the logger's counters continue with the values in the index.
 
-    A killed logger counts only those lines again that it had not committed.
+    After a kill, the logger counts only the lines again that it had not committed.
     """
     first = LogBatch(index)
     first.access(_batch(written(BLOB)))
@@ -137,9 +137,10 @@ def test_invalid_lines_are_counted(index: FailingIndex) -> None:
 
 
 def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex) -> None:
-    """The line of the cleaner's request is committed together with all lines before it.
+    """The log line of the cleaner's request is committed together with all earlier lines.
 
-    The cleaner relies on that before it evicts. Its request does not count in the metrics.
+    The cleaner waits for this commit before it evicts content. The metrics do not count the
+    cleaner's request.
     """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB), written(probe("n1"))))
@@ -154,7 +155,7 @@ def test_a_log_barrier_is_committed_with_the_lines_before_it(index: FailingIndex
 
 
 def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingIndex) -> None:
-    """Until the logger knows how many lines HAProxy dropped, it commits no log barrier.
+    """The logger commits no log barrier until it knows how many lines HAProxy dropped.
 
     A log barrier is the log line of a request with which the cleaner waits for the logger.
     """
@@ -194,10 +195,10 @@ def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
 
 
 def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) -> None:
-    """The logger reports to the cleaner how many lines were lost, also by log rotation.
+    """The logger reports to the cleaner how many lines were lost, including those lost by rotation.
 
-    Each lost line may be of a pull. The cleaner would evict content too early if that pull is
-    missing.
+    A lost line can belong to a pull. Without that pull the cleaner would evict the content too
+    early.
     """
     gap = Batch([], _at(1), gaps=1)
     first = LogBatch(index, run="one")
@@ -217,10 +218,10 @@ def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) 
 def test_losses_before_and_after_a_restart_of_haproxy_are_added(
     index: FailingIndex, gaps: int
 ) -> None:
-    """The logger adds the lines that were lost before and after a restart of HAProxy.
+    """The logger adds up the lines that were lost before and after a restart of HAProxy.
 
-    HAProxy counts from 0 again after a restart. Without the addition the number could be the same
-    before and after, and hide a loss.
+    After a restart HAProxy counts from 0. If the logger used only HAProxy's count, equal counts
+    before and after the restart could hide a loss.
     """
     log_batch = LogBatch(index)
     log_batch.drop(DroppedLines().then(7, 1))
@@ -237,8 +238,8 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
 def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None:
     """In a new run of the appliance, HAProxy's count of lost lines starts at 0.
 
-    In a container HAProxy may have the same pid in both runs. An earlier version took the losses of
-    the second run for those of the first.
+    In a container HAProxy may have the same pid in both runs. So the logger must not mistake the
+    losses of the second run for those of the first.
     """
     first = LogBatch(index, run="one")
     first.drop(first.dropped.then(7, 3))
@@ -256,8 +257,8 @@ def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None
 def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) -> None:
     """The logger does not report losses of an earlier run of the appliance to the cleaner.
 
-    The cleaner does not know which losses it has seen. It would detect the old ones at each of its
-    starts, and count the age of all content from then on.
+    A newly started cleaner does not know which losses are old. If it were told about old losses, it
+    would at each start treat all content as just used.
     """
     first = LogBatch(index, run="one")
     first.access(Batch([], _at(1), gaps=1))
@@ -305,10 +306,7 @@ def test_breakers_are_those_of_this_run(index: FailingIndex) -> None:
 
 
 def test_invalid_notes_of_metrics_start_at_0(index: FailingIndex) -> None:
-    """If the stored value of a metric is invalid, the metric starts at 0.
-
-    The logger still starts.
-    """
+    """If the stored value of a metric is invalid, the logger starts, with the metric at 0."""
     index.notes.put({metrics.note(traffic.REQUESTS): "{", metrics.note(batch.LOST): "[[[], [1]]]"})
     index.notes.put({metrics.note(traffic.SIZE): json.dumps([[["blob"], [1, 2]]])})
     log_batch = LogBatch(index)

@@ -62,7 +62,7 @@ class Fed:
         self._count = 0
 
     def feed(self, count: int) -> None:
-        """Give *count* new lines to the logger, and commit them after every 1,000."""
+        """Pass *count* new lines to the logger, and commit after every 1,000 lines."""
         for first in range(self._count, self._count + count, 1000):
             position = LogPosition(1, first, "aa", 1, 0.0)
             self._ledger.access(Batch(list(_lines(first, 1000)), position))
@@ -106,7 +106,7 @@ print(before, resident())
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(_WITHIN_S + 60)  # the time limit of the subprocess ends earlier
+@pytest.mark.timeout(_WITHIN_S + 60)  # the time limit of the subprocess expires earlier
 def test_millions_of_varied_lines_need_no_more_memory_than_thousands() -> None:
     """After 200,000 lines, two million more make the logger's memory grow by at most a tenth.
 

@@ -20,7 +20,7 @@ _START = 1_700_000_000.0
 
 
 class Machine:
-    """A machine whose wall clock is wrong by `off` s, with an access log and an index."""
+    """A machine whose wall clock is wrong by `off` seconds, with an access log and an index."""
 
     def __init__(self) -> None:
         self.up, self.off = 1000.0, 0.0
@@ -30,7 +30,7 @@ class Machine:
         self._offsets = itertools.count(100)
 
     def wall(self) -> float:
-        """Return the time (s) of the wall clock, which HAProxy writes into its lines."""
+        """Return the time of the wall clock (s), which HAProxy writes into its log lines."""
         return _START + self.up + self.off
 
     def use(self, name: str, wall: float | None = None) -> None:
@@ -59,7 +59,7 @@ def machine() -> Machine:
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0], ids=["40d", "1d", "-1h"])
 def test_a_jump_of_the_clock_keeps_the_order_of_access_times(machine: Machine, jump: float) -> None:
-    """If the wall clock jumps and is corrected later, the order of last uses stays right."""
+    """If the wall clock jumps and is corrected later, the order of last uses stays correct."""
     for name, off in (("a", 0.0), ("b", jump), ("c", jump), ("d", 0.0), ("e", 0.0)):
         machine.off = off
         machine.up += 8
@@ -75,9 +75,9 @@ def test_a_jump_of_the_clock_keeps_the_order_of_access_times(machine: Machine, j
 def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_committed_ones(
     machine: Machine,
 ) -> None:
-    """If a line was written before a jump of the clock and read after it, its use keeps its place.
+    """A line written before a clock jump and read afterwards is not older than committed uses.
 
-    The use is not older than uses that were committed earlier.
+    The logger raises the time of this use to at least that of the uses that were committed earlier.
     """
     machine.use("a")
     machine.up += 1
@@ -95,7 +95,7 @@ def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_commit
 def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
     machine: Machine,
 ) -> None:
-    """If a line was written while the clock was wrong, its use is not in the future.
+    """The use in a line that was written while the clock was ahead is not in the future.
 
     Otherwise the content of that line would be evicted forty days too late.
     """
@@ -111,7 +111,7 @@ def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
 
 
 def test_a_restarted_logger_knows_the_latest_access_time(machine: Machine) -> None:
-    """After a restart, the logger still has the latest last use, so a later line is not older."""
+    """After a restart, the logger knows the latest last use, so later lines get no earlier time."""
     machine.use("a")
     machine.up += 1
     written_at = machine.wall()

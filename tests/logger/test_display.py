@@ -11,7 +11,7 @@ from entrepot.runtime.clock import Clock
 
 
 def test_the_number_of_failing_checks_is_a_gauge_if_there_are_checks(tmp_path: Path) -> None:
-    """If health checks are configured, a gauge has the number of failing checks.
+    """If health checks are configured, a gauge shows the number of failing checks.
 
     Without checks, the gauge is absent.
     """
@@ -27,9 +27,9 @@ def test_the_number_of_failing_checks_is_a_gauge_if_there_are_checks(tmp_path: P
 
 
 def test_the_gauges_of_a_bucket_are_written_only_with_a_bucket(tmp_path: Path) -> None:
-    """With a bucket, gauges show the size of the spool folder with its uploads, and its limit.
+    """With a bucket, gauges show the size of the spool folder, including uploads, and its limit.
 
-    Once a snapshot of the index was written, a gauge has its age.
+    After a snapshot of the index has been written, a gauge shows the snapshot's age.
     """
     spool, index, page = tmp_path / "spool", MemoryIndex(), tmp_path / "metrics"
     (spool / "uploads").mkdir(parents=True)

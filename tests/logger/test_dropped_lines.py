@@ -44,6 +44,6 @@ def test_the_total_grows_across_restarts_and_resets_of_haproxy(
 
 @pytest.mark.parametrize("text", [None, "", "7", "{", '{"x": 1}'])
 def test_an_invalid_note_loads_as_0(text: str | None) -> None:
-    """If the stored number of dropped lines is unreadable, it counts as 0."""
+    """If the stored number of dropped lines is unreadable, the logger starts from 0."""
     assert DroppedLines.load(text) == DroppedLines()
     assert DroppedLines.load(DroppedLines(1, 2, 3).dump()) == DroppedLines(1, 2, 3)

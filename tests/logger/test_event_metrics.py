@@ -38,7 +38,7 @@ class Counted:
 def test_a_download_counts_its_bytes() -> None:
     """The bytes of a download are counted for its upstream.
 
-    They also count in a metric with docker distribution's name.
+    A metric with docker distribution's name counts them too.
     """
     counted = Counted()
     counted.count("download", DOWNLOAD)
@@ -54,7 +54,7 @@ def test_a_download_counts_its_bytes() -> None:
 
 
 def test_a_resumed_download_counts_the_bytes_it_did_not_download_again() -> None:
-    """A resumed download counts the bytes that were already on the disk."""
+    """A metric counts the bytes of a resumed download that were already on the disk."""
     counted = Counted()
     counted.count("download", DOWNLOAD | {"start": 300})
 
@@ -63,7 +63,7 @@ def test_a_resumed_download_counts_the_bytes_it_did_not_download_again() -> None
 
 
 def test_a_limit_is_counted_by_its_name() -> None:
-    """If a limit is reached, its metric rises by the number in the event."""
+    """When a limit is reached, its metric rises by the number in the event."""
     counted = Counted()
     counted.count("limit", {"limit": "readers", "count": 3})
     counted.count("limit", {"limit": "readers", "count": 4})
@@ -73,9 +73,9 @@ def test_a_limit_is_counted_by_its_name() -> None:
 
 
 def test_damaged_and_verified_content_is_counted() -> None:
-    """Damaged and verified content is counted, with a label for the program part that found it.
+    """Damaged and verified content is counted with a label for the component that checked it.
 
-    The gauges of the quarantine have the values of the last event about it.
+    The gauges of the quarantine show the values of the last event about the quarantine.
     """
     counted = Counted()
     counted.count("damaged", {"digest": "sha256:abc", "size": 10, "found": "scrub"})
@@ -93,9 +93,9 @@ def test_damaged_and_verified_content_is_counted() -> None:
 
 
 def test_the_bytes_of_a_manifest_are_fetched_bytes_too() -> None:
-    """The metric of fetched bytes includes manifests, whose bytes are in the event of the request.
+    """The metric of fetched bytes includes manifests, whose size is in the event of the request.
 
-    There is no download event for a manifest.
+    The workers write no download event for a manifest.
     """
     counted = Counted()
     counted.count("upstream", ASKED | {"operation": "manifest", "bytes": 50})
@@ -126,9 +126,9 @@ def test_the_eviction_age_is_the_shortest_idle_time_of_the_last_sweep() -> None:
 
 
 def test_a_breaker_has_its_last_state_since_the_start() -> None:
-    """The metric of a circuit breaker has its last state since the appliance was started.
+    """The metric of a circuit breaker shows its last state since the appliance was started.
 
-    At a start, all circuit breakers are closed.
+    When the appliance starts, all circuit breakers are closed.
     """
     counted = Counted(since=1000)
     counted.count("breaker", {"upstream": "a.example", "state": "open"}, at=999)
@@ -140,9 +140,9 @@ def test_a_breaker_has_its_last_state_since_the_start() -> None:
 
 
 def test_a_budget_has_the_last_values_of_the_upstream() -> None:
-    """The metrics of a rate limit have the values that the upstream sent last.
+    """The metrics of a rate limit show the values that the upstream sent last.
 
-    An upstream may send the number of remaining requests without the limit itself.
+    An upstream can send the number of remaining requests without the limit itself.
     """
     counted = Counted()
     counted.count("budget", {"upstream": "docker.io", "remaining": 76, "limit": 100})

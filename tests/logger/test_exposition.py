@@ -14,7 +14,7 @@ NOW = Metric("a_now", "gauge", "Now.")
 
 
 def test_prometheus_parses_the_text() -> None:
-    """A parser of Prometheus reads counters, histograms, gauges and the build from the text."""
+    """Prometheus's own parser reads counters, histograms, gauges and build info from the text."""
     registry = Registry([COUNT, TIMES])
     registry.add(COUNT, 2, 'a "kind"\n')
     registry.observe(TIMES, 5.5, [1, 2, 3])
@@ -41,7 +41,7 @@ def test_prometheus_parses_the_text() -> None:
 def test_a_counter_without_labels_starts_at_0() -> None:
     """A counter without labels is rendered as 0 before its first event.
 
-    So an alert on its increase sees the first event.
+    So an alert on the counter's increase notices the first event.
     """
     lone = Metric("a_lone", "counter", "Lone.")
 

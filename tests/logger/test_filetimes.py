@@ -69,10 +69,10 @@ def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
 
 
 def test_a_flush_writes_smaller_differences() -> None:
-    """When the logger exits, it also writes file times that differ little from the last use.
+    """When the logger exits, it also writes file times that differ only slightly from the last use.
 
-    So the order of file times is exact. A layer that was used later than its manifest keeps the
-    later file time.
+    So the order of the file times is the order of the last uses. A layer that was used later than
+    its manifest keeps the later file time.
     """
     store = Store()
     times = store.times()
@@ -83,7 +83,7 @@ def test_a_flush_writes_smaller_differences() -> None:
 
 
 def test_a_flush_ends_at_its_deadline() -> None:
-    """`flush` ends at its deadline; it writes the latest uses first."""
+    """`flush` stops at its deadline, after it has written the latest uses first."""
     store = Store()
     times = store.times()
     times.follow({LAYER: START + 5, OTHER: START + 7})
@@ -115,7 +115,7 @@ def test_the_access_time_of_a_missing_file_is_ignored() -> None:
 
 
 class Asked(MemoryStorage):
-    """A storage without times; `asked` has each key for which `stat` was called."""
+    """A storage without times; `asked` lists each key for which `stat` was called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Asked(MemoryStorage):
 
 
 def test_a_storage_without_times_gets_none() -> None:
-    """In a storage without file times, the logger writes none: only the index has the last uses."""
+    """With a storage without file times, the logger writes last uses only to the index."""
     storage, index = Asked(), MemoryIndex()
     storage.write(layout.blob(OTHER), b"x")
     times = FileTimes(storage, index)

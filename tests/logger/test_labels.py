@@ -27,15 +27,15 @@ from entrepot.logger.labels import HOSTED, OTHER, UpstreamLabels
     ],
 )
 def test_the_upstream_of_a_repository_is_its_first_component(name: str, expected: str) -> None:
-    """If the first component of a repository's name is a host or configured, it is the upstream.
+    """The first component of a repository's name is the upstream if it is a host or configured.
 
-    Other repositories are hosted.
+    All other repositories are labelled as hosted.
     """
     assert UpstreamLabels(["cache"]).of_repository(name) == expected
 
 
 def test_upstreams_beyond_the_limit_share_one_label() -> None:
-    """Upstreams beyond the limit share one label value, so clients cannot create values."""
+    """Upstreams beyond the limit share one label value, so clients cannot create more values."""
     upstreams = UpstreamLabels(["a.example"], limit=2)
     found = [upstreams.of_repository(f"{host}.example/x") for host in "abcda"]
 
@@ -62,14 +62,14 @@ def test_upstreams_beyond_the_limit_share_one_label() -> None:
     ],
 )
 def test_a_cache_status_is_one_word(cache: str, expected: str) -> None:
-    """The value of Cache-Status becomes one word by RFC 9211; quoted text is no parameter."""
+    """The label is one word from Cache-Status (RFC 9211); quoted text in it is no parameter."""
     assert labels.result(cache) == expected
 
 
 def test_the_reason_of_a_stale_response_is_its_detail() -> None:
     """The reason of a stale response is the detail in its Cache-Status.
 
-    Unknown details become `other`.
+    Unknown details get the label value `other`.
     """
     assert labels.reason("entrepot; hit; ttl=-1; detail=timeout") == "timeout"
     assert labels.reason('entrepot; hit; ttl=-1; detail="what a client sent"') == OTHER
@@ -95,7 +95,7 @@ def test_a_handler_has_the_name_of_docker_distribution(kind: str, uri: str, expe
 
 @given(st.text(), st.text(), st.integers())
 def test_any_text_becomes_one_of_few_values(text: str, other: str, number: int) -> None:
-    """Whatever clients request, each label has one of few values."""
+    """Whatever clients request, each label has a small number of possible values."""
     assert labels.method(text) in {"get", "head", "put", "post", "patch", "delete", "options"} | {
         "unknown"
     }

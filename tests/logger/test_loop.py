@@ -1,4 +1,4 @@
-"""The loop of the logger, with a clock that the test moves forward."""
+"""Tests of the logger's loop with a clock that the test moves forward."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LoopHarness:
         self.start()
 
     def start(self) -> None:
-        """Begin a new loop, as after the logger was killed."""
+        """Start a new loop, as if the logger had been killed and restarted."""
         display = Display(self.folder / "prom", self.index, cap=99, build={"version": "1"})
         times = FileTimes(self.storage, self.index)
         self.loop = LoggerLoop(
@@ -93,7 +93,10 @@ def harness() -> Iterator[LoopHarness]:
 
 
 def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> None:
-    """A log line changes the last use of its blob in one turn, and a metric within a second."""
+    """A log line updates its blob's last use in one turn of the loop.
+
+    It updates the metrics within a second.
+    """
     harness.log()
     harness.settle()
     harness.log(written(BLOB))
@@ -107,7 +110,7 @@ def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> Non
 
 
 def test_an_idle_loop_waits_longer_if_a_change_ends_the_wait(harness: LoopHarness) -> None:
-    """Without new lines, the loop waits for 1 s, or for 3 s if a watch on the log can wake it."""
+    """Without new lines, the loop waits for 1 s, or 3 s if a watch on the log file can wake it."""
     harness.settle()
 
     assert harness.loop.turn(harness.now) <= 1.0
@@ -161,7 +164,7 @@ def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
 
 
 def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: LoopHarness) -> None:
-    """The loop commits a log barrier before it reads the lines after it."""
+    """The loop commits a log barrier before it reads the lines that follow the barrier."""
     line = written(answer(uri="/" + "x" * 1000))
     harness.log()
     with Admin(harness.places.admin):
@@ -177,7 +180,7 @@ def test_a_log_barrier_is_committed_at_once_although_lines_are_unread(harness: L
 def test_access_times_of_many_rows_are_committed_before_more_lines_are_read(
     harness: LoopHarness,
 ) -> None:
-    """If the read lines are uses of many rows, the loop commits before it reads more lines.
+    """If the lines touch many rows, the loop commits before it reads more lines.
 
     A commit blocks other writers of the index, so its size is bounded.
     """
@@ -209,7 +212,7 @@ def test_a_log_barrier_is_committed_at_once(harness: LoopHarness) -> None:
 def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopHarness) -> None:
     """The loop commits a log barrier only when it knows how many lines HAProxy dropped.
 
-    It does not wait for that number to commit the uses in the lines before the barrier.
+    It commits the uses in the lines before the barrier without waiting for that number.
     """
     harness.settle()
     harness.log(written(BLOB), written(probe("n1")))
@@ -240,7 +243,7 @@ def test_an_unavailable_index_loses_no_lines(
 ) -> None:
     """While the index is unavailable, no line is lost, and one warning is logged.
 
-    Lines that the loop has read stay in memory, and the others in the log.
+    Lines that the loop has already read stay in memory, and all others stay in the log.
     """
     harness.settle()
     harness.index.is_out = True
@@ -261,7 +264,7 @@ def test_an_unavailable_index_loses_no_lines(
 def test_the_loop_waits_for_an_index_that_is_unavailable_at_the_start(harness: LoopHarness) -> None:
     """If the index is unavailable at the start, the loop waits for it and reads no line.
 
-    The index has the positions at which the loop continues.
+    The index stores the position in the log at which the loop continues.
     """
     harness.log(written(BLOB))
     harness.index.is_out = True
@@ -279,7 +282,7 @@ def test_the_number_of_lines_in_memory_is_bounded_while_the_index_is_unavailable
 ) -> None:
     """While the index is unavailable, the loop reads a bounded number of lines.
 
-    The others stay in the log.
+    The remaining lines stay in the log.
     """
     harness.settle()
     harness.index.is_out = True
@@ -300,7 +303,10 @@ def test_the_number_of_lines_in_memory_is_bounded_while_the_index_is_unavailable
 
 
 def test_a_restarted_loop_counts_no_line_twice(harness: LoopHarness) -> None:
-    """After a restart, no line counts twice: counters and position are committed together."""
+    """After a restart, no line counts twice.
+
+    The counters and the position in the log are committed together.
+    """
     harness.log(written(BLOB))
     harness.turn()
     harness.log(written(BLOB))
@@ -312,7 +318,7 @@ def test_a_restarted_loop_counts_no_line_twice(harness: LoopHarness) -> None:
 
 
 def test_the_end_of_the_loop_commits_all_lines(harness: LoopHarness) -> None:
-    """When the loop ends, it commits all lines and writes the last uses to the file times."""
+    """Before the loop ends, it commits all lines and sets the file times to the last uses."""
     harness.log()
     harness.settle()
     harness.log(written(BLOB))
@@ -331,9 +337,9 @@ def test_the_end_of_the_loop_commits_all_lines(harness: LoopHarness) -> None:
 
 
 def test_the_events_file_is_rotated_once_it_is_read(harness: LoopHarness) -> None:
-    """When the loop has read the events file, it rotates the file, so the file stays small.
+    """After the loop has read the events file, it rotates the file, so that the file stays small.
 
-    Lines that a worker then still writes to the old file are read too.
+    The loop also reads lines that a worker writes to the old file after the rotation.
     """
     for _ in range(3):
         write_event(harness.places.events, BUDGET)
@@ -352,7 +358,7 @@ def test_the_events_file_is_rotated_once_it_is_read(harness: LoopHarness) -> Non
 
 
 def test_events_that_are_not_committed_prevent_a_rotation(harness: LoopHarness) -> None:
-    """While events are not committed, the events file is not rotated."""
+    """The loop does not rotate the events file while events are uncommitted."""
     harness.settle()
     harness.index.is_out = True
     for _ in range(3):

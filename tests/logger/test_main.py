@@ -1,4 +1,4 @@
-"""The process of the logger is killed, restarted and ended by signals."""
+"""Tests of the logger as a process that is killed, restarted and sent signals."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ class Logger:
         return 0
 
     def lines(self) -> float:
-        """Return the number of lines of the access log that the metrics file states."""
+        """Return the number of access log lines that the metrics file reports."""
         return self.metric("entrepot_log_lines_total", log="access")
 
 
 @pytest.fixture
 def logger(tmp_path: Path) -> Iterator[Logger]:
-    """Yield a logger whose process is not started yet."""
+    """Yield a logger whose process has not been started yet."""
     made = Logger(tmp_path)
     yield made
     made.close()
@@ -122,7 +122,7 @@ def _write(logger: Logger, first: int, count: int) -> None:
 
 
 def _has_committed(logger: Logger, least: int) -> bool:
-    """Return True if the index counts at least *least* committed lines."""
+    """Return True if at least *least* lines have been committed to the index."""
     rows = dict(metrics.read(logger.index.notes.get(metrics.note(LINES))))
     return rows.get((ACCESS,), [0])[0] >= least
 

@@ -52,7 +52,8 @@ def test_a_position_is_found_after_its_file_was_renamed(seen: Seen) -> None:
 def test_a_copy_with_another_inode_is_the_same_file() -> None:
     """If a file has the same first bytes as the file of the position, the reader continues in it.
 
-    So a new inode, as after a move of the data directory to another disk, does no harm.
+    So the position remains valid when a file gets a new inode, for example because the data
+    directory was moved to another disk.
     """
     moved = [replace(each, inode=each.inode + 100) for each in FAMILY]
 
@@ -79,7 +80,7 @@ def test_another_file_with_the_same_inode_is_a_gap() -> None:
 
 
 def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> None:
-    """If the file of the position was truncated, the reader begins at its start.
+    """If the file of the position was truncated, the reader begins at the start of this file.
 
     It does not read older files again.
     """
@@ -91,7 +92,7 @@ def test_a_truncated_file_is_read_from_its_start_and_older_ones_not_again() -> N
 
 
 def test_a_file_shorter_than_the_position_is_a_gap() -> None:
-    """If a file is shorter than the position in it, the reader reports a gap."""
+    """If a file is shorter than the reader's position in it, the reader reports a gap."""
     found = locate([replace(YOUNG, size=49, modified=31)], _inside(YOUNG, 50))
 
     assert found is not None
@@ -149,12 +150,12 @@ def test_the_generation_is_the_number_in_the_name(name: str, expected: int | Non
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "null", '"x"', '{"inode": 1}', '{"x": 1}'])
 def test_an_invalid_position_is_none(text: str | None) -> None:
-    """A stored position that cannot be parsed counts as None, so the logger starts."""
+    """A stored position that cannot be parsed is loaded as None, so that the logger can start."""
     assert LogPosition.load(text) is None
 
 
 def test_a_dumped_position_is_loaded_unchanged() -> None:
-    """A position that is stored and loaded again has all its fields."""
+    """A position keeps all its fields when it is stored and loaded."""
     position = LogPosition(5, 77, "abcd", 4, 1.25, skipping=True)
 
     assert LogPosition.load(position.dump()) == position

@@ -168,7 +168,7 @@ def test_a_rotation_loses_no_event(bench: Bench) -> None:
 def test_while_the_queue_is_unavailable_lines_wait(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the queue is unavailable, the collector keeps the lines that it has read.
+    """While the queue is unavailable, the collector keeps the lines that it has already read.
 
     It reads no further lines.
     """
@@ -184,7 +184,7 @@ def test_while_the_queue_is_unavailable_lines_wait(
         assert bench.collector.turn(time.monotonic()) > 0
         bench.write(3)
         assert bench.collector.turn(time.monotonic()) > 0
-    bench.turn()  # queues the lines that it has kept
+    bench.turn()  # queues the lines that it has kept in memory
     bench.turn()
 
     assert bench.queued() == [1, 2, 3]
@@ -210,7 +210,7 @@ def test_each_endpoint_gets_the_pulls_that_it_wants(tmp_path: Path) -> None:
 
 
 def test_lines_without_a_pull_move_the_position(bench: Bench) -> None:
-    """Lines without a pull move the stored position too, so a restart does not read them again."""
+    """Lines without a pull also advance the stored position, so a restarted logger skips them."""
     bench.write(1, status=404)
     bench.turn()
 
@@ -218,7 +218,7 @@ def test_lines_without_a_pull_move_the_position(bench: Bench) -> None:
 
 
 def test_an_idle_collector_is_woken(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a while without lines, the collector's thread waits until the logger wakes it."""
+    """After some time without new lines, the collector's thread waits until the logger wakes it."""
     monkeypatch.setattr("entrepot.logger.pull_events._BUSY_S", 0.0)
     monkeypatch.setattr("entrepot.logger.pull_events._IDLE_S", 3600.0)
     bench.collector.start()
@@ -233,7 +233,7 @@ def test_an_idle_collector_is_woken(bench: Bench, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
-    """When the collector is stopped, it queues the events of lines that were written before."""
+    """When the collector is stopped, it first queues the events of all lines written so far."""
     bench.collector.start()
     bench.write(1)
     bench.collector.stop()
@@ -242,7 +242,7 @@ def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
 
 
 def test_the_store_knows_sizes_and_references(tmp_path: Path) -> None:
-    """The size and the parts of content come from the index and storage: the log has neither."""
+    """Size and parts in an event come from the index and the storage; the log has neither."""
     storage, index = disk_storage(tmp_path), MemoryIndex()
     body = json.dumps({"config": {"digest": "sha256:1"}, "layers": []}).encode()
     digest, absent = Digest.of(body), Digest.of(b"absent")
@@ -269,7 +269,7 @@ def test_content_that_is_no_manifest_has_no_references(tmp_path: Path) -> None:
 def test_few_lines_are_read_at_once_if_events_may_be_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, included: str, fewest: int, most: int
 ) -> None:
-    """If events may be large, the collector reads fewer lines at a time.
+    """If events can be large, the collector reads fewer lines at a time.
 
     Events are large if they list the parts of manifests.
     """

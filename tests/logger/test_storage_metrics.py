@@ -32,7 +32,8 @@ def _counted(*events: dict[str, Any], since: float = 0) -> Registry:
 def test_a_request_is_counted_by_verb_and_status_with_its_duration() -> None:
     """Each request to a bucket is counted by method and status, and its duration in a histogram.
 
-    The histogram has docker distribution's name and labels. Unknown values share one label.
+    The histogram has docker distribution's name and labels. All unknown values share one label
+    value.
     """
     put = {"action": "PutContent", "status": "2xx", "bytes": 70, "seconds": 0.5}
     registry = _counted(
@@ -58,7 +59,7 @@ def test_a_request_is_counted_by_verb_and_status_with_its_duration() -> None:
 
 
 def test_read_bytes_and_retries_are_counted() -> None:
-    """The bytes that were read from a bucket, and the repeated requests, are counted."""
+    """Metrics count the bytes that were read from a bucket and the retried requests."""
     registry = _counted(
         {"what": "read", "driver": "azure", "bytes": 5},
         {"what": "read", "driver": "azure", "bytes": 6},

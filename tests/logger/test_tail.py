@@ -17,7 +17,7 @@ from tests.sizes import scaled
 
 
 class Writer:
-    """A writer that rotates like supervisord: by bytes, so that it may split a line."""
+    """A writer that rotates by size in bytes like supervisord, and can therefore split a line."""
 
     def __init__(self, path: Path, keep: int = 99) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class Writer:
         self.unsent += line + b"\n"
 
     def flush(self, count: int | None = None) -> None:
-        """Append the lines that were made to the file, or only their first *count* bytes."""
+        """Append the prepared lines to the file, or only their first *count* bytes."""
         with self.path.open("ab") as file:
             file.write(self.unsent[:count])
         self.unsent = b"" if count is None else self.unsent[count:]
@@ -43,7 +43,7 @@ class Writer:
             file.writelines(texts)
 
     def may_rotate(self) -> bool:
-        """Return True if the file is empty or has a complete line, so that it may be rotated."""
+        """Return True if the writer may rotate the file: it is empty or has a complete line."""
         written = self.path.read_bytes() if self.path.exists() else b"x"
         return not written or b"\n" in written
 
@@ -215,8 +215,7 @@ def test_files_that_were_rotated_while_the_reader_was_stopped_are_read_in_order(
 ) -> None:
     """If files were rotated while no reader ran, the next reader reads them in order.
 
-    The file that the first reader had read in part has another name by then, and there are younger
-    files.
+    By then the partly read file has another name, and there are younger files.
     """
     for _ in range(2):
         writer.line()
@@ -272,7 +271,7 @@ def test_a_log_that_was_truncated_and_grew_past_the_position_is_a_gap(
 ) -> None:
     """If the log was truncated and grew beyond the reader's position, the reader reports a gap.
 
-    The size does not show this truncation, so the reader compares the first bytes of the file.
+    The file's size does not reveal this truncation, so the reader compares the file's first bytes.
     """
     writer.line()
     writer.flush()
@@ -322,7 +321,7 @@ def test_a_line_that_is_too_long_is_skipped_and_counted(
 def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
     writer: Writer, reader: Reader
 ) -> None:
-    """A line that is too long counts once, even with a restart and a rotation in the middle of it.
+    """A line that is too long counts once, even if a restart and a rotation occur in its middle.
 
     The reader's position records that it is inside such a line.
     """
@@ -339,7 +338,7 @@ def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
 
 
 def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) -> None:
-    """The reader returns a line of LONGEST bytes, of which one is the line end."""
+    """The reader returns a line of LONGEST bytes, including the newline."""
     writer.put(b"x" * (LONGEST - 1) + b"\n")
 
     assert reader.drain() == [b"x" * (LONGEST - 1)]
@@ -364,7 +363,7 @@ def test_a_read_takes_at_most_its_chunk(writer: Writer) -> None:
 def test_a_pipe_in_place_of_a_log_file_is_an_error(writer: Writer, reader: Reader) -> None:
     """If a pipe replaces a file of the log, the reader raises OSError.
 
-    A read of the pipe would block `entrepot clean`.
+    Otherwise a read of the pipe would block `entrepot clean`.
     """
     os.mkfifo(writer.path.with_name(f"{writer.path.name}.1"))
     writer.line()
@@ -375,7 +374,7 @@ def test_a_pipe_in_place_of_a_log_file_is_an_error(writer: Writer, reader: Reade
 
 
 def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:
-    """If a process still writes to a file after its rotation, the reader returns these lines too.
+    """The reader also returns lines that a process writes to a file after its rotation.
 
     A worker may have opened the events file before the rotation.
     """
@@ -413,7 +412,7 @@ def test_reading_continues_after_the_log_was_deleted(writer: Writer, reader: Rea
 def test_caught_up_means_the_end_of_the_current_file(writer: Writer, reader: Reader) -> None:
     """A reader is caught up if it is at the end of the current file.
 
-    At the end of a rotated file, or before an unread byte, it is not.
+    It is not caught up at the end of a rotated file or before an unread byte.
     """
     results = [reader.tail.is_caught_up()]
     writer.line()

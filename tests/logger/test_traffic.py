@@ -25,7 +25,7 @@ def _values(metric: Metric, *lines: AccessLine) -> dict[Labels, float]:
 
 
 def test_every_response_is_counted() -> None:
-    """Each response is counted by method, status and handler, even that of a failed request."""
+    """Each response, even to a failed request, is counted by method, status and handler."""
     lines = [answer(), answer(digest="x"), answer(method="HEAD", status=404), answer(status=-1)]
 
     assert _values(traffic.REQUESTS, *lines) == {
@@ -38,7 +38,7 @@ def test_every_response_is_counted() -> None:
 def test_content_is_counted_by_upstream_kind_and_result() -> None:
     """Responses with content are counted by upstream, kind and cache result.
 
-    A line without a kind does not count.
+    A line without a kind of content does not count.
     """
     lines = [
         answer(),
@@ -56,7 +56,7 @@ def test_content_is_counted_by_upstream_kind_and_result() -> None:
 
 
 def test_proxied_responses_have_docker_distribution_s_counters() -> None:
-    """Responses with proxied content are hits or misses in docker distribution's counters."""
+    """Docker distribution's counters count each response with proxied content as a hit or miss."""
     lines = [
         answer(),
         answer(cache=MISS),
@@ -92,7 +92,7 @@ def test_a_duration_is_counted_in_its_bucket(milliseconds: int, place: int) -> N
 
 
 def test_similar_lines_are_grouped() -> None:
-    """If five equal lines come together, the histogram has their sum and their number."""
+    """If five equal lines are counted together, the histogram shows their sum and their number."""
     found = _counted(*[answer(bytes=10, duration=2)] * 5).values(traffic.SIZE)[("blob",)]
 
     assert found[0] == 50

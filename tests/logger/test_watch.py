@@ -19,7 +19,7 @@ def _wait(wake: Wake) -> bool:
 
 
 def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
-    """A new line ends the wait, and so does a rotation.
+    """A new line ends the wait, as does a rotation of the log.
 
     The watch creates the log's folder if it is missing.
     """
@@ -41,7 +41,7 @@ def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
 def test_a_wake_before_the_wait_ends_it() -> None:
     """If the log changes while the logger works, its next wait ends at once.
 
-    The wait after that one has its full length.
+    The following wait has its full length.
     """
     wake = Wake()
     for _ in range(100_000):

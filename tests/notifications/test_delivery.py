@@ -1,6 +1,6 @@
 """Tests of the delivery of queued events: order, retries, pauses, and the size of envelopes.
 
-An envelope is the body of a request to an endpoint; it has one event or more.
+An envelope is the body of a request to an endpoint and contains one or more events.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Post:
 
 
 def test_all_events_are_delivered_in_order(queue: EventQueue) -> None:
-    """Each event is delivered once and in order, in envelopes with more and more events."""
+    """Each event is delivered once and in order, in envelopes with a growing number of events."""
     numbers, post = fill(queue, 3000), Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     while delivery.turn() == 0:
@@ -96,7 +96,7 @@ def test_a_receiver_of_small_envelopes_gets_all_events(queue: EventQueue) -> Non
 
 
 def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
-    """Failures below the threshold are followed by another attempt at once.
+    """As long as there are fewer failures than the threshold, the delivery retries immediately.
 
     From the threshold on, each attempt waits for the backoff.
     """
@@ -117,7 +117,7 @@ def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
 def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
     """If a response takes a quarter of the timeout, the next envelope has half as many events.
 
-    With more events, the endpoint would at some point need longer than the timeout.
+    Otherwise the endpoint would at some point need longer than the timeout.
     """
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):
@@ -248,7 +248,7 @@ def test_a_file_that_was_just_written_has_no_stamp(
     """If the queue's file was just written, `stamp` returns None.
 
     A stamp is the time and size of the file: an equal stamp means that the file has not changed.
-    But two writes in quick succession may have the same time.
+    However, two writes in quick succession can have the same time.
     """
     monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", 10**18)
     fill(queue, 1)

@@ -121,7 +121,10 @@ def test_references_are_the_descriptors_of_a_manifest() -> None:
 
 
 def test_the_references_of_an_event_are_bounded() -> None:
-    """The references in an event are limited in size: a manifest may have 4 MiB of annotations."""
+    """The references in an event are limited in size.
+
+    A manifest can have 4 MiB of annotations.
+    """
     layers = [
         {"digest": f"sha256:{number}", "annotations": {"a": "x" * 20_000}} for number in range(9)
     ]

@@ -58,9 +58,9 @@ def serving(respond: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def test_an_envelope_is_posted_with_its_media_type_and_headers() -> None:
-    """An envelope is sent by POST, with docker distribution's media type.
+    """An envelope is sent as a POST request with docker distribution's media type.
 
-    It has the headers that the operator configured.
+    The request has the headers that the operator configured.
     """
     with Receiver() as receiver:
         status = Poster(endpoint(receiver.url, [("X-A", "b"), ("X-A", "c")]))(BODY)
@@ -81,7 +81,7 @@ def test_a_configured_content_type_replaces_the_own_one() -> None:
 
 
 def test_a_login_in_the_url_is_sent_as_basic() -> None:
-    """If the endpoint's URL has a login, it is sent in Authorization, and not in the path."""
+    """A login in the endpoint's URL is sent in the Authorization header and not in the path."""
     with Receiver() as receiver:
         url = receiver.url.replace("http://", "http://bob:p%40ss@")
         Poster(endpoint(url))(BODY)
@@ -93,14 +93,17 @@ def test_a_login_in_the_url_is_sent_as_basic() -> None:
 
 @pytest.mark.parametrize("status", [200, 202, 204, 300, 304, 399])
 def test_a_status_of_2xx_or_3xx_is_accepted(status: int) -> None:
-    """If the endpoint responds with 2xx or 3xx, the event is delivered, as in distribution."""
+    """If the endpoint responds with 2xx or 3xx, the event is treated as delivered.
+
+    Docker distribution does the same.
+    """
     with Receiver(lambda _: (status, {})) as receiver:
         assert Poster(endpoint(receiver.url))(BODY) == status
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
 def test_any_other_status_is_a_failure(status: int) -> None:
-    """If the endpoint responds with 4xx or 5xx, the event is not delivered."""
+    """If the endpoint responds with 4xx or 5xx, the event is not treated as delivered."""
     with (
         Receiver(lambda _: (status, {})) as receiver,
         pytest.raises(NotDelivered) as failure,
@@ -131,13 +134,13 @@ def test_a_redirect_is_followed_as_go_follows_it(status: int, method: str, body:
 
 
 def test_a_redirect_without_a_location_is_accepted() -> None:
-    """If a 3xx has no Location, the event is delivered, as with Go's HTTP client."""
+    """A 3xx response without a Location is treated as a delivery, as by Go's HTTP client."""
     with Receiver(lambda _: (302, {})) as receiver:
         assert Poster(endpoint(receiver.url))(BODY) == 302
 
 
 def test_configured_headers_stay_at_their_origin() -> None:
-    """If an endpoint redirects to another server, that server gets no secret of the endpoint.
+    """If an endpoint redirects to another server, `Poster` sends that server none of its secrets.
 
     The secrets are the configured headers and the login in the endpoint's URL.
     """
@@ -165,7 +168,7 @@ def test_redirects_without_an_end_are_a_failure() -> None:
 def test_a_redirect_to_another_scheme_is_a_failure(location: str) -> None:
     """If an endpoint redirects to an invalid URL, the delivery fails.
 
-    A URL with another scheme than http or https is invalid too.
+    A URL with a scheme other than http or https is also invalid.
     """
     with (
         Receiver(lambda _: (307, {"Location": location})) as receiver,
@@ -225,7 +228,7 @@ def test_a_response_that_is_not_http_is_a_failure(answer: bytes, reason: str) ->
 
 
 def test_the_body_of_a_response_is_not_read() -> None:
-    """The delivery does not read the body of a response, because the body may have no end."""
+    """The delivery does not read the body of a response, because the body could be endless."""
     is_done = threading.Event()
 
     def respond(connection: socket.socket) -> None:
@@ -255,7 +258,7 @@ def test_a_refused_connection_is_a_failure_without_a_status() -> None:
 def test_a_certificate_of_an_unknown_authority_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the endpoint's certificate is from an unknown authority, the delivery fails."""
+    """If the endpoint's certificate was issued by an unknown authority, the delivery fails."""
     authority = Authority(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.certificate("127.0.0.1"))
@@ -277,7 +280,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
 
 
 def test_a_proxy_gets_the_whole_url() -> None:
-    """A proxy gets the whole URL of the endpoint, and the proxy's own login."""
+    """`Poster` sends a proxy the whole URL of the endpoint and the login for the proxy."""
     with Receiver() as proxy:
         through = proxy.url.replace("http://", "http://me:pw@").removesuffix("/event")
         Poster(endpoint("http://ci.example.com:81/e?x=1"), lambda _: through)(BODY)

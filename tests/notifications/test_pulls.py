@@ -17,7 +17,7 @@ ID = "01234567-89ab-4def-8123-456789abcdef"
 
 
 class Contents:
-    """The store: it has the sizes and references that the test has set, and counts look-ups."""
+    """A store with the sizes and references that the test has set; it counts look-ups."""
 
     def __init__(self) -> None:
         self.sizes: dict[Digest, int] = {}
@@ -110,9 +110,9 @@ def test_equal_requests_have_events_that_differ_in_time_and_id() -> None:
 
 
 def test_a_line_that_is_read_again_gives_the_same_event() -> None:
-    """If a line is read again after a kill of the logger, its event has the same ID.
+    """If a killed logger reads a line again after its restart, the event has the same ID.
 
-    So a receiver can recognise an event that it gets twice.
+    So a receiver can recognise an event that it receives twice.
     """
     assert made(line()) == made(line())
 
@@ -137,9 +137,10 @@ def test_a_line_that_is_read_again_gives_the_same_event() -> None:
 def test_the_requests_that_are_pulls_are_those_of_docker_distribution(
     fields: dict[str, Any], *, is_pull: bool
 ) -> None:
-    """The same requests count as pulls as in docker distribution.
+    """The same requests are treated as pulls as in docker distribution.
 
-    A GET or HEAD of a manifest or blob with status 200 counts, and for a blob also 206 and 304.
+    These are a GET or HEAD of a manifest or blob with status 200, and for a blob also with 206 or
+    304.
     """
     assert bool(made(line(**fields))) is is_pull
 
@@ -188,9 +189,9 @@ def test_references_are_listed_only_if_they_are_configured() -> None:
 
 
 def test_lines_of_an_earlier_start_without_endpoints_make_no_events() -> None:
-    """If a line has no request ID, it makes no event.
+    """A line without a request ID causes no event.
 
-    HAProxy has written such a line before an endpoint was configured.
+    HAProxy wrote such lines before an endpoint was configured.
     """
     document = json.loads(line())
     del document["id"]
@@ -205,13 +206,13 @@ def test_a_user_is_the_actor() -> None:
 
 
 def test_an_ipv6_address_is_in_brackets() -> None:
-    """If the client has an IPv6 address, the event has it in brackets before the port."""
+    """If the client has an IPv6 address, the event contains it in brackets before the port."""
     assert made(line(source="2001:db8::1"))[0]["request"]["addr"] == "[2001:db8::1]:4711"
 
 
 @pytest.mark.parametrize("text", ['"}]},{"events":[', "\\", "\u2028", "\ud800"])
 def test_hostile_values_stay_inside_their_field(text: str) -> None:
-    """If a user agent has quotes or control characters, it stays within its field of the JSON."""
+    """Quotes and control characters in a user agent are escaped in the JSON of the event."""
     assert made(line(agent=text))[0]["request"]["useragent"] == text
 
 
@@ -230,7 +231,7 @@ def test_clients_that_pull_the_same_share_a_template() -> None:
 
 
 def test_an_address_is_found_whatever_other_values_are() -> None:
-    """If a client sends the text of the address field in a header, the real address is used."""
+    """If a header contains the text of the address field, the event still has the real address."""
     (found,) = made(line(agent=',"source":"10.9.9.9', host=',"source":"10.8.8.8"'))
 
     assert found["request"]["addr"] == "10.0.0.9:4711"

@@ -54,7 +54,7 @@ def test_events_leave_the_queue_in_their_order(queue: EventQueue) -> None:
 
 
 def test_an_event_stays_until_it_is_delivered(queue: EventQueue, path: Path) -> None:
-    """If an event was read but not delivered, the queue returns it again, even to a new process."""
+    """The queue returns an event until it is marked as delivered, even to a new process."""
     queue.append({"a": [event("1"), event("2")]})
     queue.first("a", 1, MUCH)
     queue.close()
@@ -99,7 +99,7 @@ def test_a_pull_that_shares_its_template_takes_little_space(queue: EventQueue, p
 
 
 def test_a_row_of_pulls_can_be_delivered_in_parts(queue: EventQueue) -> None:
-    """The queue stores many pulls in one row of the database, but each can be delivered alone."""
+    """The queue stores many pulls in one database row, but each pull can be delivered alone."""
     queue.append({"a": pulls(CHUNK + 1)})
     seen = []
     while (group := queue.first("a", 3, MUCH)).events:
@@ -120,7 +120,7 @@ def test_a_group_has_at_most_the_given_bytes(queue: EventQueue) -> None:
 
 
 def test_the_endpoints_have_separate_queues(queue: EventQueue) -> None:
-    """If an event was delivered to one endpoint, it stays queued for the other endpoints."""
+    """After an event was delivered to one endpoint, it remains queued for the other endpoints."""
     queue.append({"a": [event("1")], "b": [event("1"), event("2")]})
     queue.delivered("a", queue.first("a", 9, MUCH), 200)
 
@@ -131,7 +131,7 @@ def test_the_endpoints_have_separate_queues(queue: EventQueue) -> None:
 def test_a_full_queue_drops_its_oldest_pulls_and_counts_them(path: Path) -> None:
     """If the queue is full, it drops its oldest pulls and counts them.
 
-    Pushes stay longer, because they matter more.
+    It keeps pushes longer, because they matter more.
     """
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("push")]})
@@ -172,7 +172,7 @@ def test_an_event_that_is_larger_than_the_queue_is_dropped(path: Path) -> None:
 
 
 def test_a_full_queue_of_one_endpoint_leaves_the_other_unaffected(path: Path) -> None:
-    """If one endpoint fails and its queue is full, the events of other endpoints stay."""
+    """If a failing endpoint's queue is full, the events of other endpoints are not dropped."""
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"b": [event("kept")]})
     for number in range(20):
@@ -183,7 +183,7 @@ def test_a_full_queue_of_one_endpoint_leaves_the_other_unaffected(path: Path) ->
 
 
 def test_an_event_that_was_dropped_while_it_was_sent_is_not_counted_twice(path: Path) -> None:
-    """If an event is dropped while it is being sent, the number of pending events stays right."""
+    """If an event is dropped while it is being sent, the number of pending events stays correct."""
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("old")]})
     group = queue.first("a", 1, MUCH)
@@ -196,9 +196,9 @@ def test_an_event_that_was_dropped_while_it_was_sent_is_not_counted_twice(path: 
 
 
 def test_the_position_is_that_of_the_last_events(queue: EventQueue, path: Path) -> None:
-    """The queue stores the position in the access log that `append` got last.
+    """The queue stores the position in the access log that was last passed to `append`.
 
-    A commit has this position and its events, so a restart finds both or neither.
+    One commit stores this position and the events, so a restart finds both or neither.
     """
     queue.append({"a": [event("1")]}, "first")
     queue.append({"a": [event("2")]})
@@ -247,7 +247,7 @@ def test_attempts_are_counted_by_their_result(queue: EventQueue) -> None:
 def test_a_damaged_file_is_replaced(queue: EventQueue, path: Path) -> None:
     """If SQLite cannot read the queue's file, the file is renamed to `.broken`.
 
-    An empty queue begins.
+    The queue then starts empty.
     """
     queue.append({"a": [event("1")]})
     queue.close()
@@ -263,7 +263,7 @@ def test_a_damaged_file_is_replaced(queue: EventQueue, path: Path) -> None:
 
 
 def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
-    """If the queue's file cannot be created, the queue raises QueueUnavailable."""
+    """If the queue's file cannot be created, `append` raises QueueUnavailable."""
     (tmp_path / "file").write_text("")
     queue = EventQueue(tmp_path / "file" / "queue.sqlite", MUCH, is_durable=True)
 
@@ -293,7 +293,10 @@ def test_threads_that_wait_for_a_queue_in_use_give_up_together(
 
 
 def test_a_forked_process_has_its_own_connection(queue: EventQueue) -> None:
-    """A forked process opens its own connection to the database: SQLite forbids a shared one."""
+    """A forked process opens its own connection to the database.
+
+    SQLite forbids the use of one connection in two processes.
+    """
     queue.append({"a": [event("1")]})
     child = os.fork()
     if child == 0:
@@ -317,7 +320,7 @@ def test_an_append_of_a_durable_queue_is_synced(path: Path) -> None:
 
 
 def test_an_emptied_queue_returns_its_space(path: Path) -> None:
-    """When the last of many events was delivered, the queue's file becomes small again."""
+    """After the last of many events has been delivered, the queue's file shrinks."""
     queue = EventQueue(path, 100 * MUCH, is_durable=False)
     queue.append({"a": [event("x" * 50_000) for _ in range(100)]})
     queue.close()
@@ -340,7 +343,7 @@ def test_the_files_of_a_removed_queue_are_gone(queue: EventQueue, path: Path) ->
 
 
 def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) -> None:
-    """If a later version of Entrepot wrote the queue's file, it is neither used nor changed."""
+    """A queue file that a later version of Entrepot wrote is neither used nor changed."""
     queue.append({"a": [event("1")]})
     queue.close()
     with sqlite3.connect(path) as db:
@@ -354,7 +357,7 @@ def test_a_file_of_a_later_version_is_not_used(queue: EventQueue, path: Path) ->
 def test_the_file_of_a_full_queue_stays_within_its_share(path: Path) -> None:
     """The file of a full queue stays within its configured share of the disk.
 
-    Events may take three quarters of that share; the rest is for SQLite's overhead.
+    Events can fill three quarters of that share; the rest is reserved for SQLite's overhead.
     """
     share = 1024 * 1024
     queue = EventQueue(path, share * 3 // 4, is_durable=False)

@@ -1,4 +1,4 @@
-"""Tests of `Recorder`, with which a worker queues the events of pushes and deletions."""
+"""Tests of `Recorder`, through which a worker queues the events of pushes and deletions."""
 
 from __future__ import annotations
 

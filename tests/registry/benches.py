@@ -66,7 +66,7 @@ class Bench:
 
 
 def task(remote: FakeRemote, digest: Digest = DIGEST) -> Task:
-    """Return the task to download a blob with `fetch` of *remote* as its only source."""
+    """Return a task that downloads a blob with *remote*'s `fetch` as its only source."""
     return Task(digest, (remote.fetch,), "fake", "fake/app", limits=QUICK)
 
 

@@ -48,7 +48,7 @@ class Pulling:
         return Repositories(disk_storage(self.root))
 
     def get(self, path: str, **headers: str) -> Result:
-        """Send a GET for a path of the test repository; `_` in a header's name becomes "-"."""
+        """Send a GET for a path in the test repository; `_` in a header's name becomes "-"."""
         return self.ask("GET", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def head(self, path: str, **headers: str) -> Result:
@@ -73,9 +73,9 @@ class Pulling:
             assert self.get(f"blobs/{descriptor['digest']}").status_code == 200
 
     def age(self, seconds: float, tag: str = "v1") -> None:
-        """Set back the times at which the upstream last confirmed a tag and all manifests.
+        """Make the last confirmation of a tag and of all manifests by the upstream older.
 
-        Each time is then earlier by *seconds*.
+        The time of each confirmation is moved back by *seconds*.
         """
         name = Repository(f"{self.prefix}/{NAME}")
         storage = disk_storage(self.root)

@@ -14,12 +14,12 @@ from entrepot.registry.download.sources import Limits
 from entrepot.registry.errors import Unavailable, Why
 
 QUICK = Limits(silence=0.5, first_pause=0.01, longest_pause=0.05)
-"""Short limits (s): a download without a new byte fails after half a second."""
+"""Short time limits (s), with which a download without a new byte fails after half a second."""
 
 
 @dataclass
 class FakeBody:
-    """A response's body that begins at the offset `start` of the blob.
+    """A response body that begins at the offset `start` of the blob.
 
     The connection breaks when the body reaches the offset `breaks_at`, unless that is None.
     """
@@ -55,12 +55,12 @@ class FakeBody:
 
 @dataclass
 class FakeRemote:
-    """A blob at an upstream; `starts` has the start offset of each request, in order.
+    """A blob at an upstream; `starts` lists the start offset of each request in order.
 
-    `until` is the offset of the first byte that is held back. `breaks` has the offsets at which the
-    first, second, ... connection breaks. Each request raises and removes the first of `refusals`.
-    `most` is the length (bytes) of the longest range that is sent in full. `held` is the number of
-    open connections.
+    `until` is the offset of the first byte that the upstream does not send yet. `breaks` lists the
+    offsets at which the first, second, ... connection breaks. Each request removes the first
+    exception of `refusals` and raises it. `most` is the length (bytes) of the longest range that is
+    sent in full. `held` is the number of open connections.
     """
 
     content: bytes

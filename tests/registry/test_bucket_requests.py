@@ -1,4 +1,4 @@
-"""Count the requests that pulls and pushes send to a bucket, at the S3 server.
+"""Tests that count, at the S3 server, the requests that pulls and pushes send to a bucket.
 
 The table "Requests" of docs/storage.md has the same numbers.
 """
@@ -89,7 +89,7 @@ class Registry:
     def counted(self) -> dict[str, int]:
         """Return the number of requests since the last call, by method.
 
-        Requests that send a part of a blob do not count.
+        Requests that send a part of a blob are not counted.
         """
         found = Counter(each.method for each in self.s3.requests if "partNumber" not in each.query)
         self.s3.forget()
@@ -113,9 +113,9 @@ def registry(s3: S3Front, tmp_path: Path) -> Iterator[Registry]:
 
 
 def test_a_pull_sends_few_requests(registry: Registry) -> None:
-    """A cold pull, a warm pull and a confirmation of a tag each send few requests to the bucket.
+    """Cold and warm pulls send few requests to the bucket.
 
-    A confirmation of a tag sends none.
+    A confirmation of a tag sends no request to the bucket.
     """
     name = f"{HOST}/app"
 
@@ -144,7 +144,7 @@ def test_a_pull_sends_few_requests(registry: Registry) -> None:
 
 
 def test_the_first_blob_of_a_repository_costs_two_requests_more(registry: Registry) -> None:
-    """A blob that is pulled before any manifest of its repository costs two further requests.
+    """A blob that is pulled before any manifest of its repository costs two additional requests.
 
     With these requests the worker writes the repository's origin.
     """
@@ -156,7 +156,7 @@ def test_the_first_blob_of_a_repository_costs_two_requests_more(registry: Regist
 def test_a_push_sends_few_requests(registry: Registry) -> None:
     """A push of an image with three blobs sends few requests to the bucket.
 
-    One of the blobs is sent in parts, which do not count.
+    One of the blobs is sent in parts; the test does not count the requests for the parts.
     """
     registry.push("team/app", MADE)
 

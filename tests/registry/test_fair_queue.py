@@ -1,4 +1,4 @@
-"""`FairQueue` serves its keys in turn; a key is a user or an upstream."""
+"""`FairQueue` serves its keys in rotation; a key is a user or an upstream."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_one_key_cannot_fill_the_queue() -> None:
 
 
 def test_a_caller_that_times_out_leaves_the_queue() -> None:
-    """A caller that has waited too long fails, and its place is free for the next caller."""
+    """A caller that has waited too long fails, and its place becomes free for the next caller."""
     line = FairQueue(1, waiting=1, each=1, busy="busy")
     with line.turn("a", PATIENCE), pytest.raises(Overloaded), line.turn("b", 0.01):
         pass

@@ -35,7 +35,7 @@ def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
 def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
     """A worker builds the settings of an upstream once for each version of the pull secret.
 
-    Each request reads these settings.
+    Every request uses these settings, so they must not be built each time.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"a.example": {}, "*.example": {}}}')
@@ -48,8 +48,8 @@ def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
 def test_a_pattern_does_not_make_any_number_of_settings(tmp_path: Path) -> None:
     """If the pull secret has a pattern, a worker keeps the settings of at most 1,024 hosts.
 
-    Clients choose the host names that match a pattern such as `*.example`, so they could fill the
-    memory.
+    Clients choose the host names that match a pattern such as `*.example`, so without a limit they
+    could fill the memory.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"*.example": {}}}')

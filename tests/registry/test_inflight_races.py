@@ -1,4 +1,4 @@
-"""Downloads survive races between the writer and its readers, and errors between two steps."""
+"""Downloads survive races between the writer and its readers, and errors at any step."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def locked(worker: SingleFlight) -> LockedFile:
 
 
 def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Bench) -> None:
-    """If a resumed download finds no space, the client still gets the blob from its first byte.
+    """If a resumed download finds no disk space, the client still gets the whole blob.
 
     The upstream's open response begins in the middle of the blob, so the worker sends another
-    request.
+    request for the whole blob.
     """
     bench.reservations = len(CONTENT) - 1
     worker = bench.worker()
@@ -61,9 +61,9 @@ def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Ben
 
 @pytest.mark.parametrize("front", [b"", CONTENT[:4000]], ids=["from the start", "resumed"])
 def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
-    """If a prefetch cannot be stored, its connection to the upstream is closed at once.
+    """If a prefetch cannot be stored, the worker closes its connection to the upstream at once.
 
-    An earlier version left the connection open until Python's garbage collection.
+    It does not leave the connection open until Python's garbage collection.
     """
     bench.reservations = len(CONTENT) - 1
     worker, remote = bench.worker(), FakeRemote(CONTENT)
@@ -117,10 +117,10 @@ class _Watched(Filesystem):
 
 
 def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> None:
-    """If a blob is committed while a reader looks for it, the reader does not download it again.
+    """If a blob is committed while a reader looks for it, the reader starts no second download.
 
-    The reader finds no blob, and a moment later no writer. The writer may have committed the blob
-    in that moment, so the reader must look for the blob once more.
+    The reader first finds no blob and a moment later finds no writer. The writer can have committed
+    the blob in between, so the reader must look for the blob once more.
     """
     bench.disk = disk = _Watched(bench.root)
     remote = FakeRemote(CONTENT)
@@ -142,7 +142,7 @@ def test_a_blob_committed_during_a_check_is_not_fetched_again(bench: Bench) -> N
 def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
     """If a worker creates an empty spool file after the blob was stored, readers ignore the file.
 
-    The worker creates the file when it takes the lock of a download that has just ended.
+    A worker creates such a file when it locks a download that has just ended.
     """
     remote = FakeRemote(CONTENT, until=1)
     bench.worker().join(task(remote))
@@ -157,7 +157,7 @@ def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
 
 
 def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
-    """While the file with the size of a download is empty, the upstream has not responded yet.
+    """An empty file for the size of a download means that the upstream has not responded yet.
 
     Readers then wait, as if the file did not exist.
     """
@@ -215,11 +215,11 @@ def test_a_download_without_a_thread_releases_its_lock(
 def test_a_refusal_that_is_being_reported_does_not_block_another_repository(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pull begins although another repository's download of the blob is still being ended.
+    """A pull can begin while another repository's failed download of the blob is still ending.
 
     The upstream has denied the blob to that other repository.
     """
-    # The thread of a download ends with the download: it does not wait for the next one.
+    # The thread of a download ends with the download and does not wait for the next download.
     monkeypatch.setattr(singleflight, "ReusedThreads", lambda: ReusedThreads(idle_s=0))
     go_on, remote = threading.Event(), FakeRemote(CONTENT, until=1)
     writers: list[threading.Thread] = []
@@ -262,8 +262,8 @@ class _Releasing(MemoryReservations):
 def test_a_reservation_is_released_before_another_download_begins(bench: Bench) -> None:
     """A failed download releases its reserved space before it releases the lock of the spool file.
 
-    In the other order another worker could begin the same download, and for a moment both
-    reservations would count and could exceed the cap.
+    In the other order another worker could begin the same download. For a moment both reservations
+    would count and could exceed the cap.
     """
     released = _Releasing(bench.worker().path(DIGEST))
     bench.index.reservations = released
@@ -274,9 +274,9 @@ def test_a_reservation_is_released_before_another_download_begins(bench: Bench) 
 
 
 def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
-    """If a killed writer's download passes to a repository that is denied, other readers go on.
+    """Readers continue even if a killed writer's download is taken over and the upstream denies it.
 
-    Their own repository has access to the blob.
+    The new writer's repository has no access to the blob, but the readers' repository has.
     """
     bench.disk = disk = _Watched(bench.root)
     disk.lands.set()
@@ -314,10 +314,10 @@ def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
 
 
 def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: Bench) -> None:
-    """If a spool file already has all bytes of the blob, the next writer commits it.
+    """If a spool file already contains the whole blob, the next writer commits it.
 
     Its first writer died before the commit, and the upstream states no size. A range request for
-    bytes after the last one would get 416 each time.
+    bytes after the last byte would always get 416.
     """
     worker = bench.worker()
     with locked(worker):

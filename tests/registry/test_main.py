@@ -38,9 +38,9 @@ def test_an_opening_breaker_raises_the_cache_epoch(tmp_path: Path) -> None:
 
 
 def test_a_closing_breaker_does_not_raise_the_cache_epoch(tmp_path: Path) -> None:
-    """If a circuit breaker closes, the cache epoch stays the same.
+    """When a circuit breaker closes, the cache epoch does not change.
 
-    Responses that HAProxy cached while the circuit breaker was open are still valid.
+    Responses that HAProxy cached while the circuit breaker was open remain valid.
     """
     breaker, number = _breaker(tmp_path)
     breaker.failed(DEAD, Pass())
@@ -94,6 +94,7 @@ def test_the_workers_load_no_extension_unless_it_is_configured() -> None:
 def test_the_workers_load_no_library_of_tokens_unless_tokens_are_configured() -> None:
     """Without configured tokens, workers import no library for tokens.
 
-    PyJWT and cryptography take 80 ms and 10 MB in the process from which the workers are forked.
+    In the process from which the workers are forked, the import of PyJWT and cryptography costs 80
+    ms and 10 MB.
     """
     assert {"jwt", "cryptography"} & worker_modules() == set()

@@ -1,6 +1,6 @@
-"""The media type of a manifest is in the manifest, or is stored for one repository.
+"""A manifest's media type is in the manifest itself or is stored for one repository.
 
-A push to one repository, or an upstream's response for it, does not change the type in another
+Neither a push to one repository nor an upstream's response for it changes the type in another
 repository.
 """
 
@@ -59,7 +59,7 @@ def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> N
 
 
 def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
-    """If a wrong media type is stored for a manifest, a client repairs it with another push.
+    """If a wrong media type is stored for a manifest, another push corrects it.
 
     Version 0.1.0 stored one media type for all repositories, which could be wrong.
     """
@@ -117,7 +117,7 @@ def test_an_upstream_changes_no_media_type_of_other_repositories(
 def test_a_document_that_is_both_image_and_index_is_refused(tmp_path: Path) -> None:
     """If an upstream's manifest has the fields of an image and of an index, the pull gets 502.
 
-    Different clients would read one digest as two different images (CVE-2021-41190).
+    Different clients would interpret the manifest as two different images (CVE-2021-41190).
     """
     fields = json.loads(STATED.manifest) | {"manifests": []}
     with FakeUpstream() as upstream:

@@ -1,7 +1,7 @@
 """The registry and the cleaner work with `MemoryStorage`, a storage driver without files.
 
-Each test runs with each driver of the index. The index then keeps the times that would be file
-times on a disk.
+Each test runs with each driver of the index. The index stores the times that would be file times on
+a disk.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Recorded:
 
 @dataclass
 class InMemory:
-    """A registry whose content is in memory; its spool files and locks are the only files."""
+    """A registry whose content is in memory; only its spool files and locks are on a disk."""
 
     storage: MemoryStorage
     index: Index
@@ -74,7 +74,7 @@ class InMemory:
         return {each.key for each in stored}
 
     def evict(self, limit: int) -> None:
-        """Move the clock forward by 60 s and evict content until *limit* bytes are left."""
+        """Move the clock forward by 60 s and evict content until at most *limit* bytes remain."""
         clock = self.clock
         clock.now += 60.0
         data = DataDirectory(self.storage, self.index, self.state / layout.SPOOL)
@@ -99,13 +99,13 @@ def upstream() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return the clock of all parts of the registry."""
+    """Return the clock that all parts of the registry use."""
     return Clock(time.time())
 
 
 @pytest.fixture(params=["memory", *INDEXES])
 def index(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Index]:
-    """Return an empty index of the driver with which the test runs."""
+    """Return an empty index of the driver that the test uses."""
     opened = _new_index(request.param, tmp_path, clock)
     yield opened
     opened.close()
@@ -234,7 +234,7 @@ def test_an_eviction(memory: InMemory, upstream: FakeUpstream) -> None:
 def test_a_tag_is_confirmed_by_one_head_when_it_is_no_longer_fresh(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """If a tag is no longer fresh, one HEAD to the upstream confirms it for the next pulls."""
+    """If a tag is no longer fresh, one HEAD to the upstream confirms the tag for the next pulls."""
     _pull(memory)
     upstream.forget()
     memory.clock.now += 61.0
@@ -250,7 +250,7 @@ def test_a_tag_is_confirmed_by_one_head_when_it_is_no_longer_fresh(
 def test_a_moved_tag_serves_the_new_manifest(memory: InMemory, upstream: FakeUpstream) -> None:
     """If a tag has moved at the upstream, the registry fetches and serves the new manifest.
 
-    The confirmation of the old manifest must not make the new one look stored and fresh.
+    The confirmation of the old manifest must not make the new manifest appear stored and fresh.
     """
     _pull(memory)
     upstream.put_image("app", "v1", image([filler(6_000, 9)]))

@@ -1,4 +1,4 @@
-"""Workers call middleware of other Python packages for requests; these tests use a fake package."""
+"""Workers call middleware from other Python packages; these tests use a fake package."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _push(client: TestClient, name: str) -> Any:
 def test_middleware_of_the_registry_wraps_every_response(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of kind `registry` wraps every response; the last one in the list is outermost."""
+    """Middleware of kind `registry` wraps every response; the last in the list is outermost."""
     entries = "{name: stamp, options: {text: one}}, {name: stamp, options: {text: two}}"
     answer = client(f"registry: [{entries}]").simulate_get("/v2/")
 
@@ -162,7 +162,7 @@ def test_middleware_of_repositories_sees_the_facts_and_the_status(
 ) -> None:
     """Middleware of kind `repository` gets a request's repository and action, then its status.
 
-    The first call comes before the request is handled, the second one afterwards.
+    The worker calls the middleware once before it handles the request and once afterwards.
     """
     app = client(_GATE)
     assert _push(app, "team/app").status_code == 201
@@ -178,7 +178,7 @@ def test_middleware_of_repositories_sees_the_facts_and_the_status(
 def test_middleware_of_repositories_may_refuse_a_request(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of kind `repository` may reject a request with a status, a code and a message."""
+    """Middleware of kind `repository` can reject a request with a status, a code and a message."""
     app = client(_GATE)
     answer = _push(app, "team/closed")
 
@@ -192,9 +192,9 @@ def test_middleware_of_repositories_may_refuse_a_request(
 def test_a_blob_of_a_refused_repository_is_not_mounted(
     client: Callable[[str], TestClient], source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If middleware rejects pulls from a repository, no blob is mounted from there.
+    """If middleware rejects pulls from a repository, no blob is mounted from this repository.
 
-    A mount reads that repository.
+    The reason is that a mount reads content of that repository.
     """
     app = client(_GATE)
     with monkeypatch.context() as patch:
@@ -220,7 +220,7 @@ def test_middleware_of_repositories_that_raises_is_a_500(
 def test_a_failure_after_the_request_changes_nothing(
     client: Callable[[str], TestClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If middleware raises an error after the request, the response stays the same.
+    """If middleware raises an error after the request, the response does not change.
 
     The error is logged.
     """

@@ -2,9 +2,9 @@
 
 Alice can read a private upstream, a second upstream, and her hosted repository. Mallory controls
 the second upstream, and can read that upstream and another hosted repository. Whatever the second
-upstream claims, sends or withholds, Mallory never reads content that neither that upstream nor
-Mallory had, and Alice can still read her content. Alice can read everything in the second
-upstream's repository, but her requests there must not give Mallory access to her other content.
+upstream claims, sends or withholds, Mallory can read only content that this upstream or Mallory
+had. Alice can always read her content. Alice can read everything in the second upstream's
+repository, but her requests there must not give Mallory access to her other content.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ _OPERATIONS = 16
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TYPES: Final = {"alice": OCI_MANIFEST, "mallory": DOCKER_MANIFEST}
-"""The type that the pusher or the upstream sends with a manifest without a media type."""
+"""The media type that a push or the upstream sends with a manifest that contains none."""
 
 Who = Literal["alice", "mallory"]
 _EVERYONE: Final[tuple[Who, Who]] = ("alice", "mallory")
 
 Mode = Literal["absent", "has", "claims", "lies"]
-"""How an upstream responds to requests for a content.
+"""How an upstream responds to requests for a piece of content.
 
 With `claims` it responds 200 to a HEAD and 404 to a GET. With `lies` it responds 200 to a HEAD and
 sends other bytes to a GET.
@@ -102,7 +102,7 @@ _BY_DIGEST = {str(each.digest): each for each in _ALL}
 class Claimant:
     """An upstream that has each content, or only claims to have it, as the test decides.
 
-    `ever` has the name of each content that the upstream ever had.
+    `ever` contains the name of each piece of content that the upstream ever had.
     """
 
     owner: Who
@@ -195,7 +195,7 @@ class World:
     # ---- the model of the test: these methods compute the expected permissions
 
     def owned(self, repository: str) -> set[str]:
-        """Return the names of the content that the repository's upstream or client ever had."""
+        """Return the names of all content that the repository's upstream or client ever had."""
         claimant = self.upstreams.get(repository)
         return claimant.ever if claimant else self.pushed.get(repository, set())
 

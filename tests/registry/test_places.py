@@ -1,4 +1,4 @@
-"""The path and `ns` of a request decide from which upstream or hosted repository it is served."""
+"""The path and `ns` of a request determine the upstream or hosted repository that serves it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_no_request_is_sent_to_an_unconfigured_host(two: Two, tmp_path: Path) ->
 
 
 def test_the_default_upstream_serves_names_without_a_host(two: Two, tmp_path: Path) -> None:
-    """A name without a host is fetched from the default upstream, as mirrors of dockerd need it."""
+    """A name without a host is fetched from the default upstream, as dockerd expects of mirrors."""
     p = pulling(two[0], tmp_path, two[1], default=two[1].host)
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1")
 
@@ -127,7 +127,7 @@ def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
 
 
 def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -> None:
-    """If an upstream is removed from the settings, its stored content is not served any more.
+    """After an upstream is removed from the settings, its stored content is no longer served.
 
     The operator may have revoked the credentials for that upstream.
     """
@@ -151,9 +151,9 @@ def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
 
 
 def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_path: Path) -> None:
-    """The list of tags comes from the upstream; during an outage it has the stored tags.
+    """The list of tags comes from the upstream; during an outage it contains the stored tags.
 
-    Pages by `n` and `last` work for both lists.
+    The parameters `n` and `last` work for both lists.
     """
     u = two[0]
     for tag in ("v2", "v3"):
@@ -195,7 +195,7 @@ def test_referrers_are_requested_and_stored(two: Two, tmp_path: Path) -> None:
 def test_referrers_of_unknown_subjects_are_not_stored(two: Two, tmp_path: Path) -> None:
     """If an upstream sends an empty list of referrers, the list is not stored.
 
-    Clients could otherwise fill the disk with lists for invented digests.
+    Otherwise clients could fill the disk with lists for invented digests.
     """
     p = pulling(two[0], tmp_path)
     digest = Digest.of(b"never seen")
@@ -228,7 +228,7 @@ def test_a_large_list_of_referrers_is_not_stored(
     ],
 )
 def test_an_upstream_can_be_an_ipv6_address(host: str, spelled: str, tmp_path: Path) -> None:
-    """An upstream may be an IPv6 address, in any spelling: in brackets in `ns` and in the path.
+    """An upstream can be an IPv6 address in any spelling, with brackets in `ns` and in the path.
 
     The name on the disk has no colons.
     """

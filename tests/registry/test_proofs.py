@@ -1,4 +1,4 @@
-"""With access rules, a client gets content of an upstream only if that upstream has sent it."""
+"""With access rules, an upstream's clients get content only if that upstream has sent it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Ruled:
     def ask(
         self, upstream: FakeUpstream, path: str, method: str = "GET", name: str = NAME
     ) -> Result:
-        """Send a request with a login for a path of a repository of *upstream*."""
+        """Send a request with a login for a path in a repository of *upstream*."""
         return self.p.ask(method, f"/v2/{fold(upstream.host)}/{name}/{path}", **_LOGIN)
 
     def links_it(self, upstream: FakeUpstream, name: str = NAME) -> bool:
@@ -117,7 +117,7 @@ def test_a_head_reveals_nothing_of_the_store(a: Ruled, hostile: FakeUpstream) ->
 def test_wrong_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: FakeUpstream) -> None:
     """If an upstream sends wrong bytes for a blob, its repository gets no link to the blob.
 
-    Otherwise the repository would serve the right bytes as soon as another upstream sends them.
+    Otherwise the repository would serve the correct bytes as soon as another upstream sent them.
     """
     hostile.add_blob(NAME, LAYER)
     hostile.misbehave("/blobs/", method="GET", corrupt=True)
@@ -134,9 +134,9 @@ def test_wrong_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: Fake
 def test_wrong_bytes_leave_no_link_without_access_rules(
     tmp_path: Path, honest: FakeUpstream
 ) -> None:
-    """Without access rules too, a repository whose upstream sent wrong bytes gets no link.
+    """Even without access rules, a repository whose upstream sent wrong bytes gets no link.
 
-    Otherwise the repository would serve content that another upstream sends later.
+    Otherwise the repository would serve the content after another upstream has sent it.
     """
     p = pulling(honest, tmp_path)
     honest.misbehave("/blobs/", method="GET", corrupt=True)
@@ -166,7 +166,7 @@ def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream
 
 
 def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUpstream) -> None:
-    """Repositories of one upstream share its stored blobs: for each, a HEAD confirms the blob."""
+    """Repositories of one upstream share its stored blobs after a HEAD for each repository."""
     sent = honest.count("GET", "/blobs/")
 
     assert a.ask(honest, BLOB, name="other/app").content == LAYER
@@ -254,7 +254,7 @@ def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(
     """If a writer died after it had received a whole blob, the upstream must confirm that blob.
 
     The dead writer may have begun the spool file for another repository, whose permission proves
-    nothing for this one.
+    nothing for this repository.
     """
     found = Ruled(tmp_path, honest, hostile)
     key = layout.spool_key(Digest.of(LAYER), honest.host)

@@ -47,7 +47,7 @@ def p(u: FakeUpstream, tmp_path: Path) -> Pulling:
 
 
 def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pulling) -> None:
-    """The first pull of a blob fetches it from the upstream; the second one is a hit."""
+    """The first pull of a blob fetches it from the upstream; the second pull is a hit."""
     first, second = p.get(BLOB), p.get(BLOB)
 
     assert [first.content, second.content] == [CONTENT, CONTENT]
@@ -59,8 +59,8 @@ def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pu
 def test_a_stored_blob_leaves_no_mark_of_a_confirmation(p: Pulling) -> None:
     """A file in the spool folder marks a blob that the upstream has confirmed.
 
-    The file is deleted when the blob is linked; otherwise the folder would get a file for each blob
-    and repository.
+    The worker deletes this file when it links the blob. Otherwise the folder would accumulate one
+    file for each blob and repository.
     """
     p.get(BLOB)
 
@@ -128,9 +128,9 @@ def test_a_range_past_the_end_is_416(p: Pulling) -> None:
 
 
 def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: Pulling) -> None:
-    """For another repository, a HEAD to the upstream confirms a stored blob.
+    """Before another repository serves a stored blob, a HEAD to the upstream confirms the blob.
 
-    The upstream sends no bytes.
+    The upstream does not send the blob again.
     """
     p.get(BLOB)
     u.forget()
@@ -143,9 +143,9 @@ def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: P
 def test_a_blob_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """If the upstream sends 404 for a blob in a repository, the stored blob is not served there.
+    """If the upstream sends 404 for a repository's blob, that repository does not serve the blob.
 
-    A client may know the digest of a blob that it has no right to read.
+    A client can know the digest of a blob that it has no right to read.
     """
     p.get(BLOB)
 
@@ -158,7 +158,8 @@ def test_readers_of_the_same_repository_need_no_confirmation(
 ) -> None:
     """Eight readers of one repository share a download, without further requests to the upstream.
 
-    The upstream has confirmed the blob to the first reader. That is valid for the whole repository.
+    The upstream has confirmed the blob to the first reader. The confirmation is valid for the whole
+    repository.
     """
     release = threading.Event()
     joined: list[Reader] = []
@@ -185,7 +186,7 @@ def test_readers_of_another_repository_need_a_confirmation(
 ) -> None:
     """A reader of another repository joins a download after the upstream has confirmed the blob.
 
-    The permission of one repository proves nothing for another one.
+    The permission for one repository proves nothing for another.
     """
     release = threading.Event()
     u.misbehave(f"{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
@@ -199,14 +200,14 @@ def test_readers_of_another_repository_need_a_confirmation(
     assert first.result().content == CONTENT
     assert second.result().status_code == status
     assert (second.result().content == CONTENT) == (status == 200)
-    # If the upstream denies the HEAD, the registry sends a GET for this repository too.
+    # If the upstream denies the HEAD, the registry also sends a GET for this repository.
     assert u.count("GET") == (1 if status == 200 else 2)
 
 
 def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling) -> None:
     """If the upstream confirms another length for a blob, a reader does not join the download.
 
-    One of the two lengths is wrong, so the bytes of that download may be wrong too.
+    One of the two lengths is wrong, so the bytes of that download could also be wrong.
     """
     release = threading.Event()
     u.misbehave(f"/v2/{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
@@ -219,7 +220,9 @@ def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling)
         release.set()
 
     assert u.count("GET") == 2
-    assert second.exception() is not None  # the blob has further bytes and so a wrong digest
+    assert (
+        second.exception() is not None
+    )  # the blob has additional bytes and therefore a wrong digest
 
 
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, p: Pulling) -> None:
@@ -238,7 +241,7 @@ def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, 
 
 
 def test_an_evicted_blob_is_fetched_again(u: FakeUpstream, p: Pulling) -> None:
-    """If the file of a blob was evicted and its link stayed, the blob is fetched again."""
+    """If the file of a blob was evicted but its link still exists, the blob is fetched again."""
     p.get(BLOB)
     p.forget_blob(DIGEST)
 
@@ -262,11 +265,13 @@ def test_an_evicted_blob_is_fetched_again(u: FakeUpstream, p: Pulling) -> None:
 def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any], expected: int
 ) -> None:
-    """If an upstream fails once, the registry repeats its request; a refusal goes to the client.
+    """If an upstream fails once, the registry retries; it passes a refusal on to the client.
 
     Only a 404 is cached, for a few seconds.
     """
-    patience = 2.0 if expected == 429 else 20.0  # s; after a 429, the next request comes 5 s later
+    patience = (
+        2.0 if expected == 429 else 20.0
+    )  # s; after a 429, the registry sends its next request 5 s later
     p = pulling(u, tmp_path, negative_ttl=0.0, read_timeout=patience)
     u.misbehave("/blobs/", times=1, **knobs)
 
@@ -282,7 +287,7 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 def test_a_lasting_failure_ends_the_pull(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """If an upstream always fails, a pull fails after `readtimeout` without a byte."""
+    """If an upstream always fails, a pull fails after `readtimeout` without a received byte."""
     p = pulling(u, tmp_path, read_timeout=0.6)
     u.misbehave("/blobs/", **knobs)
 
@@ -296,7 +301,7 @@ def test_a_body_that_breaks_off_is_completed(
 ) -> None:
     """If the upstream's connection breaks, the registry requests the rest.
 
-    The client sees no gap.
+    The client receives all bytes without a gap.
     """
     u.misbehave("/blobs/", times=1, **knobs)
 
@@ -325,7 +330,7 @@ def test_a_blob_above_the_cap_is_passed_through(u: FakeUpstream, tmp_path: Path)
 def test_a_download_that_fails_on_the_disk_between_two_checks_fails_no_pull(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a download fails on the disk just after a reader has joined it, the pull succeeds."""
+    """If a disk error ends a download just after a reader has joined it, the pull succeeds."""
     p = pulling(u, tmp_path, limits=SpaceLimits(max_used_bytes=1000, largest=1000))
     seen: list[object] = []
 
@@ -341,7 +346,7 @@ def test_a_download_that_fails_on_the_disk_between_two_checks_fails_no_pull(
 
 
 def _is_a_download_joined() -> bool:
-    """Return True if a thread is inside the module in which requests join a download."""
+    """Return True if a thread is executing the module in which requests join a download."""
     for frame in sys._current_frames().values():
         calls = [each.filename for each in traceback.extract_stack(frame)]
         if any(each.endswith("download/singleflight.py") for each in calls):
@@ -409,7 +414,8 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 def test_a_blob_is_linked_before_its_last_byte_leaves(p: Pulling) -> None:
     """When a client gets the last byte of a blob, the repository already has its link to the blob.
 
-    A client that has all parts of an image may request its manifest while the upstream is down.
+    Without the links, a client with all parts of an image could not pull its manifest during an
+    outage.
     """
     name = Repository(f"{p.prefix}/{NAME}")
     wsgi = create_environ(path=f"/v2/{name}/{BLOB}")

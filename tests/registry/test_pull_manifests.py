@@ -48,7 +48,7 @@ def test_a_manifest_is_byte_identical_to_the_upstreams(u: FakeUpstream, p: Pulli
 def test_the_accept_header_of_a_client_is_not_forwarded(u: FakeUpstream, p: Pulling) -> None:
     """The registry sends the upstream its own Accept instead of the client's.
 
-    So a tag has one digest, whatever the client accepts.
+    So a tag has the same digest for all clients.
     """
     first = p.get("manifests/v1", Accept=DOCKER_MANIFEST)
     second = p.get("manifests/v1")
@@ -98,7 +98,7 @@ def test_a_moved_tag_is_seen_after_its_freshness(u: FakeUpstream, p: Pulling) ->
 
 
 def test_a_head_of_an_unknown_tag_stores_its_manifest(u: FakeUpstream, p: Pulling) -> None:
-    """A HEAD of a tag also stores the manifest: containerd requests it by digest next."""
+    """A HEAD of a tag also stores the manifest, because containerd requests it by digest next."""
     digest = p.head("manifests/v1").headers["docker-content-digest"]
     p.pull(digest)
     u.stop()
@@ -133,7 +133,8 @@ def test_beyond_maxstale_an_outage_is_502(u: FakeUpstream, tmp_path: Path) -> No
 def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling) -> None:
     """If the upstream is down and a part of a manifest is not stored, the client gets 503.
 
-    After a 200 for the manifest, podman would try no other mirror for the missing layers.
+    If the registry sent a 200 for the manifest, podman would try no other mirror for the missing
+    layers.
     """
     p.get("manifests/v1")
     u.stop()
@@ -148,7 +149,7 @@ def test_an_incomplete_manifest_is_503_in_an_outage(u: FakeUpstream, p: Pulling)
 def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) -> None:
     """If a manifest's last confirmation is in the future, the manifest is not fresh.
 
-    In that case, the machine's clock was set back after the confirmation.
+    This happens if the machine's clock is set back after the confirmation.
     """
     p.get("manifests/v1")
     p.age(-3600)
@@ -160,8 +161,8 @@ def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) 
 def test_a_tag_confirmed_in_the_future_is_revalidated(u: FakeUpstream, p: Pulling) -> None:
     """If a tag's last confirmation is in the future, the registry confirms the tag again.
 
-    The clock was set back. Otherwise the old manifest would be served until the clock reaches that
-    time.
+    This happens if the clock is set back. Without another confirmation, the registry would serve
+    the old manifest until the clock reaches that time.
     """
     p.pull()
     p.age(-3600)

@@ -25,7 +25,7 @@ NOW = "0000000007"
 
 
 class NoUpstreams:
-    """A table without upstreams, so all repositories are hosted."""
+    """An upstream table without upstreams, so that all repositories are hosted."""
 
     default = None
 
@@ -81,7 +81,7 @@ def client(check: CountingCheck) -> Client:
 
 
 def test_a_right_password_is_reported_with_rights_class_and_epoch(client: Client) -> None:
-    """After a right password the response has the client's rights class and the cache epoch.
+    """After a correct password the response has the client's rights class and the cache epoch.
 
     The rights class is sent as four numbers, because HAProxy can store only numbers of 32 bits.
     """
@@ -95,9 +95,9 @@ def test_a_right_password_is_reported_with_rights_class_and_epoch(client: Client
 
 
 def test_users_with_equal_rights_have_the_same_rights_header(client: Client) -> None:
-    """Two users with equal rights get the same rights header.
+    """The responses to two users with equal rights have the same rights header.
 
-    HAProxy can then serve a response that it cached for one user to the other.
+    So HAProxy can serve one user a response that it cached for the other user.
     """
     ann, bob = client.ask("ann:right"), client.ask("bob:right")
 
@@ -115,7 +115,7 @@ def test_a_missing_or_wrong_password_is_not_reported_as_verified(
 
 
 def test_without_passwords_a_credential_is_anonymous() -> None:
-    """If no passwords are configured, a worker reports every credential as the anonymous client.
+    """Without configured passwords, a worker treats every credential as the anonymous client's.
 
     dockerd sends its Docker Hub password to each mirror, so HAProxy must not reject that password.
     """
@@ -130,7 +130,8 @@ def test_a_credential_verified_by_haproxy_is_not_checked_again(
 ) -> None:
     """If HAProxy reports that it has verified a credential, the worker does not check the password.
 
-    The response has no rights header: with it HAProxy would extend its own entry forever.
+    The response has no rights header, because HAProxy would otherwise extend its entry for the
+    credential forever.
     """
     answer = client.ask("ann:right", X_Entrepot_Verified=NOW)
 
@@ -144,7 +145,7 @@ def test_a_credential_verified_in_another_epoch_is_checked(
 ) -> None:
     """If HAProxy verified a credential in an older cache epoch, the worker checks the password.
 
-    The epoch has risen since, so passwords or rules may have changed.
+    The epoch has risen since then, so passwords or access rules may have changed.
     """
     answer = client.ask("ann:wrong", X_Entrepot_Verified="0000000006")
 
@@ -152,9 +153,9 @@ def test_a_credential_verified_in_another_epoch_is_checked(
 
 
 def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> None:
-    """Without HAProxy, a worker ignores the header in which HAProxy names verified credentials.
+    """Without HAProxy, a worker ignores the request header that marks a credential as verified.
 
-    Responses then have none of the headers that HAProxy would remove before it responds.
+    Its responses then have none of the internal headers that HAProxy would otherwise remove.
     """
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders())
 
@@ -167,7 +168,8 @@ def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> 
 def test_an_authenticator_without_identify_verified_is_always_called() -> None:
     """An authenticator without the method `identify_verified` is called for every request.
 
-    An embedding program may bring such an authenticator, and no header of a proxy overrides it.
+    A program that embeds the registry can supply such an authenticator, and no proxy header may
+    bypass it.
     """
 
     class Own:
@@ -191,8 +193,8 @@ def test_a_user_name_is_sent_to_the_log_in_utf8(client: Client) -> None:
 def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingCheck) -> None:
     """A worker reads the cache epoch once for each request, before it handles the request.
 
-    If content changes during the request, the response has the older epoch. HAProxy then never
-    serves that response as current.
+    If content changes during the request, the response has the older epoch. So HAProxy never serves
+    that response as current.
     """
     dates = iter(["1", "2"])
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: next(dates)))
@@ -204,9 +206,10 @@ def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingChe
 def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
     check: CountingCheck, scope: str
 ) -> None:
-    """A header reports a wrong password to HAProxy, even if the response is a 200 with a token.
+    """A header reports a wrong password to HAProxy, even in a 200 response with a token.
 
-    The anonymous token reveals that the password was wrong, so HAProxy counts it like a 401.
+    The client can tell from the anonymous token that the password was wrong, so HAProxy counts it
+    like a 401.
     """
     half_open = BasicAuthenticator(check, realm="here", anonymous="pull")
     client, path = Client(half_open, EdgeHeaders(lambda: NOW)), f"/v2/token?scope={scope}"
@@ -223,9 +226,9 @@ def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
 def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
     tmp_path: Path, check: CountingCheck, credential: str | None
 ) -> None:
-    """Without a right password, a client gets the same 401 for known, unknown and invalid names.
+    """Without a correct password, a client gets the same 401 for known, unknown and invalid names.
 
-    The upstreams of an appliance may name internal registries, which strangers must not learn.
+    The names of upstreams can reveal internal registries, which strangers must not learn.
     """
     headers = {}
     if credential is not None:
@@ -242,7 +245,7 @@ def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
 
 
 class RecordedFills(CacheFill):
-    """A cache fill that records each fill without sending it, and takes each HEAD as repeated."""
+    """A cache fill that treats each HEAD as repeated and records each fill without sending it."""
 
     def __init__(self) -> None:
         self.fills: list[HeadRequest] = []
@@ -284,7 +287,7 @@ def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() ->
 def test_a_permission_to_cache_is_computed_only_for_a_cache(*, has_cache: bool) -> None:
     """With `http.edgecache: off` a worker does not compute how long HAProxy may cache a response.
 
-    For a manifest, the worker would check each of its parts for that.
+    For a manifest, this computation would check each of the manifest's parts.
     """
     computed: list[float] = []
     response = Response()

@@ -54,7 +54,7 @@ def _ask(
 def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
     """`/debug/health` lists failing checks with status 503.
 
-    If no check fails, it is 200 with `{}`.
+    If no check fails, the response is a 200 with `{}`.
     """
     healthy = _ask(tmp_path, "/debug/health")
     (tmp_path / HEALTH).write_text('{"file:/down": "file exists"}')
@@ -66,9 +66,10 @@ def test_health_lists_failing_checks_with_503(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "[]", "x", json.dumps({"a": "b" * 70_000})])
 def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, content: str) -> None:
-    """If a worker cannot parse the file that lists failing checks, `/debug/health` is a 503.
+    """If a worker cannot parse the file of failing checks, `/debug/health` returns a 503.
 
-    The file might list a failing check. A worker reads only a bounded number of bytes of the file.
+    The unreadable file might list a failing check. A worker reads only a bounded number of bytes of
+    the file.
     """
     (tmp_path / HEALTH).write_text(content)
 
@@ -105,7 +106,7 @@ def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
 
 
 def test_the_counters_are_metrics_that_the_logger_writes() -> None:
-    """`/debug/vars` reads only metrics that the logger writes; any other would stay 0."""
+    """`/debug/vars` uses only metrics that the logger writes; any other would always show 0."""
     written = {
         each.name
         for module in (traffic, event_metrics)
@@ -120,7 +121,7 @@ def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
     """If metrics are enabled, a worker serves them to every client of the debug address.
 
     No login is needed, because the operator decides who can reach that address. If metrics are
-    disabled, the path is a 404.
+    disabled, the path returns 404.
     """
     assert _ask(tmp_path, "/debug/prometheus").status_code == 503
     (tmp_path / METRICS).write_text(_METRICS)
@@ -131,7 +132,7 @@ def test_metrics_are_served_only_if_they_are_enabled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/debug/pprof", "/debug/pprof/heap"])
 def test_profiles_are_404_with_the_reason(tmp_path: Path, path: str) -> None:
-    """The profile pages of docker distribution get 404: they show profiles of a Go program."""
+    """Docker distribution's profile pages return 404, because they are specific to Go programs."""
     answer = _ask(tmp_path, path)
 
     assert answer.status_code == 404

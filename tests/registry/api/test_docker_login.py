@@ -84,7 +84,7 @@ def test_the_daemon_gets_a_bearer_challenge_if_anonymous_clients_may_pull() -> N
 def test_the_realm_begins_with_the_configured_host_and_prefix(base: str, realm: str) -> None:
     """The realm for dockerd begins with `http.host` and `http.prefix`.
 
-    HAProxy sends these two to the worker in a header.
+    HAProxy passes both values to the worker in a header.
     """
     sent = {"User_Agent": DAEMON, "Host": "cache.example.org", SCHEME: "https", BASE: base}
 
@@ -121,7 +121,7 @@ def test_the_realm_has_the_scheme_of_the_client_connection() -> None:
 def test_all_other_clients_get_a_basic_challenge(
     authenticator: Authenticator, headers: dict[str, str]
 ) -> None:
-    """Clients other than dockerd get the Basic challenge, as from docker distribution."""
+    """Clients other than dockerd get a Basic challenge, as from docker distribution."""
     assert _challenge(authenticator, **headers) == 'Basic realm="here"'
 
 
@@ -135,7 +135,7 @@ def test_an_open_registry_challenges_no_daemon() -> None:
 def test_the_token_for_a_right_password_identifies_the_user(
     authenticator: Authenticator, scopes: tuple[str, ...]
 ) -> None:
-    """A token for a right password identifies the user, whatever scopes the client requested.
+    """A token for a correct password identifies the user, whatever scopes the client requested.
 
     The registry checks the rights of that user at each request.
     """
@@ -185,12 +185,12 @@ def test_a_push_token_for_a_wrong_password_is_rejected_when_it_is_used(
 
 @pytest.mark.parametrize("login", [None, WRONG])
 def test_anonymous_clients_get_no_token_if_they_may_not_pull(login: str | None) -> None:
-    """If anonymous clients may not pull, a token request without a right password gets 401."""
+    """If anonymous clients may not pull, a token request without a correct password gets 401."""
     assert _token(CLOSED, login, PULL) is None
 
 
 def test_the_token_has_only_characters_valid_in_a_header() -> None:
-    """A token has only characters that are valid in a header, because dockerd sends it in one."""
+    """A token has only characters that are valid in the header in which dockerd sends it."""
     token = _token(HALF_OPEN, RIGHT)
 
     assert token

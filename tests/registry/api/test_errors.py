@@ -28,7 +28,7 @@ def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
 
 @pytest.mark.parametrize("module", [datastore, registry], ids=["datastore", "registry"])
 def test_every_exception_class_has_a_row(module: object) -> None:
-    """Each exception class of the registry has a row in the table; others become a 500."""
+    """Each exception class of the registry has a row in the table; all others become a 500."""
     classes = {each for _, each in inspect.getmembers(module, inspect.isclass)}
     exceptions = {each for each in classes if issubclass(each, Exception)}
 
@@ -123,7 +123,7 @@ def test_every_row_is_tested() -> None:
 def test_a_subclass_without_a_row_uses_the_row_of_its_parent() -> None:
     """If an exception class has no row in the table, the registry uses the row of its parent class.
 
-    Programs that embed the registry may define subclasses.
+    Programs that embed the registry can define such subclasses.
     """
 
     class Revoked(registry.Denied):
@@ -159,9 +159,9 @@ def test_retry_after_is_a_positive_number_of_whole_seconds(
 
 
 def test_the_detail_names_the_upstream_and_the_reason() -> None:
-    """If parts are missing because an upstream failed, the detail has its host and the reason.
+    """If parts are missing because an upstream failed, the error detail names its host and reason.
 
-    Clients log the detail of an error.
+    Clients log this detail.
     """
     response = errors.error_response(
         registry.PartsMissing(_unavailable(Why.TIMEOUT)), FailedRequest()
@@ -171,7 +171,7 @@ def test_the_detail_names_the_upstream_and_the_reason() -> None:
 
 
 def test_a_message_may_contain_any_character() -> None:
-    """If a request has control characters, the JSON of the error response escapes them."""
+    """Control characters from a request are escaped in the JSON of the error response."""
     given = '"}\x00\n\udcff\u2028'
 
     response = errors.error_response(
@@ -206,7 +206,7 @@ def test_out_of_space_states_the_requested_and_the_free_size() -> None:
 
 
 def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
-    """A chunk with a wrong start offset gets 416; Range states the bytes that were received."""
+    """A chunk with a wrong start offset gets 416; the Range header states the received bytes."""
     misplaced = errors.error_response(registry.ChunkMisplaced("late", 1024), FailedRequest(_UPLOAD))
 
     assert misplaced.headers == {"Range": "0-1023"}
@@ -224,7 +224,7 @@ def test_a_misplaced_chunk_gets_the_range_received_so_far() -> None:
 def test_a_foreseen_error_is_one_line_without_a_traceback(
     error: Exception, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three equal errors of a foreseen kind, such as of a broken disk, are logged as one warning.
+    """Three equal errors of an expected kind, such as disk errors, are logged as one warning.
 
     The log line has no traceback.
     """

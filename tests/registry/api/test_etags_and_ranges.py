@@ -76,13 +76,13 @@ def test_a_malformed_range_header_is_ignored(header: str | None) -> None:
 def test_overlapping_ranges_return_the_whole_body(header: str) -> None:
     """A client that requests overlapping ranges gets the whole body (RFC 9110, 17.15).
 
-    Such a client is defective or an attacker.
+    Such a client is either defective or malicious.
     """
     assert etags_and_ranges.parse_range(header, 1000) is None
 
 
 def test_too_many_ranges_return_the_whole_body() -> None:
-    """A client that requests 16 ranges gets them; a client that requests 17 gets the whole body."""
+    """A client that requests 16 ranges gets these ranges; with 17 it gets the whole body."""
     specs = [f"{start}-{start}" for start in range(0, 34, 2)]
 
     assert len(etags_and_ranges.parse_range("bytes=" + ",".join(specs[:16]), 1000) or []) == 16
@@ -116,7 +116,7 @@ def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
 def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: int) -> None:
     """If one range ends before it starts, the whole header is invalid (RFC 9110, 14.1.1).
 
-    The request is then unsatisfiable, even if the header has valid ranges too.
+    The request is then unsatisfiable, even if the header also has valid ranges.
     """
     with pytest.raises(RangeUnsatisfiable) as caught:
         etags_and_ranges.parse_range(header, size)
@@ -125,7 +125,7 @@ def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: 
 
 
 def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
-    """For an empty blob, a range of the last bytes is satisfiable and a start offset is not.
+    """For an empty blob, a suffix range is satisfiable and a range with a start offset is not.
 
     See RFC 9110, 14.1.2.
     """
@@ -136,7 +136,7 @@ def test_an_empty_blob_satisfies_a_suffix_but_no_position() -> None:
 
 @given(_SIZES, st.data())
 def test_every_valid_range_round_trips(size: int, data: st.DataObject) -> None:
-    """A valid range that is parsed and written as a Content-Range keeps its positions."""
+    """A valid range keeps its positions when it is parsed and written as a Content-Range."""
     start = data.draw(st.integers(0, size - 1))
     stop = data.draw(st.integers(start + 1, size))
 
@@ -184,7 +184,7 @@ _OTHER = Digest.of(b"another")
 def test_a_matching_tag_means_not_modified(header: str) -> None:
     """If-None-Match uses the weak comparison (RFC 9110, 13.1.2): `W/` before an ETag is ignored.
 
-    The digest without quotes matches too, as in docker distribution.
+    The digest without quotes also matches, as in docker distribution.
     """
     assert not etags_and_ranges.none_match(header, _DIGEST)
 
@@ -195,7 +195,7 @@ def test_a_matching_tag_means_not_modified(header: str) -> None:
     ids=["none", "empty", "other", "longer", "quoted star", "unclosed", "shorter"],
 )
 def test_a_different_tag_returns_the_content(header: str | None) -> None:
-    """If no ETag in If-None-Match is that of the content, the client gets the content."""
+    """If no ETag in If-None-Match matches the content, the client gets the content."""
     assert etags_and_ranges.none_match(header, _DIGEST)
 
 
@@ -222,9 +222,9 @@ def test_if_range_permits_a_range_of_identical_content_only(
     header: str | None,
     expected: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """A client with If-Range gets a range only if its ETag is that of the content.
+    """A client with If-Range gets a range only if the ETag in If-Range matches the content.
 
-    See RFC 9110, 13.1.5: the comparison is strong, and a date never matches.
+    By RFC 9110, 13.1.5, the comparison is strong. A date never matches.
     """
     assert expected == etags_and_ranges.may_range(header, _DIGEST)
 
@@ -243,14 +243,14 @@ def test_if_range_permits_a_range_of_identical_content_only(
 def test_an_upload_range_is_inclusive_at_both_ends(header: str, start: int, stop: int) -> None:
     """The Content-Range of an uploaded chunk includes both its first and its last position.
 
-    A unit and a total length in that header, as in RFC 9110, are allowed.
+    The header can also have a unit and a total length, as in RFC 9110.
     """
     assert etags_and_ranges.parse_upload_range(header) == ByteRange(start, stop)
 
 
 @pytest.mark.parametrize("header", [None, ""])
 def test_a_chunk_may_have_no_content_range(header: str | None) -> None:
-    """A chunk without Content-Range is accepted: clients that stream an upload send none."""
+    """A chunk without Content-Range is accepted; clients that stream an upload send none."""
     assert etags_and_ranges.parse_upload_range(header) is None
 
 
@@ -258,7 +258,7 @@ def test_a_chunk_may_have_no_content_range(header: str | None) -> None:
 def test_a_malformed_upload_range_is_rejected(header: str) -> None:
     """A chunk's Content-Range is rejected if it is malformed or ends before it starts.
 
-    A position of 20 digits is rejected too.
+    A position of 20 digits is also rejected.
     """
     with pytest.raises(MalformedRequest):
         etags_and_ranges.parse_upload_range(header)
@@ -266,8 +266,8 @@ def test_a_malformed_upload_range_is_rejected(header: str) -> None:
 
 @pytest.mark.parametrize(("offset", "expected"), [(0, "0-0"), (1, "0-0"), (1024, "0-1023")])
 def test_the_received_range_ends_with_the_last_byte(offset: int, expected: str) -> None:
-    """The header Range of an upload's status ends with the position of the last received byte.
+    """The Range header in an upload's status ends with the position of the last received byte.
 
-    For an empty upload it is 0-0, because Docker's client cannot parse an empty range.
+    For an empty upload the header is 0-0, because Docker's client cannot parse an empty range.
     """
     assert etags_and_ranges.received_range(offset) == expected

@@ -27,7 +27,7 @@ _PATHS = {_BLOB: "/v2/a/blobs/b", _MANIFEST: "/v2/a/manifests/b", None: "/v2/"}
 
 
 class Failing:
-    """A resource that sets a body and headers and then raises an error, as a real resource may."""
+    """A resource that sets a body and headers and then raises an error, as a real resource can."""
 
     def __init__(self) -> None:
         self.error: Exception = RuntimeError()
@@ -119,7 +119,7 @@ def test_an_error_response_is_the_oci_envelope(
 
 
 def test_only_a_401_has_a_challenge(fails: Callable[..., testing.Result]) -> None:
-    """A 401 of the registry has its own challenge; no response has an upstream's challenge."""
+    """A 401 of the registry has the registry's challenge and never one from an upstream."""
     ours = fails(registry.Unauthenticated('Basic realm="r"'))
     theirs = fails(registry.Denied("quay.io", "401"))
 
@@ -132,7 +132,7 @@ def test_a_rate_limit_is_503_for_a_client_that_can_use_the_origin(
 ) -> None:
     """If the upstream limits the rate, a client that uses the appliance as a mirror gets 503.
 
-    podman would wait after a 429, but after a 503 it turns to the upstream itself.
+    podman waits after a 429, but after a 503 it pulls directly from the upstream.
     """
     mirror = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=True)
     path = fails(_unavailable(Why.LIMITED, 17.2), _MANIFEST, mirror_form=False)
@@ -157,7 +157,7 @@ def test_a_rate_limit_is_503_for_a_client_that_can_use_the_origin(
 def test_cache_status_has_the_failure_of_the_upstream(
     fails: Callable[..., testing.Result], error: Exception, expected: str
 ) -> None:
-    """The Cache-Status of an error response has the reason for which the upstream failed.
+    """The Cache-Status of an error response states why the upstream failed.
 
     If the circuit breaker is open, the header shows that the request was not forwarded.
     """
@@ -190,7 +190,7 @@ def test_allow_and_content_range_are_sent(fails: Callable[..., testing.Result]) 
 def test_headers_and_body_of_the_resource_are_discarded(
     fails: Callable[..., testing.Result], failing: Failing
 ) -> None:
-    """If a resource fails after it has set a body, the error response has none of that body.
+    """If a resource fails after it has set a body, the error response omits that body.
 
     The response has neither the ETag nor the digest, and the open file of the body is closed.
     """
@@ -247,7 +247,7 @@ def test_a_full_disk_without_a_system_error_is_named() -> None:
 def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unexpected error is logged once with its traceback; the response has none of its text."""
+    """An unexpected error is logged once with its traceback; the response omits its text."""
     answer = fails(RuntimeError("hunter2"), _BLOB)
 
     assert "hunter2" not in answer.text
@@ -261,7 +261,7 @@ def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(
 def test_errors_of_clients_and_upstreams_are_not_logged(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Errors that a client or an upstream caused are only in the access log."""
+    """Errors that a client or an upstream caused are recorded only in the access log."""
     fails(registry.BlobUnknown("no"), _BLOB)
     fails(_unavailable(Why.TIMEOUT), _BLOB)
 

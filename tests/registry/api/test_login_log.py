@@ -19,7 +19,7 @@ def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
 def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptureFixture) -> None:
     """A failed login is logged with the user's name and the client's address.
 
-    Repetitions within a minute are only counted, and the next line has their number.
+    Repetitions within a minute are only counted, and the next line states their number.
     """
     clock = Clock(0.0)
     notes = LoginLog(clock)

@@ -28,7 +28,7 @@ def test_a_client_that_may_not_pull_everything_sees_no_upstream_metrics(
 ) -> None:
     """A client that may not pull from every repository gets no metrics with an upstream's name.
 
-    The hosts of upstreams would show from where other users pull.
+    The host names of upstreams would reveal from which registries other users pull.
     """
     (tmp_path / "metrics").write_text(_ALL)
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])

@@ -35,7 +35,7 @@ def test_a_stream_is_sent_unchanged() -> None:
 def test_a_body_shorter_than_announced_drops_the_connection() -> None:
     """If a body is shorter than its Content-Length, the server drops the connection.
 
-    If an upstream sends less than the range, the client would otherwise wait for the rest.
+    Otherwise the client would wait for the bytes that the upstream failed to send.
     """
     resp = falcon.Response()
     response_body.send_stream(resp, iter([b"ab"]), 3)
@@ -60,7 +60,7 @@ def test_a_short_part_of_a_multipart_body_drops_the_connection() -> None:
 def test_a_client_that_leaves_closes_the_source_of_the_body() -> None:
     """If a client disconnects, the source of the body is closed at once.
 
-    The source does not wait for the garbage collection.
+    The close does not have to wait for Python's garbage collection.
     """
     closed: list[bool] = []
 
@@ -107,7 +107,7 @@ def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int)
 
 @pytest.mark.parametrize("length", [8, None], ids=["known", "unknown"])
 def test_without_a_connection_a_slice_is_read(descriptor: int, length: int | None) -> None:
-    """Under a server other than gunicorn, a range of a stored file is read and sent as bytes."""
+    """With a server other than gunicorn, a range of a stored file is read and sent as bytes."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -169,7 +169,7 @@ class UnknownLength:
     """A resource whose body is a stream without a Content-Length."""
 
     def on_head(self, _req: falcon.Request, resp: falcon.Response) -> None:
-        """Respond with two pieces."""
+        """Respond with a body of two pieces."""
         resp.stream = iter([b"a", b"b"])
 
 
@@ -185,7 +185,7 @@ def blob(tmp_path: Path) -> Blob:
 def client(blob: Blob) -> testing.TestClient:
     """Return a client of an application with the middleware and two resources.
 
-    `/blob` is a file of seven bytes; `/unmeasured` is a stream without a length.
+    `/blob` returns a file of seven bytes; `/unmeasured` returns a stream of unknown length.
     """
     app = falcon.App(middleware=[ResponseHeaders()])
     app.add_route("/blob", blob)
@@ -225,6 +225,6 @@ def test_a_head_closes_the_file_and_keeps_its_length(
 def test_a_head_of_unknown_length_has_no_content_length(client: testing.TestClient) -> None:
     """If the length of a body is unknown, the response to a HEAD has no Content-Length.
 
-    Falcon would send 0, which containerd would take for the size.
+    Without this rule Falcon would send 0, which containerd would interpret as the blob's size.
     """
     assert "content-length" not in client.simulate_head("/unmeasured").headers

@@ -57,7 +57,7 @@ class Writable(Echo):
     """A resource that also supports POST."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **params: str) -> None:
-        """Respond as to a GET."""
+        """Respond in the same way as to a GET."""
         self.on_get(req, resp, **params)
 
 
@@ -86,7 +86,7 @@ def _arrival(client: testing.TestClient, path: str) -> list[Any] | int:
 @pytest.mark.parametrize("template", _NAMED)
 @given(name=_NAMES, last=st.text("abcdef0123456789:.-_", min_size=1))
 def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
-    """The router finds any valid repository name in a path, even a name with `/blobs/` inside.
+    """The router extracts any valid repository name from a path, even one that contains `/blobs/`.
 
     The last `/blobs/`, `/manifests/` or similar marker in the path ends the name.
     """
@@ -183,7 +183,7 @@ def test_a_path_with_an_extra_slash_or_a_missing_segment_has_no_route(
 
 
 def test_head_uses_the_method_for_get(client: testing.TestClient) -> None:
-    """A HEAD calls a resource's method for GET, so it has the same headers, without a body."""
+    """A HEAD calls a resource's GET method, so its response has the same headers and no body."""
     get = client.simulate_get("/v2/a/tags/list")
     head = client.simulate_head("/v2/a/tags/list")
 

@@ -71,7 +71,7 @@ def _send(
 
 @pytest.fixture
 def authentication() -> TokenAuthentication:
-    """Return an authenticator whose signing key the test has."""
+    """Return an authenticator whose signing key is known to the test."""
     return TokenAuthentication()
 
 
@@ -87,7 +87,7 @@ def test_a_challenge_names_the_scope_of_the_request(
 ) -> None:
     """A request without a sufficient token gets a challenge that names the scope it needs.
 
-    If the client sent an invalid or too narrow token, the challenge has an error too.
+    If the client sent an invalid or too narrow token, the challenge also has an error code.
     """
     expected = f'{BARE},scope="{scope}"' if scope else BARE
 
@@ -110,7 +110,7 @@ def test_a_challenge_names_the_scope_of_the_request(
 def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
     p: Pushing, authentication: TokenAuthentication, method: str, target: str, scope: str
 ) -> None:
-    """A token with all scopes of the challenge is accepted; without any one of them it gets 401."""
+    """A token with all scopes of the challenge is accepted; a token without one gets 401."""
     scopes = scope.split()
     assert _send(p, method, target, authentication.token(*scopes)).status_code != 401
 
@@ -126,7 +126,7 @@ def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
 def test_a_token_opens_no_repository_of_that_name_elsewhere(
     p: Pushing, authentication: TokenAuthentication
 ) -> None:
-    """A token for a hosted repository gives no access to a repository of the same name elsewhere.
+    """A token for a hosted repository gives no access to an upstream repository of the same name.
 
     With `ns` in the query the client chooses the upstream, so the scope includes the host.
     """
@@ -183,7 +183,10 @@ def test_a_blob_is_mounted_only_from_a_repository_of_the_token(
 def test_the_catalog_scope_lists_all_repositories(
     p: Pushing, authentication: TokenAuthentication
 ) -> None:
-    """A token for the catalog lists all repositories, although it permits access to none."""
+    """A client with a token for the catalog can list all repositories.
+
+    The token does not have to permit access to the repositories themselves.
+    """
     token = authentication.token(PUSH)
     path = f"/v2/team/app/blobs/uploads/?digest={DIGEST}"
     headers = {"Authorization": f"Bearer {token}"}
@@ -207,9 +210,10 @@ def test_the_catalog_scope_lists_all_repositories(
 def test_autoredirect_leads_to_the_host_that_the_client_used(
     tmp_path: Path, host: str, scheme: str | None, realm: str
 ) -> None:
-    """With `autoredirect` the realm has the host that the client used, and https if none is known.
+    """With `autoredirect` the realm has the host that the client used.
 
-    If the Host header is invalid, the realm is the configured one.
+    Its scheme is https if the client's scheme is unknown. If the Host header is invalid, the realm
+    is the configured one.
     """
     challenge = BearerChallenge("https://fixed.test/token", SERVICE, redirect="/auth/token")
     p = pushing(tmp_path, authenticator=TokensOnly(challenge))
@@ -236,7 +240,7 @@ def test_silly_accepts_any_credential(tmp_path: Path) -> None:
 
 
 def test_a_header_is_quoted() -> None:
-    """Text of clients or settings in a challenge is escaped, so it cannot end its quoted string."""
+    """Text from clients or settings is escaped in a challenge, so it cannot end a quoted string."""
     challenge = BearerChallenge('a"b', "c\\d\né")
 
     assert challenge.header(ChallengedRequest()) == 'Bearer realm="a\\"b",service="c\\\\d??"'

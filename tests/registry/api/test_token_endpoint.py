@@ -192,7 +192,7 @@ def test_a_user_logs_in_and_pushes_with_tokens(make: Callable[..., Endpoint]) ->
 def test_without_anonymous_pulls_only_users_get_a_token(
     make: Callable[..., Endpoint], login: str | None
 ) -> None:
-    """With `anonymous: none` only a client with a right password gets a token; others get 401."""
+    """With `anonymous: none` only a client with a correct password gets a token; others get 401."""
     here = make()
 
     for scopes in ((), (PULL,)):
@@ -205,7 +205,7 @@ def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
 ) -> None:
     """With `anonymous: pull` a client without a password gets a token that permits only pulls.
 
-    A client that requests a scope with a wrong password gets such a token too.
+    A client that requests a scope with a wrong password gets the same kind of token.
     """
     here = make("pull")
     assert here.challenge("/v2/") == BEARER
@@ -231,7 +231,7 @@ def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
 
 
 def test_a_token_has_only_what_the_rules_permit(make: Callable[..., Endpoint]) -> None:
-    """A client that requests many scopes gets a token with those that the rules permit."""
+    """A client that requests many scopes gets a token with the scopes that the rules permit."""
     here = make(
         "pull",
         [
@@ -265,7 +265,7 @@ def test_a_token_has_only_what_the_rules_permit(make: Callable[..., Endpoint]) -
 
 
 def test_containerds_form_gets_a_token(make: Callable[..., Endpoint]) -> None:
-    """A POST of containerd with user and password (OAuth 2.0) gets a token.
+    """A POST from containerd with a user and password (OAuth 2.0) gets a token.
 
     A wrong password gets 401.
     """
@@ -304,7 +304,7 @@ def test_a_malformed_form_is_400(
 ) -> None:
     """A malformed POST to the token endpoint gets 400.
 
-    The body is an error of OAuth 2.0, or the JSON body of the OCI spec.
+    The response body is an error of OAuth 2.0 or the JSON body of the OCI spec.
     """
     answer = make().post(body)
 
@@ -315,7 +315,7 @@ def test_a_malformed_form_is_400(
 def test_too_many_scopes_are_refused(make: Callable[..., Endpoint]) -> None:
     """A token request with a thousand scopes gets 400.
 
-    The scopes may be in one parameter or in a thousand.
+    The scopes can be in one parameter or in a thousand parameters.
     """
     here = make()
 
@@ -336,7 +336,7 @@ def test_a_token_is_not_exchanged_for_a_wider_one(make: Callable[..., Endpoint])
 
 
 def test_a_password_is_still_accepted_without_a_token(make: Callable[..., Endpoint]) -> None:
-    """A script may send a user's password to the registry directly, without a token.
+    """A script can send a user's password to the registry directly, without a token.
 
     A password that is sent as a Bearer token gets 401.
     """
@@ -353,7 +353,7 @@ def test_a_changed_password_or_a_removed_user_ends_its_tokens(
 ) -> None:
     """If a user's password changes or the user is removed, that user's tokens become invalid.
 
-    That includes tokens whose verification a worker remembers.
+    This includes tokens that a worker remembers as verified.
     """
     here = make("pull")
     ann, bob, unnamed = (
@@ -376,7 +376,7 @@ def _rewrite(path: Path, content: str, invalidation: Invalidation) -> None:
 
 
 def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpoint]) -> None:
-    """The signing key is in a file that only its owner can read, so it survives a restart.
+    """The signing key is stored in a file that only its owner can read, so it survives a restart.
 
     An operator makes all tokens invalid by replacing the file, or by deleting it before a restart.
     """

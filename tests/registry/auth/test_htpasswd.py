@@ -25,12 +25,12 @@ def _line(user: str, password: bytes) -> bytes:
 
 
 class Clock:
-    """A clock that returns the time (s) that the test has set."""
+    """A clock that returns the time (in seconds) that the test has set."""
 
     now = 0.0
 
     def __call__(self) -> float:
-        """Return the time (s) that the test has set."""
+        """Return the time (in seconds) that the test has set."""
         return self.now
 
 
@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_file_written_by_htpasswd_is_parsed(path: Path) -> None:
-    """A password file may have `$2y$` hashes, comments, blank lines, a byte order mark and CRLF."""
+    """A password file can have `$2y$` hashes, comments, blank lines, a byte order mark and CRLF."""
     path.write_bytes(b"\xef\xbb\xbf# ours\r\n\r\n" + _BOB + b"\r\n\n")
     check = Htpasswd(path)
 
@@ -59,7 +59,7 @@ def test_a_file_written_by_htpasswd_is_parsed(path: Path) -> None:
 
 
 def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
-    """If a file has two lines for a user, the last one counts, as in docker distribution."""
+    """If a file has two lines for a user, the last line is valid, as in docker distribution."""
     path.write_bytes(_line("ann", b"old") + b"\n" + _line("ann", b"new"))
     check = Htpasswd(path)
 
@@ -68,7 +68,7 @@ def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
 
 
 def test_a_password_is_truncated_to_72_bytes_as_htpasswd_does(path: Path) -> None:
-    """A password is compared by its first 72 bytes, as the program htpasswd truncates it.
+    """Only the first 72 bytes of a password are compared, as in the program htpasswd.
 
     For a longer password the bcrypt library raises an error, which would become a 500.
     """
@@ -88,7 +88,7 @@ def test_a_password_may_contain_any_character(path: Path) -> None:
 def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> None:
     """Each invalid line of a password file is reported with its number and a remedy.
 
-    The report has no hash.
+    The report does not contain the hash.
     """
     lines = [
         _BOB,
@@ -116,10 +116,10 @@ def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> Non
 
 
 def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
-    """To check an unknown user takes as long as a known one, so times reveal no user names.
+    """The check of an unknown user takes as long as that of a known one.
 
-    The unknown user is checked against a dummy hash with the bcrypt cost that most lines have. No
-    password matches the dummy hash.
+    So the response time does not reveal user names. The unknown user is checked against a dummy
+    hash with the bcrypt cost that most lines have. No password matches the dummy hash.
     """
     hashes = {b"$2y$05$" + b"a" * 53, b"$2b$12$" + b"b" * 53, b"$2y$12$" + b"c" * 53}
     lines = [b"u%d:%s" % (number, each) for number, each in enumerate(sorted(hashes))]
@@ -132,9 +132,9 @@ def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
 
 
 def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Clock) -> None:
-    """If the password file changes, the next check uses it, and the file's generation rises.
+    """If the password file changes, the next check uses the new file and a higher generation.
 
-    Cached password checks are stored under the generation, so a removed user cannot log in.
+    Results of password checks are cached under the generation, so a removed user cannot log in.
     """
     check = Htpasswd(path, clock=clock)
     assert check("ann", "right")
@@ -167,7 +167,7 @@ def test_an_invalid_change_keeps_the_previous_users(
 
 
 class BlockingCompare:
-    """A comparison of passwords that blocks until the test releases it, and counts its callers."""
+    """A password comparison that blocks until the test releases it and that counts its callers."""
 
     def __init__(self) -> None:
         self.release = threading.Event()
@@ -213,7 +213,7 @@ def test_at_most_at_once_passwords_are_checked_concurrently(path: Path) -> None:
 
 @contextmanager
 def _check_running(check: Htpasswd, turnstile: BlockingCompare) -> Iterator[None]:
-    """Run a password check in a thread, which blocks until the end of the `with` block."""
+    """Run a password check in a thread; the check blocks until the end of the `with` block."""
     first = threading.Thread(target=check, args=("ann", "right"))
     first.start()
     turnstile.wait_for(1)
@@ -225,7 +225,7 @@ def _check_running(check: Htpasswd, turnstile: BlockingCompare) -> Iterator[None
 
 
 def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -> None:
-    """A password check that waits longer than `patience` for its turn fails.
+    """A password check fails if it waits longer than `patience` for its turn.
 
     The worker's thread is then free for other requests.
     """
@@ -253,9 +253,9 @@ def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
     "source", [LoginSource("192.0.2.1"), LoginSource("192.0.2.1", is_guessing=True)]
 )
 def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource) -> None:
-    """Checks of unknown users, and of users with many wrong passwords, have a queue of their own.
+    """Checks of unknown users, and of users with many wrong passwords, have a separate queue.
 
-    Guesses fill only that queue, so a right password from another address is checked at once.
+    Guesses fill only that queue, so a correct password from another address is checked at once.
     """
     turnstile = BlockingCompare()
     check = Htpasswd(path, compare=turnstile)
@@ -278,7 +278,7 @@ def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource)
 
 
 def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
-    """A right password is accepted even from an address that has sent many wrong passwords."""
+    """A correct password is accepted even from an address that has sent many wrong passwords."""
     guessing = LoginSource("192.0.2.1", is_guessing=True)
     check = Htpasswd(path)
 

@@ -101,7 +101,7 @@ def test_with_a_password_file_only_known_users_are_accepted(
     pulls: bool,  # noqa: FBT001 - a table's column
     enters: bool,  # noqa: FBT001
 ) -> None:
-    """With a password file, only its users can use `/v2/` and pull; other clients get a challenge.
+    """With a password file, only its users can use `/v2/` and pull; others get a challenge.
 
     No Authorization header of a client causes a 500.
     """
@@ -125,7 +125,7 @@ def test_with_a_password_file_only_known_users_are_accepted(
 def test_a_credential_that_haproxy_cannot_decode_is_malformed(header: str) -> None:
     """A worker rejects a credential that HAProxy cannot decode.
 
-    HAProxy counts wrong passwords for each user, and could not count those in such a credential.
+    HAProxy counts wrong passwords by user and could not count those in such a credential.
     """
     everybody = BasicAuthenticator(lambda _user, _password: True, realm="here")
 
@@ -211,9 +211,9 @@ def test_an_anonymous_push_or_delete_is_challenged(anonymous: Anonymous, action:
 
 
 def test_a_known_user_without_the_right_is_forbidden() -> None:
-    """A logged-in user without the right gets 403.
+    """A logged-in user without the needed right gets 403.
 
-    After a 401, the client would ask the user for another password.
+    With a 401 instead, the client would ask the user for another password.
     """
     with pytest.raises(Forbidden):
         Identity("ann", frozenset({"pull"}), _CHALLENGE).require("push", _REPOSITORY)
@@ -223,7 +223,7 @@ def test_a_known_user_without_the_right_is_forbidden() -> None:
 def test_an_open_registry_accepts_every_client(header: str | None) -> None:
     """A registry without authentication accepts every client, whatever credentials it sends.
 
-    Docker distribution without `auth` accepts every client too.
+    Docker distribution without `auth` also accepts every client.
     """
     identity = OpenAuthenticator().identify(header)
 
@@ -282,7 +282,7 @@ def test_no_header_raises(header: str) -> None:
 def test_malformed_credentials_are_not_checked(header: str) -> None:
     """Malformed credentials are rejected without a password check.
 
-    A user name with a line end would forge a response header.
+    A user name with a line break could otherwise add a forged response header.
     """
     identity = BasicAuthenticator(lambda _user, _password: True, realm="here").identify(header)
 
@@ -309,9 +309,9 @@ def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path)
 
 
 def test_an_embedding_program_passes_a_function_an_authenticator_or_none() -> None:
-    """An embedding program passes a function of user and password, an authenticator, or None.
+    """A program that embeds the registry passes a password function, an authenticator or None.
 
-    None leaves the registry open to every client.
+    With None, the registry is open to every client.
     """
     own = OpenAuthenticator()
 
@@ -341,7 +341,7 @@ def _ruled(anonymous: Anonymous = "pull", rules: AccessRules | None = _RULES) ->
 
 
 def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None:
-    """A user has the rights of the access rules in the repositories that the rules name.
+    """Access rules give a user rights in the repositories that the rules name.
 
     Any other request of the user gets 403.
     """
@@ -358,9 +358,9 @@ def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None
 
 
 def test_a_user_without_any_right_can_log_in() -> None:
-    """A user to whom no rule gives a right can log in, and gets 403 for a pull.
+    """A user without any right from a rule can log in, but gets 403 for a pull.
 
-    After a 401, the client would ask for another password.
+    With a 401 instead, the client would ask for another password.
     """
     carl = _ruled("none").identify(_header("carl", "any"))
 
@@ -400,7 +400,7 @@ def test_anonymous_clients_without_any_right_are_challenged() -> None:
 def test_changed_rules_apply_to_the_next_request() -> None:
     """If access rules change, the next request is checked with the new rules.
 
-    The rights class changes too.
+    The rights class changes with the rules.
     """
     now: list[AccessRules | None] = [None]
     basic = BasicAuthenticator(

@@ -11,7 +11,7 @@ from entrepot.registry.auth.password_cache import PasswordCache
 
 
 class Check:
-    """A password check that accepts the password "right", and records each password."""
+    """A password check that accepts the password "right" and records each password."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -23,7 +23,7 @@ class Check:
 
 
 class Now:
-    """A clock (s) or the generation of a password file; it returns the number set by the test."""
+    """A clock (s) or a password file's generation; returns the number that the test has set."""
 
     now = 0
 
@@ -48,7 +48,7 @@ def clock() -> Now:
 def test_a_result_is_cached_for_its_lifetime(
     check: Check, clock: Now, password: str, span: int
 ) -> None:
-    """The result of a check is cached: for 300 s if the password was right, else for 10 s."""
+    """The result of a check is cached for 300 s if the password was correct, otherwise for 10 s."""
     verdicts = PasswordCache(check, clock=clock)
 
     for now in (0, span // 2, span - 1):
@@ -62,7 +62,7 @@ def test_a_result_is_cached_for_its_lifetime(
 
 
 def test_a_new_generation_checks_again(check: Check, clock: Now) -> None:
-    """After a change of the password file, each password is checked again."""
+    """After the password file has changed, each password is checked again."""
     generation = Now()
     verdicts = PasswordCache(check, generation=generation, clock=clock)
     verdicts("ann", "right")
@@ -92,9 +92,9 @@ def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
 
 
 def test_guesses_do_not_evict_users(check: Check) -> None:
-    """Wrong passwords do not displace the cached results of right ones.
+    """Results for wrong passwords do not displace the cached results for correct passwords.
 
-    Right and wrong passwords have separate bounded caches, which drop their oldest entries first.
+    Correct and wrong passwords have separate bounded caches that drop their oldest entries first.
     """
     verdicts = PasswordCache(check, most=2)
     verdicts("ann", "right")
@@ -110,7 +110,7 @@ def test_guesses_do_not_evict_users(check: Check) -> None:
 
 
 def test_concurrent_checks_of_one_credential_run_once() -> None:
-    """If eight threads check the same credential, one thread checks it and the others wait."""
+    """If eight threads need the same password check, one thread performs it and the others wait."""
     entered, release = threading.Event(), threading.Event()
     asked: list[str] = []
 

@@ -25,7 +25,7 @@ def _rule(user: str, repository: str, *allow: Action) -> AccessGrant:
 def test_an_action_that_no_rule_permits_is_forbidden() -> None:
     """An action that no access rule permits to a user is forbidden.
 
-    A rule for another user changes nothing.
+    A rule for another user has no effect.
     """
     rules = AccessRules([_rule("ann", "quay.io/secret/**", "pull"), _rule("bob", "**", "push")])
     ann = rules.of("ann")
@@ -38,7 +38,7 @@ def test_an_action_that_no_rule_permits_is_forbidden() -> None:
 
 
 def test_the_rights_of_all_matching_rules_are_combined() -> None:
-    """A user has the rights of all matching rules; no rule removes another rule's right."""
+    """A user has the rights of all matching rules; no rule takes away another rule's rights."""
     rules = AccessRules([_rule("*", "quay.io/open/*", "pull"), _rule("ann", "quay.io/**", "push")])
     ann = rules.of("ann")
 
@@ -57,7 +57,7 @@ def test_a_star_means_every_user_with_a_password() -> None:
 
 
 def test_users_may_pull_everything_that_anonymous_clients_may() -> None:
-    """A user can pull everything that anonymous clients can pull: a login removes no rights.
+    """A user can pull everything that anonymous clients can pull, so a login removes no rights.
 
     Anonymous clients can only pull, even if a rule permits more.
     """
@@ -99,7 +99,7 @@ def test_without_a_repository_a_right_in_any_repository_counts() -> None:
     ],
 )
 def test_a_pattern_may_have_the_form_that_clients_use(pattern: str, named: str) -> None:
-    """A pattern in an access rule may have the form that clients use for a repository's name.
+    """A pattern in an access rule can have the form that clients use for a repository's name.
 
     In that form, a colon precedes a port, and official images of Docker Hub have no `library/`.
     """
@@ -135,9 +135,9 @@ def test_anonymous_clients_never_share_a_class_with_users() -> None:
 
 
 def test_a_rights_class_is_valid_in_a_header_and_a_host_name() -> None:
-    """A rights class has 25 letters and digits and no repository's name.
+    """A rights class consists of 25 letters and digits and contains no repository name.
 
-    So it is valid in a header and in a host name.
+    So a rights class is valid in a header and in a host name.
     """
     name = AccessRules([_rule("ann", "secret/*", *ALL)]).of("ann").name
 
@@ -211,7 +211,7 @@ def test_clients_of_one_class_have_equal_rights(
 ) -> None:
     """If two clients have the same rights class, they have equal rights.
 
-    HAProxy serves both from the same cache entries.
+    HAProxy serves both clients from the same cache entries.
     """
     same = AccessRules(rules).of(user).name == AccessRules(others).of(other).name
 

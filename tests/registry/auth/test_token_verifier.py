@@ -1,4 +1,4 @@
-"""The verifier accepts tokens of each algorithm and each form of key.
+"""The verifier accepts tokens with every supported algorithm and form of key.
 
 If the verifier rejects a token, it states the reason.
 """
@@ -100,7 +100,7 @@ def test_a_valid_token_is_accepted_with_each_algorithm_and_name_of_the_key(
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_key_of_a_key_set_is_found_by_its_name(algorithm: str) -> None:
-    """If the keys come from a key set, the token's header names its key by `kid` or includes it."""
+    """With a key set, the token's header names the key by `kid` or includes the key itself."""
     by = signer(algorithm)
     verify = _verifier(parse_jwks(by.jwks(kid="first")))
 
@@ -154,9 +154,9 @@ def _unsigned(header: dict[str, Any], content: dict[str, Any], signature: bytes 
 def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
     algorithm: str, name: str
 ) -> None:
-    """A token without a signature is rejected, and so is one with a MAC instead of a signature.
+    """A token without a signature, or with a MAC instead of a signature, is rejected.
 
-    An attacker could compute a MAC with the public key as the secret.
+    Otherwise an attacker could compute a valid MAC with the public key as the secret.
     """
     by = signer(algorithm)
     verify = _verifier(_bundle(by))
@@ -183,9 +183,9 @@ def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
 def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
     real: str, declared: str
 ) -> None:
-    """A token is rejected if its header names an algorithm of another kind of key.
+    """A token is rejected if its header names an algorithm for another kind of key.
 
-    Another elliptic curve and another padding of RSA count as another kind.
+    Another elliptic curve or another RSA padding is treated as another kind.
     """
     if real == declared:
         return
@@ -202,7 +202,7 @@ def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
 
 
 def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
-    """If a key in a key set has `alg`, it verifies no token of another algorithm.
+    """A key with `alg` in a key set verifies no token with another algorithm.
 
     See RFC 7517, 4.4.
     """
@@ -215,7 +215,7 @@ def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
 def test_a_chain_is_verified_against_the_bundle() -> None:
     """The certificate chain in a token's header must lead to a certificate of `rootcertbundle`.
 
-    In that chain only certificates of authorities may issue others.
+    In that chain only certificates of authorities may issue other certificates.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle = Signer(new_key("ES256"), "ES256", root)
@@ -236,7 +236,7 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
 def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
     """If several authorities in a chain have the same subject, only the first is tried.
 
-    To try each combination would take a time that grows exponentially.
+    The time to try every combination would grow exponentially with the chain.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle, other = (Signer(new_key("ES256"), "ES256", root) for _ in range(2))
@@ -262,7 +262,7 @@ def test_the_validity_of_a_root_includes_its_first_and_its_last_second() -> None
 
 @pytest.mark.parametrize("days", [(-30, -2), (10, 30)], ids=["expired", "not valid yet"])
 def test_a_certificate_out_of_its_time_is_refused(days: tuple[int, int]) -> None:
-    """A token is rejected if a certificate of its chain has expired or is not valid yet."""
+    """A token is rejected if a certificate in its chain has expired or is not yet valid."""
     root = Signer(new_key("ES256"), "ES256")
     old = Signer(new_key("ES256"), "ES256", root)
     old.certificate = certificate_of(old.key, root, days=days)
@@ -279,7 +279,7 @@ def test_a_certificate_out_of_its_time_is_refused(days: tuple[int, int]) -> None
 def test_a_chain_without_a_bundle_is_refused() -> None:
     """If only a key set is configured, a token with a certificate chain is rejected.
 
-    A key set has no roots to which the chain could lead.
+    A key set has no root certificates to which the chain could lead.
     """
     by = signer("ES256")
 
@@ -343,16 +343,16 @@ def test_a_claim_that_does_not_fit_refuses_the_token(changed: dict[str, Any], re
 def test_a_claim_within_the_leeway_and_an_absent_optional_one_are_accepted(
     changed: dict[str, Any],
 ) -> None:
-    """A token is accepted up to 60 s outside of its validity, and without optional claims.
+    """A token is accepted up to 60 s outside its validity period, and without optional claims.
 
-    The clocks of the token server and the appliance may differ. Docker distribution allows a
-    difference of 60 s too.
+    The clocks of the token server and the appliance can differ. Docker distribution also allows a
+    difference of 60 s.
     """
     assert _verifier(TRUSTED)(_valid(BY, **changed)).subject == "ann"
 
 
 def test_a_token_without_a_user_is_accepted() -> None:
-    """A token whose `sub` is empty or absent is accepted, and names no user."""
+    """A token whose `sub` is empty or absent is accepted; its client has no user name."""
     verify = _verifier(TRUSTED)
 
     assert verify(_valid(BY, sub=None)).subject == verify(_valid(BY, user="")).subject == ""
@@ -373,8 +373,8 @@ def test_a_critical_header_refuses_the_token(header: dict[str, Any]) -> None:
 def test_the_access_of_several_entries_is_combined() -> None:
     """If a token has several access entries for a repository, their actions add up.
 
-    The action `*` stands for every action. Names with a wildcard permit nothing, and neither do
-    entries of another type.
+    The action `*` stands for every action. Names with a wildcard and entries of another type permit
+    nothing.
     """
     content = claims(now=NOW) | {
         "access": [
@@ -437,7 +437,7 @@ def test_many_short_scopes_are_refused() -> None:
     ids=lambda each: repr(each[:12]),
 )
 def test_a_malformed_payload_is_refused(payload: bytes) -> None:
-    """A token with a malformed payload is rejected, even if its signature is right."""
+    """A token with a malformed payload is rejected, even if its signature is valid."""
     assert _reason(_verifier(TRUSTED), BY.sign(payload)) == "malformed payload"
 
 

@@ -121,7 +121,7 @@ def test_a_client_without_a_token_has_no_right() -> None:
 def test_a_wrong_credential_is_challenged(authorization: str, error: str | None) -> None:
     """A request with a wrong credential gets a challenge.
 
-    As in docker distribution, the challenge has `error="invalid_token"` only for a wrong token.
+    As in docker distribution, the challenge has `error="invalid_token"` only for an invalid token.
     """
     identity = TokenAuthentication().authenticator.identify(authorization)
 
@@ -147,7 +147,7 @@ def test_a_token_gives_the_rights_of_its_user() -> None:
 
 
 def test_a_token_without_a_user_is_a_login() -> None:
-    """A token without `sub` is accepted as a login, although the client has no user name then."""
+    """A token without `sub` is accepted as a login, although its client has no user name."""
     identity = TokenAuthentication().identify("repository:team/app:pull", sub=None)
 
     assert identity.user is None
@@ -206,7 +206,7 @@ def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
 def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
     """The rights class of a token depends on the access rules of the token's user.
 
-    With equal tokens, two users can have rules that permit them different pulls.
+    Access rules can permit two users different pulls even if their tokens list the same scopes.
     """
     authentication = TokenAuthentication(
         AccessRules(
@@ -246,7 +246,7 @@ def test_a_token_is_verified_once_until_it_expires() -> None:
 
 
 def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
-    """After a change of the keys, a worker verifies a remembered token again.
+    """After the keys have changed, a worker verifies a remembered token again.
 
     The key of the token may have been removed.
     """
@@ -262,9 +262,9 @@ def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
 
 
 def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
-    """If the remembered tokens exceed a total size, the oldest are forgotten.
+    """If the remembered tokens exceed a total size, the worker forgets the oldest tokens.
 
-    In this test about eight tokens fit.
+    In this test the limit holds about eight tokens.
     """
     authentication = TokenAuthentication()
     headers = [f"Bearer {authentication.token(jti=str(number))}" for number in range(20)]
@@ -289,7 +289,7 @@ def _write(path: Path, content: bytes) -> Path:
 def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None:
     """A worker uses the keys of the bundle and of the key set, and reads a changed file again.
 
-    If a changed file has no usable key, the previous keys stay in use.
+    If a changed file has no usable key, the worker continues to use the previous keys.
     """
     bundle = _write(tmp_path / "bundle.pem", signer("RS256").bundle())
     jwks = _write(tmp_path / "keys.json", BY.jwks(kid="old"))
@@ -311,7 +311,7 @@ def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None
 
 
 def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
-    """Of a huge key file, only one byte more than the limit is read, and the file is rejected."""
+    """A huge key file is rejected after one byte more than the limit has been read."""
     huge = tmp_path / "keys.json"
     with huge.open("wb") as file:
         file.truncate(2**40)
@@ -325,7 +325,7 @@ def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
 def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
     """If a pipe replaces a key file, the reader does not block.
 
-    The previous keys stay in use.
+    The worker continues to use the previous keys.
     """
     jwks = _write(tmp_path / "keys.json", BY.jwks(kid="k"))
     files = KeyFiles(None, jwks, tmp_path)
@@ -397,8 +397,8 @@ def test_a_weak_key_of_the_bundle_verifies_nothing() -> None:
 def test_a_token_that_is_verified_again_counts_once() -> None:
     """If a token is verified again after each change of the keys, it is remembered only once.
 
-    Otherwise copies of one token would fill the memory of tokens, and each request would verify its
-    token again.
+    Otherwise copies of one token would displace all other remembered tokens, and workers would
+    verify those at each request.
     """
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token()}"
@@ -414,7 +414,7 @@ def test_a_token_that_is_verified_again_counts_once() -> None:
 
 
 def test_a_password_where_only_tokens_are_accepted_is_wrong_from_any_address() -> None:
-    """If a registry accepts only tokens, a password counts as wrong, from any client address."""
+    """A registry that accepts only tokens treats every password as wrong, from any address."""
     authenticator = TokenAuthentication().authenticator
     identity = authenticator.identify_from("Basic YW5uOnJpZ2h0", LoginSource("192.0.2.1"))
 

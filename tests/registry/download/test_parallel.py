@@ -42,7 +42,7 @@ def read(
     permits: threading.Semaphore | None = None,
     said: int = len(CONTENT),
 ) -> Iterator[bytes]:
-    """Yield the pieces of a download over *count* connections, from the offset *start* on.
+    """Yield the pieces of a download over *count* connections, starting at the offset *start*.
 
     *said* is the size in bytes that the manifest states for the blob.
     """
@@ -78,8 +78,8 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def test_parts_let_all_connections_end_together(start: int, size: int, count: int) -> None:
     """The parts are cut so that all connections finish at about the same time.
 
-    All parts but the last have the same length, and their number is a multiple of the number of
-    connections.
+    All parts except the last have the same length. The number of parts is a multiple of the number
+    of connections.
     """
     parts = divided(MissingRange(start, size), count)
     lengths = {stop - at for at, stop in parts[:-1]}
@@ -96,7 +96,7 @@ def test_parts_let_all_connections_end_together(start: int, size: int, count: in
 def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
     """A download over several connections yields each byte once and in order.
 
-    That holds for every start offset, and if there are more connections than parts.
+    This holds for every start offset, even if there are more connections than parts.
     """
     remote = FakeRemote(CONTENT)
 
@@ -113,7 +113,7 @@ def test_an_upstream_without_ranges_is_read_in_one_stream() -> None:
 
 
 def test_parts_in_memory_are_limited_by_the_connections() -> None:
-    """A download has at most one part for each connection in memory, however large the blob is."""
+    """A download keeps at most one part per connection in memory, however large the blob is."""
     remote = FakeRemote(CONTENT)
     body = read(remote, count=3)
     next(body)
@@ -126,7 +126,7 @@ def test_parts_in_memory_are_limited_by_the_connections() -> None:
 def test_without_a_permit_parts_are_fetched_one_by_one() -> None:
     """If other downloads use all permitted connections, one connection fetches all parts.
 
-    The download does not wait until another connection is permitted.
+    The download does not wait for a permit for another connection.
     """
     remote = FakeRemote(CONTENT)
 
@@ -151,7 +151,7 @@ def test_without_a_thread_parts_are_fetched_one_by_one(monkeypatch: pytest.Monke
 def test_all_permits_are_released(end: str) -> None:
     """A download releases each permit for a connection, however the download ends.
 
-    Otherwise that permit would be missing until the worker exits.
+    Otherwise other downloads could not use that permit until the worker exits.
     """
     permits = threading.Semaphore(2)
     remote = FakeRemote(CONTENT)
@@ -240,9 +240,9 @@ def test_a_part_that_never_arrives_ends_the_download() -> None:
 
 @pytest.mark.parametrize("takes_ranges", [True, False])
 def test_range_support_may_differ_between_connections(takes_ranges: bool) -> None:  # noqa: FBT001
-    """A download yields the right bytes even if only some connections support ranges.
+    """A download yields the correct bytes even if only some connections support ranges.
 
-    Behind a load balancer, each connection may reach another host.
+    Behind a load balancer, each connection can reach a different host.
     """
     remote = FakeRemote(CONTENT, piece=500, takes_ranges=takes_ranges, breaks=[1000])
     body = read(remote, count=2)
@@ -257,7 +257,7 @@ def test_range_support_may_differ_between_connections(takes_ranges: bool) -> Non
 def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
     """If a response is shorter than its range (RFC 9110, 15.3.7), the download requests the rest.
 
-    Otherwise the blob would lack bytes and have a wrong digest.
+    Without the second request the blob would lack bytes and have a wrong digest.
     """
     remote = FakeRemote(CONTENT, piece=500, most=most)
 
@@ -268,7 +268,7 @@ def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
 def test_a_helper_thread_may_receive_less_than_a_part() -> None:
     """If only the additional connections get short responses, the download still yields all bytes.
 
-    Behind a load balancer, such a connection may reach a host that sends shorter ranges.
+    Behind a load balancer, such a connection can reach a host that sends shorter ranges.
     """
     remote = FakeRemote(CONTENT, piece=500)
     body = read(remote, count=2)
@@ -288,7 +288,7 @@ def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
 
 
 def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
-    """An unexpected error in the thread of a part makes the download fail.
+    """An unexpected error in a thread that fetches a part makes the download fail.
 
     Otherwise the download would wait forever for that part, with its spool file locked.
     """
@@ -322,7 +322,7 @@ def test_a_false_size_uses_no_memory(said: int) -> None:
 def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
     """If the upstream does not contradict a false, huge size, each connection sends one request.
 
-    An attacker may control both the manifest and the upstream.
+    An attacker can control both the manifest and the upstream.
     """
     content = CONTENT * 10
     remote = FakeRemote(content, tells_size=False)
@@ -355,7 +355,7 @@ def test_every_byte_is_yielded_once_and_in_order(
 ) -> None:
     """A download yields each byte once and in order.
 
-    That holds for any number of parts, connections and permits.
+    This holds for any number of parts, connections and permits.
     """
     content = random.Random(size).randbytes(size)
     remote = FakeRemote(content, piece=700, most=most)
@@ -370,7 +370,7 @@ def test_every_byte_is_yielded_once_and_in_order(
 def test_no_part_is_taken_after_the_last_one() -> None:
     """If a helper thread finds all parts taken, it releases its permit and sends no request.
 
-    Another thread may take the last part after the helper thread was started.
+    Another thread can take the last part after the helper thread was started.
     """
     permits = threading.Semaphore(1)
     remote = FakeRemote(CONTENT)

@@ -21,7 +21,7 @@ KEY = layout.blob(DIGEST)
 
 @dataclass
 class Sent:
-    """A local file that is sent to the storage; the object records what the writer reports."""
+    """A local file that is sent to the storage; it records the progress that the writer reports."""
 
     storage: Remote
     path: Path
@@ -52,7 +52,7 @@ class Sent:
 class Remote(MemoryStorage):
     """A storage that simulates a bucket: a commit waits until the test sets the event `lands`.
 
-    `looked` counts the reads of KEY.
+    `looked` counts how often KEY was read.
     """
 
     is_remote = True
@@ -73,7 +73,7 @@ class Remote(MemoryStorage):
         return self.sent[-1]
 
     def open(self, key: str) -> BinaryIO:
-        """Count the read if it is of KEY."""
+        """Count the read if KEY is read."""
         self.looked += key == KEY
         return super().open(key)
 
@@ -146,7 +146,7 @@ def test_a_blob_is_linked_for_each_reader_after_the_commit(bench: Bench, storage
 
 
 def test_wrong_bytes_are_not_released(bench: Bench, storage: Remote) -> None:
-    """If a blob has a wrong digest, clients do not get its last byte.
+    """If a blob has a wrong digest, the worker does not send its last byte to clients.
 
     The blob is not stored.
     """
@@ -177,7 +177,7 @@ def test_a_reader_ends_although_the_commit_fails(bench: Bench, storage: Remote) 
 def test_the_next_writer_commits_a_verified_spool_file(bench: Bench, storage: Remote) -> None:
     """If a worker dies during a commit to the bucket, the next worker commits the spool file.
 
-    The spool file is verified, so the next worker sends no request to the upstream.
+    The spool file has already been verified, so the next worker sends no request to the upstream.
     """
     remote = FakeRemote(CONTENT)
     dead = bench.worker()

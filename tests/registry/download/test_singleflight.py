@@ -1,4 +1,4 @@
-"""Requests in all workers share one download of a blob.
+"""All requests for a blob, in all workers, share one download.
 
 The download survives a failed request and the death of its writer.
 """
@@ -40,7 +40,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench) -> None:
-    """A finished download is a blob with a row in the index, and has no spool file any more."""
+    """A finished download is a blob with a row in the index and no longer has a spool file."""
     remote = FakeRemote(CONTENT)
     received = read_all(bench.worker().join(task(remote)))
     eventually(lambda: bench.spooled == [])
@@ -94,7 +94,7 @@ def test_bytes_are_sent_before_the_download_ends(bench: Bench) -> None:
 
 
 def _noting_threads(remote: FakeRemote, threads: list[threading.Thread]) -> Task:
-    """Return a task to download a blob; it adds each thread that sends a request to *threads*."""
+    """Return a task to download a blob; add each thread that sends a request to *threads*."""
 
     def fetch(start: int, stop: int | None = None) -> AbstractContextManager[FakeBody]:
         threads.append(threading.current_thread())
@@ -141,7 +141,7 @@ def test_the_first_client_does_not_wait_for_the_announcement_of_its_download(ben
 
 
 def test_after_a_failed_first_request_the_download_goes_on_alone(bench: Bench) -> None:
-    """If the request of the client's thread fails, the download's own thread repeats it."""
+    """If the request from the client's thread fails, the download's own thread repeats it."""
     threads: list[threading.Thread] = []
     remote = FakeRemote(CONTENT, refusals=[Unavailable("fake", "busy", Why.REFUSED)])
     reader = bench.worker().join(_noting_threads(remote, threads))
@@ -205,8 +205,8 @@ def test_a_reader_waits_for_the_writer_before_it_looks_for_the_link(
 ) -> None:
     """A reader in the writer's process waits until the writer has linked the blob.
 
-    The writer writes the link a moment after it has stored the blob. A reader that looked for the
-    link in that moment would find none, and would write the link too.
+    The writer creates the link a moment after it has stored the blob. A reader that looked for the
+    link in that moment would find none and would create it a second time.
     """
     order: list[str] = []
     wait_done = Download.wait_done
@@ -244,7 +244,7 @@ def test_another_worker_knows_the_size_before_the_download_ends(
     bench: Bench,
     announced: bool,  # noqa: FBT001
 ) -> None:
-    """If the upstream stated the size of a blob, another worker knows it during the download."""
+    """If the upstream stated a blob's size, other workers can read it during the download."""
     remote = FakeRemote(CONTENT, until=1, tells_size=announced)
     bench.worker().join(task(remote))
     reader = bench.worker().join(task(remote))
@@ -257,7 +257,7 @@ def test_another_worker_knows_the_size_before_the_download_ends(
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
 def test_the_last_byte_of_a_wrong_blob_is_never_sent(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """If a blob has a wrong digest, the client never gets the last byte: the response breaks off.
+    """If a blob has a wrong digest, the response breaks off before the last byte.
 
     The blob is not stored, and the next pull succeeds.
     """
@@ -280,8 +280,8 @@ def test_a_failed_download_ends_after_its_flush(
 ) -> None:
     """A failed download closes its spool file only after a flush of the file has ended.
 
-    The flush runs in the background. Otherwise another file could get the same descriptor number
-    and be flushed instead.
+    The flush runs in the background. If the file were closed earlier, another file could get the
+    same descriptor number and be flushed instead.
     """
     reported: list[bool] = []
 
@@ -314,7 +314,7 @@ def test_a_broken_download_is_resumed_by_range(bench: Bench) -> None:
 
 
 def test_a_full_response_to_a_range_is_skipped_to_the_right_offset(bench: Bench) -> None:
-    """If an upstream ignores a range, the download drops the bytes that the disk already has."""
+    """If an upstream ignores a range, the download drops the bytes that are already on the disk."""
     remote = FakeRemote(CONTENT, breaks=[3000], takes_ranges=False)
 
     assert read_all(bench.worker().join(task(remote))) == CONTENT
@@ -339,7 +339,7 @@ def test_a_failed_download_keeps_its_bytes_for_the_next_pull(bench: Bench) -> No
 def test_an_upstreams_404_is_raised_at_once(bench: Bench) -> None:
     """If an upstream sends 404 for a blob, the request fails at once with the upstream's error.
 
-    No spool file stays.
+    No spool file remains.
     """
     remote = FakeRemote(CONTENT, refusals=[Absent("fake", "no such blob")])
     with pytest.raises(Absent):
@@ -350,9 +350,9 @@ def test_an_upstreams_404_is_raised_at_once(bench: Bench) -> None:
 
 
 def test_a_refusal_for_one_repository_does_not_fail_another(bench: Bench) -> None:
-    """If an upstream denies a blob to one repository, another repository's pull of it goes on.
+    """If an upstream denies a blob to one repository, another repository's pull continues.
 
-    Both pulls share one download.
+    Both pulls share one download of the blob.
     """
     worker = bench.worker()
     gate = threading.Event()
@@ -391,7 +391,8 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
 ) -> None:
     """If other programs fill the disk, a download wakes the cleaner and the pull succeeds.
 
-    The blob is passed through. Once there is space again, the next download is stored.
+    The worker passes the blob through. As soon as there is space again, the next download is
+    stored.
     """
 
     def full(*_: object) -> int:
@@ -409,7 +410,7 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
 
 
 def test_a_wrong_blob_breaks_off_without_space_too(bench: Bench) -> None:
-    """If a blob that is passed through has a wrong digest, the response breaks off."""
+    """If a worker passes a blob with a wrong digest through, the response breaks off."""
     bench.reservations = 1
     with pytest.raises(DigestMismatch):
         read_all(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))
@@ -443,7 +444,8 @@ def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
 def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
     """The callback `shown` is called before other readers can see the size of the blob.
 
-    `shown` records that the upstream has the blob, so those readers need not ask the upstream.
+    `shown` records that the upstream has the blob, so those readers send no request to the
+    upstream.
     """
     shown: list[bool] = []
     worker = bench.worker()

@@ -1,4 +1,4 @@
-"""A download chooses its next source, the length of its pauses, and the time at which it fails."""
+"""Tests of how a download chooses its next source, its pauses and the time at which it fails."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.images import filler
 from tests.registry.remotes import FakeRemote
 from tests.sizes import scaled
 
-_PROGRESS = 100_000  # bytes; if a connection has sent so many, it has made progress
+_PROGRESS = 100_000  # bytes; a connection that has sent this many has made progress
 
 
 def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy:
@@ -32,7 +32,7 @@ def _policy(count: int = 1, jitter: float = 1.0, **limits: float) -> RetryPolicy
 
 
 def test_after_a_failure_the_next_source_is_used_at_once() -> None:
-    """If a source fails, the download uses the next source at once, and the failed one last."""
+    """If a source fails, the download tries the next source at once and the failed source last."""
     policy = _policy(3)
     asked = []
     for _ in range(3):
@@ -49,7 +49,7 @@ def test_after_a_failure_the_next_source_is_used_at_once() -> None:
 def test_pauses_double_up_to_the_longest() -> None:
     """The pauses between requests to a failing source double, up to the longest pause.
 
-    In this test the pauses have their longest length; a random factor shortens them otherwise.
+    In this test the pauses have their longest length; outside tests a random factor shortens them.
     """
     policy = _policy()
     now, pauses = 0.0, []
@@ -81,9 +81,9 @@ def test_the_last_request_is_sent_when_the_time_limit_ends() -> None:
 
 
 def test_progress_resets_the_time_limit() -> None:
-    """If a source sends bytes, the time limit starts anew, and the pauses of all sources are reset.
+    """If a source sends bytes, the time limit starts anew and the pauses of all sources are reset.
 
-    Each pause then begins with the shortest length.
+    After the reset each source's next pause has the shortest length.
     """
     policy = _policy(2)
     for source in (0, 1):
@@ -101,7 +101,7 @@ def test_progress_resets_the_time_limit() -> None:
 def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
     """If each connection breaks after one byte, the pauses still grow.
 
-    The byte only starts the time limit anew.
+    One byte only restarts the time limit.
     """
     policy = _policy()
     pauses = []
@@ -142,7 +142,7 @@ def test_a_retry_after_beyond_the_time_limit_ends_the_download() -> None:
 def test_a_source_without_the_blob_is_not_used_again() -> None:
     """If a source does not have the blob, the download never uses it again.
 
-    Without any source left, the download ends.
+    If no other source remains, the download ends.
     """
     policy = _policy(2)
     policy.remove(0)
@@ -155,7 +155,7 @@ def test_a_source_without_the_blob_is_not_used_again() -> None:
 def test_the_second_invalid_response_removes_a_source() -> None:
     """A download stops using a source after its second invalid response in a row.
 
-    The first one may come from a redirect whose target has changed since.
+    The first invalid response can come from a redirect whose target has since changed.
     """
     policy = _policy()
     policy.refused(0, 0.0)
@@ -167,9 +167,9 @@ def test_the_second_invalid_response_removes_a_source() -> None:
 
 @pytest.mark.parametrize("most", [2, 6], ids=["invalid responses", "denials"])
 def test_progress_between_two_refusals_keeps_a_source(most: int) -> None:
-    """A download gives a source up only after several refusals in a row, without a byte between.
+    """A download abandons a source only after several refusals in a row without a byte in between.
 
-    A source that accepts one connection at a time may refuse many requests of a long download.
+    A source that accepts one connection at a time can refuse many requests of a long download.
     """
     policy = _policy()
     for at in range(3 * most):
@@ -246,7 +246,7 @@ def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
     assert not pace.is_too_slow(15.0, came)
 
 
-# ---- the loop that reads from the sources
+# ---- tests of the loop that reads from the sources
 
 
 @dataclass
@@ -257,7 +257,7 @@ class Time:
     pauses: list[float] = field(default_factory=list)
 
     def __call__(self) -> float:
-        """Return the sum (s) of all pauses until now."""
+        """Return the sum of all pauses so far, in seconds."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
@@ -277,7 +277,7 @@ def _over(*remotes: FakeRemote, time: Time | None = None) -> Iterator[bytes]:
 
 
 def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
-    """If a mirror breaks off, the download requests the missing bytes from the upstream at once."""
+    """If a mirror's response breaks off, the download immediately continues from the upstream."""
     mirror = FakeRemote(CONTENT, piece=10_000, breaks=[100_000] * 9)
     upstream = FakeRemote(CONTENT, piece=10_000)
     time = Time()
@@ -288,9 +288,9 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
 
 
 def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
-    """If a source has sent bytes and then refuses a new connection, the download asks it again.
+    """If a source has sent bytes and then refuses a new connection, the download retries it.
 
-    The source may accept one connection at a time, and the earlier one may still be open.
+    Such a source may accept only one connection at a time while the earlier one is still open.
     """
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     time = Time()
@@ -305,7 +305,7 @@ def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
 def test_a_source_that_keeps_refusing_is_removed() -> None:
     """If a source refuses seven requests in a row, the download fails.
 
-    The source may have revoked the permission.
+    After so many refusals the source has probably revoked the permission.
     """
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     body = _over(remote, time=Time())
@@ -320,7 +320,7 @@ def test_a_source_that_keeps_refusing_is_removed() -> None:
 def test_a_slow_connection_is_replaced() -> None:
     """A download closes a slow connection and requests the missing range over a new one.
 
-    If the slow connection is to a mirror, the new one is to the upstream.
+    If the slow connection leads to a mirror, the new connection leads to the upstream.
     """
     crawling, upstream = FakeRemote(CONTENT, piece=1000), FakeRemote(CONTENT, piece=10_000)
     time = Time()
@@ -374,7 +374,7 @@ def test_the_upstreams_error_is_raised(
 
 
 def test_a_distrusted_source_is_not_used() -> None:
-    """A source that has sent wrong bytes for a blob is not used if another source has the blob."""
+    """The download does not use a source that sent wrong bytes if another source has the blob."""
     liar, honest = FakeRemote(CONTENT[::-1], piece=10_000), FakeRemote(CONTENT, piece=10_000)
     sources = Sources([liar.fetch, honest.fetch], without=[0])
 

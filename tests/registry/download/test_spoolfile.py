@@ -32,7 +32,7 @@ def files(spool: Path) -> set[str]:
 
 
 def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spool: Path) -> None:
-    """At its start a worker deletes partial downloads that were written before the last reboot.
+    """When a worker starts, it deletes partial downloads that were written before the last reboot.
 
     Their last bytes may be missing on the disk, and readers would get zeros instead.
     """
@@ -43,7 +43,7 @@ def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spoo
 
 
 def test_partial_downloads_of_this_boot_are_kept(tmp_path: Path, spool: Path) -> None:
-    """Without a reboot, partial downloads stay, and the next writer continues them."""
+    """Without a reboot, the worker keeps partial downloads, and the next writer continues them."""
     discard_partial_downloads(tmp_path, "a")
     (spool / layout.spool(LAYER)).write_bytes(b"lay")
     discard_partial_downloads(tmp_path, "a")
@@ -67,7 +67,7 @@ def test_a_locked_download_is_kept(tmp_path: Path, spool: Path) -> None:
 def test_a_disk_error_does_not_stop_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the spool folder cannot be read, the worker logs a warning and starts all the same."""
+    """If the spool folder cannot be read, the worker logs a warning and still starts."""
     (tmp_path / layout.SPOOL).write_text("no folder")
     discard_partial_downloads(tmp_path, "a")
 

@@ -1,4 +1,4 @@
-"""The library collects the times of accesses and writes them to the index in batches."""
+"""The library collects access times and writes them to the index in batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _A, _B = Digest.of(b"a"), Digest.of(b"b")
 
 
 class Index(MemoryIndex):
-    """An index that can be unavailable, and that counts its transactions."""
+    """An index that tests can make unavailable and that counts its transactions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,21 +29,21 @@ class Index(MemoryIndex):
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
     ) -> None:
-        """Record the times of use, unless the test has made the index unavailable."""
+        """Record the times of uses, unless the test has made the index unavailable."""
         if self.is_away:
             raise IndexUnavailable("away")
         self.touched += 1
         super().touch(accesses, notes)
 
     def used(self, digest: Digest) -> float:
-        """Return the time of the last use that the index has for *digest*."""
+        """Return the last use of *digest* in the index."""
         entry = self.entry(digest)
         assert entry is not None
         return entry.used
 
 
 def test_a_batch_is_one_transaction_and_the_last_access_counts() -> None:
-    """In one transaction, the tracker writes the time of the last access to each digest.
+    """The tracker writes the time of the last access to each digest in one transaction.
 
     Without accesses, the tracker opens no transaction.
     """
@@ -63,7 +63,7 @@ def test_access_times_are_kept_while_the_index_is_unavailable(
 ) -> None:
     """While the index is unavailable, the tracker keeps access times and logs one warning.
 
-    Of several accesses to one digest, the tracker keeps the last.
+    If a digest is accessed several times, the tracker keeps the time of the last access.
     """
     index, times = Index(), iter((1.0, 2.0, 3.0))
     tracker = AccessTracker(index, clock=lambda: next(times))

@@ -66,7 +66,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
 
 
 def test_a_folder_is_the_only_required_argument(make: Callable[..., TestClient]) -> None:
-    """An application that gets only a folder permits every client to push and pull."""
+    """An application created with only a folder permits every client to push and pull."""
     client = make()
     digest = _push(client, b"content")
 
@@ -109,9 +109,9 @@ def test_a_name_below_localhost_is_requested_over_plain_http(
 def test_names_without_an_upstream_use_the_default_unless_hosted(
     make: Callable[..., TestClient],
 ) -> None:
-    """A repository's name without an upstream belongs to the default upstream.
+    """A repository name without an upstream belongs to the default upstream.
 
-    Names that match `hosted` are the exception: clients can push them.
+    Names that match `hosted` are the exception; clients can push to these repositories.
     """
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"content")
@@ -172,7 +172,7 @@ def test_a_password_file_can_be_used(make: Callable[..., TestClient], tmp_path: 
 
 
 def test_anonymous_pulls_can_be_permitted(make: Callable[..., TestClient]) -> None:
-    """With `anonymous="pull"`, a client can pull without a password, and needs one to push."""
+    """With `anonymous="pull"`, a client can pull without a password but needs one to push."""
     client = make(authenticator=_check, anonymous="pull")
     digest = _push(client, b"content", **_ANN)
 
@@ -195,7 +195,7 @@ def test_access_rules_are_applied(make: Callable[..., TestClient]) -> None:
 def test_a_header_of_a_client_authenticates_no_user(
     make: Callable[..., TestClient], value: str
 ) -> None:
-    """In the library, no header of a client replaces a password.
+    """In the library, no header from a client can replace a password.
 
     In the appliance, HAProxy sets such headers and removes those that clients send.
     """
@@ -223,7 +223,7 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
     """With `trust_proxy`, a proxy can report verified credentials, and responses have its headers.
 
-    The proxy's header has the epoch of one application object, so another object rejects it.
+    The proxy's header contains the epoch of one application object, so another object rejects it.
     """
     client = make(authenticator=_check, trust_proxy=True)
     given = client.simulate_get("/v2/", headers=_ANN).headers
@@ -271,9 +271,9 @@ def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> 
 def test_a_proxied_pull_is_reported_with_its_local_name(
     make: Callable[..., TestClient],
 ) -> None:
-    """For a proxied blob, `on_blob_access` gets the repository's local name and the blob's size.
+    """For a proxied blob, `on_blob_access` receives the repository's local name and blob's size.
 
-    It is called before the download ends.
+    The application calls it before the download ends.
     """
     accesses = Accesses()
     with FakeUpstream() as u:
@@ -303,7 +303,7 @@ def test_a_failing_callback_fails_no_pull(
 def test_access_times_reach_the_index_with_track(
     tmp_path: Path, make: Callable[..., TestClient]
 ) -> None:
-    """With `track=True`, access times are in the index at the latest after `close()`."""
+    """With `track=True`, all access times are in the index after `close()`."""
     client = make()
     digest = _push(client, b"content")
     pushed = _used(tmp_path, digest)
@@ -316,7 +316,7 @@ def test_access_times_reach_the_index_with_track(
     assert _used(tmp_path, digest) > pushed
 
 
-# ---- log records and modules
+# ---- tests of log records and imported modules
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_a_request_for_one_layer_prefetches_the_others(u: FakeUpstream, tmp_path
 def test_the_prefetch_begins_after_the_first_bytes_are_sent() -> None:
     """The worker prepares a prefetch after it has sent the first piece of the requested layer.
 
-    The preparation takes a millisecond, for which the client would otherwise wait.
+    The preparation takes about a millisecond, and the client does not have to wait for it.
     """
     order: list[str] = []
     for piece in after_first(iter([b"first", b"second", b"third"]), lambda: order.append("act")):
@@ -131,8 +131,8 @@ def test_the_concurrency_is_shared_by_all_workers(u: FakeUpstream, tmp_path: Pat
 def test_without_space_the_prefetch_ends(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a prefetch finds no space, it ends, so that the space is left for requested blobs."""
-    # The thread of a prefetch ends with the prefetch: it does not wait for the next one.
+    """If a prefetch finds no space, it ends, so that it takes no space from requested blobs."""
+    # The thread of a prefetch ends with the prefetch and does not wait for the next prefetch.
     monkeypatch.setattr(prefetch, "ReusedThreads", lambda: ReusedThreads(idle_s=0))
     others = set(threading.enumerate())
     p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(max_used_bytes=12_000))
@@ -186,7 +186,7 @@ def test_a_large_layer_is_fetched_once_over_several_connections(
 def test_a_large_prefetch_uses_several_connections(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large layer is prefetched over several connections: a client may request it next."""
+    """A large layer is prefetched over several connections, because a client may need it soon."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)
     u.add_image(NAME, "large", [LAYERS[0], large])
@@ -203,7 +203,7 @@ def test_a_large_prefetch_uses_several_connections(
 def test_a_large_blob_without_a_manifest_is_one_request(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a stored manifest, a worker does not know that a blob is large.
+    """Without a stored manifest, a worker does not know in advance that a blob is large.
 
     It then downloads the blob with one request.
     """

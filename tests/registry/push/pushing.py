@@ -69,7 +69,7 @@ class Pushing:
     # ---- requests to the worker
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Result:
-        """Send a request for a path of the test repository; `_` in a header's name becomes "-"."""
+        """Send a request for a path in the test repository; `_` in a header's name becomes "-"."""
         return self.send(method, f"/v2/{NAME}/{path}", body, **headers)
 
     def send(self, method: str, url: str, body: bytes | None = None, **headers: str) -> Result:
@@ -122,7 +122,7 @@ class Pushing:
 
 
 class RecordingPins(MemoryPins):
-    """Pins in memory; `held_once` has each digest that was ever pinned."""
+    """Pins in memory; `held_once` contains each digest that was ever pinned."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,14 +135,14 @@ class RecordingPins(MemoryPins):
         super().pin(wanted, until)
 
     def are_removed(self) -> bool:
-        """Return True if no digest of `held_once` is pinned any more."""
+        """Return True if no digest in `held_once` is still pinned."""
         return not self.pinned(self.held_once)
 
 
 class Stream(io.RawIOBase):
     """The body of a request, which arrives in pieces.
 
-    An exception among the pieces is raised when the server reads up to it, as after a broken
+    If one of the pieces is an exception, the body raises it in place of the piece, like a broken
     connection.
     """
 

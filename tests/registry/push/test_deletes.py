@@ -17,9 +17,9 @@ _LAYER = Digest.of(_MADE.layers[0])
 
 
 def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
-    """DELETE of a tag gets 202 and removes only that tag.
+    """DELETE of a tag returns 202 and removes only that tag.
 
-    The manifest and its other tags stay.
+    The manifest and its other tags remain.
     """
     p.image(_MADE, "v1")
     p.image(_MADE, "v2")
@@ -32,9 +32,10 @@ def test_a_tag_is_deleted_and_its_manifest_stays(p: Pushing) -> None:
 
 
 def test_a_manifest_is_deleted_with_its_tags(p: Pushing) -> None:
-    """DELETE of a manifest removes its tags too, so a GET of any of them gets 404.
+    """DELETE of a manifest also removes its tags, so a GET of any of these tags gets 404.
 
-    Other manifests keep their tags. The stored content stays until the cleaner deletes it.
+    Other manifests keep their tags. The manifest's bytes remain stored until the cleaner deletes
+    them.
     """
     other = image([filler(1000, 2)])
     for tag in ("v1", "v2"):
@@ -91,7 +92,7 @@ def test_deleted_content_can_be_pushed_again(p: Pushing) -> None:
 def test_a_manifest_can_be_deleted_after_its_blobs(p: Pushing) -> None:
     """A manifest can be deleted even if its blobs were deleted first.
 
-    Clients delete them in either order.
+    Clients delete manifests and blobs in either order.
     """
     p.image(_MADE)
     for blob in _MADE.blobs:

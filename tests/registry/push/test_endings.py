@@ -1,6 +1,6 @@
-"""An upload ends complete, cancelled, interrupted, or with a wrong digest.
+"""Tests of uploads that are completed, cancelled, interrupted or have a wrong digest.
 
-Two requests may also use one upload at the same time.
+Other tests send two requests for one upload at the same time.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _ALGORITHMS = pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
 
 
 def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
-    """If the connection of an upload breaks, the received bytes stay.
+    """If the connection of an upload breaks, the worker keeps the received bytes.
 
-    The client gets their number from any worker and continues there.
+    The client can get the number of received bytes from any worker and continue at that offset.
     """
     where = p.begin()
     extras = {"wsgi.input": Stream([_CONTENT[:3000]]), "CONTENT_LENGTH": "10000"}
@@ -68,7 +68,7 @@ def test_an_exception_of_the_server_counts_as_an_interruption(p: Pushing) -> Non
 
 
 def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
-    """If a POST with the whole blob is interrupted, its upload is deleted.
+    """If a POST with the whole blob is interrupted, the worker deletes the upload.
 
     The client has no URL at which it could continue.
     """
@@ -86,7 +86,7 @@ def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
 def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
     """A worker without a valid running hash of an upload reads the whole file before the commit.
 
-    A hash that another worker saved may cover only the first part of the file.
+    A running hash that another worker saved can cover only the first part of the file.
     """
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
@@ -122,7 +122,7 @@ def test_a_saved_hash_is_used_by_another_worker(
 
 
 def test_a_truncated_upload_is_refused(p: Pushing) -> None:
-    """If the file of an upload has lost its bytes, its last request gets 503.
+    """If the file of an upload has lost bytes, the last request of the upload gets 503.
 
     The worker reads the file again before the commit and deletes the upload.
     """
@@ -169,7 +169,7 @@ def test_a_wrong_digest_is_400(p: Pushing, way: str, algorithm: str) -> None:
 def test_a_malformed_digest_is_400(p: Pushing, digest: str) -> None:
     """A request with a malformed digest gets 400.
 
-    The upload stays, so that the client can finish it.
+    The upload is kept, so that the client can finish it.
     """
     where = p.begin()
 
@@ -184,7 +184,7 @@ def test_a_malformed_digest_is_400(p: Pushing, digest: str) -> None:
     assert p.send("GET", where).status_code == 204
 
 
-# ---- uploads that do not exist
+# ---- tests of uploads that do not exist
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PATCH", "PUT", "DELETE"])
@@ -246,13 +246,13 @@ def test_a_get_of_all_uploads_is_405(p: Pushing, method: str) -> None:
     assert refused.headers["allow"] == "POST"
 
 
-# ---- two requests at once
+# ---- tests with two requests at the same time
 
 
 def test_two_requests_on_one_upload_do_not_mix(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
     """If an upload has a request in progress, a second request for it gets 416.
 
-    The header Range of the 416 has the received bytes.
+    The header Range of the 416 states the received bytes.
     """
     monkeypatch.setattr("entrepot.registry.push.upload_sessions._LOCK_WAIT_S", 0.05)
     where = p.begin()

@@ -23,7 +23,7 @@ _SOURCE = Source("vm:5000", "i")
 
 
 class Recorded:
-    """A queue of notifications that keeps the JSON of each event in memory."""
+    """An event queue that keeps the JSON of each event in memory."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -70,7 +70,7 @@ def _manifest(**fields: str) -> dict[str, Any]:
 
 
 def test_a_pushed_blob_is_one_event(p: Pushing, recorded: Recorded) -> None:
-    """An uploaded blob causes one event `push`, when the last request of the upload succeeds."""
+    """An uploaded blob causes one `push` event when the last request of the upload succeeds."""
     digest = p.blob(b"content")
 
     assert recorded.take() == [("push", _blob(digest, 7))]
@@ -93,7 +93,7 @@ def test_a_rejected_blob_is_no_event(p: Pushing, recorded: Recorded) -> None:
 
 @pytest.mark.parametrize("source", ["", f"&from={NAME}"], ids=["any", "from"])
 def test_a_mount_names_its_source(p: Pushing, recorded: Recorded, source: str) -> None:
-    """A mounted blob causes an event `mount`, which names the repository that had the blob."""
+    """A mounted blob causes a `mount` event, which names the repository that had the blob."""
     done = p.send("POST", f"/v2/other/app/blobs/uploads/?mount={_LAYER}{source}")
 
     assert done.status_code == 201
@@ -139,7 +139,7 @@ def test_references_are_sent_if_they_are_configured(tmp_path: Path, recorded: Re
 def test_a_deleted_manifest_is_an_event_and_one_for_each_tag(
     p: Pushing, recorded: Recorded
 ) -> None:
-    """DELETE by digest causes an event for the manifest, then one for each tag that it removes."""
+    """DELETE by digest causes an event for the manifest, then an event for each removed tag."""
     p.manifest(_MADE.manifest, _MADE.media_type, "v2")
     recorded.take()
     p.ask("DELETE", f"manifests/{_MADE.digest}")

@@ -1,4 +1,4 @@
-"""A pushed blob gets a row in the index, and its response has the fields of the access log."""
+"""A pushed blob gets a row in the index, and the response has headers for the access log."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
 
 
 def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
-    """If a client pushes a stored manifest's bytes as a blob, the index still has it as a manifest.
+    """If a client pushes a stored manifest's bytes as a blob, its row still describes a manifest.
 
     The row keeps the manifest's parts, because the cleaner evicts a manifest before its parts.
     """
@@ -69,7 +69,7 @@ def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
 def test_a_push_is_logged_as_an_access(p: Pushing) -> None:
     """The response to a push has the kind and the digest as headers, which HAProxy logs.
 
-    So a push counts as a use.
+    So a push is treated as a use.
     """
     done = p.send("PUT", f"{p.begin()}?digest={_DIGEST}", _CONTENT)
 

@@ -67,7 +67,7 @@ def test_a_repository_without_tags_has_an_empty_list(p: Pushing) -> None:
 def test_tags_are_listed_in_pages(p: Pushing) -> None:
     """Each page of tags except the last has a Link to the next page.
 
-    A last page that is full has no Link either.
+    The last page has no Link even if the page is full.
     """
     _tag(p, *"abcdef")
 
@@ -115,7 +115,7 @@ def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
     assert (refused.status_code, code(refused)) == (400, "PAGINATION_NUMBER_INVALID")
 
 
-# ---- pages of repositories
+# ---- tests of pages of repositories
 
 
 def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("n", range(1, 9))
 def test_repositories_are_listed_in_pages(tmp_path: Path, n: int) -> None:
-    """All pages of the catalog together list each repository once, for any size of a page."""
+    """All pages of the catalog together list each repository once, for any page size."""
     p = pushing(tmp_path, upstreams=[_UPSTREAM])
     _link(p, "a", "a/b", "a-b/c", "zoo")
     _link(p, "quay.io/a", "quay.io/b", "quay.io/b/c", origin=_UPSTREAM)
@@ -198,7 +198,7 @@ def test_a_larger_n_than_the_limit_of_tags_gets_a_page_of_that_limit(tmp_path: P
 def test_an_unreadable_repository_is_not_listed(tmp_path: Path) -> None:
     """A repository that the user may not pull is not listed.
 
-    The page has other repositories in its place.
+    The page lists another repository in its place.
     """
 
     class Mine(Identity):

@@ -36,7 +36,7 @@ def _in_sha512(made: Image) -> Image:
     return Image(body, made.media_type, made.config, made.layers, made.architecture)
 
 
-# ---- by tag and by digest
+# ---- tests of pushes by tag and by digest
 
 
 @_FAMILIES
@@ -65,7 +65,7 @@ def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
 def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
     """The case of a media type has no effect, in the header and in the manifest (RFC 9110, 8.3.1).
 
-    The header may have parameters.
+    The header can have parameters.
     """
     made = _image(family=family)
     body = made.manifest.replace(made.media_type.encode(), made.media_type.upper().encode())
@@ -81,7 +81,7 @@ def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
 def test_a_missing_child_is_reported_whatever_the_case_of_its_type(p: Pushing) -> None:
     """If an OCI index lists a manifest that is not stored, its push gets 404.
 
-    That holds even if the manifest's media type is in upper case.
+    This holds even if the manifest's media type is in upper case.
     """
     child = _image()
     for blob in (*child.blobs, child.manifest):
@@ -140,7 +140,7 @@ def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
 
 
 def test_tag_parameters_are_ignored_in_a_push_by_tag(p: Pushing) -> None:
-    """A push by tag ignores its `tag` parameters: the OCI spec has them only for digests."""
+    """A push by tag ignores `tag` parameters, which the OCI spec defines only for digests."""
     made = _image()
     p.image(made, "v1?tag=v2")
 
@@ -224,9 +224,9 @@ def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
 
 
 def test_an_index_may_list_blobs(p: Pushing) -> None:
-    """An OCI index may list blobs, as BuildKit's caches do.
+    """An OCI index may list blobs, as the indexes of BuildKit's caches do.
 
-    A manifest that was pushed as a blob does not count as a manifest of the index.
+    A manifest that was pushed as a blob does not satisfy an index that lists it as a manifest.
     """
     layer, child = filler(500, 3), _image()
     p.blob(layer)
@@ -263,7 +263,7 @@ def test_an_artifact_with_the_empty_config_can_be_pushed(p: Pushing) -> None:
 def test_foreign_layers_need_not_be_stored(p: Pushing, elsewhere: dict[str, object]) -> None:
     """An image can be pushed without its foreign layers, such as the base layers of Windows.
 
-    Their licences forbid to distribute them.
+    The licences of these layers forbid their distribution.
     """
     made = _image()
     layer = images.descriptor(b"not ours to give", "application/vnd.oci.image.layer.v1.tar")
@@ -302,7 +302,7 @@ def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
     assert p.ask("GET", "manifests/v1").headers["content-type"] == OCI_MANIFEST
 
 
-# ---- pushes with concurrent deletions
+# ---- tests of pushes with concurrent deletions
 
 
 @pytest.mark.parametrize("what", ["blob", "child"])

@@ -29,7 +29,7 @@ def _mount(p: Pushing, query: str, name: str = NAME) -> Result:
 
 
 def _is_mounted(p: Pushing, answer: Result) -> bool:
-    """Return True after a mount; otherwise finish the upload that has begun, and return False."""
+    """Return True if the blob was mounted; otherwise finish the started upload and return False."""
     if answer.status_code == 201:
         assert answer.headers["location"] == f"/v2/{NAME}/blobs/{_DIGEST}"
         assert answer.headers["docker-content-digest"] == str(_DIGEST)
@@ -46,7 +46,7 @@ def _is_mounted(p: Pushing, answer: Result) -> bool:
 def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -> None:
     """A mount of a blob from another repository gets 201, without an upload.
 
-    The blob stays in the new repository when the other repository's link is deleted.
+    The new repository still serves the blob after the other repository's link has been deleted.
     """
     digest = p.blob(_CONTENT, _OTHER, algorithm)
 
@@ -59,7 +59,7 @@ def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -
 
 
 def test_a_mount_of_a_missing_blob_begins_an_upload(p: Pushing) -> None:
-    """If the repository in `from` does not have the blob, an upload begins with 202.
+    """If the repository in `from` does not have the blob, the worker starts an upload with 202.
 
     An invalid name in `from` has the same effect.
     """
@@ -72,7 +72,7 @@ def test_a_mount_of_a_missing_blob_begins_an_upload(p: Pushing) -> None:
 
 
 def test_a_link_without_content_is_not_mounted(p: Pushing) -> None:
-    """If a blob has a link but its file is missing, it is not mounted and an upload begins."""
+    """If a blob has a link but no file, the worker does not mount it and starts an upload."""
     p.repositories.link_blob(Repository(_OTHER), _DIGEST)
 
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}&from={_OTHER}")) is False
@@ -88,9 +88,9 @@ def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
 
 
 def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
-    """If no repository that the client may read has a link to a blob, the blob is not mounted.
+    """A blob is not mounted if no repository that the client may read has a link to it.
 
-    An upload begins, as for a blob that is not stored.
+    The worker starts an upload, as for a blob that is not stored.
     """
     assert _is_mounted(p, _mount(p, f"mount={_DIGEST}")) is False
     p.ask("DELETE", f"blobs/{_DIGEST}")
@@ -100,7 +100,7 @@ def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
 
 
 def test_a_failed_mount_begins_an_upload_with_its_algorithm(p: Pushing) -> None:
-    """If a mount by a sha512 digest fails, the upload that begins computes sha512."""
+    """If a mount by a sha512 digest fails, the upload that starts instead computes sha512."""
     digest = Digest.of(_CONTENT, "sha512")
 
     begun = _mount(p, f"mount={digest}&from={_OTHER}")
@@ -161,7 +161,7 @@ class _Token:
 
 @pytest.mark.parametrize("query", [f"mount={_DIGEST}&from=secret/app", f"mount={_DIGEST}"])
 def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
-    """A blob that the user may not pull is not mounted: to know its digest is not enough."""
+    """A blob that the user may not pull is not mounted, even if the user knows its digest."""
     owner = pushing(tmp_path)
     owner.blob(_CONTENT, "secret/app")
     p = pushing(tmp_path, index=owner.index, authenticator=_Rules())
@@ -173,7 +173,7 @@ def test_an_unreadable_blob_is_not_mounted(tmp_path: Path, query: str) -> None:
 def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: Authenticator
 ) -> None:
-    """A mount looks at the same files for a blob that the user may not pull as for an absent blob.
+    """For a blob that the user may not pull, a mount reads the same files as for an absent blob.
 
     Otherwise the time of the response would reveal which content is stored.
     """
@@ -208,7 +208,7 @@ def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content
 
 
 def test_a_mounted_blob_is_pinned_and_counted_once(tmp_path: Path) -> None:
-    """A mounted blob is pinned until it is linked, and its size is counted once."""
+    """A mounted blob is pinned until its new link exists, and its size is counted once."""
     pins = RecordingPins()
     p = pushing(tmp_path, index=MemoryIndex(pins=pins))
     p.blob(_CONTENT, _OTHER)

@@ -94,7 +94,7 @@ def test_a_405_states_the_remedy(
 ) -> None:
     """A 405 names a setting as the remedy.
 
-    For official images of Docker Hub, it advises another name.
+    For official images of Docker Hub, the error advises another name.
     """
     p = pushing(tmp_path, upstreams=["quay.io", "docker.io", "localhost:5000"], default=default)
     refused = p.send("PUT", f"/v2/{name}/manifests/v1", b"{}")
@@ -106,7 +106,7 @@ def test_a_405_states_the_remedy(
 def test_a_hosted_name_can_be_pushed_beside_a_default_upstream(tmp_path: Path) -> None:
     """With a default upstream, clients can still push to and pull from a hosted name.
 
-    The upstream gets no request for that name.
+    The worker sends the upstream no request for that name.
     """
     p = pushing(
         tmp_path,
@@ -123,7 +123,7 @@ def test_a_hosted_name_can_be_pushed_beside_a_default_upstream(tmp_path: Path) -
 
 
 def test_a_repository_stays_hosted_when_a_default_upstream_is_added(tmp_path: Path) -> None:
-    """If the operator adds a default upstream, clients can still push to a hosted repository."""
+    """After the operator adds a default upstream, clients can still push to a hosted repository."""
     before = pushing(tmp_path)
     before.image(_MADE)
     p = pushing(tmp_path, index=before.index, upstreams=["docker.io"], default="docker.io")
@@ -134,7 +134,7 @@ def test_a_repository_stays_hosted_when_a_default_upstream_is_added(tmp_path: Pa
 
 
 def test_names_are_folded_to_lower_case(p: Pushing) -> None:
-    """A repository's name in upper case is folded to lower case, also in the Location."""
+    """A repository name in upper case is folded to lower case, including in the Location header."""
     begun = p.send("POST", "/v2/Team/App/blobs/uploads/")
 
     where = begun.headers["location"]
@@ -154,7 +154,7 @@ def test_an_invalid_name_is_400(p: Pushing, name: str) -> None:
 
 @pytest.mark.parametrize(("method", "path"), _WRITES)
 def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str) -> None:
-    """If anonymous clients can only pull, a push without a right password gets 401."""
+    """If anonymous clients can only pull, a push without a correct password gets 401."""
     owner = pushing(tmp_path)
     owner.image(_MADE)
     p = pushing(
@@ -172,7 +172,10 @@ def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str)
 
 
 def test_a_user_can_pull_push_and_delete(tmp_path: Path) -> None:
-    """A user of the password file can push and delete, and the access log gets the user's name."""
+    """A user in the password file can push and delete.
+
+    The response has a header with the user's name for the access log.
+    """
     p = pushing(tmp_path, authenticator=BasicAuthenticator(lambda *_: True, realm="r"))
     login = {"Authorization": "Basic dTpw"}
 

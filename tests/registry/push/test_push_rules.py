@@ -81,9 +81,9 @@ def test_the_urls_of_layers_are_restricted_as_in_docker_distribution(
 
 
 def test_one_refused_url_is_enough(start: Start) -> None:
-    """If a layer has one URL that is not permitted, its manifest is rejected.
+    """If one of a layer's URLs is not permitted, the worker rejects the manifest.
 
-    A client may use any of the URLs.
+    The reason is that a client can use any of the URLs.
     """
     p = start(validation=_urls(allow=[r"example\.com/"]))
 
@@ -125,9 +125,9 @@ def _only(*platforms: tuple[str, str]) -> dict[str, object]:
 def test_the_images_of_an_index_must_be_stored_by_platform(
     start: Start, validation: dict[str, object] | None, index: bytes, status: int
 ) -> None:
-    """The settings in `validation:` decide which images of an OCI index must be stored.
+    """The settings in `validation:` decide which images of an OCI index must already be stored.
 
-    They decide by the platforms of the images.
+    The decision depends on the platforms of the images.
     """
     p = start(**({} if validation is None else {"validation": validation}))
 

@@ -42,9 +42,9 @@ def _about(p: Pushing, subject: object = _SUBJECT.digest, query: str = "") -> Re
 
 @pytest.mark.parametrize("name", [NAME, "team/none"])
 def test_an_unknown_subject_has_an_empty_list(p: Pushing, name: str) -> None:
-    """If a subject is unknown, the list of its referrers is a 200 and is empty.
+    """If a subject is unknown, the response is a 200 with an empty list of referrers.
 
-    After a 404 a client would look for a tag instead of the list.
+    After a 404 a client would use the referrers tag instead of the list.
     """
     answer = p.send("GET", f"/v2/{name}/referrers/{Digest.of(b'unknown')}")
 
@@ -61,7 +61,7 @@ def test_an_invalid_digest_is_400(p: Pushing) -> None:
 def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
     """The response to the push of a manifest with a subject has the header OCI-Subject.
 
-    The list of the subject's referrers then has its type, size and annotations.
+    The list of the subject's referrers then includes the manifest's type, size and annotations.
     """
     p.image(_SUBJECT)
     made = _artifact(1, signer="somebody")
@@ -85,7 +85,7 @@ def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
 def test_annotations_that_are_not_strings_are_left_out(p: Pushing) -> None:
     """The list of referrers leaves out annotations whose values are not strings.
 
-    Clients cannot parse a list with another value, so one referrer would hide all the others.
+    Clients cannot parse a list with other values, so one referrer would hide all the others.
     """
     p.image(_SUBJECT)
     odd = _artifact(1, a=7, b={"c": [1]}, d=None, e="text")  # type: ignore[arg-type]
@@ -156,7 +156,7 @@ def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
 def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
     """A referrer is listed until a client deletes it by digest.
 
-    A referrer without a tag is listed too.
+    A referrer without a tag is also listed.
     """
     made = _artifact(1)
     p.image(made, "signature")
@@ -170,7 +170,7 @@ def test_a_deleted_referrer_is_not_listed(p: Pushing) -> None:
 
 
 def test_referrers_are_listed_by_repository(p: Pushing) -> None:
-    """The list of referrers has only manifests of the repository in the URL."""
+    """The list of referrers contains only manifests of the repository in the URL."""
     made = _artifact(1)
     p.image(made, "signature", name="team/other")
 
@@ -180,7 +180,7 @@ def test_referrers_are_listed_by_repository(p: Pushing) -> None:
 def test_referrers_are_filtered_by_artifact_type(p: Pushing) -> None:
     """With `artifactType`, only referrers of that type are listed, and a header names the filter.
 
-    The plus sign of a type may be escaped or not.
+    The plus sign in a type may be escaped or not.
     """
     signature, sbom = _artifact(1), _artifact(2, _SBOM)
     for made in (signature, sbom):
@@ -218,7 +218,7 @@ def test_referrers_are_listed_in_pages(p: Pushing) -> None:
 def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
     """A page of referrers is at most 4 MiB, because clients read no larger index.
 
-    It has a Link to the next page.
+    If not all referrers fit, the page has a Link to the next page.
     """
     made = [_artifact(number, note="x" * (LARGEST // 2)) for number in range(3)]
     for each in made:
@@ -233,8 +233,8 @@ def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
 def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
     """A manifest in the index under a subject's referrers tag is listed if it names that subject.
 
-    Clients that do not know the list of referrers push such an index; its tag is otherwise an
-    ordinary tag.
+    Clients that do not support the list of referrers push such an index. The registry serves its
+    tag like any other tag.
     """
     made, other = _artifact(1), image([filler(500, 7)])
     for each in (_SUBJECT, made, other):

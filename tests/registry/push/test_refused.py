@@ -27,7 +27,7 @@ def _image() -> Image:
 def test_a_manifest_with_missing_parts_is_404(p: Pushing) -> None:
     """A push of a manifest with missing parts gets 404, with a MANIFEST_BLOB_UNKNOWN for each part.
 
-    A blob that only another repository has counts as missing.
+    A blob that only another repository has is treated as missing.
     """
     made = image([filler(1000, 1), filler(1000, 2), filler(1000, 2)])
     p.blob(made.config)
@@ -56,7 +56,7 @@ def test_a_link_without_content_is_a_missing_part(p: Pushing) -> None:
 
 
 def test_a_manifest_with_a_wrong_digest_is_400(p: Pushing) -> None:
-    """If the digest in the URL is not that of the manifest, the push gets 400 DIGEST_INVALID."""
+    """If the digest in the URL does not match the manifest, the push gets 400 DIGEST_INVALID."""
     made = _image()
     p.image(made)
 
@@ -96,7 +96,7 @@ _WRONG = {
 def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) -> None:
     """A push of an invalid manifest gets 400 MANIFEST_INVALID.
 
-    A document that one client could read as an image and another as an index is invalid.
+    A document that one client could interpret as an image and another as an index is invalid.
     """
     for blob in _image().blobs:
         p.blob(blob)
@@ -107,7 +107,7 @@ def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) ->
 
 
 def _of_length(made: Image, length: int) -> bytes:
-    """Return the manifest of *made*, which an annotation fills up to *length* bytes."""
+    """Return the manifest of *made*, padded to *length* bytes with an annotation."""
     fill = length - len(document(made.manifest, annotations={"fill": ""}))
     return document(made.manifest, annotations={"fill": "x" * fill})
 
@@ -145,7 +145,8 @@ def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
 def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
     """The index records a pushed image together with the digests of its parts.
 
-    So a pull of the image counts as a use of its parts, and no part is evicted before the image.
+    So a pull of the image is treated as a use of its parts, and no part is evicted before the
+    image.
     """
     made = _image()
     p.image(made)
@@ -189,11 +190,11 @@ def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
 
 
 class _Died(BaseException):
-    """The error that a write to the storage raises, as if the process had been killed there."""
+    """The error that a storage write raises, as if the process had been killed during the write."""
 
 
 def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
-    """Return a write method of the storage that succeeds *after* times and then raises `_Died`."""
+    """Return a storage write method that succeeds for *after* calls and then raises `_Died`."""
     left = iter(range(after))
     write = Filesystem.write
 

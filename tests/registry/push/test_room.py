@@ -1,4 +1,4 @@
-"""A push without disk space is rejected at its first chunk, and no part of it stays."""
+"""A push for which there is no disk space is rejected early, and the worker keeps none of it."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
 
 
 def _is_refused(p: Pushing, answer: Result, size: int) -> bool:
-    """Return True if the push was rejected and no file of its upload is left.
+    """Return True if the push was rejected and no file of its upload remains.
 
-    Assert that the response has the needed and the free size.
+    Assert that the response states the needed and the free size.
     """
     detail = answer.json["errors"][0]["detail"]
     assert (answer.status_code, code(answer)) == (507, "DENIED")
@@ -73,7 +73,7 @@ def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
 
 
 def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
-    """If a push is rejected while the client is still sending, the client gets the response.
+    """If a push is rejected while the client is still sending, the client can read the response.
 
     The server reads the rest of the body for at most 10 s, so that the connection is not reset.
     """
@@ -119,7 +119,7 @@ def test_a_stream_that_fits_is_accepted_near_the_limit(p: Pushing) -> None:
 
 
 def test_a_chunk_that_does_not_fit_ends_the_upload(p: Pushing) -> None:
-    """If a chunk does not fit, the whole upload is deleted with its earlier chunks."""
+    """If a chunk does not fit, the worker deletes the whole upload, including earlier chunks."""
     where, content = p.begin(), filler(60 * _KB, 1)
     first = p.send("PATCH", where, content[: 30 * _KB])
 
@@ -142,7 +142,7 @@ def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
 def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
     """While the index is being rebuilt, the used bytes are not known, so a push gets 503.
 
-    The upload stays, and the client can repeat the request.
+    The upload is kept, so that the client can repeat the request.
     """
     p.index.notes._values.clear()  # type: ignore[attr-defined]  # the total of a lost index
     where = p.begin()
@@ -173,7 +173,7 @@ def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
 
 
 def test_stored_content_needs_no_space(p: Pushing) -> None:
-    """If no space is left, a client can still give a stored manifest another tag."""
+    """If no space is left, a client can still add a tag to a stored manifest."""
     made = image([filler(_KB, 1)])
     p.image(made)
     p.index.record(
@@ -185,7 +185,7 @@ def test_stored_content_needs_no_space(p: Pushing) -> None:
 
 
 def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
-    """Between two chunks, the received bytes of an upload stay reserved.
+    """Between two chunks, the received bytes of an upload remain reserved.
 
     The reservation has exactly the size of these bytes.
     """
@@ -217,7 +217,7 @@ def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the index is unavailable, no digest can be pinned, so a push gets 503.
 
-    The worker reads no byte of the body, so that the client can repeat the request.
+    The worker does not read the body, so that the client can repeat the request.
     """
 
     def busy(*_: object) -> None:
@@ -233,10 +233,10 @@ def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
-    """A push of content that the cleaner is just deleting waits until the deletion has ended.
+    """A push of content that the cleaner is deleting waits until the deletion has ended.
 
-    Otherwise the worker would accept the push because the content is stored, and the content would
-    be gone a moment later.
+    Otherwise the worker would accept the push because the content is still stored, and the cleaner
+    would delete it a moment later.
     """
     content = filler(_KB, 1)
     digest = p.blob(content)
@@ -267,7 +267,7 @@ def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
 def test_a_push_undoes_the_mark_of_a_dead_cleaner(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a cleaner died after it had marked content for deletion, a push of it removes the mark.
+    """If a cleaner died after it had marked content for deletion, a new push removes the mark.
 
     Otherwise the next cleaner would delete the pushed content.
     """
@@ -287,7 +287,7 @@ def test_a_push_undoes_the_mark_of_a_dead_cleaner(
 def test_a_push_is_refused_during_a_slow_removal(
     p: Pushing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the cleaner takes too long to delete the old copy of the content, a push gets 503."""
+    """If the cleaner takes too long to delete the old copy of pushed content, the push gets 503."""
     monkeypatch.setattr("entrepot.registry.push.pins._CLEANER_WAIT_S", 0.02)
     content = filler(_KB, 1)
     digest = p.blob(content)

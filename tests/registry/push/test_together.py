@@ -65,7 +65,7 @@ def _concurrently(act: Callable[[], object]) -> Iterator[None]:
 def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
     """If a blob is deleted while a client mounts it, the client gets a linked blob or an upload.
 
-    The first has status 201, the second 202.
+    A linked blob has status 201, an upload 202.
     """
 
     def come_and_go() -> None:
@@ -89,9 +89,9 @@ def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
 
 
 def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, index: Index) -> None:
-    """If a push got 201, an eviction that runs at the same time does not delete its blob."""
+    """After a push got 201, a concurrent eviction does not delete the pushed blob."""
     blobs = BlobStore(p.storage)
-    # stands for the lock of the index: no commit may come between the check and the deletion
+    # simulates the lock of the index: no commit may occur between the check and the deletion
     commit_lock = threading.Lock()
 
     def evict() -> None:
@@ -121,7 +121,7 @@ def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, inde
 
 
 def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -> None:
-    """If a manifest is deleted while a client sets a tag to it, no tag without a manifest stays."""
+    """If a manifest is deleted while a client tags it, no tag without a manifest remains."""
     made = image([filler(1000, 2)])
     p.image(made, made.digest)
     other = pushing(p.root, index=p.index)
@@ -140,7 +140,7 @@ def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -
 def test_simultaneous_referrers_are_all_listed(p: Pushing) -> None:
     """If eight clients push referrers at the same time, all eight are listed.
 
-    If the clients kept the list under a tag, one client would overwrite the entry of another.
+    If the clients stored the list under a tag, one client would overwrite another's entry.
     """
     subject = image([filler(1000, 3)])
     p.image(subject)

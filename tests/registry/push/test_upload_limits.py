@@ -50,12 +50,12 @@ class Uploads:
 
 @pytest.fixture
 def uploads(tmp_path: Path) -> Uploads:
-    """Return the uploads of a worker, of which there are none yet."""
+    """Return the `Uploads` object of a worker without uploads."""
     return Uploads(tmp_path / "uploads")
 
 
 def test_an_owner_cannot_exceed_its_limit(uploads: Uploads) -> None:
-    """If an owner has two uploads, a third one is rejected; another owner can still begin one.
+    """If an owner has two uploads, a third is rejected; another owner can still begin an upload.
 
     The rejected upload is counted in a metric.
     """
@@ -85,7 +85,7 @@ def test_the_total_limit_covers_all_workers(uploads: Uploads) -> None:
 def test_idle_uploads_are_removed_at_the_limit(
     uploads: Uploads, age: float, content: bytes, *, makes_way: bool
 ) -> None:
-    """If the limit is reached, the oldest idle upload is deleted for a new one.
+    """If the limit is reached, the oldest idle upload is deleted to make room for a new upload.
 
     An empty upload is idle after a minute without requests, and an upload with bytes after an hour.
     So abandoned uploads block no client for long.
@@ -113,9 +113,9 @@ def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
 
 
 def test_a_note_about_an_upload_is_no_upload(uploads: Uploads) -> None:
-    """The files with the length and the running hash of an upload do not count as uploads.
+    """The files with an upload's length and running hash are not counted as uploads.
 
-    They are deleted together with the upload, not earlier.
+    These files are deleted together with the upload, not earlier.
     """
     uploads.begin("ann")
     (upload,) = uploads.folder.iterdir()

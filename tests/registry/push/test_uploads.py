@@ -26,7 +26,7 @@ def _span(start: int, chunk: bytes) -> str:
     return f"{start}-{start + len(chunk) - 1}"
 
 
-# ---- uploads in one or two requests
+# ---- tests of uploads in one or two requests
 
 
 def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
@@ -42,7 +42,7 @@ def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
 
 @_ALGORITHMS
 def test_post_and_put_store_a_blob(p: Pushing, algorithm: str) -> None:
-    """POST and PUT store a blob: 201, its digest, and a Location that can be pulled (end-6)."""
+    """POST and PUT store a blob and get 201, its digest and a Location to pull from (end-6)."""
     digest = Digest.of(_CONTENT, algorithm)
 
     done = p.send("PUT", f"{p.begin()}?digest={digest}", _CONTENT, Content_Type=OCTETS)
@@ -73,7 +73,7 @@ def test_an_empty_blob_and_an_empty_object_can_be_pushed(
 ) -> None:
     """A client can push a blob of zero bytes and the empty object `{}`.
 
-    Clients of artifacts push both.
+    Artifact clients push both.
     """
     digest = p.blob(content, algorithm=algorithm)
 
@@ -92,13 +92,13 @@ def test_a_pushed_blob_can_be_read_in_ranges(p: Pushing) -> None:
     assert got.headers["content-range"] == f"bytes 500-1499/{len(_CONTENT)}"
 
 
-# ---- uploads in chunks
+# ---- tests of uploads in chunks
 
 
 @_ALGORITHMS
 @pytest.mark.parametrize("with_put", [True, False], ids=["the last in PUT", "all in PATCH"])
 def test_chunks_store_a_blob(p: Pushing, algorithm: str, *, with_put: bool) -> None:
-    """Each chunk gets 202, with the received range and the URL for the next chunk (end-5)."""
+    """Each chunk gets 202 with the received range and the URL for the next chunk (end-5)."""
     digest = Digest.of(_CONTENT, algorithm)
     where, start = p.begin(f"?digest-algorithm={algorithm}"), 0
     chunks = list(pieces(_CONTENT, 4000))
@@ -139,7 +139,7 @@ def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
 
 
 def test_a_last_chunk_out_of_order_is_416_and_keeps_the_upload(p: Pushing) -> None:
-    """If the last chunk begins at a wrong offset, it gets 416, and the client can send it again.
+    """If the last chunk begins at a wrong offset, it gets 416 and the client can resend it.
 
     The upload stays.
     """
@@ -175,7 +175,7 @@ def test_a_repeated_chunk_is_416_with_the_offset(p: Pushing) -> None:
 
 
 def test_a_chunk_of_a_wrong_length_is_400(p: Pushing) -> None:
-    """If a chunk is shorter than its Content-Range, it gets 400 and none of its bytes is stored."""
+    """A chunk that is shorter than its Content-Range gets 400; none of its bytes are stored."""
     where = p.begin()
 
     refused = p.send("PATCH", where, _CONTENT[:100], Content_Range="0-199")
@@ -190,7 +190,7 @@ def test_an_invalid_content_range_is_400(p: Pushing) -> None:
     assert p.send("PATCH", p.begin(), b"x", Content_Range="first").status_code == 400
 
 
-# ---- uploads as a stream
+# ---- tests of uploads as a stream
 
 
 @_ALGORITHMS

@@ -1,4 +1,4 @@
-"""At its start, an appliance detects upstreams whose names would hide pushed repositories."""
+"""When an appliance starts, it detects upstreams whose names would hide pushed repositories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DIGEST = Digest.of(b"")
 
 
 class RemoteStorage(MemoryStorage):
-    """A storage that simulates a bucket, in which no value may be read."""
+    """A storage that simulates a bucket and fails the test if a value is read."""
 
     is_remote = True
 
@@ -27,9 +27,10 @@ class RemoteStorage(MemoryStorage):
 def test_only_pushed_repositories_under_an_upstreams_name_conflict(
     driver: type[MemoryStorage],
 ) -> None:
-    """A pushed repository under an upstream's name is a conflict, a pulled one is not.
+    """A pushed repository under an upstream's name is a conflict; a pulled repository is not.
 
-    In a bucket, no origin is read: the start of an appliance would send a request for each.
+    In a bucket, the appliance does not read the origins of repositories, because it would need one
+    request for each.
     """
     storage = driver()
     repositories = Repositories(storage)

@@ -70,7 +70,7 @@ def all_of(connection: socket.socket) -> bytes:
 
 
 def handed_over(poller: ConnectionPoller, pieces: Iterator[Piece], length: int) -> socket.socket:
-    """Return the client's end of a connection on which the poller sends *pieces*."""
+    """Return the client's end of a connection over which the poller sends *pieces*."""
     ours, theirs = socket.socketpair()
     with ours:
         connection = LentConnection(ours, poller, patience=0)
@@ -91,9 +91,9 @@ def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descript
 
 
 def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descriptor: int) -> None:
-    """If a body continues with bytes that are still being downloaded, a thread waits for them.
+    """A thread, not the poller, waits for the bytes of a body that are still being downloaded.
 
-    The connection poller does not wait, because it sends bytes to other connections.
+    The poller itself must not wait, because it also sends bytes to other connections.
     """
     more = threading.Event()
 
@@ -116,7 +116,7 @@ def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descr
 def test_a_response_that_fails_after_the_handover_is_cut_off(
     threads: Threads, descriptor: int
 ) -> None:
-    """If the source of a body raises an error while the poller sends it, the poller cuts it off."""
+    """If the source of a body raises an error during sending, the poller closes the connection."""
     closed = threading.Event()
 
     def broken() -> Iterator[Piece]:
@@ -170,7 +170,7 @@ def test_the_slowest_reader_is_closed_only_above_the_limit(
 def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> None:
     """The poller never disconnects a client that reads faster than the lowest rate.
 
-    That holds for any number of clients.
+    This holds for any number of clients.
     """
     poller = threads.poller(readers=0, rate=10_000)
     client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
@@ -203,7 +203,7 @@ def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
 
 
 def test_a_client_that_is_still_sending_can_read_its_response(threads: Threads) -> None:
-    """A client can read its response even if the response comes before it has sent its request.
+    """A client can read a response that arrives before the client has sent its whole request.
 
     The poller reads the rest of the request, so that the connection is not reset.
     """
@@ -265,8 +265,8 @@ REPEATED = b"GET /v2/a/blobs/sha256:1 HTTP/1.1\r\n\r\n"
 class Kept:
     """An idle connection that a poller watches.
 
-    `requests` has the bytes that the poller gave to a thread; `closed` is set when the poller has
-    closed the connection.
+    `requests` contains the bytes that the poller passed to a thread; `closed` is set when the
+    poller has closed the connection.
     """
 
     def __init__(self, poller: ConnectionPoller) -> None:
@@ -278,11 +278,11 @@ class Kept:
         self.keep()
 
     def keep(self) -> None:
-        """Give the connection to the poller, as a thread does after a response."""
+        """Pass the connection to the poller, as a thread does after a response."""
         self._poller.keep(KeptConnection(self.server, self.requests.put, self.closed.set))
 
     def ask(self, size: int) -> bytes:
-        """Send the request to which the poller has a response; return *size* bytes of its body."""
+        """Send the request for which the poller has a response; return *size* bytes of the body."""
         self.client.sendall(REPEATED)
         answer = self.client.makefile("rb")
         while answer.readline() != b"\r\n":
@@ -298,7 +298,7 @@ class Kept:
 
 
 def remembering(poller: ConnectionPoller, descriptor: int, size: int) -> ConnectionPoller:
-    """Return *poller* after it has stored a response with the first *size* bytes of a file."""
+    """Return *poller* with a stored response whose body is the first *size* bytes of a file."""
     parsed = {"RAW_URI": "/v2/a/blobs/sha256:1"}
     opened = Repeatable(size, lambda: os.fdopen(os.dup(descriptor), "rb", buffering=0))
     poller.repeats.keep(REPEATED, parsed, [("Content-Length", str(size))], opened)
@@ -311,7 +311,7 @@ def test_an_idle_connection_gets_remembered_responses(
 ) -> None:
     """The poller answers three equal requests on an idle connection with the stored response.
 
-    No thread gets a request.
+    The poller passes none of the requests to a thread.
     """
     poller = remembering(threads.poller(), descriptor, size)
     with Kept(poller) as kept:
@@ -324,9 +324,10 @@ def test_an_idle_connection_gets_remembered_responses(
 def test_a_thread_gets_any_other_request_with_its_connection(
     threads: Threads, descriptor: int
 ) -> None:
-    """If no stored response belongs to a request, the poller gives its connection to a thread.
+    """If no stored response matches a request, the poller passes the connection to a thread.
 
-    The thread gets the bytes that the poller has read. The poller reads no further bytes.
+    The thread receives the bytes that the poller has already read. The poller then reads no further
+    bytes.
     """
     poller = remembering(threads.poller(), descriptor, 1)
     with Kept(poller) as kept:
@@ -344,7 +345,7 @@ def test_a_thread_gets_any_other_request_with_its_connection(
 def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None:
     """If a client closes an idle connection, the poller closes its end and reports that.
 
-    The worker needs the report, because it counts its connections.
+    The worker needs this report, because it counts its connections.
     """
     with Kept(threads.poller()) as kept:
         kept.client.close()
@@ -367,7 +368,7 @@ def test_a_connection_is_not_idle_for_more_than_75_seconds(threads: Threads) -> 
 
 
 def test_an_error_of_one_connection_does_not_end_the_polling_thread(threads: Threads) -> None:
-    """If the poller cannot give a request to a thread, it closes only that connection.
+    """If the poller cannot pass a request to a thread, it closes only that connection.
 
     Other connections still work.
     """

@@ -26,7 +26,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def delivered(pieces: list[Piece], length: int) -> bytes:
-    """Send *pieces* to a client that reads at once, and return the bytes that it received."""
+    """Send *pieces* to a client that reads immediately; return the bytes that it received."""
     ours, theirs = socket.socketpair()
 
     def send() -> None:
@@ -50,7 +50,7 @@ def test_a_file_slice_arrives_unchanged(descriptor: int, start: int, stop: int) 
 
 
 def test_bytes_and_file_slices_arrive_in_order(descriptor: int) -> None:
-    """A body may mix bytes, file slices and empty pieces; the client receives them in order."""
+    """A body can mix bytes, file slices and empty pieces; the client receives them in order."""
     pieces: list[Piece] = [b"ab", b"", FileSlice(descriptor, 0, 1_000_000), CONTENT[:900_000]]
 
     assert delivered(pieces, 1_900_002) == b"ab" + CONTENT[:1_000_000] + CONTENT[:900_000]
@@ -74,10 +74,10 @@ def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: 
 def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file for a client that reads is sent with one call of `sendfile`.
+    """A large file is sent to a client that keeps reading with one call of `sendfile`.
 
-    The kernel waits during that call until the client has read. Otherwise the thread would wake up
-    for each small part of the file.
+    During that call the kernel waits until the client has read. With several calls the thread would
+    wake up for each small part of the file.
     """
     calls = []
     sendfile = os.sendfile
@@ -109,7 +109,7 @@ def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
 
 
 def test_a_large_slice_stops_after_the_patience_and_can_continue(descriptor: int) -> None:
-    """If a client reads nothing for longer than the given time, the thread stops sending.
+    """If a client reads nothing for longer than the given time, `send` returns False.
 
     A later call sends the rest.
     """
@@ -134,7 +134,7 @@ def test_a_failed_delivery_is_a_connection_error_and_closes_its_pieces(
 ) -> None:
     """If a body is too short or the client disconnects, `send` raises ConnectionError.
 
-    The source of the body is closed, so no file stays open.
+    It closes the source of the body, so that no file stays open.
     """
     closed = []
 

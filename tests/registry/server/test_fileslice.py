@@ -24,14 +24,14 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 3_000_000), (5, 2_500_000), (7, 7)])
 def test_a_slice_has_the_bytes_of_its_file(descriptor: int, start: int, stop: int) -> None:
-    """The chunks of a `FileSlice` together have exactly the bytes of its range."""
+    """The chunks of a `FileSlice` together contain exactly the bytes of its range."""
     assert b"".join(FileSlice(descriptor, start, stop).chunks()) == CONTENT[start:stop]
 
 
 def test_a_slice_ends_at_the_end_of_its_file(descriptor: int) -> None:
     """If a file is shorter than its `FileSlice`, the chunks end at the end of the file.
 
-    The caller then sees that bytes are missing.
+    The caller can then detect that bytes are missing.
     """
     assert b"".join(FileSlice(descriptor, 2_999_990, 3_000_010).chunks()) == CONTENT[-10:]
 

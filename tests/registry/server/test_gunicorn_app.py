@@ -46,7 +46,7 @@ def _response(path: Path) -> bytes:
 
 
 def test_sighup_replaces_the_workers_and_each_has_a_socket(tmp_path: Path) -> None:
-    """After SIGHUP the arbiter starts new workers before the old ones end.
+    """After SIGHUP the arbiter starts new workers before the old workers exit.
 
     Each worker has its own socket.
     """
@@ -84,7 +84,7 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=re
 
 
 def test_a_body_may_be_written_to_the_lent_connection(tmp_path: Path) -> None:
-    """The application may write a body directly to the connection, after gunicorn sent the headers.
+    """The application can write a body directly to the connection after gunicorn sent the headers.
 
     The client can then send further requests on the same connection.
     """
@@ -121,7 +121,7 @@ def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
 
 
 class _SilentWorker:
-    """A worker that reported to the arbiter for the last time at *reported* (s)."""
+    """A worker that last reported to the arbiter at the time *reported* (s)."""
 
     def __init__(self, reported: float) -> None:
         self.tmp = self
@@ -148,10 +148,10 @@ class _RecordingArbiter(SuspendTolerantArbiter):
 def test_workers_are_not_killed_after_a_pause_of_the_whole_appliance(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If all processes of the appliance were suspended, gunicorn's arbiter kills no worker.
+    """After all processes of the appliance were suspended, gunicorn's arbiter kills no worker.
 
-    The arbiter may be the first to run again. No worker has reported for longer than the timeout
-    then, so the arbiter gives each worker the full timeout again.
+    The arbiter can be the first process to resume. At that time no worker has reported for longer
+    than the timeout, so the arbiter allows each worker the full timeout again.
     """
     clock = Clock(1000.0)
     arbiter = _RecordingArbiter(clock, monkeypatch)

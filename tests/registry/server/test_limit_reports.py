@@ -1,4 +1,4 @@
-"""A worker that reaches a limit reports it with an event, at most one event in a while."""
+"""A worker that reaches a limit reports it with at most one event per time interval."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Body:
 
     @property
     def repeatable(self) -> Repeatable:
-        """Return the permission in the form that the application gives to the server."""
+        """Return the permission in the form in which the application passes it to the server."""
         return Repeatable(self.size, self.open)
 
 
@@ -62,7 +62,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def kept(body: Body) -> Repeats:
-    """Return the stored responses of a worker: one, to the request ASK."""
+    """Return the stored responses of a worker, with one response to the request ASK."""
     repeats = Repeats()
     repeats.keep(ASK, PARSED, HEADERS, body.repeatable)
     return repeats
@@ -151,8 +151,8 @@ def test_a_request_that_is_not_one_whole_get_is_not_remembered(
 ) -> None:
     """A worker stores a response only for a whole GET without a body and without further bytes.
 
-    The worker compares later bytes with those of the stored request, and would find the end of any
-    other request at a wrong place.
+    The worker compares later bytes with those of the stored request. With any other kind of request
+    it could assume a wrong end of the request.
     """
     repeats = Repeats()
     repeats.keep(request_, PARSED | parsed, HEADERS, body.repeatable)
@@ -182,7 +182,7 @@ def test_an_error_of_the_application_does_not_end_the_polling_thread(
 ) -> None:
     """If the file of a stored response cannot be opened, `answer` returns False without an error.
 
-    The request then goes to a thread.
+    A thread then handles the request.
     """
     repeats = Repeats()
     repeats.keep(ASK, PARSED, HEADERS, Repeatable(1000, open_))
@@ -195,7 +195,7 @@ def test_a_large_body_is_continued_when_the_client_reads(
 ) -> None:
     """If a connection does not accept a large body at once, `answer` returns the rest.
 
-    The caller sends the rest when the client has read.
+    The caller sends the rest when the client has read the first bytes.
     """
     client, server = ends
     content = os.urandom(4_000_000)
@@ -245,7 +245,7 @@ def test_a_lost_connection_closes_the_file(
 def test_the_responses_kept_first_are_dropped(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """A worker stores 1,024 responses; the next one displaces the oldest."""
+    """A worker stores at most 1,024 responses; the next response displaces the oldest."""
     repeats = kept(body)
     for number in range(1024):
         other = f"/v2/b/blobs/{number}"
@@ -259,7 +259,7 @@ def test_the_responses_kept_first_are_dropped(
 def test_a_body_in_memory_is_repeated_while_that_is_permitted(
     ends: tuple[socket.socket, socket.socket],
 ) -> None:
-    """A stored response with its body in memory is sent until the application withdraws it."""
+    """A stored response with its body in memory is sent until the permission is withdrawn."""
     client, server = ends
     is_permitted = [True, False]
     repeats = Repeats()
@@ -274,7 +274,7 @@ def test_a_body_in_memory_is_repeated_while_that_is_permitted(
 def test_a_body_in_a_file_is_not_answered_from_memory(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """`answer_from_memory` sends no file, because only the poller can continue a slow one."""
+    """`answer_from_memory` sends no file, because only the poller can continue a slow transfer."""
     assert not kept(body).answer_from_memory(ASK, ends[1])
 
 
@@ -287,7 +287,7 @@ def test_a_long_body_is_not_remembered(ends: tuple[socket.socket, socket.socket]
 
 
 def test_a_get_is_frequent_if_an_equal_one_came_within_a_second() -> None:
-    """A GET is frequent if an equal GET came within the last second.
+    """A GET is frequent if an equal GET arrived within the last second.
 
     Requests with other methods are never frequent.
     """

@@ -60,9 +60,9 @@ def _worker(kind: type[KeepAliveWorker]) -> Iterator[Any]:
 
 @contextmanager
 def _connection(worker: Any) -> Iterator[tuple[socket.socket, Any]]:
-    """Yield the client's end and the worker's end of a connection, at which bytes have arrived.
+    """Yield the client's end and the worker's end of a connection on which bytes have arrived.
 
-    Gunicorn marks such a connection by `data_ready`.
+    Gunicorn marks such a connection with `data_ready`.
     """
     client, server = socket.socketpair(socket.AF_UNIX)
     with client, server:
@@ -118,7 +118,7 @@ def test_a_request_that_follows_soon_is_handled_by_the_same_thread() -> None:
 
 
 def test_a_closed_connection_ends_the_wait() -> None:
-    """If a client closes its connection, no thread waits for its next request any more."""
+    """If a client closes its connection, no thread waits for its next request any longer."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK)
         client.shutdown(socket.SHUT_WR)
@@ -127,7 +127,7 @@ def test_a_closed_connection_ends_the_wait() -> None:
 
 
 def test_an_idle_connection_returns_to_the_polling_thread() -> None:
-    """If no request comes for a moment, a thread gives its connection to gunicorn's polling thread.
+    """If no request follows soon, a thread passes its connection to gunicorn's polling thread.
 
     The thread can then handle requests of other connections.
     """
@@ -206,7 +206,8 @@ def test_a_stopping_worker_does_not_wait() -> None:
 def test_no_thread_waits_for_a_peer_to_close_the_connection() -> None:
     """After the last response, a worker closes the connection without waiting for the client.
 
-    Gunicorn's polling thread would wait two seconds for the client, and delay all other clients.
+    Otherwise gunicorn's polling thread would wait two seconds for the client and delay all other
+    clients.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK_LAST)
@@ -219,7 +220,7 @@ def test_no_thread_waits_for_a_peer_to_close_the_connection() -> None:
 
 
 def test_a_slow_reader_occupies_no_thread(tmp_path: Path) -> None:
-    """A client that reads slowly occupies no thread, and still gets the whole body."""
+    """A client that reads slowly occupies no thread and still gets the whole body."""
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
 
@@ -244,9 +245,9 @@ def test_a_slow_reader_occupies_no_thread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("patience", [0, 20], ids=["a slow reader", "a fast reader"])
 def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: float) -> None:
-    """If a body has no known length, the poller can send it in chunks, so no thread is occupied.
+    """The poller can send a body of unknown length in chunks, so that it occupies no thread.
 
-    The body includes the last chunk; the server adds none.
+    The body already includes the last chunk, so the server adds none.
     """
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
@@ -278,7 +279,7 @@ def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: f
 def test_an_incomplete_chunked_body_has_no_last_chunk(tmp_path: Path) -> None:
     """If a file is too short for its chunk, the server sends no last chunk.
 
-    So the client sees that the body is incomplete. No chunk has bytes of another piece.
+    So the client sees that the body is incomplete. No chunk contains bytes of another piece.
     """
     (tmp_path / "content").write_bytes(b"x" * 10)
 
@@ -306,9 +307,9 @@ def test_a_lost_connection_does_not_raise() -> None:
 
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage: int) -> None:
-    """If a worker has no free file descriptor, it accepts the connection later.
+    """A worker that has no free file descriptor accepts a new connection later.
 
-    The worker does not exit.
+    The worker does not exit in this case.
     """
     client, server = socket.socketpair()
     listener = _Listener([OSError(shortage, os.strerror(shortage))], server)
@@ -325,7 +326,7 @@ def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage
 
 
 def test_a_broken_listener_ends_the_worker() -> None:
-    """If its listening socket is broken, a worker exits, and the arbiter starts another one."""
+    """A worker whose listening socket is broken exits, and the arbiter starts another worker."""
     with _worker(KeepAliveWorker) as worker, pytest.raises(OSError, match="Bad file"):
         worker.accept(_Listener([OSError(errno.EBADF, os.strerror(errno.EBADF))]))
 
@@ -363,12 +364,12 @@ class _CountingSocket(socket.socket):
 def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
     """After a request without a body, the thread does not try to read the rest of a body.
 
-    The attempt would set a timeout. After that system call, the thread would wait for Python's
-    interpreter lock.
+    The attempt to read would set a timeout. This is a system call, after which the thread would
+    have to wait for Python's interpreter lock.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         conn.sock = _CountingSocket(fileno=conn.sock.detach())
-        # creating the parser for the first request changes the mode once too
+        # the creation of the parser for the first request also changes the mode once
         for changes in (2, 3, 4):
             client.sendall(_ASK)
             assert worker.handle(conn) is True
@@ -403,7 +404,7 @@ def test_a_body_that_the_application_does_not_read_is_not_the_next_request() -> 
 
 
 def test_the_blocking_mode_of_a_connection_is_set_only_if_it_changes() -> None:
-    """A connection changes the mode of its descriptor only if it does not have that mode yet."""
+    """A connection sets its descriptor's mode only if the descriptor does not have it yet."""
     client, accepted = socket.socketpair(socket.AF_UNIX)
     descriptor = accepted.fileno()
     with client, _Connection.taken_over(accepted) as connection:
@@ -480,7 +481,7 @@ def _answer(client: socket.socket, request: bytes) -> bytes:
 
 
 def test_an_equal_request_for_a_blob_does_not_call_the_application(tmp_path: Path) -> None:
-    """The poller answers equal requests for a blob without a call of the application."""
+    """The poller answers equal requests for a blob without calling the application."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         bodies = [_answer(client, _ASK) for _ in range(5)]
@@ -548,7 +549,7 @@ def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> No
 def test_pipelined_requests_for_blobs_each_get_a_response(tmp_path: Path) -> None:
     """If a client sends two requests at once, gunicorn parses them, and both get a response.
 
-    Neither is answered with a stored response.
+    Neither response is a stored response.
     """
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
@@ -594,7 +595,7 @@ def test_a_connection_of_the_worker_can_be_duplicated() -> None:
     """A worker's connection can be duplicated with `dup`.
 
     The worker needs that to close the connection after a response. If `dup` raised an error, the
-    connection would stay open, and its client would wait forever.
+    connection would stay open and its client would wait forever.
     """
     client, accepted = socket.socketpair()
     with client, _Connection.taken_over(accepted) as connection, connection.dup() as other:
@@ -620,9 +621,9 @@ class _FrequentApplication:
 
 @contextmanager
 def _frequent_connection(worker: Any, app: _FrequentApplication) -> Iterator[socket.socket]:
-    """Yield the client's end of a connection at which a thread of the worker waits.
+    """Yield the client's end of a connection on which a thread of the worker waits.
 
-    The clock stands still, so an equal request always counts as frequent.
+    The clock stands still, so that the worker treats every equal request as frequent.
     """
     worker.wsgi = worker.lend_connections(app)
     worker.connection_poller.repeats = Repeats(clock=lambda: 0.0)
@@ -634,10 +635,10 @@ def _frequent_connection(worker: Any, app: _FrequentApplication) -> Iterator[soc
 
 
 def test_the_thread_of_a_connection_repeats_the_response_to_a_frequent_request() -> None:
-    """A thread that waits at its connection answers a frequent request with the stored response.
+    """A thread that waits on its connection answers a frequent request with the stored response.
 
-    Only after the first request of a connection does the worker note the bytes of requests, so the
-    third request is the first frequent one.
+    The worker starts to record requests after the first request of a connection, so the third
+    request is the first frequent one.
     """
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _frequent_connection(worker, app) as client:
@@ -663,7 +664,7 @@ def test_the_thread_of_a_connection_repeats_nothing_to_other_requests() -> None:
 def _remembered(worker: Any, app: _FrequentApplication) -> Iterator[tuple[socket.socket, Any]]:
     """Yield both ends of a connection on which a response was stored.
 
-    The caller then calls the worker's methods itself, in its own thread.
+    The test calls the worker's methods itself, in its own thread.
     """
     worker.wsgi = worker.lend_connections(app)
     worker.connection_poller.repeats = Repeats(clock=lambda: 0.0)
@@ -692,9 +693,9 @@ def test_a_request_in_two_pieces_is_answered_after_a_frequent_one() -> None:
 
 
 def test_a_stopping_worker_repeats_no_response_from_memory() -> None:
-    """After SIGTERM a worker sends no stored response: the application handles each request.
+    """After SIGTERM a worker sends no stored responses, and the application handles each request.
 
-    Its response has the header `Connection: close`.
+    The response has the header `Connection: close`.
     """
     app = _FrequentApplication()
     with (

@@ -13,13 +13,13 @@ from entrepot.registry.pullthrough.redirects import Redirects, Sign, Storehouse
 
 
 class _LocalValues:
-    """A `_LocalValues` has the values of a storage in local files, which always responds."""
+    """A `_LocalValues` reads the values of a storage in local files, which always responds."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
     def look(self, key: str) -> Stat | None:
-        """Return key and size of a value; None if the value is absent."""
+        """Return the key and size of a value, or None if the value is absent."""
         return self._storage.stat(key)
 
     def has_answered(self, within_s: float) -> bool:  # noqa: ARG002 - of the protocol

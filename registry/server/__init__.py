@@ -3,9 +3,9 @@
 - `gunicorn_app` starts gunicorn with one or two unix sockets for each worker.
 - `worker` is the gunicorn worker; its threads wait at a connection for a moment after a response.
 - `delivery` sends a response body over the connection without blocking.
-- `connection_poller` continues slow responses, keeps idle connections and closes connections, in
-  one thread for all; `polled` has the kinds of these connections, and their limits.
-- `repeats` has the responses that the poller sends again to equal requests.
-- `fileslice` has ranges of an open file, which the kernel sends with sendfile.
+- `connection_poller` continues slow responses, watches idle connections and closes connections, all
+  in one thread; `polled` defines the kinds of these connections and their limits.
+- `repeats` stores the responses that the poller sends again to equal requests.
+- `fileslice` defines ranges of an open file, which the kernel sends with sendfile.
 - `limit_reports` counts reached limits for the logger's metrics.
 """

@@ -1,11 +1,12 @@
 """Poll connections that are idle, are being closed, or have a slow client.
 
 One thread of each worker polls all these connections. The polling thread sends the rest of a
-response as fast as the client reads. A slow reader may take any time while the worker has fewer
-slow readers than the limit. On an idle connection the polling thread repeats a response to an equal
-request (registry/server/repeats.py). If a worker responds before it has read the whole request
-body, the polling thread reads the rest for a short time. If the worker closed the connection with
-unread bytes, the kernel would reset the connection, and the client could lose the response.
+response as fast as the client reads. While the worker has fewer slow readers than the limit, a slow
+reader may take any length of time. On an idle connection the polling thread repeats a response to
+an equal request (registry/server/repeats.py). If a worker responds before it has read the whole
+request body, the polling thread reads the rest for a short time. If the worker closed the
+connection with unread bytes, the kernel would reset the connection, and the client could lose the
+response.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _IDLE_TICKS = 30
 KEEP_S = 75.0
 """The poller keeps an idle connection open for this many seconds, longer than HAProxy does."""
 
-_GRACE_S = 2.0  # A connection does not count as slow before this age, in seconds.
+_GRACE_S = 2.0  # A connection is never treated as slow before this age, in seconds.
 # HAProxy closes a silent connection after 300 s; this longer limit covers clients without HAProxy.
 _SILENCE_S = 330.0
 
@@ -54,7 +55,7 @@ class ConnectionPoller:
 
     *run* calls a function in one of the worker's threads. *on_limit* is called with "readers" or
     "bodies" for each connection that the poller closed because its client was too slow. `repeats`
-    has the responses that the poller may repeat. The polling thread starts with the first
+    stores the responses that the poller may repeat. The polling thread starts with the first
     connection that is handed over.
     """
 
@@ -113,8 +114,8 @@ class ConnectionPoller:
     def watch_body(self, connection: socket.socket) -> Iterator[ReceivedBody]:
         """Register a request body that the calling thread is reading.
 
-        If more request bodies arrive than the limit allows, the poller cuts the slowest bodies:
-        `is_cut` becomes true and the blocked read returns.
+        If more request bodies arrive than the limit allows, the poller cuts off the slowest bodies:
+        it sets `is_cut`, and the blocked read returns.
         """
         body = ReceivedBody(connection, self._clock())
         with self._lock:
@@ -135,7 +136,7 @@ class ConnectionPoller:
         self._wake()
 
     def _wake(self) -> None:
-        """Let the polling thread check its connections; start it if it does not run."""
+        """Let the polling thread check its connections; start the thread if it is not running."""
         self._start()
         # If the pipe is full, its bytes wake the polling thread anyway.
         with suppress(OSError):
@@ -194,7 +195,7 @@ class ConnectionPoller:
             each.close()
 
     def _pause(self) -> float | None:
-        """Return the time until the next check in seconds; None: there is nothing to check."""
+        """Return the time until the next check in seconds, or None if there is nothing to check."""
         if self._readers or self._closings or self._has_many_bodies():
             return self._tick
         return _IDLE_TICKS * self._tick if self._kept else None
@@ -230,7 +231,7 @@ class ConnectionPoller:
             self._close(poller, each)
 
     def _answer(self, poller: selectors.BaseSelector, kept: KeptConnection) -> None:
-        """Repeat the response to an equal request; a thread handles any other request."""
+        """Repeat the response to an equal request; pass any other request to a thread."""
         request = kept.read()
         if request is None:
             return

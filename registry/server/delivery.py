@@ -26,10 +26,11 @@ log = logging.getLogger(__name__)
 
 CONNECTION = "entrepot.connection"
 """The WSGI environment has the request's connection (`LentConnection`) under this key."""
-_LARGE = 512 * 1024  # A slice of fewer bytes fits into the connection's send buffer.
+_LARGE = 512 * 1024  # A slice of fewer bytes than this fits into the connection's send buffer.
 _MOST_SENT = 16 * 1024 * 1024  # One system call sends at most this many bytes.
 PATIENCE_S = 1.0
-"""If a client reads nothing for this many seconds, the thread hands the response over."""
+"""If a client reads nothing for this many seconds, the thread hands the response over to the
+poller."""
 
 
 class Delivery:
@@ -38,8 +39,8 @@ class Delivery:
     Only `send` with a *patience* above 0 can block.
 
     If *length* is None, the pieces already contain chunk framing, so each piece must be sent
-    completely. Any thread may continue a delivery, but only one at a time. The source of the pieces
-    is closed at the end and after every error.
+    completely. Any thread may continue a delivery, but only one at a time. A delivery closes the
+    source of the pieces at the end and after every error.
     """
 
     def __init__(
@@ -107,8 +108,8 @@ class Delivery:
     def _send_large(self, patience: float) -> bool:
         """Send the current slice; return False if the client reads nothing for *patience* seconds.
 
-        PERF: the kernel waits for the client, so the sending thread is not woken for each part that
-        the client has read. Raises: OSError.
+        PERF: the thread waits in the kernel until the slice is sent, so it is not woken each time
+        the client has read a part. Raises: OSError.
         """
         descriptor, connection = self.connection.fileno(), self.connection
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(patience))
@@ -122,7 +123,7 @@ class Delivery:
         return True
 
     def _next(self) -> bool:
-        """Make the next piece the current piece if there is none; return False at the end.
+        """If there is no current piece, make the next piece current; return False at the end.
 
         Raises: OSError if the body ended before the announced length.
         """
@@ -195,7 +196,7 @@ class RepeatableBytes:
 class BodyProgress(Protocol):
     """A `BodyProgress` is a request body of which `received` bytes have been read.
 
-    `is_cut` states that the body was cut off, because it arrived too slowly.
+    `is_cut` is True if the poller cut the body off because it arrived too slowly.
     """
 
     received: int
@@ -219,11 +220,11 @@ class LentConnection:
     """A `LentConnection` is the client's connection, which the server lends to the application.
 
     `poller` takes slow connections over; without a poller, the thread waits for the client without
-    a time limit. `is_handed_over` states that the poller owns the connection. If the client still
+    a time limit. `is_handed_over` is True if the poller owns the connection. If the client still
     sends bytes after the response, the server reads and discards them for `drain_s` seconds. A
     thread waits for a slow client for `patience` seconds.
 
-    `has_chunks` states that a body of unknown length is sent with chunked coding, which HTTP/1.0
+    `has_chunks` is True if a body of unknown length is sent with chunked coding, which HTTP/1.0
     does not have. The application sets `repeatable` before it starts a response that the server may
     repeat to equal requests. `is_frequent` returns whether it was called for an equal request
     within the last second.
@@ -280,8 +281,8 @@ def broken(error: Exception) -> ConnectionError:
     """Return the error that ends a response after *error*.
 
     A ConnectionError means that the client disconnected, and is returned unchanged. Any other error
-    is logged here, and a connection reset is returned instead: for any other exception, gunicorn
-    would log a traceback.
+    is logged here, and a connection reset is returned instead, because gunicorn logs a traceback
+    for every other exception.
     """
     if isinstance(error, ConnectionError):
         return error

@@ -16,8 +16,8 @@ _CHUNK = 512 * 1024
 class FileSlice:
     """A `FileSlice` is a file's bytes `start` to `stop` (exclusive).
 
-    The slice is valid until the next piece is requested. The file had all bytes of the slice when
-    the slice was made. If the file has become shorter since then, the response is cut off.
+    The slice is valid until the next piece is requested. The file contained all bytes of the slice
+    when the slice was made. If the file has become shorter since then, the response is cut off.
     """
 
     descriptor: int

@@ -26,27 +26,27 @@ from entrepot.runtime.parent_death import end_with_parent
 THREADS = 768
 """One worker handles this many requests at a time, and as many requests for blobs in addition.
 
-So many threads are possible because a thread in the system call sendfile does not hold the
-interpreter lock. The worker creates threads when they are first needed.
+This number of threads is possible because a thread in the system call sendfile does not hold the
+interpreter lock. The worker creates each thread when it is first needed.
 """
 
 _KEEPALIVE_S = 75  # The worker keeps an idle connection open longer than HAProxy does, in seconds.
 _SEND_BUFFER = 512 * 1024
 """The send buffer of a connection to HAProxy in bytes; the operating system may allow fewer bytes.
 
-PERF: with a larger buffer than the default, worker and HAProxy wake each other less often, so that
-a large blob costs both a third less CPU. For a file, the send buffer refers to pages of the page
-cache and copies nothing. These pages stay in memory until a slow client has received them, so the
-buffer is not made even larger.
+PERF: with a buffer larger than the default, the worker and HAProxy wake each other less often, so
+that a large blob costs each of them a third less CPU time. For a file, the send buffer refers to
+pages of the page cache and copies nothing. These pages stay in memory until a slow client has
+received them, so the buffer is not made even larger.
 """
-# Workers get this many seconds to finish their requests at a stop. That is enough, because HAProxy
-# exits before the workers, and itself waits for open responses.
+# When the appliance stops, workers get this many seconds to finish their requests. This time is
+# enough, because HAProxy waits for open responses and exits before the workers.
 _GRACE_S = 2
 
 
 @dataclass(frozen=True, slots=True)
 class SocketServing:
-    """A `SocketServing` has one unix socket for each worker.
+    """A `SocketServing` configures workers with one unix socket each.
 
     `blobs` are additional sockets, one for each worker; requests over these sockets have their own
     threads. Each worker calls `started` after its start. `limits` apply to slow connections;
@@ -69,16 +69,16 @@ class SocketServing:
             "loglevel": self.log_level,
             "pre_fork": partial(_choose_socket, len(self.sockets)),
             "post_fork": self._prepare,
-            # gunicorn's default function formats a log line even if its level is disabled.
+            # gunicorn's default function would format a log line even if its level is disabled.
             "pre_request": lambda _worker, _request: None,
             "post_worker_init": lambda _: self.started(),
         }
 
     def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Keep only the worker's own sockets open, and set the worker's limits.
+        """Close all sockets but the worker's own, and set the worker's limits.
 
-        The kernel ends the worker if the arbiter is killed: an idle worker rarely checks whether
-        its arbiter lives.
+        Let the kernel end the worker if the arbiter is killed, because an idle worker rarely checks
+        whether its arbiter is alive.
         """
         worker.set_limits(self.limits, self.on_limit)
         worker.send_buffer = _SEND_BUFFER
@@ -90,7 +90,7 @@ class SocketServing:
 
 @dataclass(frozen=True, slots=True)
 class AddressServing:
-    """An `AddressServing` has workers that share one `host:port`.
+    """An `AddressServing` configures workers that share one `host:port`.
 
     Each worker calls `started` after its start, and `stopped` before it exits.
     """
@@ -122,7 +122,8 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn sh
     def load(self) -> WSGIApplication:
         """Return the WSGI application.
 
-        The application is built once before the fork, so that the workers share its memory.
+        gunicorn calls this method once before the fork, so that the workers share the application's
+        memory.
         """
         return self._app
 
@@ -140,17 +141,17 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn sh
 
 
 class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
-    """A `SuspendTolerantArbiter` does not kill workers after the whole machine was paused.
+    """A `SuspendTolerantArbiter` does not kill workers because the whole machine was paused.
 
     After SIGSTOP and SIGCONT, in a frozen container, or on a suspended machine, every worker seems
-    silent for the length of the pause. If the arbiter ran first after the pause, the arbiter would
-    kill all workers with their requests.
+    silent for the length of the pause. Gunicorn's own arbiter, if it ran first after the pause,
+    would kill all workers with their requests.
     """
 
     look_s = 10.0
     """The arbiter checks its workers at this interval (s), and at once when a worker ends."""
     pause_s = 20.0
-    """A gap of this many seconds between two checks counts as a pause."""
+    """A gap of this many seconds between two checks is treated as a pause."""
 
     def __init__(self, app: BaseApplication) -> None:
         super().__init__(app)
@@ -186,6 +187,6 @@ _COMMON: dict[str, Any] = {
 
 
 def _choose_socket(count: int, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
-    """Give a new worker a socket without a living worker, or that of a worker being replaced."""
+    """Assign a new worker an unused socket, or the socket of a worker being replaced."""
     taken = [each.slot for each in arbiter.WORKERS.values()]
     worker.slot = min(range(count), key=taken.count)

@@ -1,4 +1,4 @@
-"""Define the kinds of connections that a worker's polling thread has, and their limits."""
+"""Define the kinds of connections that a worker's polling thread watches, and their limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_READ = 8192  # One read takes at most this many bytes, as in gunicorn.
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """A `ConnectionLimits` has the limits above which a worker closes its slowest connections.
+    """A `ConnectionLimits` defines the limits above which a worker closes its slowest connections.
 
     `readers` limits the responses that the poller sends to slow clients, and `bodies` limits the
     request bodies that are being received. Only connections with an average rate below `rate`
@@ -33,7 +33,7 @@ class ConnectionLimits:
 class ReceivedBody:
     """A `ReceivedBody` is a request body that a thread is reading.
 
-    `received` bytes have arrived since `began` (s, monotonic clock).
+    `received` bytes have arrived since `began` (seconds on a monotonic clock).
     """
 
     connection: socket.socket
@@ -48,11 +48,11 @@ class ReceivedBody:
 
 @dataclass(slots=True, eq=False)
 class KeptConnection:
-    """A `KeptConnection` is an idle connection, which is closed at `until` (s, monotonic clock).
+    """A `KeptConnection` is an idle connection, which is closed at `until` (monotonic seconds).
 
     Until then, the polling thread waits for the next request. If the thread cannot repeat the
     response to that request, `handle` gets the bytes of the request and owns the connection from
-    then on. `closed` is called after the polling thread has closed the connection.
+    then on. The polling thread calls `closed` after it has closed the connection.
     """
 
     connection: socket.socket
@@ -61,7 +61,7 @@ class KeptConnection:
     until: float = 0.0
 
     def read(self) -> bytes | None:
-        """Return bytes of the next request; None if none arrived, b"" after a disconnect."""
+        """Return bytes of the next request, None if none arrived, or b"" after a disconnect."""
         try:
             return self.connection.recv(LONGEST_READ)
         except BlockingIOError:
@@ -113,7 +113,7 @@ class SlowReader:
 
 @dataclass(slots=True, eq=False)
 class LingeringClose:
-    """A `LingeringClose` is a connection that is closed at `until` (s) at the latest.
+    """A `LingeringClose` is a connection that is closed by `until` (seconds) at the latest.
 
     The poller reads and discards at most `left` bytes that the client still sends. `is_shut` is
     true after the write side of the connection was shut down.

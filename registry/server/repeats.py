@@ -1,9 +1,9 @@
 """Repeat a response to a request that is byte for byte equal to an earlier one.
 
-Most requests for a blob are equal to earlier ones: HAProxy writes their headers, and the clients of
-a cluster send equal headers. The application may permit a response to be repeated
+Most requests for a blob are equal to earlier ones, because HAProxy writes their headers, and the
+clients of a cluster send equal headers. The application may permit a response to be repeated
 (`LentConnection.repeatable`). The worker then remembers the response by the bytes of its request,
-and answers the next equal request without gunicorn, Falcon and a thread.
+and answers the next equal request without gunicorn, Falcon or a pool thread.
 
 This module parses no request. It remembers only the bytes of requests that gunicorn has parsed and
 found complete. So it never answers a request that gunicorn would reject or would find incomplete.
@@ -28,11 +28,12 @@ log = logging.getLogger(__name__)
 
 _MOST = 1024
 _LONGEST_REQUEST = 2048
-"""At most `_MOST` responses are remembered, for requests of at most `_LONGEST_REQUEST` bytes: 4 MB.
-"""
+"""The worker remembers at most `_MOST` responses, for requests of at most `_LONGEST_REQUEST`
+bytes, which together take 4 MB."""
 _MOST_IN_MEMORY = 128
 _LONGEST_IN_MEMORY = 16 * 1024
-"""At most 128 responses are remembered with their bodies, each of at most 16 KiB: 2 MB."""
+"""The worker remembers at most 128 responses with their bodies of at most 16 KiB each, which
+together take 2 MB."""
 _FREQUENT_S = 1.0
 _END = b"\r\n\r\n"
 _HAS_MORE = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
@@ -40,7 +41,7 @@ _HAS_MORE = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"
 
 
 class Repeats:
-    """A `Repeats` has the responses that one worker may repeat, by the bytes of their requests.
+    """A `Repeats` maps the bytes of requests to the responses that one worker may repeat.
 
     Only one thread at a time calls `answer`; any thread may call the other methods. *clock* is a
     monotonic clock in seconds.
@@ -125,13 +126,17 @@ class Repeats:
         return True
 
     def end(self) -> None:
-        """Repeat no more responses: a worker that is about to exit sends `Connection: close`."""
+        """Repeat no more responses.
+
+        A worker that is about to exit must send `Connection: close`, which the remembered responses
+        lack.
+        """
         self._is_ended = True
 
     def _opened(self, repeatable: Repeatable) -> BinaryIO | None:
         try:
             return repeatable.open()
-        except Exception:  # The polling thread must survive any error.
+        except Exception:  # Any error is caught here, because it must not end the polling thread.
             log.exception("response not repeated")
             return None
 

@@ -2,15 +2,15 @@
 
 gunicorn's own worker passes each request from the polling thread to a pool thread and back, but
 HAProxy sends the next request over the same connection at once. A thread that waits at the
-connection saves two wake-ups, and two rounds of gunicorn's main loop. Only a few threads may wait,
+connection saves two wake-ups and two rounds of gunicorn's main loop. Only a few threads may wait,
 and only for a moment, so idle connections do not use up the threads.
 
 No thread waits for a slow client: the connection poller (registry/server/connection_poller.py)
-sends the rest of a response to a slow client. The poller also closes connections. gunicorn itself
-would wait up to two seconds in its main loop until HAProxy closes the connection, and HAProxy waits
-until a slow client has read the response. Requests for blobs have separate threads, so they never
-delay requests for manifests. Between two requests for blobs the poller keeps the connection, and
-repeats a response to an equal request (registry/server/repeats.py).
+sends the rest of a response to a slow client. The poller also closes connections. Without it,
+gunicorn would wait up to two seconds in its main loop until HAProxy closes the connection, and
+HAProxy waits until a slow client has read the response. Requests for blobs have separate threads,
+so they never delay requests for manifests. Between two requests for blobs, the poller holds the
+connection and repeats a response to an equal request (registry/server/repeats.py).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 """accept(2) fails with these errors only until other connections are closed."""
 _SHORTAGE_PAUSE_S = 0.05
 _KEPT_BY_POLLER = "kept by the poller"
-"""The result of `handle` if the poller owns the connection."""
+"""`handle` returns this value if the poller owns the connection."""
 
 _SWITCH_S = 0.001
 """The switch interval of the interpreter lock in seconds; Python's default is 5 ms.
@@ -68,16 +68,18 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     keepalive_wait_s = 0.2
     close_wait_s = 2.0
     idle_s = 10.0
-    """An idle worker reports at this interval (s) that it lives: a sixth of gunicorn's time-out."""
+    """An idle worker reports at this interval (in seconds) that it is alive: a sixth of
+    gunicorn's time-out."""
     blobs_socket = ""
-    """Path of the worker's socket for blob requests; empty without a separate socket."""
+    """This is the path of the worker's socket for blob requests; it is empty without a separate
+    socket."""
     send_buffer = 0
-    """SO_SNDBUF of each connection in bytes; 0 means the operating system's default."""
+    """This is SO_SNDBUF of each connection in bytes; 0 means the operating system's default."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's own
         super().__init__(*args, **kwargs)
         # PERF: pop and append of a deque are atomic; a semaphore would run 30 lines of Python for
-        # each.
+        # each of them.
         self._waiting_slots = deque(range(MAX_WAITING_THREADS))
         self._local = threading.local()
         self._blob_threads: futures.Executor | None = None
@@ -85,7 +87,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self.connection_poller = ConnectionPoller(self._run, ConnectionLimits())
 
     def set_limits(self, limits: ConnectionLimits, on_limit: Callable[[str], None]) -> None:
-        """Set the limits for slow connections before the worker serves."""
+        """Set the limits for slow connections before the worker serves requests."""
         self.connection_poller = ConnectionPoller(self._run, limits, on_limit)
 
     def init_process(self) -> None:
@@ -123,7 +125,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return respond
 
     def _is_frequent(self) -> bool:
-        """Return whether the application has called this for an equal request within a second.
+        """Return whether this method was called for an equal request within the last second.
 
         The comparison needs the bytes of requests, so the first call makes the worker read and keep
         the bytes of all later requests.
@@ -148,8 +150,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """Wait for events, up to `idle_s` seconds.
 
         gunicorn itself would wake up every second, to close connections that were idle too long.
-        Only a new connection without any request needs that, because HAProxy closes all other idle
-        connections before the worker does.
+        Only a new connection without any request needs such a check, because HAProxy closes all
+        other idle connections before the worker would.
         """
         may_wait = self.alive and not self.pending_conns
         super().wait_for_and_dispatch_events(self.idle_s if may_wait else timeout)
@@ -165,7 +167,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         If the process has no free descriptor, the connection stays in the queue of the listening
         socket.
 
-        gunicorn's own method would end the worker on that error, and cut the responses to all of
+        gunicorn's own method would end the worker on that error and cut off the responses to all of
         its clients.
         """
         try:
@@ -177,7 +179,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             time.sleep(_SHORTAGE_PAUSE_S)
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
-        """Submit a connection to the thread pool, or to the second pool if it is for blobs."""
+        """Submit a connection to the thread pool, or a blob connection to the second pool."""
         # The first request of a connection sets the size of the connection's send buffer.
         if not conn.initialized and type(conn.sock) is socket.socket:
             conn.sock = _Connection.taken_over(conn.sock)
@@ -197,7 +199,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """Handle a request of a connection, and the requests that follow soon.
 
         Return True if gunicorn must wait for the next request, `_KEPT_BY_POLLER` if the poller
-        waits for it, and False if the connection has no next request.
+        waits for it, and False if the worker does not read a further request from the connection.
         """
         is_kept = self._handle_one(conn)
         while is_kept is True and not self._may_repeat(conn) and self._next_request_follows(conn):
@@ -233,7 +235,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return False
 
     def _handle_one(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
-        """Handle one request; return False also if the poller sends the rest of its response."""
+        """Handle one request; return False too if the poller sends the rest of its response."""
         self._local.connection, self._local.conn = None, conn
         is_kept = super().handle(conn)
         conn.request = None
@@ -249,7 +251,9 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """
         parser = conn.parser
         if keepalive and getattr(parser.mesg.body.reader, "length", None) == 0:
-            parser.mesg = None  # Then gunicorn reads no rest before the next request.
+            # With this setting, gunicorn does not read the rest of the body before the next
+            # request.
+            parser.mesg = None
             return True
         return bool(super()._keepalive_after(conn, keepalive))
 
@@ -313,7 +317,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             self._blob_threads.submit(work)
 
     def _next_request_follows(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
-        """Wait for the next request, if fewer threads wait than the limit allows."""
+        """Wait for the next request if fewer threads are waiting than the limit allows."""
         if not self.alive:
             return False
         try:

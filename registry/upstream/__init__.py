@@ -2,11 +2,12 @@
 
 A request runs through these modules, from the outside in:
 
-- `protocol` has the interfaces that the rest of the registry uses: `Upstream`, `RemoteBlob`.
-- `upstreams` and `upstream_config` have the table of upstreams and the settings of each.
+- `protocol` defines the interfaces that the rest of the registry uses: `Upstream`, `RemoteBlob`.
+- `upstreams` and `upstream_config` define the table of upstreams and the settings of each.
 - `mirrors` and `guarded` wrap an upstream: with mirrors, and with `Unavailable` for unexpected
   errors.
-- `client`, `blob` and `documents` have the operations of the API, and the bodies of responses.
+- `client`, `blob` and `documents` implement the operations of the API and read the bodies of
+  responses.
 - `exchange`, `breaker` and `liveness` send one request through the circuit breaker.
 - `authorizer`, `challenge`, `credentials` and `tokens` authenticate requests.
 - `redirects`, `urls` and `destinations` decide where requests and credentials may go.

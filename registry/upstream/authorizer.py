@@ -1,4 +1,4 @@
-"""Answer the challenges of one upstream with a password, a token or an anonymous token."""
+"""Respond to the challenges of one upstream with a password, a token or an anonymous token."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Authorizer:
         """Return the Authorization for the challenge in the WWW-Authenticate *header*.
 
         *refused* is the Authorization of the rejected request. Some registries send no challenge
-        with the 401 for an expired token, so for an empty *header* the last challenge counts.
+        with the 401 for an expired token, so if *header* is empty, the last challenge is used.
         Raises: Denied if there is no Authorization other than *refused*; Unavailable for an
         untrusted realm; ConnectionBroken and TokenRefused from the token endpoint.
         """
@@ -131,7 +131,7 @@ class Authorizer:
         """Check a password at `/v2/`, unless the upstream has accepted it. Raises: Denied.
 
         Some registries respond with the status of a wrong password to requests for single
-        repositories, or to every HEAD. But every registry accepts a right password at `/v2/` (OCI
+        repositories, or to every HEAD. But every registry accepts a correct password at `/v2/` (OCI
         distribution-spec, end-1).
         """
         if self._base is None or self._trials.may_be_sent(credential):
@@ -164,7 +164,7 @@ class Authorizer:
         return Denied(self._config.host, _REJECTED)
 
     def _scope(self, challenge: Challenge, name: str) -> str:
-        """Return the scope to request: that of the challenge (distribution token specification).
+        """Return the scope of the challenge (distribution token specification) or the usual scope.
 
         The scope in the challenge differs from the usual scope if a reverse proxy rewrites
         repository names. An unusual scope is remembered for the repository *name* only.

@@ -51,19 +51,19 @@ class HttpBlob:
 
     @property
     def size(self) -> int | None:
-        """The size of the whole blob in bytes; None if the upstream did not send it."""
+        """Return the size of the whole blob in bytes, or None if the upstream did not send it."""
         return self._size
 
     @property
     def stop(self) -> int | None:
-        """The offset in the blob at which the body ends (exclusive); None if unknown."""
+        """Return the offset in the blob at which the body ends (exclusive), or None if unknown."""
         return None if self._length is None else self._start + self._length
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the pieces of the response's body, each as soon as it is received.
 
         Raises: Unavailable if the body is cut off, or if no byte arrives for `Exchange.stall`
-        seconds. This time-out is short, because another request can continue the download.
+        seconds. This time-out is short because another request can continue the download.
         """
         came = 0
         self._response.limit_read_time(self._exchange.stall)

@@ -1,8 +1,8 @@
 """Run the circuit breaker of an upstream, whose state all workers share.
 
-The first half of this module is pure: `Circuit` is the state, and `admit`, `failed`, `answered`,
-`refused` and `limited` compute the next state. A `Breaker` applies these functions to the
-shared state.
+The first half of this module consists of pure functions: `Circuit` is the state, and `admit`,
+`failed`, `answered`, `refused` and `limited` compute the next state. A `Breaker` applies these
+functions to the shared state.
 
 The state of each upstream is one small file in the run directory. The run directory exists only
 while the appliance runs, so the file is written without fsync. If the run directory is not
@@ -33,9 +33,9 @@ from entrepot.runtime.small_file import read_small_file
 IN_A_ROW = 3
 """This many consecutive failures open the breaker; one failure with `at_once` opens it too."""
 FIRST_REST = 1.0
-"""After a breaker has opened, it rejects all requests for this many seconds: the first rest.
+"""When a breaker opens, it rejects all requests for this many seconds; this time is the first rest.
 
-Then one request probes the upstream. If it fails, the next rest is twice as long, up to
+Then one request probes the upstream. If the probe fails, the next rest is twice as long, up to
 `LONGEST_REST`.
 """
 LONGEST_REST = 30.0
@@ -46,17 +46,18 @@ LIMIT_LONGEST = 60.0
 REFUSED_AGAIN = 300.0
 """The rejection of credentials by an upstream is logged at most once in this many seconds."""
 PROBE_RETRY = 1.0
-"""While one request probes the upstream, other requests get this Retry-After, in seconds."""
+"""While one request probes the upstream, other requests are rejected with this Retry-After, in
+seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """A `Circuit` is the breaker state of one upstream, with times in seconds, UTC epoch.
+    """A `Circuit` is the breaker state of one upstream, with times in seconds since the UTC epoch.
 
     `failures` counts consecutive failures while the breaker is closed, and `trips` counts
     consecutive rests. No request is sent to the upstream before the time `until`. After `until`,
-    one request probes the upstream; other requests are rejected until the probe ends or the time
-    `probing` is past. A rate limit lasts until `limited`, and only for requests of the same
+    one request probes the upstream; other requests are rejected until the probe ends or until the
+    time `probing`. A rate limit lasts until `limited`, and only for requests of the same
     `operation`. For example, Docker Hub limits GETs of manifests, but still serves the layers of an
     image whose manifest the client has. `detail` describes the last failure for an operator.
     `refused` is the time at which the upstream last rejected credentials.
@@ -74,7 +75,7 @@ class Circuit:
 
     @property
     def is_closed(self) -> bool:
-        """True if requests to the upstream are sent without a probe."""
+        """True if requests are sent to the upstream without a probe."""
         return self.trips == 0
 
     @property
@@ -95,7 +96,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A `Rejection` states that no request may be sent for `retry_after` seconds, and why."""
+    """A `Rejection` means that no request may be sent for `retry_after` seconds; it states why."""
 
     because: Literal["resting", "limited"]
     retry_after: float
@@ -104,7 +105,7 @@ class Rejection:
 def admit(
     circuit: Circuit, now: float, lease: float, operation: str = ""
 ) -> tuple[Circuit, Pass | Rejection]:
-    """Return the next state, and a permission or rejection for one request at *now* (s, UTC epoch).
+    """Return the next state, and a permission or rejection for one request at *now* (UTC epoch).
 
     If a probe has no result after *lease* seconds, the next request becomes the probe. Even if the
     wall clock is set back, a rest is not longer than `LONGEST_REST`.
@@ -123,7 +124,7 @@ def admit(
 
 
 def limit_left(circuit: Circuit, now: float, operation: str) -> float:
-    """Return for how many more seconds *operation* is limited; 0 or less if it is not limited."""
+    """Return how many more seconds *operation* is limited; 0 or less means that it is not."""
     if circuit.operation != operation:
         return 0.0
     return min(circuit.limited - now, LIMIT_LONGEST)
@@ -131,7 +132,7 @@ def limit_left(circuit: Circuit, now: float, operation: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFailure:
-    """An `UpstreamFailure` is a failed request; with `at_once` it alone opens the breaker."""
+    """An `UpstreamFailure` is a failed request; if `at_once` is set, it alone opens the breaker."""
 
     reason: str
     at_once: bool = False
@@ -175,7 +176,7 @@ def answered(circuit: Circuit) -> Circuit:
 def refused(circuit: Circuit, now: float) -> Circuit:
     """Return the breaker's state after a response that rejects credentials.
 
-    `Circuit.refused` changes at most once in `REFUSED_AGAIN` seconds, and each change is logged.
+    `Circuit.refused` changes at most once in `REFUSED_AGAIN` seconds; the breaker logs each change.
     """
     if now - circuit.refused < REFUSED_AGAIN:
         return answered(circuit)
@@ -199,8 +200,8 @@ _LARGEST_FILE = 64 * 1024  # At most this many bytes of a state file are read.
 _MOST_FILES = 512
 """If there are this many state files, no file is added for a host that only a glob names.
 
-Each process then keeps its own state of such a host. Without this limit, clients could cause any
-number of files, because they can make up hosts that match a glob.
+Each process then keeps a state of its own for such a host. Without this limit, clients could cause
+any number of files, because they can invent hosts that match a glob.
 """
 
 T = TypeVar("T")
@@ -211,9 +212,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """A `BreakerState` is the state of one upstream's breaker, as an operator sees it.
+    """A `BreakerState` is the state of one upstream's breaker as shown to an operator.
 
-    `until` is in seconds, UTC epoch; 0 if the end of the state is unknown.
+    `until` is in seconds since the UTC epoch, or 0 if the end of the state is unknown.
     """
 
     host: str
@@ -225,8 +226,8 @@ class BreakerState:
 class Breaker:
     """A `Breaker` is the circuit breaker of the upstream `host`, shared through *directory*.
 
-    A probe of the upstream may take *lease* seconds. If *is_kept* is False, no state file is
-    written before the upstream has responded once.
+    A probe of the upstream may take *lease* seconds. If *is_kept* is False, the breaker writes no
+    state file before the upstream has responded once.
     """
 
     def __init__(
@@ -289,12 +290,12 @@ class Breaker:
             )
 
     def failed(self, failure: UpstreamFailure, passed: Pass) -> None:
-        """Record that a request, which was sent with the permission *passed*, failed."""
+        """Record that a request failed that was sent with the permission *passed*."""
         now = self._clock()
         self._change(lambda circuit: failed(circuit, now, failure, probe=passed.probe))
 
     def limited(self, retry_after: float | None, operation: str = "") -> None:
-        """Record a 429; *retry_after* is in seconds, None if the response had no Retry-After."""
+        """Record a 429; *retry_after* is in seconds, or None if the response had no Retry-After."""
         now = self._clock()
         before, after = self._change(lambda circuit: limited(circuit, now, retry_after, operation))
         if before.limited <= now < after.limited:
@@ -321,7 +322,7 @@ class Breaker:
         return before, after
 
     def _log_transition(self, after: Circuit) -> None:
-        """Log that the breaker opened, with the cause, or closed."""
+        """Log that the breaker closed, or that it opened and why."""
         if after.is_closed:
             log.info("upstream is available again", extra={"upstream": self.host})
             return
@@ -368,7 +369,7 @@ def _health(host: str, circuit: Circuit, now: float) -> BreakerState:
 
 
 class _StateStore:
-    """A `_StateStore` has the `Circuit` of one upstream: in a file, or else in memory."""
+    """A `_StateStore` stores the `Circuit` of one upstream, in a file or else in memory."""
 
     def __init__(self, host: str, directory: Path | None, *, is_kept: bool) -> None:
         self._directory = directory
@@ -414,7 +415,7 @@ class _StateStore:
 
 
 def _count(directory: Path | None) -> int:
-    """Return the number of files in *directory*; 0 if the directory cannot be read."""
+    """Return the number of files in *directory*, or 0 if the directory cannot be read."""
     try:
         return len(os.listdir(directory)) if directory else 0  # noqa: PTH208 - it is only counted
     except OSError:
@@ -438,7 +439,7 @@ def _locked(directory: Path | None) -> Iterator[None]:
 
 
 def _load(path: Path) -> Circuit:
-    """Read a circuit from a state file; if that is absent or invalid, a closed circuit."""
+    """Read a circuit from a state file; without a valid file, return a closed circuit."""
     try:
         circuit = Circuit(**json.loads(read_small_file(path, _LARGEST_FILE)))
     except (OSError, ValueError, TypeError, RecursionError):

@@ -40,7 +40,8 @@ class Challenge:
 
     `scheme` is the authentication scheme in lower case.
 
-    `scope` lists the permissions that a token must have, separated by blanks; empty if not sent.
+    `scope` lists the permissions that a token must have, separated by blanks; it is empty if the
+    upstream sent none.
     """
 
     scheme: str
@@ -91,7 +92,7 @@ def _elements(header: str) -> Iterator[tuple[str, str | None]]:
 
 
 def _skip(expression: re.Pattern[str], header: str, position: int) -> int:
-    """Return the end of a match of *expression* at *position*; without a match, *position*."""
+    """Return the end of a match of *expression* at *position*, or *position* if there is none."""
     match = expression.match(header, position)
     return match.end() if match else position
 

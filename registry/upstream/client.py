@@ -54,7 +54,7 @@ _TAG_PAGE = 1000
 # then reads the whole list.
 _TAG_STATUSES = frozenset({_OK, 400, 416, 422})
 _MOST_VERBATIM = 256
-# These constants limit a list of tags over all pages: bytes, entries, pages and seconds.
+# These constants limit a list of tags over all its pages, in bytes, entries, pages and seconds.
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000
@@ -62,7 +62,7 @@ _LIST_WITHIN_S = 120.0
 
 
 class HttpUpstream:
-    """An `HttpUpstream` is one upstream registry over HTTP; it is safe in any thread.
+    """An `HttpUpstream` is one upstream registry over HTTP; any thread may call it.
 
     A process must not fork after the first use of an `HttpUpstream`.
     """
@@ -94,9 +94,9 @@ class HttpUpstream:
             return HeadResult(content_digest(headers), content_length(headers), known)
 
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
-        """Fetch a manifest. If *reference* is a digest, the body is verified against that digest.
+        """Fetch a manifest. If *reference* is a digest, verify the body against that digest.
 
-        The header Docker-Content-Digest is not used: some registries send the digest of another
+        Ignore the header Docker-Content-Digest, because some registries send the digest of another
         manifest.
         """
         with self._open(
@@ -131,7 +131,7 @@ class HttpUpstream:
             log.warning("Docker-Content-Digest is not the digest of the manifest", extra=fields)
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Return the size of a blob in bytes, None if the upstream does not send the size.
+        """Return the size of a blob in bytes, or None if the upstream does not send the size.
 
         If HEAD gives no usable response, the client requests the first byte with GET.
         """
@@ -157,7 +157,7 @@ class HttpUpstream:
         *,
         size: int | None = None,
     ) -> Iterator[RemoteBlob]:
-        """Open a blob from *start* to *stop* (exclusive, bytes); *size* is from a manifest."""
+        """Open a blob from *start* to *stop* (exclusive, bytes); *size* comes from a manifest."""
         headers, accepts = _range(start, stop)
         request = UpstreamRequest(
             "blob",
@@ -204,7 +204,7 @@ class HttpUpstream:
         return (partial(self.blob, name, digest, size=size),)
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
-        """List tags in order, from as many pages as needed.
+        """List tags in order and read as many pages as needed.
 
         Registries send lists in pages of different kinds, or without pages. If a page is not the
         requested page, the client reads and sorts the whole list, and selects the requested tags.
@@ -267,7 +267,7 @@ class HttpUpstream:
     def referrers(
         self, name: str, digest: Digest, artifact_type: str | None = None
     ) -> RemoteManifest:
-        """Fetch the referrers of a manifest, all pages as one index.
+        """Fetch all pages of a manifest's referrers as one index.
 
         The client filters the list if the upstream did not filter it. Raises: Absent if the
         response is not an index, which means that the upstream has no referrers API.
@@ -341,7 +341,7 @@ class HttpUpstream:
         return ListTooLong(self._exchange.host, f"the upstream's list is too long: {what}")
 
     def _read_page(self, response: Response, left: int, until: float) -> bytes:
-        """Read a page of at most *left* bytes before the time *until* (monotonic clock, s)."""
+        """Read a page of at most *left* bytes before the time *until* (monotonic seconds)."""
         try:
             return response.read(left, max(until - time.monotonic(), 0.0))
         except TooLong as error:
@@ -385,7 +385,7 @@ class _VerbatimBlobs:
 
     @contextmanager
     def learning(self, digest: Digest) -> Iterator[Callable[[bytes], None]]:
-        """Yield a function that receives the bytes as sent.
+        """Yield a function that receives the bytes as the upstream sent them.
 
         If these bytes have the digest *digest*, the next download does not decode the blob.
         """
@@ -409,7 +409,7 @@ class _Page:
 
 
 def _range(start: int, stop: int | None) -> tuple[dict[str, str], frozenset[int]]:
-    """Return the Range header and the accepted statuses; no header for a whole blob."""
+    """Return the Range header and the accepted statuses; for a whole blob there is no header."""
     if start == 0 and stop is None:
         return {}, frozenset({_OK})
     last = "" if stop is None else stop - 1

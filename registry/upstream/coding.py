@@ -14,22 +14,22 @@ _MOST = 3
 # The decoded bytes may be this many times the received bytes. zlib reaches a ratio of at most 1032;
 # a larger ratio means that a body was compressed several times to exhaust the receiver.
 _LARGEST_RATIO = 1100
-_FREE = 1024 * 1024  # This many decoded bytes are allowed before the ratio is checked.
-# If the expected decoded length is unknown, this smaller ratio applies. Layers of images stay below
-# it.
+_FREE = 1024 * 1024  # This many decoded bytes are allowed without a check of the ratio.
+# If the expected decoded length is unknown, this smaller ratio applies. The layers of images do not
+# reach it.
 _USUAL_RATIO = 20
-# This many decoded bytes are allowed before the smaller ratio is checked.
+# This many decoded bytes are allowed without a check of the smaller ratio.
 _UNUSUAL = 64 * 1024 * 1024
 
 _Decode = Callable[[Iterator[bytes]], Iterator[bytes]]
 
 
 class Undecodable(ValueError):  # noqa: N818 - the name states the fact
-    """An `Undecodable` body is not in the coding of its header, or decodes to too many bytes."""
+    """The body is not in the coding that its header names, or it decodes to too many bytes."""
 
 
 def codings(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the codings to decode, in the order of decoding (the last applied is first).
+    """Return the codings in the order of decoding: the coding that was applied last comes first.
 
     Unknown codings are ignored: S3, for example, returns the coding `aws-chunked` of an upload
     although the content is not in that coding. If the body really has an unknown coding, the check
@@ -80,7 +80,7 @@ def _gunzipped(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _undeflated(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Decode deflate in zlib's format (RFC 9110, 8.4.1.2), or raw, as some servers send it."""
+    """Decode deflate in zlib's format (RFC 9110, 8.4.1.2) or raw, as some servers send it."""
     head = b""
     while len(head) < 2 and (piece := next(pieces, b"")):  # noqa: PLR2004 - zlib's header
         head += piece

@@ -38,7 +38,7 @@ _UNKNOWN: Final = "credentials not found"
 
 
 class HelperFailed(Exception):  # noqa: N818 - the name states the fact
-    """The helper program gave no login; the message is the reason, without a secret."""
+    """The helper program returned no login; the message is the reason and contains no secret."""
 
 
 class _Run:
@@ -55,11 +55,11 @@ class _Run:
 
 
 class HelperCredentials:
-    """A `HelperCredentials` has the login that the program *command* returns for *host*.
+    """A `HelperCredentials` caches the login that the program *command* returns for *host*.
 
-    The login is the same for all repositories. It is used for *lifetime* seconds; None: for ever;
-    0: for one request. After a failure, the helper program runs again after 10 s at the earliest.
-    *clock* is a monotonic clock in seconds.
+    The login is the same for all repositories. The login is used for *lifetime* seconds; None means
+    for ever, and 0 means for one request. After a failure, the helper program does not run again
+    for 10 s. *clock* is a monotonic clock in seconds.
 
     A separate thread runs the helper program. Requests wait for the login for up to 10 s after the
     program's start. After a run of more than 10 s, requests wait for only 1 s, until a run takes
@@ -84,7 +84,7 @@ class HelperCredentials:
         self._until = -math.inf
 
     def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
-        """Return the login; None if the helper program has none, or none is available in time."""
+        """Return the login, or None if the helper program returns none in time."""
         with self._lock:
             if self._clock() < self._until:
                 return self._found
@@ -114,7 +114,7 @@ class HelperCredentials:
             run.ended.set()
 
     def _given_up(self, run: _Run) -> Credential | None:
-        """Return the previous login, because the helper program still runs."""
+        """Return the previous login, because the helper program is still running."""
         with self._lock:
             if run.ended.is_set():
                 return run.found
@@ -133,7 +133,7 @@ class HelperCredentials:
         return found
 
     def _asked(self) -> tuple[Credential | None, float]:
-        """Run the helper program; return its login, and the time in seconds to use that login."""
+        """Run the helper program; return its login and the time in seconds for which to use it."""
         fields: dict[str, object] = {"command": self._command, "host": self._host}
         try:
             found = ask(self._command, self._host)
@@ -147,7 +147,7 @@ class HelperCredentials:
 
 
 def ask(command: str, host: str, timeout: float = _TIMEOUT_S) -> Credential | None:
-    """Run a credential helper for at most *timeout* seconds; return its login, or None.
+    """Run a credential helper for at most *timeout* seconds; return its login, if any.
 
     Raises: HelperFailed.
     """
@@ -169,7 +169,7 @@ def ask(command: str, host: str, timeout: float = _TIMEOUT_S) -> Credential | No
 def _run(path: str, host: str, timeout: float) -> tuple[bytes, int]:
     """Return the output and the exit code of the helper program.
 
-    At the end, the helper program and its children are killed if they still run.
+    At the end, kill the helper program and its children if they are still running.
 
     Raises: HelperFailed.
     """
@@ -194,8 +194,9 @@ def _run(path: str, host: str, timeout: float) -> tuple[bytes, int]:
 def _talk(process: subprocess.Popen[bytes], host: str, deadline: float) -> tuple[bytes, int]:
     assert process.stdin is not None  # noqa: S101 - it is a pipe
     assert process.stdout is not None  # noqa: S101 - it is a pipe
-    with suppress(BrokenPipeError):  # Some helper programs do not read their standard input.
-        # The name of the host is smaller than a pipe's buffer, so this write never blocks.
+    # This error is ignored, because some helper programs do not read their standard input.
+    with suppress(BrokenPipeError):
+        # The name of the host is shorter than a pipe's buffer, so this write never blocks.
         process.stdin.write(host.encode())
         process.stdin.close()
     output = bytearray()

@@ -32,12 +32,12 @@ class SecretEntry(Protocol):
 
     @property
     def username(self) -> str | None:
-        """The user name of the entry."""
+        """Return the user name of the entry."""
         ...
 
     @property
     def password(self) -> str | None:
-        """The password of the entry."""
+        """Return the password of the entry."""
         ...
 
     @property
@@ -69,14 +69,14 @@ class PullSecret(Protocol):
 
 
 Secret = Callable[[], PullSecret | None]
-"""A `Secret` returns the current pull secret, which can change at any time; None: no secret."""
+"""A `Secret` returns the current pull secret, which can change at any time, or None."""
 
 
 class Credentials(Protocol):
-    """A `Credentials` has the credentials for the repositories of one upstream."""
+    """A `Credentials` returns the credentials for the repositories of one upstream."""
 
     def find(self, repository: str) -> Credential | None:
-        """Return the credential for *repository*; None if requests are anonymous.
+        """Return the credential for *repository*, or None if requests are anonymous.
 
         Raises: Unavailable if the credential cannot be read.
         """
@@ -84,14 +84,14 @@ class Credentials(Protocol):
 
 
 class SecretCredentials:
-    """A `SecretCredentials` has the credentials of the pull secret for `host`."""
+    """A `SecretCredentials` returns the credentials that the pull secret contains for `host`."""
 
     def __init__(self, host: str, secret: Secret) -> None:
         self._host = host
         self._secret = secret
 
     def find(self, repository: str) -> Credential | None:
-        """Return the credential of the current pull secret; None if the secret has none."""
+        """Return the credential of the current pull secret, or None if the secret has none."""
         secret = self._secret()
         entry = secret.lookup(self._host, repository) if secret is not None else None
         if entry is None or not (entry.username or entry.identity_token or entry.registry_token):
@@ -101,9 +101,9 @@ class SecretCredentials:
 
 
 class SourceCredentials:
-    """A `SourceCredentials` has the credential in an upstream's settings.
+    """A `SourceCredentials` returns the credential in an upstream's settings.
 
-    A password file is read again after it has changed.
+    It rereads a password file after the file has changed.
     """
 
     def __init__(self, config: UpstreamConfig) -> None:

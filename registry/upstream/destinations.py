@@ -19,7 +19,7 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 RawOrigin = tuple[str, str, int]
-"""A `RawOrigin` has scheme, host name in lower case and port.
+"""A `RawOrigin` consists of the scheme, the host name in lower case and the port.
 
 Unlike `urls.Origin`, a `RawOrigin` exists for any URL.
 """
@@ -29,8 +29,8 @@ Unlike `urls.Origin`, a `RawOrigin` exists for any URL.
 _METADATA = frozenset(
     map(ipaddress.ip_address, ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"])
 )
-# Each entry has an IPv6 network that embeds an IPv4 address, and the number of bits after the IPv4
-# address.
+# Each entry has an IPv6 network whose addresses embed an IPv4 address, and the number of bits after
+# the IPv4 address.
 _EMBEDDING = tuple(
     (ipaddress.IPv6Network(network), behind)
     for network, behind in (
@@ -41,9 +41,9 @@ _EMBEDDING = tuple(
         ("::/96", 0),  # IPv4-compatible addresses (RFC 4291)
     )
 )
-# IANA has assigned this IPv6 unicast space to the internet. An address must also be in this space
-# to count as public: Python's `is_global` is true even for site-local addresses (fec0::/10, RFC
-# 3879).
+# IANA has assigned this IPv6 unicast space to the internet. An address is treated as public only if
+# it is also in this space, because Python's `is_global` is true even for site-local addresses
+# (fec0::/10, RFC 3879).
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _TEREDO = ipaddress.IPv6Network("2001::/32")
 
@@ -52,8 +52,8 @@ class Reach(Enum):
     """A `Reach` is the network from which an address can be reached."""
 
     PUBLIC = "public"
-    # Private addresses are those of RFC 1918, unique local addresses, those of carrier-grade NAT,
-    # and all others that are not global.
+    # Private addresses are those of RFC 1918, unique local addresses, those of carrier-grade NAT
+    # and all others that are neither global nor special.
     PRIVATE = "private"
     LOOPBACK = "loopback"
     # Special addresses are link-local, multicast, unspecified and reserved addresses, and those of
@@ -98,10 +98,10 @@ def _is_this_network(found: _Address) -> bool:
 
 
 def _embedded(found: _Address) -> tuple[_Address, ...]:
-    """Return the IPv4 addresses that an IPv6 address embeds; empty if it embeds no address."""
+    """Return the IPv4 addresses that an IPv6 address embeds, which may be none."""
     if not isinstance(found, ipaddress.IPv6Address) or found.is_loopback or found.is_unspecified:
         return ()
-    # A Teredo address has a server's address, and the client's address with inverted bits (RFC
+    # A Teredo address contains a server's address, and the client's address with inverted bits (RFC
     # 4380).
     if found in _TEREDO:
         return tuple(ipaddress.IPv4Address(each) for each in found.teredo or ())
@@ -127,8 +127,8 @@ class Destinations:
     is named by a response of the upstream. The address of such a host is permitted in three cases:
     it is public, it is in a network that the operator permits (`upstreams.NAME.redirects`), or
     `_MAY_REACH` permits it because of the upstream's own address. For example, a private upstream
-    may redirect to private addresses. Once a connection to the upstream used a public address, the
-    upstream counts as public.
+    may redirect to private addresses. Once a connection to the upstream has used a public address,
+    the upstream is treated as public.
     """
 
     def __init__(self, config: UpstreamConfig) -> None:
@@ -168,8 +168,9 @@ class Destinations:
         """Check a URL that is requested over a proxy, which resolves host names itself.
 
         An address in the URL must be permitted; a host name is always permitted. If two parsers
-        could disagree about the URL's host, the URL is rejected: `127%2e0.0.1` is a name for this
-        module and could be an address for the proxy. Raises: AddressRefused, ValueError.
+        could disagree about the URL's host, the URL is rejected. For example, `127%2e0.0.1` is a
+        name to this module but could be an address to the proxy. Raises: AddressRefused,
+        ValueError.
         """
         origin = raw_origin_of(url)
         if origin not in self._homes and urls.origin_of(url) is None:
@@ -201,7 +202,7 @@ def _unwrapped(address: str) -> _Address:
 
 
 def _literal(host: str) -> str | None:
-    """Return the address that *host* is, even in old notations (`127.1`); None for a host name."""
+    """Return the address that *host* denotes, even in old notations (`127.1`), or None."""
     try:
         return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:

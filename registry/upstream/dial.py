@@ -29,7 +29,7 @@ def dial(
     timeout: float,
     allow: Callable[[list[str]], list[str]] = lambda addresses: addresses,
 ) -> socket.socket:
-    """Return a connected socket; the socket's time-out is the rest of *timeout* [s].
+    """Return a connected socket; its time-out is the rest of *timeout* (seconds).
 
     *allow* returns the addresses that may be dialled, or raises an error. Raises: socket.gaierror,
     TimeoutError, OSError with the errno of the last failed attempt.
@@ -95,7 +95,7 @@ def _interleaved(addresses: list[_Address]) -> list[_Address]:
 
 
 def _race(addresses: list[_Address], deadline: float) -> socket.socket:
-    """Return the first socket that connects before *deadline* (monotonic, s); close the others."""
+    """Return the first socket that connects before *deadline* (monotonic); close the others."""
     waiting = deque(addresses)
     refusal = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
     with selectors.DefaultSelector() as trying:

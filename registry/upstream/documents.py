@@ -35,7 +35,7 @@ _OUTDATED = {
 class UnsupportedType(ValueError):  # noqa: N818 - the name states the fact
     """The type of a manifest is not in ACCEPT, the list of supported types.
 
-    The message of the exception contains no text of the upstream.
+    The message of the exception contains no text from the upstream.
     """
 
 
@@ -106,7 +106,7 @@ def read_referrers(body: bytes) -> list[dict[str, Any]]:
 
 
 def join_referrers(first: bytes, all_of_them: Sequence[dict[str, Any]]) -> RemoteManifest:
-    """Return one index of all pages; every field but the list is that of the page *first*."""
+    """Merge all pages into one index; take every field except the list from the page *first*."""
     body = json.dumps({**_document(first), "manifests": list(all_of_them)}).encode()
     return RemoteManifest(Digest.of(body), OCI_INDEX, body)
 

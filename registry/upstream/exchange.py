@@ -37,11 +37,12 @@ _ACCEPT = {
     "tags": "application/json",
     "referrers": OCI_INDEX,
 }
-_LONGEST = 200  # The log shows this many characters of a detail.
+_LONGEST = 200  # The log shows at most this many characters of a detail.
 _OK, _CHALLENGE, _NOT_FOUND, _LIMITED, _BROKEN = 200, 401, 404, 429, 500
 _DENIED = (401, 403)
 _TEMPORARY = (408, 425)
-_STALLS_WITHIN = 3  # A body is requested anew after a third of the read time-out without a byte.
+# If no byte of a body arrives for a third of the read time-out, the rest is requested anew.
+_STALLS_WITHIN = 3
 _HIDDEN = (403, 404)
 _BASE_AGAIN_S = 60.0
 _SKIP_HEAD_S = 600.0
@@ -52,11 +53,11 @@ _TRANSIENT = frozenset({408, 425, 502, 503, 504})
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """An `UpstreamRequest` has a request; `accepts` are the statuses of a usable response.
+    """An `UpstreamRequest` describes a request; `accepts` are the statuses of a usable response.
 
     `absent` are the statuses which mean that the object does not exist. `url` replaces the URL that
-    is built from `path`. `is_begun` states that the request continues a download, and is sent even
-    if the breaker is open.
+    is built from `path`. `is_begun` is True if the request continues a download; such a request is
+    sent even if the breaker is open.
     """
 
     operation: str
@@ -89,7 +90,7 @@ class UpstreamRequest:
 
 
 class _Answered(NamedTuple):
-    """An `_Answered` has a response, and the Authorization that the upstream got for it."""
+    """An `_Answered` holds a response and the Authorization of the request that led to it."""
 
     response: Response
     authorization: str | None
@@ -98,7 +99,7 @@ class _Answered(NamedTuple):
 class _Inconclusive(NamedTuple):
     """An `_Inconclusive` is a HEAD request without a usable response.
 
-    It has the status of the response (0 without one) and the Authorization of the request.
+    It holds the status of the response (0 without one) and the Authorization of the request.
     """
 
     status: int
@@ -106,12 +107,12 @@ class _Inconclusive(NamedTuple):
 
     @property
     def is_lasting(self) -> bool:
-        """True if the next HEAD is likely to give no usable response as well."""
+        """True if the next HEAD will probably get no usable response either."""
         return self.status not in _TRANSIENT | {0}
 
 
 class HeadSupport:
-    """A `HeadSupport` has the operations (`UpstreamRequest.operation`) for which HEAD is skipped.
+    """A `HeadSupport` records for which operations (`UpstreamRequest.operation`) to skip HEAD.
 
     HEAD is skipped because some registries reject every HEAD request. *clock* returns seconds and
     never goes back. Any thread may use a `HeadSupport`.
@@ -133,9 +134,9 @@ class HeadSupport:
 class Exchange:
     """An `Exchange` sends requests to the upstream at `config.url`.
 
-    A path in that URL is the first part of every repository name; with `path_first`, it precedes
-    `/v2/` instead. Requests to a mirror have the query parameter `ns` with *namespace*, the host of
-    the upstream whose images are requested.
+    A path in that URL is the first part of every repository name; if `path_first` is set, it
+    precedes `/v2/` instead. Requests to a mirror have the query parameter `ns` with *namespace*,
+    the host of the upstream whose images are requested.
     """
 
     def __init__(
@@ -333,11 +334,11 @@ class Exchange:
         """Send the request with the known Authorization, and respond to one challenge.
 
         A registry may respond 403 or 404 to clients without credentials and send a challenge only
-        at /v2/. A 403 or 404 counts as the final response only after the configured credential was
-        sent.
+        at /v2/. A 403 or 404 is treated as the final response only after the configured credential
+        was sent.
 
         Only a challenge of the upstream itself is answered, never a challenge of a redirect's
-        target. For a HEAD with an Authorization no second token is fetched, because the registry
+        target. For a HEAD with an Authorization, no second token is fetched, because the registry
         may reject every HEAD.
         """
         scope = f"{self._prefix}{request.name}"
@@ -433,8 +434,8 @@ class Exchange:
     def _record_broken(self, error: ConnectionBroken, passed: Pass) -> None:
         """Record a request without a complete response in the circuit breaker.
 
-        If no connection to the upstream could be established, the failure always counts. Any other
-        failure may concern this request only, and `_record_failure` checks that.
+        If no connection to the upstream could be established, the breaker always counts the
+        failure. Any other failure may concern this request only, and `_record_failure` checks that.
         """
         detail = f"{error.why.value}: {error}"[:_LONGEST]
         if error.unconnected and not error.foreign:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Guarded:
-    """A `Guarded` upstream has methods that raise only Absent, Denied and Unavailable.
+    """The methods of a `Guarded` upstream raise only Absent, Denied and Unavailable.
 
     Any other error is logged once, with its traceback, and raised as Unavailable (NONSENSE).
     """
@@ -93,7 +93,7 @@ class Guarded:
 
 
 class _GuardedBlob:
-    """A `_GuardedBlob` is the open body of a blob; *call* converts a read's unexpected errors."""
+    """A `_GuardedBlob` is the open body of a blob; *call* converts unexpected errors of a read."""
 
     def __init__(self, body: RemoteBlob, call: Callable[[Callable[[], bytes]], bytes]) -> None:
         self._body = body
@@ -106,7 +106,7 @@ class _GuardedBlob:
 
     @property
     def size(self) -> int | None:
-        """Return the size of the whole blob in bytes; None if unknown."""
+        """Return the size of the whole blob in bytes, or None if unknown."""
         return self._body.size
 
     @property

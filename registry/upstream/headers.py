@@ -33,7 +33,7 @@ _TEXT = re.compile(r'"([^"]*)"|([^",;\s]*)')
 
 @dataclass(frozen=True, slots=True)
 class ContentRange:
-    """A `ContentRange` has bytes `start` to `stop` (exclusive) of `size`, which is None for `*`."""
+    """A `ContentRange` is bytes `start` to `stop` (exclusive) of `size`, which is None for `*`."""
 
     start: int
     stop: int
@@ -64,7 +64,7 @@ def content_length(headers: Mapping[str, str]) -> int | None:
 
 
 def whole_number(text: str, most: int) -> int | None:
-    """Return a decimal number from 0 to *most* (inclusive); None for any other text."""
+    """Return a decimal number from 0 to *most* (inclusive), or None for any other text."""
     text = text.strip()
     if len(text) > _DIGITS or not (text.isascii() and text.isdecimal()):
         return None
@@ -73,7 +73,7 @@ def whole_number(text: str, most: int) -> int | None:
 
 
 def media_type(headers: Mapping[str, str]) -> str:
-    """Return the Content-Type without its parameters, in lower case; empty if missing."""
+    """Return the Content-Type in lower case without its parameters, or an empty text."""
     return headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
@@ -103,7 +103,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def next_page(headers: Mapping[str, str], url: str) -> str | None:
-    """Return the URL of the next page in a Link header (RFC 8288); None without a next page.
+    """Return the URL of the next page in a Link header (RFC 8288), or None if there is none.
 
     Only path and query of the link are used, with the host of *url*. Raises: ValueError if the link
     is not an HTTP URL.

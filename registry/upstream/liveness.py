@@ -1,9 +1,9 @@
 """Check whether an upstream as a whole responds, after a request to the upstream failed.
 
-Clients choose the repository and the reference of a request. Some registries respond 500 to a GET
-of a manifest by the digest of a layer, and a repository may redirect to a dead host. Three failed
-requests of one client must not block the upstream for all clients. So before the breaker opens, the
-worker requests `/v2/`, which does not depend on any client.
+Clients choose the repository and the reference of a request. For example, some registries respond
+500 to a GET of a manifest by the digest of a layer, and a repository may redirect to a dead host.
+Three failed requests of one client must not block the upstream for all clients. So before the
+breaker opens, the worker requests `/v2/`, which does not depend on any client.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Liveness:
         self._until = 0.0
 
     def confirmed(self) -> bool:
-        """Return whether the upstream responds with a status below 500, such as 401 or 404."""
+        """Return whether the upstream responds with any status below 500, such as 401 or 404."""
         with self._lock:
             if self._clock() < self._until:
                 return True

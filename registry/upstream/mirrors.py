@@ -1,4 +1,4 @@
-"""Send requests to the mirrors of an upstream in their order, then to the upstream."""
+"""Send requests to the mirrors of an upstream in their configured order, then to the upstream."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 _FIRST_S = 10.0
 """After all mirrors together have taken this many seconds, the request is sent to the upstream.
 
-The clients must still be waiting when the upstream responds.
+This limit is short enough that the clients still wait when the upstream responds.
 """
 _REST_S = 3.0
 """After the first failure of a mirror, the other mirrors together may take this many seconds."""

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from entrepot.registry.fair_queue import FairQueue
 
 _LARGE = 128 * 1024
-"""A document above this number of bytes is large. Nearly all manifests are smaller, and small
-documents never wait.
+"""A document above this number of bytes is large.
+
+Nearly all manifests are smaller; small documents never wait.
 """
 
 _PAUSE = 2

@@ -65,7 +65,7 @@ def open_pools(
 class TlsContexts:
     """A `TlsContexts` shares TLS contexts among upstreams with the same trust settings.
 
-    A `TlsContexts` is safe in any thread.
+    Any thread may call a `TlsContexts`.
 
     PERF: loading the system's certificate authorities takes 20 ms and a third of a MiB.
     """
@@ -82,7 +82,7 @@ class TlsContexts:
         trust = _trust(config)
         with self._lock:
             found = self._known.get(trust) or _tls(config)
-            # The context that was used longest ago is dropped first.
+            # The least recently used context is dropped first.
             self._known.keep(trust, found)
             return found
 
@@ -126,8 +126,8 @@ def _tls(config: UpstreamConfig) -> ssl.SSLContext:
 class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the fact
     """A `StaleConnection` is a reused connection that failed before it returned a byte.
 
-    `is_lost` states that the network drops the packets of the connection, so the upstream may have
-    received the request.
+    `is_lost` is True if the network drops the packets of the connection, so that the upstream may
+    have received the request.
     """
 
     def __init__(self, message: str, *, is_lost: bool = False) -> None:
@@ -136,9 +136,9 @@ class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the
 
 
 class _Plain(HTTPConnection):
-    """A `_Plain` connection is dialled within one time-out.
+    """A `_Plain` connection is established within one time-out.
 
-    `answered` states whether a response has arrived over this connection.
+    `answered` is True if a response has arrived over this connection.
     """
 
     response_class = BoundedResponse

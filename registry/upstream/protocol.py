@@ -30,12 +30,12 @@ class RemoteBlob(Protocol):
 
     @property
     def start(self) -> int:
-        """The offset in the blob at which the body starts; 0 if the upstream ignored the range."""
+        """Return the offset in the blob at which the body starts (0 if the range was ignored)."""
         ...
 
     @property
     def size(self) -> int | None:
-        """The size of the whole blob; None if the upstream did not send the size."""
+        """Return the size of the whole blob, or None if the upstream did not send it."""
         ...
 
     @property
@@ -63,7 +63,7 @@ class Fetch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RemoteManifest:
-    """A `RemoteManifest` is a manifest, byte for byte as received; `digest` is that of `body`."""
+    """A `RemoteManifest` is a manifest byte for byte as received; `digest` belongs to `body`."""
 
     digest: Digest
     media_type: str
@@ -74,7 +74,7 @@ class RemoteManifest:
 class HeadResult:
     """A `HeadResult` is the descriptor of a manifest; `size` is in bytes.
 
-    A field of the descriptor is None if the upstream omitted the field.
+    Each field is None if the upstream omitted it.
 
     `manifest` is set if HEAD gave no usable response and the client read the manifest with GET.
     """
@@ -112,7 +112,7 @@ class Upstream(Protocol):
         ...
 
     def blob_size(self, name: str, digest: Digest) -> int | None:
-        """Return the size of a blob in bytes; None if the upstream does not send the size.
+        """Return the size of a blob in bytes, or None if the upstream does not send the size.
 
         Raises: Absent if the repository *name* has no such blob.
         """
@@ -131,7 +131,7 @@ class Upstream(Protocol):
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
         """Return one function for each source that opens a blob: the mirrors, then the upstream.
 
-        *size* in bytes is taken from a manifest. The *size* limits the length of a decoded body.
+        *size* is the blob's size in bytes from a manifest. It limits the length of a decoded body.
         """
         ...
 

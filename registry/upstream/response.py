@@ -20,7 +20,8 @@ from typing import Any
 from entrepot.registry.upstream.headers import LARGEST_SIZE, whole_number
 
 LARGEST_HEAD = 64 * 1024
-"""The status line and all headers, including interim responses, have at most this many bytes."""
+"""The status line and all headers, including those of interim responses, have at most this many
+bytes."""
 
 _MOST_INTERIM = 16
 _EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n")
@@ -28,7 +29,7 @@ _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
 
 class InvalidContentLength(HTTPException):
-    """The body of a response has no known end (RFC 9112, 6.3)."""
+    """The end of a response's body cannot be determined (RFC 9112, 6.3)."""
 
 
 class BoundedResponse(HTTPResponse):

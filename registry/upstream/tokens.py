@@ -18,13 +18,13 @@ from entrepot.registry.upstream.urls import origin_of, sealed
 from entrepot.registry.upstream.wire import ConnectionBroken, Request, Response, Wire
 from entrepot.runtime.clock import elapsed
 
-# The default and the minimum of `expires_in` [s] are those of docker distribution's token
+# The default and the minimum of `expires_in` (in seconds) are those of docker distribution's token
 # specification.
 _SHORTEST = 60.0
 _LONGEST = 86400.0
 _LARGEST = 256 * 1024
 _MOST_VALUES = 10_000
-_SLOT_BYTES = 1024  # A cache entry without its token uses this much memory, in bytes.
+_SLOT_BYTES = 1024  # A cache entry uses this many bytes of memory in addition to its token.
 _LONGEST_TOKEN = 16 * 1024
 _LONGEST_DATE = 64
 _MOST_KEPT = 4096
@@ -44,10 +44,10 @@ class TokenKey:
 
 @dataclass(slots=True)
 class _Slot:
-    """A `_Slot` has one cached token; its lock lets one thread at a time fetch the token.
+    """A `_Slot` holds one cached token; its lock lets one thread at a time fetch the token.
 
-    `until` is the time of expiry [s] on the clock `runtime.clock.elapsed`, which also counts the
-    time during which the system is suspended.
+    `until` is the time of expiry (in seconds) on the clock `runtime.clock.elapsed`, which also
+    counts the time during which the system is suspended.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -156,7 +156,7 @@ def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
 
 
 def _life(expires_in: object) -> float:
-    """Return a token's lifetime [s], which is from a minute (the default) to a day.
+    """Return a token's lifetime in seconds, which is from a minute (the default) to a day.
 
     Raises: ConnectionBroken if `expires_in` is not a number.
     """
@@ -168,7 +168,7 @@ def _life(expires_in: object) -> float:
         raise ConnectionBroken(
             "the lifetime of the upstream's token is not a number", Why.NONSENSE
         ) from error
-    # A NaN also becomes the shortest lifetime.
+    # With this order of arguments, a NaN also becomes the shortest lifetime.
     return min(life, _LONGEST) if life >= _SHORTEST else _SHORTEST
 
 
@@ -200,7 +200,7 @@ def _exchange_request(key: TokenKey, identity: str, headers: Mapping[str, str]) 
 
 
 def _age(issued_at: object, headers: Mapping[str, str]) -> float:
-    """Return the age of a token in seconds by the token endpoint's clock; 0 if it sent no dates."""
+    """Return a token's age in seconds by the token endpoint's clock, or 0 if it sent no dates."""
     try:
         issued = dt.datetime.fromisoformat(str(issued_at)[:_LONGEST_DATE])
         now = parsedate_to_datetime(headers.get("Date", "")[:_LONGEST_DATE])

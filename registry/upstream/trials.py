@@ -14,14 +14,15 @@ from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.clock import elapsed
 
 AGAIN_S: Final = 600.0
-"""A refused credential is not sent again for this many seconds; a changed one is sent at once."""
+"""A refused credential is not sent again for this many seconds; a changed credential is sent at
+once."""
 UNPROVEN_S: Final = 60.0
 """If a check gave no result, a credential is used unchecked for this many seconds."""
 _MOST: Final = 256
 
 
 class CredentialTrials:
-    """A `CredentialTrials` has the results of one upstream; any thread may use it.
+    """A `CredentialTrials` records one upstream's responses to credentials; any thread may use it.
 
     *clock* returns seconds and never goes back.
     """
@@ -48,12 +49,12 @@ class CredentialTrials:
         self._accepted.keep(credential, True)
 
     def refuse(self, credential: Credential) -> None:
-        """Record that the upstream refused *credential* where it accepts every valid credential."""
+        """Record that the upstream refused *credential* at a URL that accepts all valid ones."""
         self._accepted.pop(credential, None)
         self._refused.keep(credential, self._clock() + AGAIN_S)
 
     def skip(self, credential: Credential) -> None:
-        """Record that a check of *credential* gave no result, for example without a response.
+        """Record that a check of *credential* gave no result, for example for lack of a response.
 
         Without this record, each request would wait for another such check.
         """

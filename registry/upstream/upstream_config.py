@@ -12,17 +12,17 @@ Ranges = Literal["auto", "verified", "early"]
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """An `UpstreamConfig` has an upstream's settings, with times in seconds, `min_rate` in bytes/s.
+    """An `UpstreamConfig` holds an upstream's settings: times in seconds, `min_rate` in bytes/s.
 
     `host` is the name that clients use, with its port if the name has a port. If `max_stale` is
-    None, stale manifests are served however old they are. `realm` is the only token realm that is
-    trusted besides the upstream's own host. `username` and `password` take precedence over the pull
-    secret. `redirects` are networks to which responses may redirect, besides public addresses;
+    None, stale manifests are served regardless of their age. `realm` is the only token realm that
+    is trusted besides the upstream's own host. `username` and `password` take precedence over the
+    pull secret. `redirects` are networks to which responses may redirect, besides public addresses;
     `any` permits all networks. `ranges` sets whether a client gets the last bytes of a range before
     the whole blob is verified (`registry.download.verify.is_early`). A path in `url` begins every
     repository name (as Harbor's proxy projects require), or precedes `/v2/` if `path_first` is set.
-    `helper` is a program that outputs the login, which is used for `helper_lifetime` seconds (None:
-    for ever; 0: for one request).
+    `helper` is a program that outputs the login, which is used for `helper_lifetime` seconds (None
+    means for ever; 0 means for one request).
     """
 
     host: str

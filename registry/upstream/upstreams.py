@@ -30,7 +30,7 @@ _MOST_FROM_GLOBS = 64
 """The table keeps this many clients for upstreams whose hosts match a glob.
 
 Requests can name any number of hosts that match a glob, so the least recently used client is
-dropped. Clients of hosts that are named in full always stay.
+dropped. The table never drops the client of a host that is named in full.
 """
 
 
@@ -44,7 +44,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A `Shared` has the objects that all upstreams of one process share.
+    """A `Shared` holds the objects that all upstreams of one process share.
 
     `breakers` is the directory of breaker states. If the directory is None, breakers are not shared
     between processes.
@@ -59,7 +59,7 @@ class Shared:
 
 
 class CurrentUpstreams(Protocol):
-    """A `CurrentUpstreams` has all upstreams' settings, which a new pull secret may change."""
+    """A `CurrentUpstreams` returns all upstreams' settings, which a new pull secret may change."""
 
     def hosts(self) -> Sequence[str]:
         """Return the hosts of upstreams that are named in full."""
@@ -71,7 +71,7 @@ class CurrentUpstreams(Protocol):
 
 
 class FixedUpstreams:
-    """A `FixedUpstreams` has settings of upstreams that never change, by host."""
+    """A `FixedUpstreams` maps hosts to the settings of upstreams, which never change."""
 
     def __init__(self, configs: Mapping[str, UpstreamConfig]) -> None:
         self._configs = {host.lower(): config for host, config in configs.items()}
@@ -86,7 +86,7 @@ class FixedUpstreams:
 
 
 class UpstreamTable:
-    """An `UpstreamTable` has a client for each upstream, and is safe in any thread.
+    """An `UpstreamTable` holds a client for each upstream; any thread may call it.
 
     A client is created at the first use of an upstream, and again after the upstream's settings
     have changed.
@@ -105,7 +105,8 @@ class UpstreamTable:
     def find(self, host: str) -> Registered | None:
         """Return the upstream of a host, with `:` or `_` before its port; None if unknown."""
         names: tuple[str, ...] = (host.lower(), unfold(host))
-        if host.startswith("["):  # An IPv6 address has many spellings; look up the usual one too.
+        # An IPv6 address has many spellings, so look up the usual spelling too.
+        if host.startswith("["):
             names = (*names, unfold(fold(host)))
         for name in dict.fromkeys(names):
             config = self._current.config(name) if self._can_be(name) else None
@@ -135,7 +136,7 @@ class UpstreamTable:
                 known = Registered(config, open_upstream(config, self._shared, is_named=is_named))
                 self._keep(host, known, is_named=is_named)
             if host in self._from_globs:
-                # The client that was used longest ago is dropped first.
+                # The least recently used client is dropped first.
                 self._from_globs.keep(host, known)
             return known
 
@@ -149,7 +150,7 @@ class UpstreamTable:
 
 
 def open_upstream(config: UpstreamConfig, shared: Shared, *, is_named: bool = True) -> Upstream:
-    """Create the client of an upstream and its mirrors; no connection is opened.
+    """Create the client of an upstream and its mirrors without opening a connection.
 
     If only a glob names the host (*is_named* is False), no breaker file is written before the host
     has responded once.

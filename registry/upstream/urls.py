@@ -28,8 +28,8 @@ _target: ContextVar[str | None] = ContextVar("target", default=None)
 
 _HIGHEST_PORT = 65535
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-# PERF: the cost is linear: the expression is matched at one position, and each part ends at a
-# character that the part cannot contain. The expression is strict on purpose, because URL parsers
+# PERF: the cost is linear, because the expression is matched at one position, and each part ends at
+# a character that the part cannot contain. The expression is strict on purpose, because URL parsers
 # disagree about backslashes, blanks, userinfo and non-ASCII hosts. In an ambiguous URL the compared
 # host would not be the dialled host.
 _AUTHORITY = re.compile(
@@ -102,7 +102,7 @@ class Origin:
 def origin_of(url: str) -> Origin | None:
     """Return the origin of a URL; None if two URL parsers could disagree about it.
 
-    Callers must treat None as different from every origin. A dot at the end of a host is kept:
+    Callers must treat None as different from every origin. A trailing dot of a host is kept, so
     `quay.io.` and `quay.io` are different hosts.
     """
     match = _AUTHORITY.match(url)

@@ -42,14 +42,16 @@ _TUNNEL = re.compile(r"Tunnel connection failed: ([0-9]{3})")
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
 _SAFE = frozenset({"GET", "HEAD"})
-_DRAIN_S = 1.0  # If the rest of an unused body takes longer (s), the connection is closed.
+# If reading the rest of an unused body takes longer than this many seconds, the connection is
+# closed.
+_DRAIN_S = 1.0
 _until: ContextVar[float] = ContextVar("until", default=math.inf)
 _LEAST_S = 0.001  # A socket time-out of 0 would mean non-blocking.
 
 
 @contextmanager
 def deadline(until: float) -> Iterator[None]:
-    """Make requests that this thread sends in this context end before *until* (monotonic, s).
+    """End requests that this thread sends in this context before *until* (monotonic seconds).
 
     If an outer context has an earlier deadline, that deadline stays in force.
     """
@@ -61,7 +63,7 @@ def deadline(until: float) -> Iterator[None]:
 
 
 def left() -> float:
-    """Return the seconds until this thread's deadline; 0 or less if the deadline has passed."""
+    """Return the seconds until this thread's deadline, 0 or less after the deadline."""
     return _until.get() - time.monotonic()
 
 
@@ -73,10 +75,11 @@ def bounded(span: float) -> float:
 class ConnectionBroken(Exception):  # noqa: N818 - the name states the fact
     """The upstream's connection returned no response, or a response that is incomplete or too long.
 
-    `unconnected` states that no connection was established; `unreached` states that the connect
-    time-out passed. `foreign` states that the host is not configured: a redirect or a challenge of
-    the upstream named it. `is_temporary` states that the same request may succeed a moment later.
-    `is_final` states that the configuration forbids the request, so no retry can succeed.
+    `unconnected` is True if no connection was established; `unreached` is True if the connect
+    time-out expired. `foreign` is True if the host is not configured, but was named in a redirect
+    or a challenge of the upstream. `is_temporary` is True if the same request may succeed a moment
+    later. `is_final` is True if the configuration forbids the request, so that no retry can
+    succeed.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class TooLong(ConnectionBroken):
 class Request:
     """A `Request` is one request; `credential` is sent only to the credential's own origin.
 
-    `within` [s] replaces a longer read time-out.
+    `within` (in seconds) replaces a longer read time-out.
     """
 
     method: str
@@ -113,7 +116,7 @@ class Request:
 class Response:
     """A `Response` is an open response, which the caller closes.
 
-    `foreign` states that the response came from another origin than the upstream's own.
+    `foreign` is True if the response came from an origin other than the upstream's own.
     """
 
     def __init__(self, response: urllib3.BaseHTTPResponse, request: Request, wire: Wire) -> None:
@@ -147,7 +150,7 @@ class Response:
         seen: Callable[[bytes], None] = lambda _: None,
         size: int | None = None,
     ) -> Iterator[bytes]:
-        """Yield the body as it is received, at most 256 KiB at once; decoded if *as_sent* is False.
+        """Yield the body as it is received, at most 256 KiB at once; decode it unless *as_sent*.
 
         *seen* receives the bytes before they are decoded. *size* is the expected decoded length in
         bytes, None if unknown. If decoding fails, *seen* still receives the rest of the body, up to
@@ -196,7 +199,7 @@ class Response:
         upstream's read time-out again.
         """
         connection = getattr(self._response.connection, "sock", None)
-        if isinstance(connection, socket.socket):  # The class includes TLS sockets.
+        if isinstance(connection, socket.socket):  # This check also matches TLS sockets.
             connection.settimeout(seconds)
 
     def close(self) -> None:
@@ -222,8 +225,8 @@ class Response:
 def _read_on(sent: Iterator[bytes], seen: Callable[[bytes], None], size: int | None) -> None:
     """Pass the rest of a body that cannot be decoded to *seen*.
 
-    The encoded body may be the blob itself, sent with a wrong Content-Encoding. To find that out,
-    *seen* computes the digest of all bytes as sent.
+    The encoded body may be the blob itself, sent with a wrong Content-Encoding. To detect this
+    case, *seen* computes the digest of all bytes as they were sent.
     """
     left = _SMALL if size is None else size
     for piece in sent:
@@ -240,7 +243,7 @@ def _tapped(pieces: Iterator[bytes], seen: Callable[[bytes], None]) -> Iterator[
 
 
 class Wire:
-    """A `Wire` has the connections to one upstream and to the targets of its redirects.
+    """A `Wire` manages the connections to one upstream and to the targets of its redirects.
 
     The connections are opened on demand. A forked child process opens its own connections.
     """

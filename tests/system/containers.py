@@ -172,8 +172,10 @@ class Container:
 
     def processes(self) -> list[tuple[int, str]]:
         """Return user id and command line of each process in the container, the first one first."""
-        pids = self._podman.podman("top", self.name, "hpid").split()[1:]
-        found = [Path("/proc") / pid for pid in sorted(pids, key=int)]
+        listed = self._podman.podman("top", self.name, "pid", "hpid").splitlines()[1:]
+        # The ids on the host may have wrapped around; in the container the first process has id 1.
+        inside = sorted(tuple(map(int, line.split())) for line in listed)
+        found = [Path("/proc") / str(on_host) for _, on_host in inside]
         return [(each.stat().st_uid, _command(each)) for each in found if _command(each)]
 
     def execute(self, *words: str) -> Done:

@@ -126,7 +126,7 @@ class HostedCandidates(Protocol):
 
     @property
     def gone(self) -> set[Digest]:
-        """Return the set of the digests that the plan removes; the plan adds digests to the set."""
+        """Return the set of the digests that the plan removes; it grows with each planned image."""
         ...
 
     def depart(self, image: HostedImage) -> RemovalPlan:
@@ -166,7 +166,7 @@ def plan(
     4. while space is short, the least recently used entries and evictable images.
 
     An entry for which *spares* returns True is kept, with everything that it references. At most
-    one entry is read ahead.
+    one entry is read from *entries* before it is needed.
     """
     making = _Plan(bounds, moment, pushed or _Nothing(), unused)
     yield from making.expired()
@@ -319,7 +319,7 @@ def _in_order(
 ) -> Iterable[IndexEntry | HostedImage]:
     """Merge entries and images in the order of their last use.
 
-    The merge reads one entry ahead. Without images, no entry is read ahead.
+    The merge reads one entry before it is needed. Without images, *entries* is returned unchanged.
     """
     if not images:
         return entries

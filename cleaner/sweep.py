@@ -5,9 +5,9 @@ deletes the content, and then deletes the row. If the sweep is interrupted, the 
 completes the eviction. A response that has already opened the file is completed; a later request
 for the content is a cache miss.
 
-Only one sweep runs at a time, because it needs a lock. Otherwise a second sweep could find the mark
-of the first sweep and regard it as the mark of a dead cleaner. It would then delete the content,
-even if the content had been downloaded again.
+Only one sweep runs at a time, because it needs a lock. Without the lock, a second sweep could find
+a mark of the first sweep, and assume that the first cleaner had been killed. The second sweep would
+then delete the content, even if the content had been downloaded again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Sweep:
         self._removed = removed
 
     def finish(self) -> None:
-        """Complete the evictions that a dead cleaner had begun; their rows are still marked.
+        """Complete the evictions that a killed cleaner had begun; their rows are still marked.
 
         Raises: IndexUnavailable.
         """

@@ -50,7 +50,7 @@ It writes the access at most this long after the response (s).
 """
 
 
-@dataclass(slots=True)  # PERF: creating a frozen instance takes three times as long.
+@dataclass(slots=True)  # PERF: an instance of a frozen class takes three times as long to create.
 class AccessLine:
     """An `AccessLine` is one response in the access log.
 
@@ -191,7 +191,7 @@ def _detached(error: InvalidLine) -> InvalidLine:
 def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
     """Group lines that differ only in their start; return the last line and the size of each group.
 
-    If any line does not begin as HAProxy's lines do, each line becomes a separate group.
+    If any line does not begin like a line of HAProxy, each line becomes a group of its own.
     """
     if lines and _ID in lines[0][:_ID_WITHIN]:
         return _gathered_requests(lines)

@@ -193,7 +193,7 @@ class BlobStore:
         neither, because it hashes the bytes that it sends. *sending* has already sent parts of the
         file.
 
-        Raises: DigestMismatch, ContentDamaged. The file then stays at *path*.
+        Raises: DigestMismatch, ContentDamaged. After an error, the file is still at *path*.
         """
         found = _file_size(path)
         if verified is None:

@@ -37,8 +37,8 @@ def loads(data: bytes, max_values: int = MOST_VALUES, *, unique: bool = False) -
 def _has_more(data: bytes, most: int) -> bool:
     """Return whether *data* has more than *most* values.
 
-    PERF: the count ends at the first 64 KiB with which the limit is exceeded. Counting 4 MB of
-    brackets would hold Python's global interpreter lock for 10 ms or more.
+    PERF: *data* is counted in steps of 64 KiB, until the count exceeds *most*. Counting 4 MB of
+    brackets at once would hold Python's global interpreter lock for 10 ms or more.
     """
     found = 0
     for start in range(0, len(data), _STEP):

@@ -128,8 +128,8 @@ def compare_with_lists(
 
     A bucket lists its objects in the byte order of their keys, which is also the order of digests.
     Each batch of listed digests is compared with the rows from the last digest of the previous
-    batch to its own last digest. If a service lists in another order, a row can seem to have no
-    blob. A HEAD request then finds the blob, and the row stays.
+    batch to its own last digest. If a service lists objects in another order, the blob of a row can
+    be missing from the batch. A HEAD request then finds the blob, and the row stays.
 
     *examine* is called for content whose listed size differs from its row; it reads the content and
     finds out whether it is damaged. *examine* is None after the index was lost: then rows get the

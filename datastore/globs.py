@@ -2,8 +2,8 @@
 
 A name consists of components, which slashes separate. `*` matches any characters within one
 component: `team/*` matches `team/app` but not `team/app/web`. `**` must be a whole component, and
-matches several components: `team/**` matches both of these names. Before a slash, `**` also matches
-no component at all; at the end of a pattern it matches at least one.
+matches one or more components: `team/**` matches both of these names. If a slash follows `**`, it
+can also match no component: `**/app` matches `app`.
 """
 
 from __future__ import annotations

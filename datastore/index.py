@@ -342,7 +342,7 @@ class AccessIndex(Protocol):
         ...
 
     def marked_for_deletion(self) -> list[IndexEntry]:
-        """Return the marked rows; a cleaner that was killed leaves rows marked."""
+        """Return the rows that are marked for deletion, for example by a killed cleaner."""
         ...
 
     def forget(self, digest: Digest) -> None:

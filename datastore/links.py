@@ -124,10 +124,10 @@ class FileLinks:
 class IndexLinks:
     """An `IndexLinks` has the times of links in the index.
 
-    A link is written before its time, and the row with the time has the digest too. If a process
-    crashes between the two writes, the row still has the old digest. The digests then differ, and
-    the time of the link is UNKNOWN. While the index is unavailable, links can be read and written,
-    and all times are UNKNOWN.
+    The link itself is written first; then a row of the index gets the time and the digest of the
+    link. If a process crashes between the two writes, the row still has the old digest. The digests
+    then differ, and the time of the link is UNKNOWN. While the index is unavailable, links can be
+    read and written, and all times are UNKNOWN.
     """
 
     def __init__(self, storage: Storage, times: LinkTimes | None) -> None:

@@ -64,7 +64,7 @@ class Descriptor:
     def is_elsewhere(self) -> bool:
         """Return whether a registry does not need to store the content.
 
-        This is so if the layer is non-distributable, or if the descriptor has `urls`.
+        A registry does not need to store a non-distributable layer, or content with `urls`.
         """
         return bool(self.urls) or self.media_type.lower().startswith(_FOREIGN)
 
@@ -110,7 +110,7 @@ def parse(data: bytes, media_type: str | None = None) -> Manifest:
         raise InvalidManifest(chosen, "not the media type of a manifest")
     # Some clients would read such a document as an image, and others as an index (CVE-2021-41190).
     if "manifests" in document and ("config" in document or "layers" in document):
-        raise InvalidManifest(chosen, "an image and an index at once")
+        raise InvalidManifest(chosen, "both an image and an index")
     return _read(document, chosen, states_type=is_stated)
 
 
@@ -161,9 +161,9 @@ def _has_other_case(found: dict[str, Any], keys: frozenset[str], folded: frozens
 
 
 def _own_type(document: dict[str, Any]) -> str:
-    """Return the media type of a manifest that was received without a media type.
+    """Return the media type of a manifest that was received without the header Content-Type.
 
-    OCI made the field `mediaType` optional. Without it, the other keys show the type.
+    The field `mediaType` is optional in OCI. If it is absent, the other keys show the type.
     """
     stated = document.get("mediaType")
     if isinstance(stated, str) and stated:

@@ -53,7 +53,7 @@ class StorageClaim(Protocol):
 
 
 class StorageCopies(Protocol):
-    """A `StorageCopies` has local copies of values that the storage may still delete."""
+    """A `StorageCopies` has local copies of values that an earlier removal may still delete."""
 
     def begin_repair(self) -> None:
         """Start to write lost values again, if it is certain by now which values were lost."""
@@ -68,7 +68,7 @@ class OwnedStorage(Protocol):
         ...
 
     def copies(self) -> StorageCopies:
-        """Return the local copies of values that the storage may still delete."""
+        """Return the local copies of values that an earlier removal may still delete."""
         ...
 
     def is_of_another(self) -> bool:

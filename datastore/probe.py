@@ -108,7 +108,7 @@ def _wal(scratch: Path) -> None:
 def _run_in_other_process(program: str, path: Path) -> None:
     command = [sys.executable, "-I", "-S", "-c", program, os.fspath(path)]
     try:
-        done = subprocess.run(  # noqa: S603 - this interpreter, a constant program
+        done = subprocess.run(  # noqa: S603 - both programs are constants in this file
             command, capture_output=True, timeout=_OTHER_PROCESS_S, check=False, text=True
         )
     except subprocess.TimeoutExpired as error:

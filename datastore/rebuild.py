@@ -2,8 +2,8 @@
 
 If the index was lost, it is rebuilt from the stored files. The logger sets the time of a file at
 each use, so this time is the last use of the row. In a storage that stores no times, the time of
-the rebuild counts as the last use of all content. The linked manifests show the kinds of rows and
-their edges.
+the rebuild counts as the last use of all content. The linked manifests show whether a row is a
+manifest or a blob, and which content it references.
 
 The rebuild also adds the row of a blob whose process crashed after the commit and before it wrote
 the row. A repetition of a step is harmless, and rows that a worker adds during the rebuild are not

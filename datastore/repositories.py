@@ -43,7 +43,7 @@ class Repositories:
     """A `Repositories` has the repositories of one data directory.
 
     The files have the layout of docker distribution. If the storage stores no times, *times* has
-    the times of links. Without *times*, every time is UNKNOWN then.
+    the times of links. If *times* is then None, the time of every link is UNKNOWN.
     """
 
     def __init__(self, storage: Storage, times: LinkTimes | None = None) -> None:

@@ -36,7 +36,7 @@ No value contains a tab, because the line is JSON, which escapes tabs in strings
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """A `RequestLine` has the fields that AccessLine lacks, in the order of the format.
+    """A `RequestLine` has the fields of a line that AccessLine lacks, in the order of the line.
 
     `id` identifies the request, and `port` is the TCP port of the client. `type` is the media type
     of the response. `size` is the length of the whole content in bytes, even if the response has
@@ -58,7 +58,7 @@ TAIL = tuple(each.name for each in fields(RequestLine))[2:]
 
 
 Head = tuple[str, bytes]
-"""A `Head` is a pair: the values that differ between equal requests, and the rest of the line.
+"""A `Head` is the part of a line that differs between equal requests, and the rest of the line.
 
 The first part has four values with SEPARATOR between them: the ID of the request, the time at which
 its response ended (ms, UTC epoch), the address of the client as it is in the line, and the port of
@@ -71,8 +71,8 @@ def split(lines: Iterable[bytes]) -> Iterator[Head]:
     """Yield the `Head` of each line that has the fields of RequestLine; skip other lines.
 
     PERF: one search in the text of all lines takes half the time of a separate match for each line.
-    The rest of a line does not contain the address of the client. So if a thousand clients pull the
-    same image, the rests of their lines are equal.
+    The part of a line after the head does not contain the address of the client. So if a thousand
+    clients pull the same image, this part is the same in all their lines.
     """
     for start, duration, number, port, before, source, after in _HEADS.findall(b"\n".join(lines)):
         end = start

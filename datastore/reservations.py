@@ -93,7 +93,7 @@ class Reservations:
         return granted
 
     def refused(self, size: int) -> None:
-        """Wake the cleaner, because the disk had no space for *size* bytes although the cap had."""
+        """Wake the cleaner to free *size* bytes on the disk, which is full below the cap."""
         self._wake(size)
 
     def release(self, digest: Digest) -> None:

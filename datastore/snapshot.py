@@ -37,7 +37,7 @@ SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 LARGEST_SHARD: Final = 32 * 1024 * 1024
 """A larger shard (bytes) is not read.
 
-If the index has ten million rows, a shard has a tenth of this size.
+A shard of an index with ten million rows has only a tenth of this size.
 """
 
 _VERSION = 1
@@ -97,8 +97,8 @@ class SnapshotStore(Protocol):
     def remember(self, root: str, values: Mapping[str, tuple[bytes, str]]) -> None:
         """Remember the content of those objects below *root* whose entity tag has not changed.
 
-        *values* has the content and the entity tag of each key. No request is needed later to read
-        a remembered object.
+        *values* has the content and the entity tag of each key. A later read of a remembered object
+        sends no request.
         """
         ...
 
@@ -185,7 +185,7 @@ def _origin(value: list[Any]) -> SnapshotOrigin:
     name, upstream, entity_tag = value
     if not all(isinstance(each, str) for each in value):
         raise TypeError("an origin has three texts")
-    # A JSON string can contain a lone surrogate as an escape. It has no UTF-8 form, so `encode`
+    # A JSON string can contain an escaped lone surrogate, which UTF-8 cannot encode; then `encode`
     # raises a ValueError.
     if len(upstream.encode()) > LONGEST_LINE or len(entity_tag) > _LONGEST_TAG:
         raise ValueError("an origin is too long")

@@ -84,9 +84,9 @@ class EnvelopeSize:
             self.events = max(self.events // 2, 1)
 
     def failed(self, status: int | None, size: int) -> None:
-        """Record the failure of an envelope of *size* bytes, with *status* or without a response.
+        """Record that an envelope of *size* bytes failed; *status* is None without a response.
 
-        After status 413 (Content Too Large), no later envelope has as many events as this one.
+        After status 413 (Content Too Large), all later envelopes have fewer events than this one.
         """
         if size > _SAFE_BYTES:
             self.bytes = _SAFE_BYTES

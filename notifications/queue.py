@@ -56,7 +56,7 @@ CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 # number of its delivered events. An update of the row itself would write the whole row again.
 _BUSY_S = 5.0
 _SETTLED_NS = 100_000_000
-_OVERHEAD = 192  # A row and its entries in the indexes need this many bytes beside the body.
+_OVERHEAD = 192  # In addition to its body, a row needs this many bytes, with its index entries.
 _WAL_PAGES = 256
 _FREE_PAGES = 256  # If an empty file has more free pages, the file is truncated.
 _UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -137,8 +137,9 @@ class EventQueue:
     def stamp(self) -> tuple[int, int] | None:
         """Return a stamp of the file, which is different after the next append.
 
-        A file system can give two writes within some milliseconds the same modification time. So
-        for 100 ms after a write, the next append may leave the stamp unchanged. Return None then.
+        A file system can give two writes within some milliseconds the same modification time, so an
+        append shortly after a write may not change the stamp. Therefore return None if the last
+        write is less than 100 ms ago.
         """
         try:
             found = self._path.with_name(f"{self._path.name}-wal").stat()
@@ -195,7 +196,7 @@ class EventQueue:
                 _count_status(db, endpoint, status, len(group.events))
 
     def statistics(self) -> list[Statistics]:
-        """Return the counters of each endpoint."""
+        """Return the counts of events of each endpoint, with one `Statistics` per endpoint."""
         with self._using() as db:
             rows = db.execute(
                 "SELECT name, pending, dropped, successes, failures, errors FROM endpoint"
@@ -395,9 +396,9 @@ def _drop_oldest(db: sqlite3.Connection, name: str) -> bool:
 
 
 def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> int:
-    """Record that the first *sent* events of a row are done; remove the row if these are all.
+    """Record that the first *sent* events of a row are sent; remove the row if it has no others.
 
-    Return how many of these events were not yet recorded as done. Return 0 if the row is absent,
+    Return how many of these events were not yet recorded as sent. Return 0 if the row is absent,
     because it was dropped while its events were being sent.
     """
     row = db.execute("SELECT count, size FROM event WHERE id = ?", (number,)).fetchone()

@@ -27,7 +27,7 @@ class HostedRepositories:
         self._read: dict[Digest, Manifest | None] = {}
 
     def holdings(self) -> list[HostedRepository]:
-        """Return the content of every hosted repository. Raises: DatastoreError."""
+        """Return the tags and images of every hosted repository. Raises: DatastoreError."""
         seen: set[Digest] = set()
         found = []
         for name in self._repositories.below(""):

@@ -47,7 +47,7 @@ class FirstSeen:
     def of(self, key: str) -> float:
         """Return since when every sweep has found *key* dangling (s, UTC epoch).
 
-        For a key that the previous sweep did not find, return the current time.
+        If the previous sweep did not find *key* dangling, return the current time.
         """
         now = self._clock()
         since = self._last.get(key, self._now.get(key, now))

@@ -42,7 +42,7 @@ class Leftovers:
     def _folders(self) -> Iterator[str]:
         """Yield folders that together contain all files.
 
-        The job can end only between two folders, so the folders are small.
+        The folders are small, because the job can be interrupted only between two folders.
         """
         for algorithm in self._store.storage.list(layout.BLOBS):
             for start in self._store.storage.list(f"{layout.BLOBS}/{algorithm}"):

@@ -88,7 +88,7 @@ class Readers:
             log.warning("stored content with a wrong length was not verified", extra=fields)
 
     def verification(self, progress: TextIO) -> Verification:
-        """Return the verification of all content, which `entrepot verify` runs."""
+        """Return the object with which `entrepot verify` checks all stored content."""
         return Verification(self._reading(), self._keeper(), progress)
 
     def _keeper(self) -> QuarantineKeeper:

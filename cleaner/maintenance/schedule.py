@@ -36,7 +36,7 @@ _USUAL_PURGING = UploadPurging()
 
 
 class _Stopped(Exception):  # noqa: N818 - it is no error
-    """The process must exit while a job runs."""
+    """A `_Stopped` ends a job, because the process was told to exit."""
 
 
 @dataclass(frozen=True, slots=True)

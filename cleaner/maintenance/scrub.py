@@ -38,7 +38,7 @@ _STALE_S = (
     # the mark died before it stored the content, or the content was evicted.
     3600.0
 )
-_FILE_COST = 4096  # For the limit of the rate, each file counts this many bytes more.
+_FILE_COST = 4096  # The rate limit counts each file as this many bytes more than it has.
 
 Report = Callable[[int, int], None]
 """A `Report` takes the number of bytes and the number of files that were read."""

@@ -95,7 +95,7 @@ _PARENTS = """
     GROUP BY parent ORDER BY used DESC, parent
 """
 _AFTER_ALL = b"\xff"  # The stored form of each digest sorts before this text.
-_CLOCK_TOLERANCE_S = 60.0  # The clocks of two processes of the appliance differ by less than this.
+_CLOCK_TOLERANCE_S = 60.0  # The clocks of the appliance's processes differ by less than a minute.
 
 
 class SqliteIndex:

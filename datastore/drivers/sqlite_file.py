@@ -232,7 +232,7 @@ class SqliteFile:
             yield
 
     def _after_error(self, process: _Process, error: Exception) -> None:
-        """Close the connection after *error*, except if SQLite was busy; replace a broken file."""
+        """Close the connection after *error* unless SQLite was busy; replace a broken file."""
         if health.code(error) in health.BUSY:
             process.busy_until = time.monotonic() + _BUSY_S
             return

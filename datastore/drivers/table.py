@@ -63,8 +63,8 @@ def _filesystem(parameters: Parameters, clock: Now | None) -> Storage:
 
 
 def _in_memory(parameters: Parameters, clock: Now | None) -> Storage:
-    # All processes of the appliance must share the storage. So in-memory storage is a folder on a
-    # tmpfs, not memory of one process.
+    # All processes of the appliance must share the storage, and the memory of a process is private.
+    # So the folder of the in-memory storage is on a tmpfs.
     return _filesystem(parameters, clock)
 
 

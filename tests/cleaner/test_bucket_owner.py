@@ -15,9 +15,9 @@ from entrepot.datastore.errors import StorageBroken
 
 @dataclass
 class _Claim:
-    """A claim on a bucket whose renewals have the given outcomes, one after the other.
+    """A claim on a bucket whose successive renewals have the given outcomes.
 
-    For the outcome None, the renewal raises StorageBroken.
+    If the outcome is None, the renewal raises StorageBroken.
     """
 
     outcomes: list[bool | None]
@@ -68,7 +68,7 @@ def test_the_bucket_of_another_appliance_becomes_ours(caplog: pytest.LogCaptureF
 
 
 class _Copies:
-    """Local copies of values that only count the calls of `begin_repair`."""
+    """A replacement for the local copies of values; it only counts the calls of `begin_repair`."""
 
     looked = 0
 

@@ -81,7 +81,7 @@ def test_nothing_expires_during_a_clock_jump(
 ) -> None:
     """While the wall clock is wrong, neither proxied nor hosted content expires.
 
-    When it is right again, old content expires.
+    After the clock is correct again, old content expires.
     """
     now = time_of()
     young = pull(store, 1, used=now - 60), push(store, 2, used=now - 60)

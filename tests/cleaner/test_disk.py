@@ -83,5 +83,5 @@ def test_a_file_system_that_counts_no_inodes_lacks_none(
 
 
 def test_a_missing_data_directory_lacks_no_space(tmp_path: Path) -> None:
-    """If the data directory does not exist yet, no space is lacking."""
+    """If the data directory does not exist yet, the cleaner has no bytes to free."""
     assert Disk(tmp_path / "absent").lacking(10**15) == 0

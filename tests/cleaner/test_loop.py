@@ -51,7 +51,7 @@ def _refused() -> bool:
 
 
 def test_each_round_frees_the_bytes_requested_before_it() -> None:
-    """A round frees the bytes that downloads requested during the wait before it."""
+    """A round frees the bytes that downloads requested while the cleaner waited for the round."""
     work = Work([_done] * 3, rings=[500, 0, 0])
 
     work.go(every=1800)
@@ -71,7 +71,7 @@ def test_a_failed_round_is_repeated_soon(outcome: Callable[[], bool]) -> None:
 
 
 def test_a_short_interval_is_not_lengthened_by_a_failure() -> None:
-    """If the interval of rounds is shorter than 5 s, a failed round is repeated after it."""
+    """If the interval of rounds is shorter than 5 s, the interval also follows a failed round."""
     work = Work([_postponed])
 
     work.go(every=2)

@@ -1,4 +1,4 @@
-"""A round of the cleaner evicts content in order, after the log barrier, as much as needed."""
+"""A round of the cleaner waits for the log barrier, then evicts the least recently used content."""
 
 from __future__ import annotations
 
@@ -219,9 +219,9 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
 def test_nothing_is_evicted_while_the_index_is_rebuilt(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """While the index is being rebuilt, a round evicts nothing.
+    """While the index is being rebuilt, a round evicts nothing, because the order is not known.
 
-    Content that has no row yet may be older than content that has a row.
+    Content without a row can have been unused for longer than content that already has a row.
     """
     images = [pull(store, seed, used=seed) for seed in range(4)]
 

@@ -74,7 +74,10 @@ def test_ages_count_from_the_takeover(
     store: DataDirectory,
     clock: Callable[[], float],
 ) -> None:
-    """Content of another program counts as used at the takeover: no earlier use was recorded."""
+    """Content of another program counts as last used when the appliance took over its storage.
+
+    No index has recorded an earlier use.
+    """
     image = pull(store, 1, used=0)
     now = clock()
 

@@ -255,9 +255,9 @@ def test_content_of_a_dead_download_counts_as_used_when_it_was_reserved(
 def test_a_damaged_file_is_kept_for_seven_days_from_its_reservation(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """A damaged file stays in quarantine for seven days after its bytes were reserved.
+    """If the storage stores no times, a damaged file stays in quarantine for seven days.
 
-    They were reserved when the file was moved to quarantine.
+    The seven days begin when its bytes are reserved, at the move of the file to quarantine.
     """
     digest = put_blob(store, b"damaged", clock.now)
     quarantine = Quarantine(store.storage, store.index, clock)
@@ -277,10 +277,11 @@ def test_a_damaged_file_is_kept_for_seven_days_from_its_reservation(
 
 
 def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) -> None:
-    """If the storage stores no times, the list of docker distribution's proxy proves nothing.
+    """If the storage stores no times, the list of docker distribution's proxy is not used.
 
-    The list has the content that the proxy fetched. Without times, a link can be younger than the
-    list, and so pushed. Only the operator can mark the content as proxied, with `evict`.
+    The list names the content that the proxy fetched from an upstream. Without times, a link that
+    is in the list could still have been pushed after the list was written. So content counts as
+    fetched from an upstream only if the operator says so, with `CLEANER_TAKEOVER=evict`.
     """
     name = Repository("library/app")
     pushed = push(store, 1, used=0, name=name)

@@ -297,7 +297,7 @@ def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) 
 def test_a_damaged_hosted_file_stays(verified: VerifiedStore) -> None:
     """A damaged file of a hosted repository stays in quarantine, because it is the only copy.
 
-    It is removed if the content was pushed again.
+    After a client has pushed the content again, the damaged file is removed.
     """
     pulled, pushed, repaired = DIGESTS[:3]
     verified.store.repositories.set_origin(PROXIED, "quay.io")

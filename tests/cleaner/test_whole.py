@@ -315,7 +315,7 @@ def test_exactly_the_expired_images_are_removed(
 
 
 def _is_kept(place: int | None, idle: float, rule: RetentionRule) -> bool:
-    """Return whether an image must stay by *rule*, computed in another way than in the cleaner."""
+    """Return whether *rule* keeps an image; this does not use the code of the cleaner."""
     if place is not None and place < rule.keep:
         return True
     if place is None and rule.untagged and idle > rule.untagged:

@@ -258,7 +258,7 @@ def test_a_token_authorizes_the_requests(
 ) -> None:
     """If the login is not the account's key, the driver gets a token and sends it with requests.
 
-    It gets the token from the host that belongs to the login.
+    Each kind of login has its own host from which the driver gets the token.
     """
     (tmp_path / "token").write_text("of Kubernetes")
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"):

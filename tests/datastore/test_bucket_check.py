@@ -173,10 +173,10 @@ def test_a_file_of_credentials_that_is_of_no_use_is_a_problem(
     content: str | None,
     expected: str,
 ) -> None:
-    """If the credentials file is unusable, this is a problem with which the start fails.
+    """If the credentials file is unusable, the appliance does not start.
 
-    Without this check, obstore would report that the bucket does not respond, with which a start
-    does not fail.
+    Without this check, obstore would report that the bucket does not respond. That error does not
+    prevent a start, because a bucket can respond later.
     """
     file = tmp_path / "credentials"
     if content is not None:

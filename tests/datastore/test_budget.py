@@ -110,9 +110,9 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
     [(0, 64 * MIB), (50 * MIB, MIB), (1000 * MIB, 12 * MIB), (10**6 * MIB, 64 * MIB)],
 )
 def test_the_queue_of_events_counts_against_the_cap(maxsize: int, queue: int) -> None:
-    """With an endpoint, the event queue has 1 % of the cap, but at least 1 and at most 64 MiB.
+    """If an endpoint is configured, the event queue gets 1 % of the cap, from 1 MiB to 64 MiB.
 
-    Without an endpoint, it has no space.
+    If no endpoint is configured, the budget has no space for an event queue.
     """
     without, with_events = Budget(maxsize, 20), Budget(maxsize, 20, has_events=True)
 

@@ -78,7 +78,7 @@ class TestMediaType:
     def test_an_unsupported_stated_type_yields_to_the_received_one(self) -> None:
         """If a manifest states an unsupported type, the type in the header Content-Type is used.
 
-        Without that header, such a manifest is rejected.
+        If the header is absent too, the manifest is rejected.
         """
         unknown = _manifest(mediaType="application/vnd.example")
 

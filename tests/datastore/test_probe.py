@@ -94,7 +94,7 @@ def test_a_file_system_without_shared_memory_is_reported_with_the_remedy(
         """A connection of SQLite that does not change its journal mode."""
 
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-            """Respond as SQLite does on a file system without shared memory."""
+            """Run *sql*, but change no journal mode, as on a file system without shared memory."""
             return super().execute(sql.replace("journal_mode = WAL", "journal_mode"), *values)
 
     monkeypatch.setattr(

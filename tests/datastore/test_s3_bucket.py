@@ -42,7 +42,7 @@ def _put(s3: S3Front, **others: object) -> Mapping[str, str]:
 def test_each_key_has_its_effect(
     s3: S3Front, keys: dict[str, object], header: str, value: str | None
 ) -> None:
-    """The keys of `storage.s3` for encryption, storage class and user agent set their headers."""
+    """The keys of `storage.s3` for encryption, storage class and user agent set request headers."""
     assert _put(s3, **keys).get(header) == value
 
 

@@ -133,7 +133,7 @@ def test_a_part_that_fails_lets_the_whole_file_be_sent_anew(
 def test_a_file_whose_parts_are_refused_stays(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """If the bucket refuses the parts of a file, the commit raises this error; the file stays."""
+    """If the bucket refuses a part of a file, the commit raises the error and keeps the file."""
     s3.fault("PUT", "key", Refused(Refusal(403, "AccessDenied")))
     sending = storage.begin_file(path, "key")
     sending.reached(_grow(path, filler(3 * PART, 5)))

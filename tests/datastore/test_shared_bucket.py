@@ -176,8 +176,9 @@ def test_a_link_is_written_although_it_is_remembered(s3: S3Front, storage: Objec
 def test_a_bucket_that_another_appliance_owns_is_not_shared(s3: S3Front, tmp_path: Path) -> None:
     """An appliance with `storage.shared` finds out whether another appliance owns the bucket.
 
-    The owner remembers values, and would not notice writes of other appliances. If the appliance
-    itself has a claim from an earlier run without `storage.shared`, it releases the claim.
+    The owner of a bucket remembers values, so it would not notice writes of other appliances. If
+    this appliance itself became the owner in an earlier run without `storage.shared`, it gives up
+    the ownership.
     """
     owned(s3, tmp_path / "other")
     shared = parts_of("s3", parameters(s3, tmp_path / "ours", shared=True), Clock(0.0))

@@ -112,7 +112,7 @@ def test_the_same_rows_make_the_same_bytes() -> None:
 def test_a_shard_that_grows_without_end_is_refused_early(
     line: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a small shard decompresses to very many bytes, the decompression ends at a limit."""
+    """If a small shard decompresses to more bytes than allowed, the reader rejects it early."""
     monkeypatch.setattr(snapshot, "_MOST_BYTES", 8 * 1024 * 1024)
     bomb = zlib.compressobj(9, zlib.DEFLATED, 31)
     pieces = [bomb.compress(json.dumps(HEADER).encode() + b"\n")]

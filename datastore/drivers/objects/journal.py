@@ -45,10 +45,7 @@ from entrepot.datastore.errors import StorageBroken
 SHORT: Final = 64 * 1024
 """The journal remembers the bytes of an object only up to this size (bytes)."""
 _MAY_BE_LATE: Final = 2
-"""The column `is_removal` has this value for a write that got no response.
-
-As a removal, such a write may be applied late.
-"""
+"""The column `is_removal` has this value for a write that got no response."""
 UNSETTLED_S: Final = 15 * 60.0 + 60.0
 """For this time (s) the service may still apply a request that got no response.
 
@@ -286,7 +283,7 @@ class BucketJournal:
             raise
 
     def keep_open(self, change: Change) -> None:
-        """Record that the service may apply the request of a change until `UNSETTLED_S` pass."""
+        """Record that the service may still apply the request of *change* for `UNSETTLED_S`."""
         with suppress(sqlite3.Error, OSError), self._writing(is_durable=True) as db:
             query = "UPDATE change SET is_removal = ? WHERE token = ?"
             db.execute(query, (_MAY_BE_LATE, change.token))
@@ -440,7 +437,8 @@ def _range(folder: str) -> tuple[str, str]:
 def _change_folders(db: sqlite3.Connection, key: str) -> None:
     """Raise the generations of the folders above a key.
 
-    So a process that is listing one of the folders now does not remember its names.
+    A process that is listing such a folder then finds a changed generation, and does not remember
+    the names that it has listed.
     """
     db.executemany(_NEXT, [(_slot(folder),) for folder, _ in _above(key)])
 

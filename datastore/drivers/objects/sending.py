@@ -128,7 +128,7 @@ class FileSender:
             log.info(
                 "parts could not be sent to the bucket", extra={"key": self._key, "error": error}
             )
-        except Exception:  # `finish` sends the whole file again.
+        except Exception:  # After this error, `finish` sends the whole file from its beginning.
             log.exception("parts could not be sent to the bucket", extra={"key": self._key})
 
     def _wait(self, start: int) -> int:

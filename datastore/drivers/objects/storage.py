@@ -267,9 +267,9 @@ class ObjectStorage:
             self.copies.remove(before)
 
     def _replacing(self, key: str, send: Callable[[], object]) -> None:
-        """Write an object with *send*; if the object has a type that cannot be replaced, delete it.
+        """Write an object with *send*. Some objects have a type that cannot be replaced.
 
-        After the deletion, *send* is called again.
+        Such an object is deleted, and *send* is called again.
         """
         try:
             send()
@@ -293,7 +293,7 @@ class ObjectStorage:
         return self.delete(key)
 
     def delete(self, key: str) -> bool:
-        """Remove a value with one request, which is never repeated.
+        """Remove a value with one request, which is not sent again after an error.
 
         If the request gets no response, the service may still apply it up to 15 minutes later. So
         for 16 minutes the key cannot be removed again, and a value that is written to the key also

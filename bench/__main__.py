@@ -1,8 +1,8 @@
 """Run the benchmarks: `python -m bench [STAGE...]`, `growth`, `hits OTHER` or `files`.
 
-Without arguments all stages run, `growth` last. `growth` measures indexes of up to ten million
-blobs. `hits` compares the CPU time of warm requests with another checkout. `files` counts the
-source files through which a request runs.
+Without arguments, all stages run, with `growth` as the last. `growth` measures indexes of up to ten
+million blobs. `hits` measures the CPU time of warm requests in this checkout and in another one.
+`files` counts the source files that run during a request.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ OUT = kinds.ROOT / "bench" / "out"
 _ROUNDS = 3
 _HITS_WORDS = 2
 _MANY_FILES = 65536
-# The benchmark begins no measurement after this time (s) from its start; one that has begun then
-# ends within five minutes.
+# Once this time (s) has passed, the benchmark begins no further measurement. A measurement that is
+# already running takes at most five minutes more.
 _LONGEST_S = 15 * 60
 _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {
     "warm": stages.warm,
@@ -98,11 +98,11 @@ def _compare(names: list[str], book: Book) -> int:
         with _folder() as folder, opened(folder, chosen) as site:
             for name in names:
                 if book.is_late:
-                    book.report_progress(f"{name}: not measured: the time of the run was over")
+                    book.report_progress(f"{name}: not measured, because the time limit passed")
                 else:
                     _STAGES[name](site, book, _ROUNDS)
     except KeyboardInterrupt:
-        book.report_progress("interrupted: the rows that were measured follow")
+        book.report_progress("interrupted; the results so far follow")
         report.write(OUT, book, chosen)
         raise
     return report.write(OUT, book, chosen)

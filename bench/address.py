@@ -1,4 +1,4 @@
-"""Defines the address of a measured server, with simple requests to it."""
+"""Define the address of a measured server, and send simple requests to the server."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _TIMEOUT_S = 60.0
 class ServerAddress:
     """The address of a server on loopback, and the credentials that its clients send.
 
-    `login` is user:password, or empty for anonymous access. `prefix` precedes the names of
-    repositories in paths. With `tls`, the client does not verify the server's certificate.
+    `login` is user:password, or empty for anonymous access. `bearer` is a token, or empty. `prefix`
+    precedes the names of repositories in URL paths. If `tls` is true, clients use TLS, but do not
+    verify the server's certificate.
     """
 
     port: int
@@ -50,7 +51,7 @@ class ServerAddress:
         return agent | {"Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}
 
     def connect(self) -> http.client.HTTPConnection:
-        """Return a client's connection to this server, which opens with its first request."""
+        """Return an HTTP connection to this server; its first request opens the socket."""
         if not self.tls:
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=_TIMEOUT_S)
         context = trusting()
@@ -62,7 +63,7 @@ class ServerAddress:
         """Send a request, and return the body of its 200 response. Raises: LoadFailed."""
         status, body = self.ask("GET", path, headers=headers)
         if status != http.HTTPStatus.OK:
-            raise LoadFailed(f"GET {self.url(path)} was answered {status}: {body[:200]!r}")
+            raise LoadFailed(f"GET {self.url(path)}: status {status}, body {body[:200]!r}")
         return body
 
     def ask(
@@ -84,7 +85,10 @@ class ServerAddress:
 
 
 def trusting() -> ssl.SSLContext:
-    """Return a TLS context that accepts any certificate: verification is no work of the server."""
+    """Return a client's TLS context that accepts any certificate.
+
+    Only clients verify certificates, so the cost of the server does not change.
+    """
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -92,7 +96,7 @@ def trusting() -> ssl.SSLContext:
 
 
 def free_port() -> int:
-    """Return a port of loopback that no process listens on."""
+    """Return a TCP port of 127.0.0.1 on which no process listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
-"""A load generator in which several clients get one blob at once and discard its bytes.
+"""A load generator in which several clients get one blob at the same time and discard its bytes.
 
-It computes no digest and writes no file, because that would take CPU time from the server. `python
--m bench.blob_load TASK` takes a task in JSON and prints the outcome in JSON.
+The clients compute no digest and write no file, because that would take CPU time from the server.
+`python -m bench.blob_load TASK` reads a task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Writes many rows into an index file at once, a hundred times faster than the product does.
+"""Write millions of rows into an index file, a hundred times faster than Entrepot does.
 
-The result is equal to an index file that the product has written. To be faster, the writer adds SQL
-indexes and triggers after the rows, and computes the counters at the end.
+The result is equal to an index file that Entrepot has written. It is faster because the SQL indexes
+and triggers are created only after all rows are inserted, and the counters of rows and bytes are
+computed once at the end.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _BUILT = "type IN ('index', 'trigger')"
 
 
 def write_blobs(path: Path, entries: Iterable[IndexEntry]) -> None:
-    """Add rows to an index that has no blobs yet; *entries* are in the order of their digests."""
+    """Add *entries*, sorted by digest, to an index that has no blobs yet."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for setting in ("journal_mode = DELETE", "synchronous = OFF", "cache_size = -100000"):
             connection.execute(f"PRAGMA {setting}").fetchall()
@@ -39,5 +40,5 @@ def write_blobs(path: Path, entries: Iterable[IndexEntry]) -> None:
 
 
 def _key(entry: IndexEntry) -> bytes:
-    """Return the stored form of a SHA-256 digest."""
+    """Return the form in which the index stores a SHA-256 digest."""
     return b"2" + bytes.fromhex(entry.digest.hex)

@@ -1,8 +1,8 @@
-"""Draws the README's chart in SVG: how many times the cost of Entrepot docker-registry has.
+"""Draw the README's chart in SVG: the cost of docker-registry divided by that of Entrepot.
 
-Each row has a bar that begins at 1 on a logarithmic scale; a bar to the right means that Entrepot
-costs less. The text is legible on light and on dark pages. A description in words has every number
-of the chart.
+Each row has a bar that begins at 1 on a logarithmic scale. A bar to the right means that Entrepot
+costs less. The colours of the text suit light and dark pages. The SVG contains a description that
+states every number of the chart in words.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row of the chart: the cost of Entrepot and that of docker-registry."""
+    """One row of the chart: the costs of Entrepot (`ours`) and of docker-registry (`theirs`)."""
 
     key: str
     ours: float
@@ -78,12 +78,12 @@ def chart(results: Results, subtitle: str) -> str:
     scale = _scale([bar.times for bar in bars])
     height = _TOP + _STEP * len(bars) + 44
     parts = [
-        '<text x="12" y="20">Times the cost of Entrepot that docker-registry needs</text>',
+        '<text x="12" y="20">Cost of docker-registry divided by the cost of Entrepot</text>',
         *_grid(scale, len(bars)),
         *(part for at, bar in enumerate(bars) for part in _drawn(bar, at, scale)),
         f'<text class="small" x="12" y="{height - 10}">{escape(subtitle)}</text>',
     ]
-    title = "How many times as much as Entrepot docker-registry costs"
+    title = "The cost of docker-registry divided by the cost of Entrepot"
     words = " ".join(bar.words for bar in bars)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img"'

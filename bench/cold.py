@@ -1,4 +1,4 @@
-"""Measures cold requests: the servers start with an empty cache in each round."""
+"""Measure cold requests: in each round the servers start with an empty cache."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from bench.upstream import summed
 
 
 def clients(site: Site, book: Book, rounds: int) -> None:
-    """Measure a cold blob that one client requests, then one that many request at once."""
+    """Measure a cold blob that one client requests, then a cold blob that many request at once."""
     for number in range(rounds):
         for row, many in (("cold-one", 1), ("cold-clients", rows.COLD_CLIENTS)):
             book.report_progress(f"round {number + 1} of {rounds}: {row}")
@@ -45,7 +45,7 @@ def line(site: Site, book: Book, rounds: int) -> None:
 
 @contextmanager
 def simulated(to: int) -> Iterator[int]:
-    """Start a simulated line to a loopback port, and yield the port at which the line listens."""
+    """Start a proxy to loopback port *to* that simulates a slow line; yield the proxy's port."""
     task = {"to": to, "rate": rows.LINE_RATE, "round_trip": rows.ROUND_TRIP}
     words = [*TETHER, *module_words("bench.line", task)]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:

@@ -1,4 +1,4 @@
-"""Makes the images that the benchmark pulls, of random bytes that are equal in each run."""
+"""Make the images that the benchmark pulls. Their random bytes are the same in each run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MEDIA_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 
-# the header Accept with which containerd 1.6 requests a manifest
+# The value of the header Accept with which containerd 1.6 requests a manifest
 ACCEPT = (
     "application/vnd.docker.distribution.manifest.v2+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, "
@@ -25,14 +25,14 @@ MIDDLE = 300_000
 MEDIUM = 4 * MB
 LARGE = 100 * MB
 _TINY = (120, 340, 560, 1_100)
-# The sizes of the layers in bytes. A client that pulls three layers at a time, at 20 MB/s each,
-# needs about four seconds for all.
+# The sizes of the layers in bytes. If a client pulls three layers at a time, at 20 MB/s each, the
+# whole pull takes about four seconds.
 LINE_LAYERS = tuple(size * MB for size in (40, 20, 52, 60, 5, 16, 1, 2))
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image with the name *repository*:latest; `blobs` are its config and then its layers."""
+    """An image with the name `repository`:latest; `blobs` are its config, then its layers."""
 
     repository: str
     manifest: bytes
@@ -49,7 +49,7 @@ class Image:
 
 
 def warm_image() -> Image:
-    """Return the image of the warm rows, whose blobs have from 120 bytes to 100 MB."""
+    """Return the image for the warm rows; its blobs have sizes from 120 bytes to 100 MB."""
     return image("library/app", (LARGE, MEDIUM, MIDDLE, SMALL, *_TINY))
 
 

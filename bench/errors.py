@@ -1,9 +1,9 @@
 """Errors of the benchmark.
 
 BenchError
-├── Unusable       a program, a path of a peer, or disk space is missing
-├── ServerFailed   a server did not start, or ended
-└── LoadFailed     the work was not done: wrong responses, broken connections, a timeout
+├── Unusable       a program, the path of a peer's program, or disk space is missing
+├── ServerFailed   a server did not start, or exited during the run
+└── LoadFailed     requests failed: wrong responses, broken connections, a timeout
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ class BenchError(Exception):
 
 
 class Unusable(BenchError):  # noqa: N818 - a fact, as everywhere in this project
-    """A program, a path of a peer, or disk space is missing."""
+    """A program, the path of a peer's program, or disk space is missing."""
 
 
 class ServerFailed(BenchError):  # noqa: N818
-    """A server did not start, or ended."""
+    """A server did not start, or exited during the run."""
 
 
 class LoadFailed(BenchError):  # noqa: N818
-    """The work was not done: wrong responses, broken connections, or a timeout."""
+    """Requests failed: wrong responses, broken connections, or a timeout."""

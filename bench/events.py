@@ -1,8 +1,8 @@
-"""Measures warm requests while Entrepot notifies an endpoint of each of them.
+"""Measure warm requests while Entrepot sends an event for each request to an endpoint.
 
-The cost includes all that Entrepot does for the events: log, queue and delivery. The receiver's own
-CPU time does not count. An Entrepot without an endpoint is measured in the same rounds, so the
-difference is the cost of an event.
+The measured cost includes everything that Entrepot does for the events: it logs, queues and sends
+them. The CPU time of the receiver does not count. A second Entrepot, which has no endpoint, is
+measured in the same rounds. The difference between the two is the cost of the events.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def events(site: Site, book: Book, rounds: int) -> None:
 
 
 def _compared(act: Callable[[], Sample], quiet: Callable[[], Sample]) -> Sample:
-    """Return the sample of *act*, with the cost that it has beyond that of *quiet* (us)."""
+    """Measure with events (*act*) and without (*quiet*).
+
+    Return the sample with events, which also has the difference between both costs (us).
+    """
     sample = act()
     return replace(
         sample, more={AN_EVENT: stages.microseconds(sample) - stages.microseconds(quiet())}
@@ -70,7 +73,7 @@ def _serve(listener: socket.socket) -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Read one notification request to its end, and answer it."""
+    """Read one whole notification request, and send the response."""
     received = b""
     while b"\r\n\r\n" not in received:
         received += connection.recv(_PIECE)

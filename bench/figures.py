@@ -1,4 +1,4 @@
-"""Combines the samples of several rounds into one figure for each row and server."""
+"""Combine the samples of several rounds into one figure for each row and server."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one round of a row measured on one server.
+    """The measured values of one row, on one server, in one round.
 
-    `cpu` (s) is by process role, `seconds` is the duration of the work, and `p99` (s) is the 99th
-    percentile of response times. `more` has the values that only some rows have, by name.
+    `cpu` has the CPU time (s) of each process role. `seconds` is how long the requests took in
+    total, and `p99` (s) is the 99th percentile of the response times. `more` has, by name, values
+    that only some rows have.
     """
 
     requests: int
@@ -45,10 +46,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The medians of all rounds of a row: `cost`, with its extremes `least` and `most`.
+    """The medians over all rounds of a row.
 
-    `rate` is in requests/s, or in GB/s for large blobs; `p99` is in s; `fetched` counts the
-    requests to the upstream in a round; `shares` divides `cost` by process role.
+    `least` and `most` are the smallest and the largest `cost` of a round. `rate` is in requests/s,
+    or in GB/s for large blobs. `p99` is in s. `fetched` counts the requests to the upstream in a
+    round. `shares` has the part of `cost` that each process role caused.
     """
 
     cost: float
@@ -62,7 +64,7 @@ class Figure:
     more: Mapping[str, float] = field(default_factory=dict)
 
     def value(self, name: str) -> float | None:
-        """Return a figure by its name; None if it was not measured."""
+        """Return the value with this name, or None if it was not measured."""
         return self.cost if name == "cost" else self.more.get(name)
 
 
@@ -85,7 +87,7 @@ def figure(unit: Unit, samples: Sequence[Sample]) -> Figure:
 
 
 def plain_figure(value: float, more: Mapping[str, float] | None = None) -> Figure:
-    """Return the figure of a single measurement."""
+    """Return the figure for a row that is measured only once."""
     return Figure(value, value, value, more=more or {})
 
 
@@ -105,13 +107,13 @@ _OTHERS: Mapping[Unit, Callable[[Sample], float]] = {
 
 
 def rate(unit: Unit, sample: Sample) -> float:
-    """Return the rate of a round: GB/s for rows that count bytes, else requests/s."""
+    """Return the rate of a round: requests/s for rows of small responses, GB/s for other rows."""
     amount = sample.requests if unit in {Unit.REQUEST, Unit.LATENCY} else sample.bytes / 1e9
     return amount / sample.seconds if sample.seconds else 0.0
 
 
 def _per(unit: Unit, sample: Sample) -> float:
-    """Return the amount of work of a round, in the unit by which its CPU time is divided."""
+    """Return the divisor that converts the CPU time of a round (s) into the cost in *unit*."""
     if unit is Unit.REQUEST:
         return max(sample.requests, 1) / 1e6
     return max(sample.bytes, 1) / 1e9 if unit is Unit.GIGABYTE else 1.0

@@ -1,8 +1,8 @@
-"""Counts the files and functions of this source tree through which a request runs.
+"""Count the files and functions of this source tree that run during a request.
 
 The registry runs in this process with an empty data directory and a small upstream on loopback.
-Threads that a request starts are traced as well. Falcon's test client makes the requests, and no
-gunicorn runs. Therefore the files in `registry/server` are not among the counted ones.
+Threads that a request starts are traced too. Falcon's test client calls the application directly,
+without gunicorn, so the files in `registry/server` are not counted.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from entrepot.registry.upstream.upstreams import FixedUpstreams, UpstreamTable
 _FOLDERS = ("cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 _HOST = "upstream.test"
 BOUNDS = {"warm blob GET": 12, "warm manifest by tag": 14, "cold blob GET": 28, "push": 22}
-"""The number of source files that each kind of request may run through at most."""
+"""The largest allowed number of source files that run during each kind of request."""
 
 
 @dataclass(slots=True)
 class Touched:
-    """The code that ran: files by path, and functions as (file, first line)."""
+    """The code that ran: the paths of files, and functions as (file, first line)."""
 
     files: set[str] = field(default_factory=set)
     functions: set[tuple[str, int]] = field(default_factory=set)
 
     def note(self, frame: FrameType, event: str, _argument: object) -> None:
-        """Record a function call; `sys.setprofile` prescribes the signature."""
+        """Record a function call; `sys.setprofile` requires this signature."""
         if event != "call":
             return
         path = _below_root(frame.f_code.co_filename)
@@ -62,7 +62,7 @@ def _below_root(name: str) -> str:
 
 @contextmanager
 def tracing() -> Iterator[Touched]:
-    """Trace this thread and all that start meanwhile; yield the code that runs in them."""
+    """Trace this thread, and threads that start inside the `with` block; yield their code."""
     touched = Touched()
     threading.setprofile(touched.note)
     sys.setprofile(touched.note)
@@ -93,7 +93,7 @@ def _upstream(made: Image) -> Iterator[str]:
             self.wfile.write(content or b"")
 
         def log_message(self, *_: object) -> None:
-            """Log nothing, because only the table must be printed."""
+            """Log nothing, so that only the table is printed."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -104,7 +104,7 @@ def _upstream(made: Image) -> Iterator[str]:
 
 
 def measure() -> dict[str, Touched]:
-    """Return the code that each kind of request runs through."""
+    """Return the code that runs during each kind of request."""
     made = image("library/app", (70_000, 4_000))
     with _upstream(made) as url, tempfile.TemporaryDirectory(prefix="bench-files-") as folder:
         index = open_index(Path(folder))

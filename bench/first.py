@@ -1,4 +1,4 @@
-"""Measures how much later than its upstream a cache sends the first byte of a cold blob."""
+"""Measure how much later a cache sends the first byte of a cold blob than the upstream does."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A load generator that measures the time to the first byte of cold blobs.
 
-Each blob is requested from a cache and from its upstream, over a kept connection to each. Every
-second blob is requested from the upstream first. `python -m bench.first_load TASK` takes a task in
-JSON and prints the outcome in JSON.
+Each blob is requested from a cache and from its upstream, over one persistent connection to each.
+For every second blob, the upstream gets its request first. `python -m bench.first_load TASK` reads
+a task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from bench.wire import Broken, ask, connect, read_head, skip_body
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Request all blobs of the task; `seconds` of the outcome is the median difference."""
+    """Request all blobs of the task, and return the outcome.
+
+    `seconds` of the outcome is the median of the differences between cache and upstream.
+    """
     differences: list[float] = []
     failures = 0
     with connect(task["port"]) as cache, connect(task["upstream"]) as upstream:
@@ -47,7 +50,7 @@ def first_byte(
 ) -> float:
     """Get a blob of *size* bytes; return the time from the request to its first byte (s).
 
-    Raises: Broken if the response is not complete; OSError.
+    Raises: Broken if the response is incomplete; OSError.
     """
     began = time.perf_counter()
     ask(connection, path, headers)

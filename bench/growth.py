@@ -1,9 +1,9 @@
-"""Measures work on an index of ten thousand to ten million blobs.
+"""Measure operations on an index of ten thousand to ten million blobs.
 
-The index has a row for each blob, but most blobs have no file on disk: only those that are evicted
-have one. For the rebuild all blobs have files, and therefore at most 100,000 are measured. A cost
-is the CPU time of the process that works. The start and the rebuild are measured in elapsed time,
-because clients wait for them.
+The index has a row for each blob. Only the blobs that the measurement evicts have a file on disk.
+The rebuild of the index reads a file of every blob, so it is measured with at most 100,000 blobs.
+A cost is the CPU time of the process that does the operation. The start and the rebuild are
+measured in elapsed time instead, because clients wait for them.
 """
 
 from __future__ import annotations
@@ -48,34 +48,35 @@ _STAMP_BATCHES = 20
 _WATCHED_S = 15.0
 _LOOK_EVERY_S = 0.25
 _REBUILT = "rebuild"
-_CLEANER = "cleaner"  # the name of the program, and the role of its process in `bench.tree`
+_CLEANER = "cleaner"  # the name of this row, and of the cleaner's process role in `bench.tree`
 TITLES: Mapping[str, str] = {
-    "stamp": "an access time, of 1,000 in one transaction; CPU us",
+    "stamp": "writing an access time, 1,000 a transaction; CPU us",
     "plan": f"planning {EVICTED:,} evictions; CPU s",
-    "evict": f"evicting {EVICTED:,}, with plan and files; CPU s",
-    "logger": "a line of the access log, with access times and metrics; CPU us",
-    "start": "start after a kill, until the first response; s",
-    _CLEANER: f"memory of the cleaner, the most within {_WATCHED_S:.0f} s of a start; MB PSS",
-    _REBUILT: "rebuild of a lost index from its files; s",
+    "evict": f"planning and evicting {EVICTED:,} blobs; CPU s",
+    "logger": "processing a line of the access log; CPU us",
+    "start": "restart after a kill, until the first response; s",
+    _CLEANER: f"largest memory of the cleaner in the first {_WATCHED_S:.0f} s; MB PSS",
+    _REBUILT: "rebuild of a lost index from the files; s",
 }
 NOTES = (
-    f"each row has a size of {SIZE:,} bytes; {IMAGES} manifests reference {PARTS} rows each",
-    f"the {EVICTED:,} evicted blobs have files of {FILE:,} bytes, without links",
-    f"the rebuild is measured up to {MOST_FILES:,} blobs, with a file each",
-    "the start is that of `entrepot serve` with CLEANER_MAXSIZE=0, its upstream unreachable",
-    f"the log has {LINES:,} lines: a third for manifests, the rest for 10,000 random blobs",
+    f"in the index each blob has {SIZE:,} bytes; {IMAGES} manifests reference {PARTS} blobs each",
+    f"only the {EVICTED:,} evicted blobs have a file, of {FILE:,} bytes and without links",
+    f"the rebuild is measured with at most {MOST_FILES:,} blobs, which all have a file",
+    "`entrepot serve` is started with CLEANER_MAXSIZE=0 and an unreachable upstream",
+    f"of the {LINES:,} log lines a third are for manifests, the others for 10,000 random blobs",
 )
 
 
 def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
-    """Measure an index of each size, the smallest first; return figures by row, then by size.
+    """Measure an index of each size, beginning with the smallest.
 
-    When the time limit of the run has passed, no further size is measured.
+    Return the figures by row, then by size. Once the time limit of the run has passed, larger
+    sizes are skipped.
     """
     results: dict[str, dict[str, Figure]] = {}
     for rows in SIZES:
         if book.is_late:
-            book.report_progress(f"{rows:,} blobs: not measured: the time of the run was over")
+            book.report_progress(f"{rows:,} blobs: not measured, because the time limit passed")
             break
         stock = Stock(folder / str(rows) / "data", rows, time.time())
         for row, act in _acts(stock).items():
@@ -87,7 +88,7 @@ def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
 
 
 def _acts(stock: Stock) -> dict[str, Callable[[], Figure | None]]:
-    """Return the measurements of one index in order: some use the data of an earlier one."""
+    """Return the measurements of an index, in order, because some need data of earlier ones."""
     return {
         "the stock itself": lambda: _make(stock),
         "stamp": lambda: _stamp(stock),
@@ -134,7 +135,7 @@ def _evict(stock: Stock) -> Figure:
 
 
 def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
-    """Return the rounds of a cleaner whose limits evict exactly `EVICTED` blobs."""
+    """Return a cleaner's `Rounds` whose size limit makes it evict exactly `EVICTED` blobs."""
     store = DataDirectory(stock.storage(), stock.index(), stock.state / layout.SPOOL)
     held = store.index.reservations.used_bytes()
     target = held - EVICTED * (SIZE + OVERHEAD)
@@ -152,7 +153,7 @@ def _rounds(stock: Stock) -> tuple[Rounds, DataDirectory]:
 
 
 class _OpenBarrier:
-    """A stand-in for the log barrier, at which the cleaner waits until the logger is done."""
+    """A stand-in for the log barrier, by which the cleaner waits until the logger has caught up."""
 
     blind = 0.0
 
@@ -162,7 +163,7 @@ class _OpenBarrier:
 
 
 def _read_log(stock: Stock) -> Figure:
-    """Measure how the logger reads a long access log, as it does after it was down for long."""
+    """Measure how the logger processes a long access log, as after a long failure of the logger."""
     stock.write_log(LINES)
     index = stock.index()
     loop = LoggerLoop(_work(stock))
@@ -193,7 +194,7 @@ def _catch_up(loop: LoggerLoop) -> None:
 
 
 def _start(stock: Stock) -> Figure:
-    """Start the appliance, kill it, and measure the time of its next start."""
+    """Start the appliance, kill it, start it again, and measure the time of the second start."""
     server = Server(_launch(stock))
     try:
         first = server.start()
@@ -205,7 +206,7 @@ def _start(stock: Stock) -> Figure:
 
 
 def _cleaner(stock: Stock) -> Figure:
-    """Measure the largest memory of the cleaner after a start, while it checks index and files."""
+    """Measure the largest memory of the cleaner after a start, while it checks the index."""
     with Server(_launch(stock)) as server:
         began, cpu = time.monotonic(), server.tree.cpu().get(_CLEANER, 0.0)
         most = 0.0
@@ -218,7 +219,7 @@ def _cleaner(stock: Stock) -> Figure:
 
 
 def _launch(stock: Stock) -> Launch:
-    # No upstream listens at this address, because this measurement sends no request to it.
+    # No server listens at this address; this measurement needs no upstream.
     plan = Plan(stock.root.parent, "http://127.0.0.1:9")
     launch = kinds.entrepot_launch(plan)
     return replace(launch, environment=dict(launch.environment) | {"CLEANER_MAXSIZE": "0"})

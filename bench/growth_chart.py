@@ -1,4 +1,4 @@
-"""Draws the cost of work on the index by the number of blobs, in SVG with logarithmic scales."""
+"""Draw, in SVG, how the costs of operations on the index depend on the number of blobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.table import number
 from bench.targets import Results
 
 SHOWN: Final = ("plan", "evict", "start", "stamp", "logger")
-"""The rows that the chart of growth shows."""
+"""The rows that the chart shows."""
 _COLOURS: Final = ("#0f8a5f", "#c2571a", "#3d6fd1", "#9a4fc4", "#7a7f87")
 _WIDTH, _LEFT, _RIGHT, _TOP, _HEIGHT = 880, 60, 360, 40, 300
 _STYLE: Final = """\
@@ -31,7 +31,7 @@ def growth_chart(results: Results, titles: Mapping[str, str]) -> str:
     high = max(math.ceil(math.log10(max(costs, default=1.0))), low + 1)
     words = " ".join(_words(titles[key], results[key]) for key in rows)
     parts = [
-        '<text x="12" y="20">Cost by the number of blobs in the index</text>',
+        '<text x="12" y="20">Cost for different numbers of blobs in the index</text>',
         *_grid(sizes, low, high),
         *(
             part
@@ -42,7 +42,7 @@ def growth_chart(results: Results, titles: Mapping[str, str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_TOP + _HEIGHT + 40}"'
         ' role="img" aria-labelledby="title words">\n'
-        '<title id="title">Cost by the number of blobs in the index</title>\n'
+        '<title id="title">Cost for different numbers of blobs in the index</title>\n'
         f'<desc id="words">{escape(words)}</desc>\n<style>\n{_STYLE}\n</style>\n'
         + "\n".join(parts)
         + "\n</svg>\n"

@@ -1,6 +1,7 @@
-"""A load generator that sends HEAD over kept connections, each after the last response.
+"""A load generator that sends HEAD requests over persistent connections.
 
-`python -m bench.head_load TASK` takes a task in JSON and prints the outcome in JSON.
+Each connection sends its next request when the response to the previous one has arrived. `python -m
+bench.head_load TASK` reads a task in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _STUCK_S = 20.0
 
 @dataclass(slots=True)
 class _Requester:
-    """One connection of the load generator; `asked` is when it sent its last request (s)."""
+    """One connection of the load generator; `asked` is the time of its latest request (s)."""
 
     connection: socket.socket
     asked: float = 0.0
@@ -35,7 +36,7 @@ class _Tally:
 
 
 def p99(spans: list[float]) -> float:
-    """Return the 99th percentile of response times, or 0 without any."""
+    """Return the 99th percentile of response times, or 0 if there are none."""
     return sorted(spans)[int(len(spans) * 0.99)] if spans else 0.0
 
 
@@ -47,7 +48,7 @@ def request(path: str, headers: dict[str, str]) -> bytes:
 
 
 def main(task: dict[str, Any]) -> dict[str, float]:
-    """Send HEAD requests for the time of the task, and return the outcome."""
+    """Send HEAD requests for the duration that the task states, and return the outcome."""
     words = request(task["path"], task["headers"])
     tally, began = _Tally(), time.monotonic()
     with selectors.EpollSelector() as selector:
@@ -79,7 +80,7 @@ def _ask(asker: _Requester, words: bytes) -> None:
 def _send_until_end(
     selector: selectors.BaseSelector, words: bytes, tally: _Tally, *, until: float
 ) -> None:
-    """Send requests until the time is over, or the server stalls or disconnects."""
+    """Send requests until the time *until*, or until the server stalls or disconnects."""
     while time.monotonic() < until and selector.get_map():
         ready = selector.select(_STUCK_S)
         if not ready:
@@ -95,7 +96,7 @@ def _send_until_end(
 
 
 def _is_open(asker: _Requester, tally: _Tally) -> bool:
-    """Read a connection's available bytes; return False if it can carry no more requests."""
+    """Read the available bytes; return False if no more requests can use the connection."""
     piece = asker.connection.recv(_LARGEST)
     asker.answer += piece
     if not piece:

@@ -1,7 +1,8 @@
-"""Measures a worker's CPU time for a warm request, alternately in two checkouts.
+"""Measure a worker's CPU time for a warm request, alternately in two checkouts.
 
-`python -m bench hits OTHER`: OTHER is the root of the other checkout, whose environment is in
-`.venv`. Requests go directly to a worker's socket over a kept connection, as HAProxy sends them.
+In `python -m bench hits OTHER`, OTHER is the root folder of the other checkout, whose Python
+environment is in `.venv`. The benchmark sends the requests directly to a worker's socket over a
+persistent connection, as HAProxy does.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bench.tree import Process, Tree
 from entrepot.runtime.run_names import worker_socket
 
 _ROUNDS = 9
-# The number of requests of each kind in a round: together they take about one CPU second.
+# The number of requests of each kind in a round. Together they take about one second of CPU time.
 _REQUESTS = 6000
 _STARTS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.1
@@ -45,7 +46,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Return the median of the rounds' differences (us); above 0, this checkout costs more."""
+        """Return the median difference of a round (us), above 0 if this checkout costs more."""
         return statistics.median(a - b for a, b in zip(self.here, self.other, strict=True))
 
     def line(self) -> str:
@@ -57,7 +58,7 @@ class Comparison:
 def compare(site: Site, other: Path) -> list[Comparison]:
     """Measure every kind of request in both checkouts, round by round. Raises: BenchError."""
     if not (other / ".venv" / "bin" / "python").exists():
-        raise Unusable(f"{other} has no environment: run `make run` or `make check` there once")
+        raise Unusable(f"{other} has no .venv: run `make run` or `make check` there once")
     found: dict[str, tuple[list[float], list[float]]] = {}
     with ExitStack() as stack:
         trees = [
@@ -92,8 +93,8 @@ def _works(image: Image) -> Mapping[str, Answer]:
 def _pulled(image: Image) -> list[str]:
     """Return the URL paths of an image's manifest and blobs.
 
-    The blobs must be stored too, because a worker that answers a request for a manifest checks that
-    each of its blobs is stored.
+    All blobs must be cached, although only one of them is measured: for each request for a
+    manifest, a worker checks that all of its blobs are stored.
     """
     blobs = [f"{image.repository}/blobs/{digest_of(each)}" for each in image.blobs]
     return [*blobs, *(path for _, path in _works(image).values())]
@@ -101,14 +102,14 @@ def _pulled(image: Image) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Appliance:
-    """A running appliance whose worker 1 gets all requests, and its processes."""
+    """A running appliance, with its processes; worker 1 gets all requests."""
 
     address: ServerAddress
     socket: Path
     processes: list[Process]
 
     def cost(self, work: Answer) -> float:
-        """Send worker 1 one request many times; return the CPU time for each (us)."""
+        """Send a request to worker 1 many times; return the mean CPU time of a request (us)."""
         method, path = work
         connection = _UnixConnection(self.socket)
         before = self._cpu()
@@ -118,20 +119,20 @@ class _Appliance:
             )
             response = connection.getresponse()
             if response.status != http.HTTPStatus.OK:
-                raise ServerFailed(f"{method} {path} was answered {response.status}")
+                raise ServerFailed(f"{method} {path}: status {response.status} instead of 200")
             response.read()
         connection.close()
         return (self._cpu() - before) / _REQUESTS * 1e6
 
     def _cpu(self) -> float:
-        """Return the CPU time that all registry processes have used (s)."""
+        """Return the CPU time that all registry processes have used so far (s)."""
         now = {each.pid: each.cpu for each in Tree(self.processes[0].pid).processes()}
         return sum(now.get(each.pid, 0.0) for each in self.processes[1:])
 
 
 @contextmanager
 def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
-    """Run the appliance of the checkout at *root*, and fill its cache with the image."""
+    """Run the appliance of the checkout at *root*, and pull the image into its cache."""
     launch = kinds.entrepot_launch(plan)
     python = root / ".venv" / "bin" / "python"
     words = ("env", f"--chdir={root}", str(python), *launch.words[1:])
@@ -143,12 +144,12 @@ def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
         folder = _run_directory(processes)
         workers = [each for each in processes if _is_registry(_command(each.pid))]
         if not workers:
-            raise ServerFailed("no process of the registry runs")
+            raise ServerFailed("the appliance has no running worker")
         yield _Appliance(server.address, folder / worker_socket(1), [processes[0], *workers])
 
 
 def _run_directory(processes: list[Process]) -> Path:
-    """Return the run directory of the appliance, which is in HAProxy's environment.
+    """Return the appliance's run directory, which a variable of HAProxy's environment names.
 
     Raises: ServerFailed.
     """
@@ -161,11 +162,14 @@ def _run_directory(processes: list[Process]) -> Path:
                     if line.startswith("ENTREPOT_RUN="):
                         return Path(line.partition("=")[2])
         time.sleep(_LOOK_EVERY_S)
-    raise ServerFailed("no process names the run directory")
+    raise ServerFailed("no process has a variable with the run directory")
 
 
 def _is_registry(command: list[str]) -> bool:
-    """Return whether *command* runs the registry, whose module older versions name differently."""
+    """Return whether *command* runs the registry.
+
+    Older versions have the module in another package, so only the last part of its name counts.
+    """
     return any(word.split(".")[-1] == "registry" for word in command)
 
 

@@ -1,7 +1,7 @@
-"""Defines the servers that are compared: how each is started and configured.
+"""Define how each of the compared servers is configured and started.
 
-Each cache has its default configuration, except for the few changes that make it a cache of the
-benchmark's upstream.
+Each cache has its default configuration. Only the settings that make it a cache of the benchmark's
+upstream differ.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ from bench.server import Launch
 ROOT = Path(__file__).resolve().parents[1]
 REGISTRY, NGINX, OURS = "docker-registry", "nginx", "entrepot"
 NAME = "upstream.bench"
-"""The appliance's configuration gives the upstream this name."""
+"""The name of the upstream in the appliance's configuration."""
 REALM, SERVICE, ISSUER = "http://127.0.0.1/token", "bench", "bench-issuer"
-"""A token server's names in the configuration; it receives no request from the benchmark."""
+"""The token server's settings in the configuration. No process listens at this URL."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How one server is to be started.
+    """The settings with which one server is started.
 
-    `folder` is for all its files, and `upstream` is a URL. `htpasswd` and `pem` are paths, or None
-    for access without passwords or TLS. `login` is what clients send. `static` is the folder that
-    nginx serves. `tokens` is a bundle of certificates that sign tokens. `endpoint` is the URL of a
-    receiver of events. Without `has_edge_cache`, the appliance's HAProxy caches nothing.
+    `folder` is for all files of the server, and `upstream` is a URL. `htpasswd` is the path of a
+    password file, or None if clients need no password. `pem` is the path of a certificate, or None
+    for plain HTTP. `login` is the user and password that clients send. `static` is the folder that
+    nginx serves. `tokens` is the path of the certificates with whose keys tokens are signed.
+    `endpoint` is the URL of a receiver of events. If `has_edge_cache` is false, the appliance's
+    HAProxy caches nothing.
     """
 
     folder: Path
@@ -49,7 +51,7 @@ class Plan:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether the server needs neither passwords, TLS nor an endpoint for events."""
+        """Return whether the server has no passwords, no TLS and no endpoint for events."""
         return self.htpasswd is None and self.pem is None and not self.endpoint
 
 
@@ -57,8 +59,9 @@ class Plan:
 class Kind:
     """One of the compared servers.
 
-    `configuration` and `durability` describe its configuration and its writes in words, for the
-    report. `launch` writes the configuration and returns the command line.
+    `configuration` and `durability` are texts for the report: how the server is configured, and
+    how it makes its writes durable. `launch` writes the configuration files and returns the command
+    line. `can` returns whether the server supports a plan.
     """
 
     name: str
@@ -88,7 +91,7 @@ def upstream(folder: Path, port: int) -> Launch:
 
 def _peer(name: str, _: str, path: str) -> Kind:
     if name not in _PEERS:
-        raise Unusable(f"BENCH_PEERS: unknown peer {name}; use {' or '.join(_PEERS)}")
+        raise Unusable(f"BENCH_PEERS: {name} is not a known peer; use {' or '.join(_PEERS)}")
     if not os.access(path, os.X_OK):
         message = f"{name}: {path or 'an empty path'} is not an executable file"
         raise Unusable(f"BENCH_PEERS or BENCH_REGISTRY3: {message}")
@@ -102,8 +105,8 @@ def _registry(name: str, program: str, environment: Mapping[str, str]) -> Kind:
     words = (program, "serve")
     return Kind(
         name,
-        "stock file: filesystem, descriptors in memory, access log on; and proxy.remoteurl",
-        "fsync of a file before its rename, none of its folder",
+        "Debian's config.yml (filesystem, descriptors in memory, access log), and proxy.remoteurl",
+        "fsync of each file before its rename, but no fsync of the folder",
         lambda plan: _registry_launch(words, environment, plan, port=free_port()),
     )
 
@@ -171,7 +174,7 @@ def _drayage(path: str) -> Kind:
 def _drayage_launch(path: str, plan: Plan) -> Launch:
     port = free_port()
     file = plan.folder / "config.toml"
-    (plan.folder / "data").mkdir()  # drayage ends if its data folder does not exist
+    (plan.folder / "data").mkdir()  # drayage exits if its data folder does not exist
     lines = [
         f'listen = "127.0.0.1:{port}"',
         f'cache_dir = "{plan.folder}/data"',
@@ -208,8 +211,8 @@ def _nginx_launch(plan: Plan) -> Launch:
 def _ours() -> Kind:
     return Kind(
         OURS,
-        "`entrepot serve`, every setting at its default; and one upstream",
-        "fsync of a file before its rename, and of its folder after it",
+        "`entrepot serve` with one upstream; all other settings at their defaults",
+        "fsync of each file before its rename, and of the folder after the rename",
         entrepot_launch,
     )
 

@@ -1,8 +1,9 @@
-"""Simulates a line: a TCP proxy with a delay and a limited rate for each connection.
+"""Simulate a network line: a TCP proxy with a delay and a limited rate for each connection.
 
-`python -m bench.line TASK` takes a task in JSON (`to` a port, `rate` in bytes/s, `round_trip` in
-s), prints its port and runs until it is killed. Each direction takes half of the round trip, and a
-new connection one round trip more. Slow start and loss are not simulated.
+`python -m bench.line TASK` reads a task in JSON (the port `to`, `rate` in bytes/s, `round_trip` in
+s), prints the port on which the proxy listens, and runs until it is killed. Each direction delays
+bytes by half of the round trip, and a new connection takes one round trip more. TCP's slow start
+and lost packets are not simulated.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _PIECE = 64 * 1024
-_UNDER_WAY = 16  # chunks that are on the line at once, in each direction of a connection
+_UNDER_WAY = 16  # the most chunks in transit at a time, in each direction of a connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +27,23 @@ class Line:
     delay: float
 
     def leaves(self, now: float, size: int, busy_until: float) -> tuple[float, float]:
-        """Return when *size* bytes have left the line, and until when they occupy it (s).
+        """Return when *size* bytes arrive at the other side, and when the line is free again (s).
 
-        The bytes sent before occupy the line until *busy_until*; the *size* bytes wait for that
-        time.
+        Earlier bytes occupy the line until *busy_until*, so these bytes enter it only then.
         """
         end = max(now, busy_until) + size / self.rate
         return end + self.delay, end
 
 
 async def serve(to: int, line: Line) -> None:
-    """Listen on a free port, print the port, and forward connections for ever."""
+    """Listen on a free port, print the port, and forward connections until the process ends."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await _pass_on(to, line, reader, writer)
         except OSError:
-            # The server is down or has closed its connection, so the line closes the client's
-            # connection too.
+            # The server is down, or one side has closed its connection. The proxy therefore closes
+            # the client's connection.
             pass
         finally:
             writer.close()
@@ -56,7 +56,7 @@ async def serve(to: int, line: Line) -> None:
 async def _pass_on(
     to: int, line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    # the TCP handshake takes one round trip before the client can send
+    # Simulate the TCP handshake, which takes one round trip before the client can send.
     await asyncio.sleep(2 * line.delay)
     there, back = await asyncio.open_connection("127.0.0.1", to, limit=_PIECE)
     try:
@@ -64,7 +64,7 @@ async def _pass_on(
             both.create_task(_direction(line, reader, back))
             both.create_task(_direction(line, there, writer))
     except* OSError:
-        pass  # one side has closed its connection, so the line closes the other one too
+        pass  # One side has closed its connection, so the proxy closes the other connection too.
     finally:
         back.close()
 
@@ -72,7 +72,7 @@ async def _pass_on(
 async def _direction(
     line: Line, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Forward the bytes of one direction of a connection until its end."""
+    """Forward the bytes of one direction of a connection until the sender closes it."""
     under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
     async with asyncio.TaskGroup() as both:
         both.create_task(_enter(line, reader, under_way))

@@ -1,4 +1,4 @@
-"""Starts the load generators, each as a process of its own, and reads their results."""
+"""Start the load generators, each in a separate process, and read their results."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a load generator measured.
+    """The results of a load generator.
 
-    `seconds` is how long it ran; `p99` is the 99th percentile of the response times (s), or 0.
-    `failures` counts wrong and missing responses.
+    `seconds` is how long the generator ran. `p99` is the 99th percentile of the response times (s),
+    or 0 if the generator does not measure them. `failures` counts wrong and missing responses.
     """
 
     requests: int
@@ -41,7 +41,7 @@ class Outcome:
 
 
 def get(address: ServerAddress, path: str, *, connections: int, seconds: int) -> Outcome:
-    """Repeat a GET of a small response with wrk, in one thread. Raises: LoadFailed."""
+    """Repeat a GET request for a small response with one thread of wrk. Raises: LoadFailed."""
     headers = [f"-H{name}: {value}" for name, value in manifest_headers(address).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency"]
     return parse_wrk(_run([*words, "--timeout", "20s", *headers, address.url(path)]), seconds)
@@ -50,7 +50,7 @@ def get(address: ServerAddress, path: str, *, connections: int, seconds: int) ->
 def get_with_tokens(
     address: ServerAddress, path: str, tokens: Path, *, connections: int, seconds: int
 ) -> Outcome:
-    """Run wrk like `get`; each request has the next token in the file *tokens*, one a line.
+    """Run wrk as `get` does; each request has the next token of the file *tokens*, one per line.
 
     Raises: LoadFailed.
     """
@@ -61,7 +61,7 @@ def get_with_tokens(
 
 
 def get_paths(address: ServerAddress, paths: Path, *, connections: int, seconds: int) -> Outcome:
-    """Run wrk like `get`; each request has the next path in the file *paths*, one a line.
+    """Run wrk as `get` does; each request has the next path of the file *paths*, one per line.
 
     Raises: LoadFailed.
     """
@@ -72,7 +72,10 @@ def get_paths(address: ServerAddress, paths: Path, *, connections: int, seconds:
 
 
 def head(address: ServerAddress, path: str, *, connections: int, seconds: float) -> Outcome:
-    """Repeat a HEAD with `bench.head_load`: wrk would wait for a body. Raises: LoadFailed."""
+    """Repeat a HEAD request with `bench.head_load`, as wrk would wait for a body.
+
+    Raises: LoadFailed.
+    """
     task = {
         "port": address.port,
         "path": path,
@@ -84,7 +87,7 @@ def head(address: ServerAddress, path: str, *, connections: int, seconds: float)
 
 
 def paced(address: ServerAddress, path: str, *, rate: int, seconds: int) -> Outcome:
-    """Send GETs at a steady rate over one connection. Raises: LoadFailed."""
+    """Send GET requests at a steady rate over one connection. Raises: LoadFailed."""
     task = {
         "port": address.port,
         "path": path,
@@ -97,7 +100,7 @@ def paced(address: ServerAddress, path: str, *, rate: int, seconds: int) -> Outc
 
 
 def blobs(address: ServerAddress, path: str, *, clients: int, times: int, size: int) -> Outcome:
-    """Get a blob of *size* bytes with several clients, *times* times over each one's connection.
+    """Get a blob of *size* bytes with several clients, each *times* times over one connection.
 
     Raises: LoadFailed.
     """
@@ -114,7 +117,7 @@ def blobs(address: ServerAddress, path: str, *, clients: int, times: int, size: 
 
 
 def pull(address: ServerAddress, repository: str) -> Outcome:
-    """Pull an image as dockerd does, three layers at once. Raises: LoadFailed."""
+    """Pull an image as dockerd does, three layers at the same time. Raises: LoadFailed."""
     task = {
         "port": address.port,
         "prefix": address.prefix,
@@ -130,7 +133,7 @@ def manifest_headers(address: ServerAddress) -> dict[str, str]:
 
 
 def run_module(module: str, task: Mapping[str, object]) -> Outcome:
-    """Run a load generator, a Python module, with a task; return its outcome.
+    """Run the load generator in the Python module *module* with a task; return its outcome.
 
     Raises: LoadFailed.
     """
@@ -142,12 +145,12 @@ def run_module(module: str, task: Mapping[str, object]) -> Outcome:
 
 
 def module_words(module: str, task: Mapping[str, object]) -> list[str]:
-    """Return the command line of a load generator, a Python module, for this task."""
+    """Return the command line that runs the load generator in *module* with this task."""
     return [sys.executable, "-m", module, json.dumps(task)]
 
 
 def parse_wrk(text: str, seconds: int) -> Outcome:
-    """Return the result that a wrk run of *seconds* printed. Raises: LoadFailed."""
+    """Return the outcome that wrk printed after a run of *seconds* s. Raises: LoadFailed."""
     count, p99 = _COUNT.search(text), _P99.search(text)
     if count is None:
         raise LoadFailed(f"wrk printed {text[:300]!r}")

@@ -1,4 +1,4 @@
-"""Describes the machine of the benchmark, and the versions of all programs and libraries."""
+"""Describe the machine of the benchmark, and the versions of all programs and libraries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIBRARIES = ("gunicorn", "falcon", "urllib3", "supervisor")
 
 
 def described() -> dict[str, str]:
-    """Return the machine's processor, memory, system and Python, and the user of the run."""
+    """Return the processor, memory, operating system, Python version and user of this run."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": f"{os.cpu_count()} x {_processor()}",

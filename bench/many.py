@@ -1,8 +1,8 @@
-"""Measures requests for many small stored objects, some of which are requested often.
+"""Measure requests for sixty thousand small stored objects, a few of which are requested often.
 
-The data directory is written directly, because a pull of sixty thousand objects would take minutes.
-The result is divided by the cost of one manifest and its blobs, requested in the same proportion
-from an appliance whose HAProxy caches nothing.
+The benchmark writes the data directory itself, because to pull that many objects would take
+minutes. The result is a ratio. Its divisor is the cost of requests for one manifest and its blobs,
+in the same proportion, from an appliance whose HAProxy caches nothing.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ MANIFESTS: Final = 10_000
 PARTS: Final = 5  # blobs in each manifest
 _BLOB: Final = 1_000  # the size of each blob in bytes
 _REPOSITORY: Final = "library/many"
-_SAMPLED: Final = 100_000  # requests in the list that wrk repeats, in its order
-# The comparison requests each object this often with different queries, before a query is repeated.
+_SAMPLED: Final = 100_000  # requests in the list that wrk sends in order, over and over
+# In the comparison, this many requests for each object have different queries. Then they repeat.
 _REPEATED: Final = 4_000
 _WARM_S: Final = 12
 _SECONDS: Final = 4
@@ -45,15 +45,15 @@ _SECONDS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The stored manifests and blobs; each list is in order of rank, the most requested first."""
+    """The digests of the stored manifests and blobs, each list with the most requested first."""
 
     manifests: Sequence[str]
     blobs: Sequence[str]
 
     def sampled(self, address: ServerAddress, seed: int) -> Iterator[str]:
-        """Yield paths to request: `PARTS` blobs for each manifest.
+        """Yield the URL paths to request: a random manifest, then `PARTS` random blobs, and so on.
 
-        The probability of the object with rank n is proportional to 1/n.
+        The probability of the object at position n of its list is proportional to 1/n.
         """
         chance = random.Random(seed)
         wanted = _zipf(chance, self.manifests, _SAMPLED // (PARTS + 1))
@@ -64,10 +64,10 @@ class Store:
                 yield address.blob(_REPOSITORY, next(blobs))
 
     def plain(self, address: ServerAddress) -> Iterator[str]:
-        """Yield the paths of one manifest and of its blobs, for the comparison.
+        """Yield the URL paths of one manifest and its blobs, for the comparison.
 
-        The requests differ in their query, because a worker would answer an equal request with a
-        remembered response.
+        Each has another query. Otherwise a worker would send the response that it remembers for an
+        equal request.
         """
         paths = [address.manifest(_REPOSITORY, self.manifests[0])]
         paths += [address.blob(_REPOSITORY, each) for each in self.blobs[:PARTS]]
@@ -76,7 +76,7 @@ class Store:
 
 
 def many(site: Site, book: Book, rounds: int) -> None:
-    """Measure only the appliance, because the data directory has the appliance's own format."""
+    """Measure only the appliance, as no other server can read the data directory's format."""
     kind = next(each for each in site.kinds if each.name == OURS)
     try:
         with ExitStack() as stack:
@@ -101,7 +101,7 @@ def _measure(site: Site, book: Book, kind: Kind, stack: ExitStack, rounds: int) 
 
 
 def _sample(site: Site, servers: Sequence[Server], store: Store, number: int) -> Sample:
-    """Measure one round, with the ratio of its cost to that of a worker for one manifest."""
+    """Measure one round; the sample has the ratio to the cost of a worker for one image."""
 
     def zipf(address: ServerAddress) -> load.Outcome:
         return _requested(address, store.sampled(address, number + 1), site.folder, _SECONDS)
@@ -132,7 +132,7 @@ def _zipf(chance: random.Random, names: Sequence[str], many: int) -> Iterator[st
 
 
 def write(root: Path, manifests: int) -> Store:
-    """Write images into a new data directory; return the names of their parts in order of rank."""
+    """Write images with *manifests* manifests into a new data directory; return their digests."""
     chance = random.Random(_REPOSITORY)
     name = Repository.parse(f"{NAME}/{_REPOSITORY}")
     found: list[tuple[str, list[str]]] = []

@@ -1,4 +1,4 @@
-"""Makes single measurements: read the counters, do the work, wait for its end, read again."""
+"""Measure one row on one server: read the counters, send the requests, wait, read again."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from bench.upstream import Log, summed
 class Book:
     """All samples of a run by row and server.
 
-    `failed` has the reason for each row that a server failed. After `most_s` seconds no sample is
-    taken.
+    `failed` has the reason of each failure, by row and server. Once the run has taken `most_s`
+    seconds, no further samples are taken.
     """
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Book:
 
     @property
     def is_late(self) -> bool:
-        """Return whether the time limit of the run has passed; then no further sample is taken."""
+        """Return whether the time limit of the run has passed."""
         return time.monotonic() - self.began > self.most_s
 
     def add(self, row: str, server: str, sample: Sample) -> None:
@@ -40,17 +40,17 @@ class Book:
         self.samples.setdefault(row, {}).setdefault(server, []).append(sample)
 
     def fail(self, row: str, server: str, error: BenchError) -> None:
-        """Note and print the reason why a server failed a row."""
+        """Record and print why the measurement of a row failed on a server."""
         self.failed.setdefault(row, {})[server] = str(error)
         self.report_progress(f"{row}: {server}: {error}")
 
     @property
     def rows(self) -> set[str]:
-        """Return the rows that at least one server has finished or failed."""
+        """Return the rows that were measured, or failed, on at least one server."""
         return {*self.samples, *self.failed}
 
     def has_failed(self, row: str, server: str) -> bool:
-        """Return whether a server has failed a row already."""
+        """Return whether the measurement of a row has already failed on a server."""
         return server in self.failed.get(row, {})
 
     def has_samples(self, row: str, server: str) -> bool:
@@ -58,14 +58,14 @@ class Book:
         return server in self.samples.get(row, {})
 
     def report_progress(self, text: str) -> None:
-        """Print what the run does now, with the elapsed time."""
+        """Print *text*, which states what the run does next, with the elapsed time."""
         print(f"{time.monotonic() - self.began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
-    """Measure *work* on a server: its CPU time, and what it fetched from the upstream.
+    """Run *work* against a server; return the server's CPU time and its requests to the upstream.
 
-    Only fetches whose URL path contains *about* count. Raises: BenchError.
+    Only requests to the upstream whose URL path contains *about* count. Raises: BenchError.
     """
     tree = server.tree
     tree.settle()
@@ -87,7 +87,10 @@ def measure(server: Server, work: Work, log: Log, *, about: str = "") -> Sample:
 def in_rounds(
     servers: Mapping[str, Server], works: Mapping[str, Work], book: Book, log: Log, *, rounds: int
 ) -> None:
-    """Measure each work on all servers in turn, in *rounds* rounds, or in those of its row."""
+    """Measure each row on one server after the other, in several rounds.
+
+    A row has *rounds* rounds, unless `ROUNDS` states another number for it.
+    """
     for number in range(max(rounds, *(ROUNDS.get(row, 0) for row in works))):
         for row, work in works.items():
             many = ROUNDS.get(row, rounds)
@@ -99,15 +102,15 @@ def in_rounds(
 
 
 def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> None:
-    """Add the sample that *act* returns, or note its error.
+    """Add the sample that *act* returns, or record its error.
 
-    A server that has failed the row before is not measured again.
+    If this row has failed on this server in an earlier round, do nothing.
     """
     if book.has_failed(row, server):
         return
     if book.is_late:
         if not book.has_samples(row, server):
-            book.fail(row, server, LoadFailed("not measured: the time of the run was over"))
+            book.fail(row, server, LoadFailed("not measured, because the time limit passed"))
         return
     try:
         book.add(row, server, act())
@@ -116,6 +119,9 @@ def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> Non
 
 
 def turn(names: Sequence[str], number: int) -> list[str]:
-    """Return the servers' names in the order of a round; each round begins with another one."""
+    """Return the servers' names in the order of round *number*.
+
+    Each round begins with a different server.
+    """
     start = number % len(names)
     return [*names[start:], *names[:start]]

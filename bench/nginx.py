@@ -1,4 +1,4 @@
-"""Configures nginx, which shows the lower limit of the cost: it serves the bytes from files."""
+"""Configure nginx, which serves the same bytes as static files and so shows the lowest cost."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from bench.address import ServerAddress
 from bench.content import MEDIA_TYPE, Image, digest_of
 
-NGINX_CONFIGURATION = (
-    "static files, sendfile on, no access log, a worker a core, no password needed"
-)
+NGINX_CONFIGURATION = "static files, sendfile, no access log, one worker per core, no passwords"
 NGINX_DURABILITY = "writes nothing"
 
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -40,9 +38,9 @@ http {{
 def nginx_words(
     folder: Path, static: Path, *, port: int, pem: Path | None
 ) -> tuple[tuple[str, ...], str]:
-    """Write nginx's configuration.
+    """Write nginx's configuration; return nginx's command line and a URL path.
 
-    Return its command line, and a path that it serves once it is up.
+    When nginx answers a request for that path, it is ready.
     """
     file = folder / "nginx.conf"
     file.write_text(configuration(folder, static, port=port, pem=pem))
@@ -50,7 +48,7 @@ def nginx_words(
 
 
 def configuration(folder: Path, static: Path, *, port: int, pem: Path | None) -> str:
-    """Return nginx.conf for a user who may write to *folder* only."""
+    """Return nginx.conf for a user who has write access only to *folder*."""
     temporary = [f"    {name}_temp_path {folder}/{name};" for name in _TEMPORARY]
     tls = f" ssl;\n        ssl_certificate {pem};\n        ssl_certificate_key {pem}" if pem else ""
     return _FILE.format(
@@ -64,7 +62,7 @@ def configuration(folder: Path, static: Path, *, port: int, pem: Path | None) ->
 
 
 def lay_out(root: Path, images: Iterable[Image]) -> None:
-    """Write images as files at the URL paths that a registry has for them."""
+    """Write the parts of images as files, whose paths are the URL paths of a registry."""
     names = ServerAddress(0)
     for image in images:
         for reference in ("latest", image.digest):

@@ -1,8 +1,9 @@
-"""A load generator that sends requests at a steady rate, each after the last response.
+"""A load generator that sends requests at a steady rate over one connection.
 
-`python -m bench.paced_load TASK` takes a task in JSON and prints the outcome in JSON. The time of a
-response counts from the time at which its request was due. So a server that stalls once has longer
-times for all requests that were due meanwhile.
+A response time counts from the time at which the request was due. A request waits for the response
+to the previous request, so a stall of the server lengthens the times of all requests that were due
+during the stall. `python -m bench.paced_load TASK` reads a task in JSON and prints the outcome in
+JSON.
 """
 
 from __future__ import annotations

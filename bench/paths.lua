@@ -1,4 +1,4 @@
--- For wrk: requests the paths of a file, one after the other, and starts again at its end.
+-- A script for wrk: requests the URL paths in a file in their order, over and over.
 local requests, at = {}, 0
 
 function init(args)

@@ -1,7 +1,8 @@
-"""Runs the benchmark as a plain user, because the kernel allows root more memory for pipes.
+"""Run the benchmark as a plain user, because the kernel allows root more memory for pipes.
 
-A plain user's pipes hold 64 MiB in total (`pipe-user-pages-soft`), which limits HAProxy's `splice`.
-If root starts the benchmark, it continues as `nobody`, with all servers and load generators.
+All pipes of a plain user together hold at most 64 MiB (`pipe-user-pages-soft`). HAProxy needs pipes
+for `splice`, so this limit affects its cost. If root starts the benchmark, the benchmark restarts
+itself as `nobody`, who then also starts all servers and load generators.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _MARK = "ENTREPOT_BENCH_READS_ALL"
 def become(out: Path, needed: Sequence[Path]) -> None:
     """If root runs this program, restart it as `nobody`.
 
-    *out* is given to `nobody`, who must also be able to read the paths *needed*.
+    `nobody` becomes the owner of *out*, and must be able to read the paths *needed*.
     """
     out.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
@@ -35,27 +36,27 @@ def become(out: Path, needed: Sequence[Path]) -> None:
 
 
 def command(uid: int, gid: int, *, reads_all: bool) -> list[str]:
-    """Return the words that start a program as a plain user.
+    """Return the first words of a command line that runs a program as a plain user.
 
-    With *reads_all* that user may read every file, which is needed if Python is in a folder of
-    root.
+    With *reads_all* that user can read every file, which is necessary if Python is in a folder that
+    only root can read.
     """
     words = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     if reads_all:
-        # At its start, Python calls access(2), which honours the capability only if it is ambient.
+        # When Python starts, it calls access(2), which honours only ambient capabilities here.
         words += [f"--inh-caps=-all,{_READ_ALL}", f"--ambient-caps=-all,{_READ_ALL}"]
         words += [f"--bounding-set=-all,{_READ_ALL}", "--securebits=+no_setuid_fixup"]
     return words
 
 
 def may_reach(path: Path) -> bool:
-    """Return whether every user can reach *path*: all its parent folders are open to others."""
+    """Return whether *path* and all its parent folders have the permission x for other users."""
     whole = path.resolve()
     return all(folder.stat().st_mode & 0o001 for folder in (whole, *whole.parents))
 
 
 def described() -> str:
-    """Return the name of the user that runs the benchmark, and any special right, in words."""
+    """Return the name of the user that runs the benchmark, and any special permission, as text."""
     name = pwd.getpwuid(os.geteuid()).pw_name
-    beyond = ", with the right to read all files (Python is in a folder of root)"
+    beyond = ", with permission to read all files, because only root can read Python's folder"
     return f"the plain user {name}{beyond if os.environ.get(_MARK) else ''}"

@@ -1,8 +1,8 @@
 """A load generator that pulls one image as dockerd does.
 
-It requests the manifest by HEAD and GET, then three blobs at a time. Each of three threads keeps
-its connection and verifies digests. `python -m bench.pull_load TASK` takes a task in JSON and
-prints the outcome in JSON.
+It sends HEAD and GET for the manifest, and then gets three blobs at a time. Each of three threads
+uses one persistent connection and verifies digests. `python -m bench.pull_load TASK` reads a task
+in JSON and prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TIMEOUT_S = 60.0
 
 
 class _Client:
-    """A client that pulls one repository, with a connection in each thread."""
+    """A client that pulls from one repository, over one connection for each thread."""
 
     def __init__(self, port: int, repository: str) -> None:
         self._port = port
@@ -33,7 +33,7 @@ class _Client:
         self._own = threading.local()
 
     def manifest(self, accept: str) -> tuple[int, list[str]]:
-        """Pull the manifest; return its size and the digests of its config and layers, in order."""
+        """Pull the manifest; return its size, and the digests of its config and its layers."""
         headers = {"Accept": accept}
         answer = self._ask("HEAD", "manifests/latest", headers)
         answer.read()
@@ -53,7 +53,7 @@ class _Client:
             running.update(piece)
             size += len(piece)
         if f"sha256:{running.hexdigest()}" != digest:
-            raise ValueError(f"{digest} arrived with another digest")
+            raise ValueError(f"the content of blob {digest} has another digest")
         return size
 
     def _ask(self, method: str, path: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:

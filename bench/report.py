@@ -1,4 +1,4 @@
-"""Writes the results of a run: tables, JSON, the chart, and the README's table."""
+"""Write the results of a run: tables, JSON, the chart, and the table for the README."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.targets import DIRECT, GROWTH_TARGETS, TARGETS, Results, Verdict, bea
 
 
 def write(out: Path, book: Book, chosen: Sequence[Kind]) -> int:
-    """Print and write the results of a run; return 1 if a server has failed a row, else 0."""
+    """Print and write the results of a run; return 1 if a measurement failed, else 0."""
     results = medians(book)
     judged = [judge(target, results) for target in TARGETS if target.row in book.rows]
     facts = machine.described() | {"took": f"{time.monotonic() - book.began:.0f} s"}
@@ -44,7 +44,7 @@ def write(out: Path, book: Book, chosen: Sequence[Kind]) -> int:
 
 
 def write_growth(out: Path, results: Results) -> int:
-    """Print and write the results of `growth`; the targets apply to the largest size."""
+    """Print and write the results of `growth`; targets are compared with the largest index."""
     largest = {row: {OURS: list(sizes.values())[-1]} for row, sizes in results.items()}
     judged = [judge(target, largest) for target in GROWTH_TARGETS]
     facts = machine.described()
@@ -88,9 +88,9 @@ def _print_head(facts: Mapping[str, str], chosen: Sequence[Kind]) -> None:
 
 
 def _beaten(results: Results, names: list[str]) -> str:
-    """Return a line for each row in which a peer costs less than Entrepot."""
+    """Return text with a line for each row in which a peer costs less than Entrepot."""
     lines = [
-        f"{ROWS[key].title}: {peer} costs less, entrepot {number(times)} times as much"
+        f"{ROWS[key].title}: {peer} costs less; entrepot costs {number(times)} times as much"
         for key in results
         for peer, times in beaten_by(key, results, names).items()
     ]
@@ -114,9 +114,9 @@ def _verdict(verdict: Verdict) -> dict[str, object]:
 def _subtitle(facts: Mapping[str, str]) -> str:
     versions = f"docker-registry {machine.versions()[REGISTRY]}; {facts['processor']}"
     today = time.strftime("%Y-%m-%d")
-    return f"{versions}; CPU of all of a server's processes, cold pull: time; {today}"
+    return f"{versions}; cost: CPU time of all processes, for the cold pull: time; {today}"
 
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text)
-    print(f"written: bench/out/{path.name}")
+    print(f"wrote bench/out/{path.name}")

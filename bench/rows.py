@@ -1,4 +1,4 @@
-"""Defines the rows of the benchmark's table, and the requests of the rows with a warm cache."""
+"""Define the rows of the benchmark's table, and send the requests of rows with a warm cache."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ COLD_CLIENTS = 16
 FIRST_BLOBS = 200
 SLOW_CLIENTS = 1000
 SLOW_RATE = 32 * 1024  # bytes/s that each slow reader reads
-PACE = 250  # requests/s for a manifest, while slow readers read
+PACE = 250  # requests/s that one client sends for a manifest while slow readers read
 LINE_RATE = 20_000_000  # bytes/s of each connection over the simulated line
 ROUND_TRIP = 0.05  # seconds of a round trip over the simulated line
 BLOB_CLIENTS, BLOB_TIMES, TLS_TIMES = 2, 16, 8
 ROUNDS: Mapping[str, int] = {"blob-large": 9}
-"""Rows that are measured in more rounds than others, because their samples differ most."""
+"""The number of rounds of rows whose samples vary most, and which therefore need more rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,16 @@ ROWS: Mapping[str, Row] = {
     },
     **{
         f"token-new-{algorithm}": Row(
-            f"manifest by tag, a new token each, {algorithm.upper()}, warm", Unit.REQUEST, _EIGHT
+            f"manifest by tag, each request with a new token, {algorithm.upper()}, warm",
+            Unit.REQUEST,
+            _EIGHT,
         )
         for algorithm in ("rs256", "es256")
     },
     "manifest-events": Row(
-        "manifest by digest, warm, an event for each",
+        "manifest by digest, warm, an event for each request",
         Unit.REQUEST,
-        f"{_EIGHT}; the cost of the events is in it; nginx sends none",
+        f"{_EIGHT}; the cost includes the events; nginx sends no events",
     ),
     "blob-small": Row("blob of 4 kB, warm", Unit.REQUEST, _EIGHT),
     "blob-middle": Row("blob of 300 kB, warm", Unit.REQUEST, _SIXTEEN),
@@ -91,7 +93,7 @@ ROWS: Mapping[str, Row] = {
     "cold-first": Row(
         "first byte of a cold blob of 4 kB, after the upstream's",
         Unit.DELAY,
-        f"median of {FIRST_BLOBS} blobs, each requested from both in turn",
+        f"median of {FIRST_BLOBS} blobs, each requested from the server and from the upstream",
     ),
     "cold-clients": Row(
         f"{COLD_CLIENTS} clients, one cold blob of 100 MB", Unit.WHOLE, "all at once"
@@ -104,20 +106,21 @@ ROWS: Mapping[str, Row] = {
     "slow-readers": Row(
         f"{SLOW_CLIENTS:,} clients reading slowly, a manifest meanwhile",
         Unit.LATENCY,
-        f"each reads the blob of 100 MB at {SLOW_RATE // 1024} KiB/s; another gets {PACE}/s",
+        f"each reads the blob of 100 MB at {SLOW_RATE // 1024} KiB/s;"
+        f" one more client requests a manifest {PACE} times a second",
     ),
     "memory": Row("memory of all processes, idle after the start", Unit.MEMORY, "PSS"),
     "memory-after": Row("memory of all processes, after the warm rows", Unit.MEMORY, "PSS"),
-    "start": Row("a start, until all processes are idle", Unit.WHOLE),
+    "start": Row("CPU of a start, until all processes are idle", Unit.WHOLE),
     "healthy": Row("the image's health check, `entrepot healthy`", Unit.WHOLE, "median of nine"),
-    "idle": Row("CPU of all processes, idle", Unit.IDLE, "a minute, by the scheduler"),
+    "idle": Row("CPU of all idle processes", Unit.IDLE, "in a minute, from the kernel's scheduler"),
 }
 
 Work = Callable[[ServerAddress], Outcome]
 
 
 def warm(image: Image) -> dict[str, Work]:
-    """Return the work of the rows with a warm cache that need neither password nor TLS."""
+    """Return, by row, the functions that send the requests of a warm cache without login or TLS."""
     digest, tag = _manifest(image, image.digest), _manifest(image, "latest")
 
     def blob(address: ServerAddress, size: int) -> str:
@@ -137,36 +140,36 @@ def warm(image: Image) -> dict[str, Work]:
 
 
 def from_worker(image: Image) -> dict[str, Work]:
-    """Return the work of the row that a worker answers, because HAProxy's cache is off."""
+    """Return the requests of the row that workers answer, because HAProxy caches nothing."""
     path = _manifest(image, "latest")
     return {"worker-tag": lambda address: get_many(address, path(address))}
 
 
 def login(image: Image) -> dict[str, Work]:
-    """Return the work of the row whose clients send a password."""
+    """Return the requests of the row whose clients send a password."""
     path = _manifest(image, image.digest)
     return {"manifest-login": lambda address: get(address, path(address))}
 
 
 def tag_login(image: Image) -> dict[str, Work]:
-    """Return the work of the row with a password; the rows with tokens are compared to it."""
+    """Return the requests by tag with a password, with which the rows with tokens are compared."""
     path = _manifest(image, "latest")
     return {"tag-login": lambda address: get(address, path(address))}
 
 
 def events(image: Image) -> dict[str, Work]:
-    """Return the work of the row in which Entrepot notifies an endpoint of each request."""
+    """Return the requests of the row in which Entrepot sends an event for each request."""
     path = _manifest(image, image.digest)
     return {"manifest-events": lambda address: get(address, path(address))}
 
 
 def tls(image: Image) -> dict[str, Work]:
-    """Return the work of the row whose clients use TLS."""
+    """Return the requests of the row whose clients use TLS."""
     return {"blob-tls": lambda address: large(address, image, BLOB_CLIENTS, TLS_TIMES)}
 
 
 def large(address: ServerAddress, image: Image, clients: int, times: int) -> Outcome:
-    """Download the blob of 100 MB with all clients."""
+    """Download the blob of 100 MB with *clients* clients, each *times* times."""
     path = address.blob(image.repository, image.blob(LARGE))
     return load.blobs(address, path, clients=clients, times=times, size=LARGE)
 
@@ -176,15 +179,16 @@ def _manifest(image: Image, reference: str) -> Callable[[ServerAddress], str]:
 
 
 def get(address: ServerAddress, path: str) -> Outcome:
-    """Repeat a GET with wrk.
+    """Repeat a GET request with wrk.
 
-    Requests without a response at the end of the run count too, because they have cost CPU time.
+    Requests that have no response yet at the end of the run count too, because the server has
+    spent CPU time on them.
     """
     return _get(address, path, CONNECTIONS)
 
 
 def get_many(address: ServerAddress, path: str) -> Outcome:
-    """Repeat a GET with wrk over more connections than `get`."""
+    """Repeat a GET request with wrk, over more connections than `get` uses."""
     return _get(address, path, MANY_CONNECTIONS)
 
 

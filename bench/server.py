@@ -1,4 +1,4 @@
-"""Starts a server, waits until it answers, measures it, and ends it with all its children."""
+"""Start a server, wait until it answers, measure it, and terminate it with all its children."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from bench.tree import Tree, is_alive
 _STARTS_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
-# With these words before its command line, the server ends if the benchmark is killed.
+# The first words of each server's command line. If the benchmark is killed, the kernel terminates
+# the server.
 TETHER = ("setpriv", "--pdeathsig", "TERM")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A server's command line and folder, and the URL path that it answers once it is up."""
+    """A server's command line and folder, and the URL path that it answers once it is ready."""
 
     words: tuple[str, ...]
     folder: Path
@@ -59,7 +60,7 @@ class Server:
 
     @property
     def tree(self) -> Tree:
-        """The process of the server with its descendants."""
+        """Return the process of the server with its descendants."""
         return Tree(self._running().pid)
 
     def cpu_of(self, words: list[str]) -> float:
@@ -77,7 +78,7 @@ class Server:
         return _of_children() - before
 
     def start(self) -> float:
-        """Start the server; return the seconds until its first response. Raises: ServerFailed."""
+        """Start the server; return the time until its first response (s). Raises: ServerFailed."""
         began = time.monotonic()
         self._process = self._started()
         while not self._answers():
@@ -89,7 +90,7 @@ class Server:
         return time.monotonic() - began
 
     def stop(self) -> None:
-        """Terminate the server; kill processes that do not end. A second call does nothing."""
+        """Terminate the server, and kill processes that do not exit. A second call does nothing."""
         if self._process is None:
             return
         pids = [each.pid for each in self.tree.processes()]
@@ -100,11 +101,14 @@ class Server:
         self._end(pids)
 
     def kill(self) -> None:
-        """Kill all processes of the server at once, as a power cut does."""
+        """Kill all processes of the server at once, to simulate a power cut."""
         self._end([each.pid for each in self.tree.processes()])
 
     def _end(self, pids: list[int]) -> None:
-        """Kill the processes, parents first, because they restart children; wait for their end."""
+        """Kill the processes, and wait until they have ended.
+
+        Parents are killed first, because a parent would restart a killed child.
+        """
         process = self._running()
         deadline = time.monotonic() + _STOPS_WITHIN_S
         while pids and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Prepares a run: its folder, the images that are pulled, and the upstream."""
+"""Prepare a run: make its folder and the images to pull, and start the upstream."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _YEAR = dt.timedelta(days=365)
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What all stages of a run use: the servers to compare, the upstream, and the images.
+    """The objects that all stages of a run share: the upstream, the images, the compared servers.
 
-    `app` is for the warm rows, `large` for the simulated line; `log` is the upstream's access log.
+    The warm rows pull the image `app`, and the pull over the simulated line `large`. `log` is the
+    upstream's access log.
     """
 
     folder: Path
@@ -49,16 +50,16 @@ class Site:
         return self.upstream.address.url("")
 
     def plain(self, source: str = "") -> Plan:
-        """Return a plan without passwords and TLS, in a new folder.
+        """Return the plan of a server without passwords and TLS, with a new folder.
 
-        *source* replaces the URL of the upstream.
+        *source* is the URL of its upstream, and empty for the benchmark's upstream.
         """
         folder = self.folder / f"start{next(self._numbers)}"
         folder.mkdir()
         return Plan(folder, source or self.url, static=self.folder / "static")
 
     def login(self) -> Plan:
-        """Return a plan in which clients need a password."""
+        """Return the plan of a server whose clients need a password."""
         plan = self.plain()
         hashed = bcrypt.hashpw(_LOGIN.partition(":")[2].encode(), bcrypt.gensalt(_ROUNDS))
         file = plan.folder / "htpasswd"
@@ -66,7 +67,7 @@ class Site:
         return Plan(plan.folder, plan.upstream, _LOGIN, file, static=plan.static)
 
     def tls(self) -> Plan:
-        """Return a plan in which clients use TLS."""
+        """Return the plan of a server whose clients use TLS."""
         plan = self.plain()
         pem = plan.folder / "bench.pem"
         pem.write_bytes(certificate())
@@ -89,7 +90,7 @@ def opened(folder: Path, chosen: Sequence[Kind]) -> Iterator[Site]:
 
 
 def certificate() -> bytes:
-    """Return a self-signed certificate for loopback with its key (P-256), in PEM."""
+    """Return a self-signed certificate for 127.0.0.1, and its P-256 key, in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""Measures each server while a thousand clients read slowly and another requests manifests."""
+"""Measure a server while a thousand clients read slowly and one more client pulls a manifest."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _WORKERS = "registry"  # `bench.tree` gives this role to the appliance's workers
 
 
 def slow_rows(servers: Mapping[str, Server], image: Image, book: Book, rounds: int) -> None:
-    """Measure the row on each server in turn, with slow readers of its own."""
+    """Measure the row on each server, one after the other, each with new slow readers."""
     for name, server in servers.items():
         book.report_progress(f"{ROW}: {name}")
         attempt(ROW, name, book, lambda: _sample(server, image, rounds))  # noqa: B023 - at once
 
 
 def _sample(server: Server, image: Image, rounds: int) -> Sample:
-    """Measure a server without slow readers, then with them. Raises: LoadFailed."""
+    """Measure a server first without slow readers, then with them. Raises: LoadFailed."""
     path = server.address.manifest(image.repository, image.digest)
     server.tree.settle()
     idle = _requested(server.address, path, rounds)
@@ -80,7 +80,7 @@ def _requested(address: ServerAddress, path: str, rounds: int) -> Outcome:
 
 @contextmanager
 def _readers(address: ServerAddress, image: Image) -> Iterator[int]:
-    """Start the slow readers; yield how many of them read a response. Raises: LoadFailed."""
+    """Start the slow readers; yield how many of them got a response. Raises: LoadFailed."""
     task = {
         "port": address.port,
         "path": address.blob(image.repository, image.blob(LARGE)),

@@ -1,7 +1,8 @@
-"""A load generator that reads a blob slowly with many clients, until its standard input ends.
+"""A load generator whose many clients read a blob slowly.
 
-`python -m bench.slow_load TASK` takes a task in JSON. It prints a line of JSON when every client
-reads or has failed, and another one at the end, after `longest` s at the latest.
+`python -m bench.slow_load TASK` reads a task in JSON. When every client has a response or has
+failed, it prints a line of JSON with the number of clients that have one. The clients read until
+the standard input is closed, or for `longest` s. Then the program prints the outcome in JSON.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from bench.wire import Broken, ask, length_in
 _BEGINS_WITHIN_S = 15.0
 _HEAD = 16 * 1024
 _ROUND_S = 1.0
-# The readers are divided into this many groups. In each second, the groups read in turn.
+# The clients are divided into this many groups. In each second, each group reads once, one group
+# after the other.
 _STEPS = 20
 _BUFFER = 64 * 1024
 
@@ -37,7 +39,7 @@ def main(task: dict[str, Any]) -> None:
 def _begin(task: dict[str, Any]) -> socket.socket:
     """Request the blob over a connection with a small receive buffer.
 
-    The buffer is full at once, so the server can send only as fast as the client reads.
+    The buffer fills at once. From then on, the server can send only as fast as the client reads.
     """
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
@@ -49,7 +51,7 @@ def _begin(task: dict[str, Any]) -> socket.socket:
 
 
 def _reading(readers: list[socket.socket]) -> list[socket.socket]:
-    """Return the clients with a 200 response, when all have one or the time limit has passed."""
+    """Wait until all clients have a response or the time limit passes; return those with a 200."""
     waiting, found = {each.fileno(): each for each in readers}, []
     poll = select.poll()
     for number in waiting:
@@ -74,7 +76,7 @@ def _is_fine(reader: socket.socket) -> bool:
 def _read_slowly(readers: list[socket.socket], rate: int, deadline: float) -> tuple[int, int]:
     """Read *rate* bytes/s with each client until *deadline*.
 
-    Return the number of bytes, and of clients whose connection has ended.
+    Return the number of bytes, and the number of clients whose connection was closed.
     """
     received, ended = 0, set[socket.socket]()
     while time.monotonic() < deadline:
@@ -90,7 +92,10 @@ def _read_slowly(readers: list[socket.socket], rate: int, deadline: float) -> tu
 
 
 def _read_available(reader: socket.socket, most: int) -> int:
-    """Read at most *most* bytes; return their number, 0 if none are there, -1 after the end."""
+    """Read at most *most* bytes without waiting, and return their number.
+
+    Return 0 if no bytes have arrived, and -1 if the connection is closed.
+    """
     try:
         return len(reader.recv(most)) or -1
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Runs the stages of the benchmark: each starts servers, measures its rows, and ends them."""
+"""Run the stages of the benchmark: each starts servers, measures rows, and ends the servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CHECKS = 9
 
 
 def warm(site: Site, book: Book, rounds: int) -> None:
-    """Measure the rows of a warm cache, with the memory of idle servers before and after them."""
+    """Measure the rows of a warm cache, and before and after them the memory of idle servers."""
     works = rows.warm(site.app)
     needed_by = ("start", "memory", "healthy", *works)
     with running(site, site.plain, book, needed_by) as servers:
@@ -48,7 +48,7 @@ def login(site: Site, book: Book, rounds: int) -> None:
 
 
 def tag_with_password(site: Site, book: Book, rounds: int) -> None:
-    """Measure the row with a password; the rows with tokens are compared to it."""
+    """Measure requests by tag with a password, with which the rows with tokens are compared."""
     _with_password(site, book, rounds, rows.tag_login(site.app))
 
 
@@ -64,7 +64,7 @@ def tls(site: Site, book: Book, rounds: int) -> None:
 def measure_warm(
     site: Site, plan: Callable[[], Plan], works: Mapping[str, rows.Work], book: Book, rounds: int
 ) -> None:
-    """Start servers by *plan*, fill their caches, and measure *works* with them."""
+    """Start servers by *plan*, pull the image into their caches, and measure the rows *works*."""
     with warmed(site, plan, book, tuple(works)) as servers:
         in_rounds(servers, works, book, site.log, rounds=rounds)
 
@@ -77,7 +77,7 @@ def warmed(
     needed_by: tuple[str, ...],
     names: Collection[str] | None = None,
 ) -> Iterator[dict[str, Server]]:
-    """Start the servers with these names, or all, and fill each cache; yield the servers.
+    """Start the servers in *names*, or all, and pull the image into each cache; yield the servers.
 
     If a server fails, it counts as failed in the rows *needed_by*.
     """
@@ -86,12 +86,12 @@ def warmed(
 
 
 def microseconds(sample: Sample) -> float:
-    """Return the CPU time of a request in a sample (us)."""
+    """Return the mean CPU time of a request in a sample (us)."""
     return sum(sample.cpu.values()) * 1e6 / max(sample.requests, 1)
 
 
 def worker(site: Site, book: Book, rounds: int) -> None:
-    """Measure the row whose requests a worker answers, because HAProxy's cache is off."""
+    """Measure the row whose requests workers answer, because HAProxy caches nothing."""
     plan = lambda: replace(site.plain(), has_edge_cache=False)  # noqa: E731 - a new folder each
     measure_warm(site, plan, rows.from_worker(site.app), book, rounds)
 
@@ -104,7 +104,7 @@ def running(
     needed_by: tuple[str, ...],
     names: Collection[str] | None = None,
 ) -> Iterator[dict[str, Server]]:
-    """Start every server that supports the plan, or those of them with *names*; yield them.
+    """Start the servers that support the plan, and yield them; *names* selects some of them.
 
     If a server does not start, it counts as failed in the rows *needed_by*.
     """
@@ -124,14 +124,14 @@ def running(
 
 
 def caches(site: Site) -> list[Kind]:
-    """Return the servers that cache an upstream, which nginx does not."""
+    """Return the servers that cache an upstream, which are all except nginx."""
     return [kind for kind in site.kinds if kind.is_cache]
 
 
 def _warmed(
     servers: Mapping[str, Server], image: Image, book: Book, needed_by: tuple[str, ...]
 ) -> dict[str, Server]:
-    """Fill each server's cache with the image; return the servers whose bytes are all right."""
+    """Pull the image into each server's cache; return the servers that sent the right bytes."""
     warmed = {}
     for name, server in servers.items():
         try:
@@ -145,7 +145,7 @@ def _warmed(
 
 
 def fill(address: ServerAddress, image: Image) -> None:
-    """Get every part of an image from a server twice, and compare the bytes. Raises: LoadFailed."""
+    """Get each part of an image from a server twice, and check the bytes. Raises: LoadFailed."""
     for _ in range(2):
         for reference in ("latest", image.digest):
             path = address.manifest(image.repository, reference)
@@ -179,7 +179,7 @@ def _start(servers: Mapping[str, Server], book: Book) -> None:
 
 
 def _healthy(server: Server, book: Book) -> None:
-    """Measure the CPU time of the health check, a command that the container's runtime repeats."""
+    """Measure the CPU time of `entrepot healthy`, which a container runtime runs repeatedly."""
     words = [sys.executable, "-m", "entrepot.appliance", "healthy"]
     for _ in range(_CHECKS):
         cpu = {"healthy": server.cpu_of(words)}

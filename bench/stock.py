@@ -1,4 +1,4 @@
-"""Makes a data directory as large as after years: an index of many rows, and a long log.
+"""Make a data directory as large as after years of use: an index of many rows, and a long log.
 
 Only a few of the blobs in the index have a file.
 """
@@ -22,15 +22,16 @@ from entrepot.datastore.index import REBUILT, ContentKind, Index, IndexEntry
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Storage
 
-SIZE = 1_000_000  # bytes of a blob in the index; its file, if it has one, has FILE bytes
+SIZE = 1_000_000  # the size of each blob according to the index, in bytes; files have FILE bytes
 FILE = 4096
 PARTS = 9
 IMAGES = 100  # manifests in the data directory, each of which references PARTS blobs
 _DAY_S = 24 * 3600
 _OLDEST_S = 20 * _DAY_S
-# the largest number of blobs: a digest begins with the blob's number, mixed, in three bytes
+# The first three bytes of a blob's digest are the blob's number, multiplied by `_FORTH` modulo
+# 2**24, so there can be at most 2**24 blobs. The multiplier is odd, so all numbers differ.
 _MIXED = 2**24
-_FORTH = 10_368_889  # an odd multiplier maps the numbers below 2**24 to each other, none twice
+_FORTH = 10_368_889
 _BACK = pow(_FORTH, -1, _MIXED)
 
 
@@ -64,7 +65,7 @@ class Stock:
         """Write the index: blobs, and manifests that reference some of the newest blobs."""
         self.state.mkdir(parents=True)
         index = self.index()
-        index.notes.get(REBUILT)  # the first read creates the file of the index
+        index.notes.get(REBUILT)  # The first read creates the file of the index.
         index.close()
         write_blobs(self.state / layout.INDEX, self._rows_in_order())
         for number in range(IMAGES):
@@ -74,14 +75,14 @@ class Stock:
         index.close()
 
     def _rows_in_order(self) -> Iterator[IndexEntry]:
-        """Yield the blobs' index entries in the order of their digests, for the bulk writer."""
+        """Yield the blobs' index entries, sorted by digest, as `write_blobs` needs them."""
         step = _OLDEST_S / self.rows
         for number in _in_order(self.rows):
             used = self.now - _OLDEST_S + step * number
             yield IndexEntry(digest(number), SIZE, ContentKind.BLOB, used)
 
     def write_files(self, stop: int) -> None:
-        """Write files for the blobs before number *stop*, without fsync."""
+        """Write files, without fsync, for the blobs with the numbers 0 to *stop* - 1."""
         content = b"\0" * FILE
         for at, each in enumerate(islice(self.digests(), stop)):
             path = self.root / layout.blob(each)
@@ -113,19 +114,19 @@ def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
 
 
 def digest(number: int) -> Digest:
-    """Return the digest of blob *number*: its first three bytes are the number, mixed.
+    """Return the digest of blob *number*, which begins with the multiplied number.
 
-    Therefore the digests can be computed in their order, and need not be sorted in memory.
+    `_in_order` can thus compute the order of the digests without sorting them in memory.
     """
     mixed = number * _FORTH % _MIXED
     return Digest("sha256", f"{mixed:06x}{hashlib.sha256(b'row %d' % number).hexdigest()[6:]}")
 
 
 def _in_order(rows: int) -> Iterator[int]:
-    """Yield the numbers below *rows* in the order of their digests.
+    """Yield the numbers of all *rows* blobs, sorted by the digests of the blobs.
 
-    A sorted list of ten million numbers would need too much memory. Therefore the function counts
-    through all mixed numbers, and computes the number of each blob from them.
+    To sort a list of ten million numbers would need too much memory. Therefore the function counts
+    through all possible first three bytes of a digest, and computes the blob's number from them.
     """
     if rows < _MIXED // 16:
         return iter(sorted(range(rows), key=lambda number: number * _FORTH % _MIXED))
@@ -139,7 +140,7 @@ def manifest(number: int) -> Digest:
 
 
 def chosen(stock: Stock, many: int) -> list[list[Digest]]:
-    """Return *many* batches of 1,000 random digests of the stock."""
+    """Return *many* batches, each of 1,000 digests of random blobs of the stock."""
     chance = random.Random(many)
     return [[digest(chance.randrange(stock.rows)) for _ in range(1_000)] for _ in range(many)]
 

@@ -1,4 +1,4 @@
-"""Prints figures as text: a table of all results, and a table of the targets."""
+"""Format figures as text: a table of all results, and a table of the targets."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def verdicts(judged: Sequence[Verdict], titles: Mapping[str, str]) -> str:
 
 
 def word(verdict: Verdict) -> str:
-    """Return the verdict on a target as a short word."""
+    """Return a short word that states whether the target is met."""
     if verdict.ours is None:
         return _UNMEASURED
     if verdict.failures:
@@ -47,7 +47,7 @@ def word(verdict: Verdict) -> str:
 
 
 def markdown(results: Results, servers: Sequence[str]) -> str:
-    """Return the README's table, in Markdown."""
+    """Return the table for the README, in Markdown."""
     lines = [f"| | | {' | '.join(servers)} |", "|---|---|" + "---|" * len(servers)]
     for key, row in ROWS.items():
         if found := results.get(key):
@@ -78,12 +78,12 @@ def number(value: float) -> str:
 
 
 def unit(text: str) -> str:
-    """Return a unit with the signs that the README uses."""
+    """Return a unit as the README writes it, with µs for us."""
     return text.replace("us", "µs")
 
 
 def aligned(lines: Iterable[Sequence[str]]) -> str:
-    """Return lines whose cells are padded to columns; the last cell of a line is not padded."""
+    """Return the lines as text with aligned columns; the last cell of a line is not padded."""
     rows = list(lines)
     widths: dict[int, int] = {}
     for row in rows:

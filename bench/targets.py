@@ -1,4 +1,4 @@
-"""Defines the targets of the product's cost, and compares them with the results of a run."""
+"""Define the targets for Entrepot's cost, and compare them with the results of a run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from bench.kinds import NGINX, OURS, REGISTRY
 
 DIRECT = "direct"
 VERIFYING = "times a verifying worker"
-"""The cost of a new token divided by that of a worker which verifies a token and answers."""
+"""The cost of a request with a new token, divided by the cost if a worker verifies every token."""
 PLAIN_HIT = "times a plain hit of a worker"
-"""The cost of a request for one of many objects divided by that of a worker's warm answer."""
+"""The cost of a request for one of many objects, divided by that of a worker's warm response."""
 AN_EVENT = "us an event"
-"""What an event for an endpoint adds to the cost of a request."""
+"""The difference between the costs of a request with and without an event for an endpoint."""
 Results = Mapping[str, Mapping[str, Figure]]
 """The figures of a run by row, then by server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A limit for Entrepot in a row: its `figure` is at most `most`.
+    """A limit for Entrepot in a row: the value named `figure` must be at most `most`.
 
-    With `against`, the limit is `most` times the figure of that other server, or of Entrepot in
-    that other row.
+    If `against` names another server, the limit is `most` times the value of that server in the
+    same row. If it names another row, the limit is `most` times Entrepot's value in that row.
     """
 
     row: str
@@ -35,10 +35,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a target was met; `ours` is a ratio or a value, None if it was not measured.
+    """The comparison of a target with the results.
 
-    If there are `failures`, some work was not done, so the target counts as missed whatever the
-    cost is.
+    `ours` is Entrepot's value, or its ratio to the other value, and None if it was not measured. If
+    there are `failures`, the server did not do all of the work, so the target counts as missed.
     """
 
     target: Target
@@ -47,7 +47,7 @@ class Verdict:
 
     @property
     def is_met(self) -> bool:
-        """Return whether the target is met; without a measurement, it is not met."""
+        """Return whether the target is met; a target that was not measured is not met."""
         return self.ours is not None and not self.failures and self.ours <= self.target.most
 
 
@@ -109,7 +109,7 @@ def judge(target: Target, results: Results) -> Verdict:
 
 
 def beaten_by(row: str, results: Results, peers: list[str]) -> dict[str, float]:
-    """Return the peers that cost less than Entrepot in a row, with the ratio of both costs."""
+    """Return the peers that cost less than Entrepot in a row, with Entrepot's cost in multiples."""
     ours = _value(results, row, OURS, "cost")
     found = {}
     for peer in peers:

@@ -1,4 +1,4 @@
--- For wrk: sends each request with the next token of a file, and stops when there are no more.
+-- A script for wrk: each request has the next token of a file. After the last token, wrk ends the run.
 local tokens, at = {}, 0
 
 function init(args)

@@ -1,9 +1,9 @@
-"""Measures requests with tokens: one token for all requests, and a new one for each.
+"""Measure requests with tokens: first one token for all requests, then a new token for each.
 
-A new token reaches a worker, which verifies it once. The cost of a new token is compared with that
-of a token that expired a moment ago. A worker accepts an expired token for 60 s, but neither
-HAProxy nor the worker remembers it. So each request with an expired token costs one verification
-and one answer of a worker, and nothing else.
+HAProxy forwards a request with a new token to a worker, which verifies the token. The cost of such
+a request is compared with that of a request whose token expired a moment ago. A worker accepts an
+expired token for 60 s more, but neither HAProxy nor the worker remembers it. So each request with
+an expired token costs exactly one verification and one response of a worker.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from entrepot.runtime.token_keys import key_ids
 
 ALGORITHMS: Final = ("RS256", "ES256")
 
-# The number of new tokens for each round: more than a worker can verify in that time.
+# The number of new tokens for each round, which is more than a worker can verify in a round
 _MANY = 8000
 _SECONDS = 2
 _LIFETIME_S = 3600
@@ -45,7 +45,7 @@ _LIFETIME_S = 3600
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A token server's key with its certificate, which signs tokens for one repository."""
+    """A token server's key and certificate; the key signs tokens for one repository."""
 
     algorithm: str
     repository: str
@@ -81,7 +81,7 @@ class Signer:
             "jti": f"{next(self._numbers):020}",
             "access": [{"type": "repository", "name": self.repository, "actions": ["pull"]}],
         }
-        # docker-registry 2.x finds a key only by its libtrust ID.
+        # docker-registry 2.x finds a key only if `kid` is the key's libtrust ID.
         header = {"kid": key_ids(self.key.public_key())[-1]}
         return jwt.encode(claims, self.key, algorithm=self.algorithm, headers=header)
 
@@ -121,7 +121,7 @@ def _measured(site: Site, book: Book, algorithm: str, rounds: int) -> None:
 
 
 def _compared(act: Callable[[], Sample], reference: Callable[[], float]) -> Sample:
-    """Return the sample of *act*, with the ratio of its cost to *reference*'s (us)."""
+    """Return the sample of *act*, with the ratio of its cost to that of *reference*."""
     sample, cost = act(), reference()
     return replace(
         sample, more={"us a verifying worker": cost, VERIFYING: stages.microseconds(sample) / cost}
@@ -129,7 +129,7 @@ def _compared(act: Callable[[], Sample], reference: Callable[[], float]) -> Samp
 
 
 def _verifying_worker(site: Site, server: Server, signer: Signer) -> float:
-    """Return the cost of a worker's answer for which it verifies a token (us)."""
+    """Return the cost of a request for which a worker verifies a token (us)."""
     file = site.folder / "expired.txt"
     file.write_text(f"{signer.token(lifetime=-1)}\n" * _MANY)
     return stages.microseconds(measure(server, _with_file(site.app, file), site.log))
@@ -151,12 +151,12 @@ def _with_token(server: Server, token: str) -> ServerAddress:
 
 
 def _seen(image: Image, address: ServerAddress) -> rows.Work:
-    """Return requests with the one token that *address* has, which the server knows already."""
+    """Return a function that sends all requests with the same token, the one in *address*."""
     return lambda _: rows.get(address, address.manifest(image.repository, "latest"))
 
 
 def _with_file(image: Image, file: Path) -> rows.Work:
-    """Return requests each of which has the next token in *file*."""
+    """Return a function that sends requests, each with the next token in *file*."""
 
     def work(address: ServerAddress) -> load.Outcome:
         path = address.manifest(image.repository, "latest")
@@ -168,7 +168,7 @@ def _with_file(image: Image, file: Path) -> rows.Work:
 
 
 def _file(site: Site, signer: Signer) -> Path:
-    """Write a file of new tokens, one a line."""
+    """Write a file of new tokens, one per line."""
     path = site.folder / f"tokens-{signer.algorithm}.txt"
     path.write_text("".join(f"{signer.token()}\n" for _ in range(_MANY)))
     return path

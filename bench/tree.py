@@ -1,4 +1,4 @@
-"""Reads the CPU time and the memory of a server's processes from /proc."""
+"""Read the CPU time and the memory of a server's processes from /proc."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SUPERVISORD = "entrepot.appliance.supervise.supervisord"
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process; `cpu` is its CPU time with that of its ended children (s)."""
+    """A process; `cpu` is its CPU time, including that of children that have ended (s)."""
 
     pid: int
     parent: int
@@ -29,7 +29,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes of memory: all pages in `rss`; in `pss` a page that n processes share counts 1/n."""
+    """Memory in bytes: `rss` counts whole pages, `pss` 1/n of a page that n processes share."""
 
     rss: int = 0
     pss: int = 0
@@ -55,7 +55,7 @@ class Tree:
     def run_time(self) -> dict[str, float]:
         """Return the CPU time of the living threads (s), by role, from the kernel's scheduler.
 
-        `cpu` counts clock ticks, and misses a process that never runs for a whole tick.
+        `cpu` counts clock ticks, and so it can miss a process that runs for less than a tick.
         """
         ran: defaultdict[str, float] = defaultdict(float)
         for process in self.processes():
@@ -73,9 +73,10 @@ class Tree:
         return found
 
     def settle(self, within: float = 15.0) -> None:
-        """Wait until the server's processes are nearly idle, for up to *within* s.
+        """Wait until the server's processes are nearly idle, for at most *within* s.
 
-        The cost of a response includes work after it, such as the reading of the access log.
+        A server also works after a response, for example to read its access log. This work is part
+        of the cost.
         """
         deadline = time.monotonic() + within
         before = sum(self.cpu().values())
@@ -116,7 +117,7 @@ def below(root: int, processes: Iterable[Process]) -> list[Process]:
 def parse_stat(text: str) -> Process:
     """Return the process that the text of /proc/PID/stat describes.
 
-    Its name may contain blanks and parentheses.
+    The name of the process can contain blanks and parentheses.
     """
     head, _, rest = text.rpartition(")")
     pid, _, name = head.partition(" (")
@@ -126,7 +127,10 @@ def parse_stat(text: str) -> Process:
 
 
 def parse_memory(text: str) -> Memory:
-    """Return the memory in the text of /proc/PID/smaps_rollup; none if the process has ended."""
+    """Return the memory that the text of /proc/PID/smaps_rollup states.
+
+    If the process has ended, the text is empty and the memory is 0.
+    """
     found = {}
     for line in text.splitlines()[1:]:
         name, _, rest = line.partition(":")
@@ -140,7 +144,7 @@ def parse_schedstat(text: str) -> float:
 
 
 def role_of(name: str, words: list[str]) -> str:
-    """Return the role of a process: the Python module that it runs, or else its program."""
+    """Return the role of a process: the name of its Python module, or else of its program."""
     if "-m" in words[:-1]:
         module = words[len(words) - 1 - words[::-1].index("-m") + 1]
         if module == _SUPERVISORD:

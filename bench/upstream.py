@@ -1,4 +1,7 @@
-"""Runs the upstream: Debian's docker-registry, whose access log shows each fetch of a cache."""
+"""Read the access log of the upstream (Debian's docker-registry), and push images to it.
+
+The access log shows each request that a cache sends to the upstream.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Fetches:
-    """How many requests caches sent to the upstream: all, GETs, and the bytes of the responses."""
+    """The numbers of all requests and of GETs to the upstream, and the bytes of the responses."""
 
     requests: int = 0
     gets: int = 0
@@ -38,14 +41,14 @@ class Fetches:
 
 
 class Log:
-    """The upstream's access log; each call of `fresh` returns only new responses."""
+    """The upstream's access log."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read = 0
 
     def fresh(self) -> list[Fetch]:
-        """Return the responses that the upstream has logged since the last call."""
+        """Return the responses that the upstream has logged since the previous call."""
         with self._path.open("rb") as file:
             file.seek(self._read)
             text = file.read()
@@ -55,7 +58,7 @@ class Log:
 
 
 def parse(lines: Iterable[str]) -> list[Fetch]:
-    """Return the responses in the output of docker-registry, which has other lines too."""
+    """Return the responses that docker-registry logged; skip other lines of its output."""
     found = [_LINE.search(line) for line in lines]
     return [
         Fetch(each["method"], each["target"], int(each["status"]), int(each["sent"]))
@@ -65,9 +68,10 @@ def parse(lines: Iterable[str]) -> list[Fetch]:
 
 
 def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
-    """Return the number of requests and bytes in *fetches*; only paths with *about* count.
+    """Return the number of requests and of bytes in *fetches*.
 
-    `GET /v2/` does not count, because it fetches no content.
+    Only requests whose URL path contains *about* count. `GET /v2/` does not count, because it
+    fetches no content.
     """
     chosen = [each for each in fetches if about in each.target and each.target != "/v2/"]
     gets = [each for each in chosen if each.method == "GET"]
@@ -102,4 +106,4 @@ def push_blob(address: ServerAddress, repository: str, content: bytes) -> None:
 
 def _expect(status: int, body: bytes) -> None:
     if status not in {http.HTTPStatus.CREATED, http.HTTPStatus.ACCEPTED}:
-        raise ServerFailed(f"the upstream refused a push: {status} {body[:200]!r}")
+        raise ServerFailed(f"the upstream rejected a push: {status} {body[:200]!r}")

@@ -50,7 +50,7 @@ def test_docker_distribution_3_is_a_peer_with_a_variable_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("peers", "message"),
     [
-        ("harbor=/bin/true", "unknown peer harbor"),
+        ("harbor=/bin/true", "harbor is not a known peer"),
         ("drayage=/nowhere", "is not an executable file"),
         ("drayage", "an empty path"),
     ],

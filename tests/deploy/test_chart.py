@@ -458,7 +458,7 @@ def test_the_chart_agrees_with_deployment_yaml() -> None:
 
 def test_the_notes_warn_of_access_without_passwords() -> None:
     """The notes that Helm prints after an installation warn of access without passwords."""
-    mark = "Every client that can reach it"
+    mark = "Every client that can connect"
 
     assert mark in chart.rendered()["NOTES.txt"]
     assert mark not in chart.rendered(htpasswd={"secret": "my-users"})["NOTES.txt"]

@@ -1,4 +1,5 @@
-{{- /* The variables of the container, each once: `env` and `extraEnv` replace those of the chart. */ -}}
+{{- /* The environment variables of the container. A variable in `env` overrides the chart's variable of the
+same name, and one in `extraEnv` overrides both, so that no name appears twice. */ -}}
 {{- define "entrepot.environment" -}}
 {{- $all := dict "PULLSECRETPATH" (dict "value" "/secrets/.dockerconfigjson") -}}
 {{- if not (eq .Values.storage.driver "inmemory") -}}

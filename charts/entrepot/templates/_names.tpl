@@ -40,7 +40,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "entrepot.text" -}}
-{{- /* Helm reads every number of a file as a float64, which Go prints as 1e+07. */ -}}
+{{- /* Return a value as text. Helm reads every number of a values file as a float64, which Go would print
+in the form 1e+07, so whole numbers are converted first. */ -}}
 {{- if kindIs "float64" . -}}
 {{- if eq (floor .) . -}}
 {{ printf "%.0f" . }}

@@ -48,7 +48,7 @@ def test_a_key_with_many_callers_does_not_delay_other_keys() -> None:
 
 
 def test_one_key_cannot_fill_the_queue() -> None:
-    """If two callers of a key wait, a third fails at once; a caller of another key may wait."""
+    """If two callers of a key wait, a third fails at once; a caller of another key can wait."""
     line, order = FairQueue(1, waiting=3, each=2, busy="busy"), list[str]()
     with ExitStack() as stack:
         stack.enter_context(line.turn("flood", PATIENCE))

@@ -239,7 +239,7 @@ def test_without_middleware_no_package_is_imported(client: Callable[[str], TestC
 def test_middleware_gets_every_request_of_the_appliance(
     client: Callable[[str], TestClient], tmp_path: Path
 ) -> None:
-    """With middleware, HAProxy's cache is off: cached responses would bypass the middleware."""
+    """With middleware, HAProxy's cache is off; cached responses would bypass the middleware."""
     client(_GATE)
     config_folder = ConfigFolder(tmp_path)
 

@@ -261,7 +261,7 @@ class World:
         self._has_pushed(repository, content)
 
     def mount(self, who: Who, source: str, content: Content) -> None:
-        """Mount a blob into the repository of *who*, from *source* or, if it is empty, from any."""
+        """Mount a blob into *who*'s repository from *source*, or from any if *source* is empty."""
         query = f"mount={content.digest}" + (f"&from={source}" if source else "")
         done = self.ask(who, "POST", f"/v2/{self.own[who]}/blobs/uploads/?{query}")
         assert done.status_code in (201, 202)

@@ -106,7 +106,7 @@ def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream,
 
 
 def test_a_head_reveals_nothing_of_the_store(a: Ruled, hostile: FakeUpstream) -> None:
-    """A HEAD gets the upstream's headers, so it reveals nothing about stored content."""
+    """A HEAD returns the upstream's headers, so it reveals nothing about stored content."""
     hostile.misbehave("/blobs/", method="HEAD", status=200, headers={"Content-Length": "7"})
     got = a.ask(hostile, BLOB, "HEAD")
 

@@ -220,9 +220,7 @@ def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling)
         release.set()
 
     assert u.count("GET") == 2
-    assert (
-        second.exception() is not None
-    )  # the blob has additional bytes and therefore a wrong digest
+    assert second.exception() is not None  # the blob has extra bytes and so a wrong digest
 
 
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, p: Pulling) -> None:
@@ -269,9 +267,7 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 
     Only a 404 is cached, for a few seconds.
     """
-    patience = (
-        2.0 if expected == 429 else 20.0
-    )  # s; after a 429, the registry sends its next request 5 s later
+    patience = 2.0 if expected == 429 else 20.0  # s; after a 429, the registry waits 5 s
     p = pulling(u, tmp_path, negative_ttl=0.0, read_timeout=patience)
     u.misbehave("/blobs/", times=1, **knobs)
 

@@ -200,9 +200,9 @@ def test_a_complete_manifest_by_digest_needs_no_upstream(u: FakeUpstream, p: Pul
 
 
 def test_an_index_with_one_complete_child_is_served(u: FakeUpstream, p: Pulling) -> None:
-    """During an outage an OCI index is served if at least one of its images is complete.
+    """During an outage, an OCI index is served if at least one of its images is complete.
 
-    A client needs only the image of its platform.
+    A client needs only the image for its own platform.
     """
     children = [images.image([bytes([n]) * 9], architecture=a) for n, a in enumerate("ab")]
     u.add_index(NAME, "multi", children)
@@ -220,9 +220,9 @@ def test_an_index_with_one_complete_child_is_served(u: FakeUpstream, p: Pulling)
 def test_a_deleted_manifest_follows_the_ongone_policy(
     u: FakeUpstream, tmp_path: Path, status: int, policy: str, expected: int | None
 ) -> None:
-    """If the upstream has deleted a manifest, `ongone: refuse` returns its error to the client.
+    """If the upstream has deleted a manifest, `ongone: refuse` passes its error on to the client.
 
-    With `ongone: serve` the client gets the stored manifest.
+    With `ongone: serve` the client still gets the stored manifest.
     """
     p = pulling(u, tmp_path, on_gone=policy)
     p.pull()
@@ -265,7 +265,7 @@ def test_a_failure_without_a_stored_copy_is_returned(
 def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) -> None:
     """If the upstream limits the rate, a client that uses the registry as a mirror gets 503.
 
-    After a 429, containerd would repeat the request at once.
+    The status is not 429, because containerd would repeat the request at once.
     """
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "7"})
     got = p.ask("GET", f"/v2/{NAME}/manifests/v1?ns={u.host}")
@@ -276,7 +276,7 @@ def test_a_rate_limit_is_503_for_mirror_requests(u: FakeUpstream, p: Pulling) ->
 
 
 def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
-    """A 404 of the upstream is cached, so two equal requests cause one to the upstream."""
+    """An upstream's 404 is cached, so two equal requests cause only one request to the upstream."""
     first = p.get("manifests/none")
     second = p.get("manifests/none")
 
@@ -288,7 +288,7 @@ def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
 def test_a_manifest_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """For another repository, a stored manifest is served only if the upstream confirms it."""
+    """Another repository serves a stored manifest only if the upstream confirms it."""
     p.pull()
     digest = digest_of(u)
     u.forget()
@@ -299,7 +299,7 @@ def test_a_manifest_is_not_served_to_a_repository_without_permission(
 
 
 def test_a_matching_etag_is_304(p: Pulling) -> None:
-    """If the If-None-Match of a client has the digest of the manifest, the client gets 304."""
+    """If a client's If-None-Match contains the digest of the manifest, the client gets 304."""
     etag = p.get("manifests/v1").headers["etag"]
 
     assert p.get("manifests/v1", If_None_Match=etag).status_code == 304
@@ -307,7 +307,7 @@ def test_a_matching_etag_is_304(p: Pulling) -> None:
 
 
 def test_a_write_is_405(p: Pulling) -> None:
-    """A PUT or DELETE in a repository of an upstream gets 405."""
+    """A PUT or DELETE in an upstream's repository gets 405."""
     for method, path in [("PUT", "manifests/v1"), ("DELETE", "manifests/v1")]:
         got = p.ask(method, f"/v2/{p.prefix}/{NAME}/{path}")
 
@@ -330,7 +330,7 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 def test_a_rate_limit_on_manifests_does_not_affect_layers(u: FakeUpstream, p: Pulling) -> None:
     """If Docker Hub limits the rate of manifest requests, the registry still requests layers.
 
-    A client that has a manifest must get its layers in spite of the limit.
+    A client that has a manifest must be able to get the layers despite the limit.
     """
     layers = p.get("manifests/v1").json["layers"]
     u.misbehave("/manifests/", status=429, headers={"Retry-After": "60"})

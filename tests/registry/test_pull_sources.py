@@ -36,7 +36,7 @@ def u() -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def mirror() -> Iterator[FakeUpstream]:
-    """Run a mirror that has the blob too."""
+    """Run a mirror that also has the blob."""
     with _registry() as upstream:
         yield upstream
 
@@ -49,7 +49,7 @@ def mirror() -> Iterator[FakeUpstream]:
 def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """If a mirror breaks off a blob, the upstream sends only the missing bytes."""
+    """If a mirror breaks off in the middle of a blob, the upstream sends only the missing bytes."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,))
     mirror.misbehave("/blobs/", **knobs)
 
@@ -60,7 +60,7 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream(
 def test_a_stalled_mirror_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """If a mirror sends too slowly, the upstream replaces it long before the read timeout."""
+    """If a mirror sends too slowly, the worker uses the upstream long before the read timeout."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.5)
     mirror.misbehave("/blobs/", rate=1.0)
 
@@ -71,7 +71,7 @@ def test_a_stalled_mirror_is_replaced_by_the_upstream(
 def test_a_mirror_that_never_answers_is_replaced_by_the_upstream(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path
 ) -> None:
-    """If a mirror does not respond in time, the upstream sends the blob."""
+    """If a mirror does not respond in time, the worker fetches the blob from the upstream."""
     p = pulling(u, tmp_path, mirrors=(mirror.url,), read_timeout=1.0)
     ended = threading.Event()
     mirror.misbehave("/blobs/", method="GET", hold=ended)
@@ -96,7 +96,7 @@ def test_a_mirror_with_wrong_bytes_fails_one_pull_at_most(
 def test_a_distrusted_upstream_without_a_mirror_is_used_again(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """If the only source of a blob has sent wrong bytes, the next pull uses it all the same."""
+    """If the only source of a blob has sent wrong bytes, the next pull still uses this source."""
     p = pulling(u, tmp_path)
     u.misbehave("/blobs/", times=1, body=CONTENT[::-1])
 
@@ -112,7 +112,7 @@ def test_a_distrusted_upstream_without_a_mirror_is_used_again(
 def test_a_pull_is_independent_of_another_upstreams_failing_download(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """If one upstream fails to send a layer, a pull of it from another upstream does not wait."""
+    """If one upstream fails to send a layer, a pull of the layer from another does not wait."""
     broken, healthy = u, mirror
     p = pulling(broken, tmp_path, healthy, read_timeout=4.0)
     broken.misbehave("/blobs/", method="GET", **knobs)
@@ -132,7 +132,7 @@ def test_a_pull_is_independent_of_another_upstreams_failing_download(
 def test_a_download_from_another_upstream_is_not_joined(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, sent: bytes
 ) -> None:
-    """A pull does not join a download from another upstream, which may send wrong bytes."""
+    """A pull does not join a download from another upstream, which could send wrong bytes."""
     lying, healthy, ended = u, mirror, threading.Event()
     p = pulling(lying, tmp_path, healthy, read_timeout=9.0)
     lying.misbehave("/blobs/", body=sent, hold=ended, hold_after=10)

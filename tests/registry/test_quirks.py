@@ -1,7 +1,7 @@
 """Real registries deviate from the specification, and pulls through them still work.
 
-The test is a table. To add a deviation, add a row; `tests.quirks` or `tests.wire` make the fake
-upstream show it.
+The test goes through a table of deviations. To add a deviation, add a row and make the fake
+upstream deviate with `tests.quirks` or `tests.wire`.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _OTHER = "other/app"
 
 @dataclass(frozen=True, slots=True)
 class Quirk:
-    """One deviation of a registry; `source` is the report of the deviation.
+    """One deviation of a registry; `source` names the report of the deviation.
 
-    `given` makes the fake upstream deviate, after the upstream got the image `v1`. `check` asserts
-    the expected behaviour. `settings` are fields of `UpstreamConfig`.
+    `given` makes the fake upstream deviate, after it received the image `v1`. `check` asserts the
+    expected behaviour. `settings` are fields of `UpstreamConfig`.
     """
 
     what: str
@@ -41,7 +41,7 @@ class Quirk:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-# ---- checks of pulls
+# ---- functions that check pulls
 
 
 def _pulls(p: Pulling, image: Image) -> None:
@@ -74,7 +74,7 @@ def _pulls_after_the_tag_moved(p: Pulling, image: Image) -> None:
 
 
 def _pulls_a_compressed_layer(p: Pulling, _image: Image) -> None:
-    """Pull a layer that is a gzip file; the first attempt may fail, the second must succeed."""
+    """Pull a layer that is a gzip file; the first attempt can fail, the second must succeed."""
     layer = gzip.compress(filler(50_000, 7))
     made = p.u.add_image(NAME, "gz", [layer])
     assert made.manifest == p.get("manifests/gz").content
@@ -146,7 +146,7 @@ def _lists_the_referrer(p: Pulling, image: Image) -> None:
 
 
 def _has_no_referrers(p: Pulling, image: Image) -> None:
-    """Assert a 404 with MANIFEST_UNKNOWN; a client takes NAME_UNKNOWN for a missing repository."""
+    """Assert a 404 with MANIFEST_UNKNOWN; NAME_UNKNOWN would mean that no repository exists."""
     got = p.get(f"referrers/{image.digest}")
     assert (got.status_code, got.json["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
 

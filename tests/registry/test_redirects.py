@@ -60,7 +60,7 @@ class Registry:
         return self.ask("GET", f"blobs/{Digest.of(content)}", **headers)
 
     def ask(self, method: str, path: str, **headers: str) -> Result:
-        """Send a request for a path of the image's repository."""
+        """Send a request for a path in the image's repository."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         result: Result = self.client.simulate_request(
             method, f"/v2/{HOST}/app/{path}", headers=named
@@ -68,7 +68,7 @@ class Registry:
         return result
 
     def key(self, key: str) -> str:
-        """Return the full key in the bucket, which begins with the prefix of this registry."""
+        """Return the full key in the bucket, beginning with this registry's prefix."""
         return f"{self.state.name}/{key}"
 
     def counts(self) -> dict[str, int]:
@@ -102,7 +102,7 @@ def _registry(
     clock: Callable[[], float] = time.time,
 ) -> Registry:
     s3.forget()
-    prefix = f"/{state.name}"  # a late write of an earlier test then uses other keys
+    prefix = f"/{state.name}"  # so a late write from an earlier test uses other keys
     timer, index = Clock(1000.0), MemoryIndex()
     storage = always_owned(s3, state, rootdirectory=prefix)
     storage._client._circuit._timer = timer
@@ -122,7 +122,7 @@ def _registry(
 
 @pytest.fixture
 def registry(s3: S3Front, upstream: FakeUpstream, tmp_path: Path) -> Registry:
-    """Return a registry whose image was just pulled, before any redirect."""
+    """Return a registry whose image was just pulled and that has not redirected any client yet."""
     made = _registry(s3, upstream, tmp_path)
     _pull(made)
     return made
@@ -137,7 +137,7 @@ def _pull(registry: Registry) -> None:
 
 
 def _await_commits(registry: Registry, *contents: bytes) -> None:
-    """Wait until the blobs are linked: a client may receive the last byte before the commit."""
+    """Wait until the blobs are linked; a client can receive the last byte before the commit."""
     name = Repository(f"{HOST}/app")
     links = {registry.key(layout.layer_link(name, Digest.of(each))) for each in contents}
     eventually(lambda: links <= set(registry.s3.keys(registry.key(""))), what="blobs linked")
@@ -171,8 +171,8 @@ def _lifetime(answer: Result) -> int:
 def test_a_large_blob_is_fetched_from_the_bucket(registry: Registry) -> None:
     """A GET of a blob above 64 KiB gets a 307 to a URL that is valid for a GET of this object only.
 
-    Before the first redirect the worker sends the bucket one HEAD for the object. Before a second
-    redirect it sends none.
+    Before the first redirect the worker sends the bucket one HEAD for the object. Before the second
+    redirect it sends no HEAD.
     """
     answer = registry.get()
 
@@ -217,7 +217,7 @@ def test_a_request_with_a_range_is_redirected_too(registry: Registry) -> None:
 def test_a_range_that_not_every_service_knows_is_answered_here(
     registry: Registry, asked: str, status: int
 ) -> None:
-    """A worker does not redirect a range that some storage services do not support.
+    """A worker does not redirect range requests that some storage services handle differently.
 
     Azure does not support a range of the last bytes, S3 sends the whole object for several ranges,
     and the services respond differently to invalid ranges.
@@ -254,10 +254,11 @@ def test_a_client_that_asks_again_gets_the_bytes(registry: Registry) -> None:
 def test_an_object_that_is_gone_is_fetched_from_the_upstream(
     registry: Registry, again: str
 ) -> None:
-    """If the bucket has lost a blob, the worker fetches the blob from the upstream.
+    """If a blob is missing in the bucket, the worker fetches the blob from the upstream.
 
-    The worker sends the bucket a HEAD if its last one is older than ten minutes, or if a redirected
-    client returns. A lifecycle rule of the bucket may have removed the object.
+    To notice this, the worker sends the bucket a HEAD if its last HEAD was more than ten minutes
+    ago or if a redirected client returns. For example, a lifecycle rule of the bucket can remove
+    the object.
     """
     assert registry.get().status_code == 307
     registry.s3.delete(registry.key(layout.blob(DIGEST)))
@@ -368,7 +369,7 @@ def test_the_url_begins_with_the_configured_endpoint(s3: S3Front, tmp_path: Path
 def test_an_answer_proves_nothing_about_a_time_after_its_request_began(registry: Registry) -> None:
     """If a worker was suspended while it waited for the bucket, it ignores the bucket's response.
 
-    The bucket may have failed during the suspension, so an old response must not lead to a
+    The bucket can have failed during the suspension, so an old response must not lead to a
     redirect.
     """
     assert registry.get().status_code == 307

@@ -1,6 +1,6 @@
-"""The application permits its server to repeat the response with a blob, for a limited time.
+"""The application permits its server to repeat a response with a blob for a limited time.
 
-The server then sends the same response to an equal request on a connection, without a call of the
+The server then sends the same response to an equal request on a connection without calling the
 application.
 """
 
@@ -85,9 +85,9 @@ def closed(file: BinaryIO | None) -> bytes | None:
 
 
 def test_the_response_with_a_stored_blob_may_be_repeated(worker: Worker) -> None:
-    """For a stored blob, the server gets a permission to repeat the response.
+    """For a stored blob, the application gives the server a permission to repeat the response.
 
-    The permission has the size of the blob, and opens its file.
+    The permission contains the size of the blob and can open its file.
     """
     permitted = worker.permission()
 
@@ -120,7 +120,7 @@ def test_other_responses_are_not_repeated(
 
 
 def test_the_first_response_with_a_blob_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """The first response with a blob may not be repeated: its Cache-Status states a miss."""
+    """The first response with a blob may not be repeated, as its Cache-Status states a miss."""
     assert Worker(u, tmp_path, OpenAuthenticator()).permission() is None
 
 
@@ -129,7 +129,7 @@ def test_the_response_with_a_large_blob_is_not_repeated(
 ) -> None:
     """The response with a large blob may not be repeated.
 
-    To send a large blob takes so long that a call of the application adds little.
+    Sending a large blob takes so long that a call of the application adds little.
     """
     monkeypatch.setattr(blobs, "LARGEST_REPEATED", len(CONTENT) - 1)
 
@@ -226,9 +226,9 @@ def test_a_hosted_blob_is_repeated_until_it_is_deleted(u: FakeUpstream, tmp_path
 def test_a_hosted_blob_is_repeated_while_its_repository_has_no_origin(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A pushed blob may not be repeated after its repository got an origin.
+    """A pushed blob may not be repeated after its repository has been assigned to an upstream.
 
-    A repository with an origin belongs to an upstream, which may not be configured any more.
+    The upstream may no longer be configured.
     """
     worker = Worker(u, tmp_path, OpenAuthenticator())
     permitted = _pushed(worker)

@@ -58,7 +58,7 @@ def worker(u: FakeUpstream, tmp_path: Path) -> Worker:
 def test_the_response_to_a_frequent_request_may_be_repeated(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The permission to repeat a manifest has the manifest's bytes, and ends within a second."""
+    """The permission to repeat a manifest contains its bytes and expires within a second."""
     permitted = worker.permission()
 
     assert permitted is not None
@@ -70,14 +70,14 @@ def test_the_response_to_a_frequent_request_may_be_repeated(
 def _is_permitted_after(
     seconds: float, permitted: RepeatableBytes, monkeypatch: pytest.MonkeyPatch
 ) -> bool:
-    """Return True if the permission is still valid *seconds* after it was given."""
+    """Return True if the permission is still valid *seconds* after it was granted."""
     monkeypatch.setattr(_CLOCK, lambda: _STOPPED + seconds)
     return permitted.is_permitted()
 
 
 @pytest.fixture(autouse=True)
 def stopped_clock(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the clock by which a permission ends, after the image was pulled."""
+    """Stop the clock that determines when a permission expires, after the image was pulled."""
     del worker
     monkeypatch.setattr(_CLOCK, lambda: _STOPPED)
 
@@ -98,7 +98,7 @@ def test_other_responses_with_manifests_are_not_repeated(worker: Worker) -> None
 
 
 def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
-    """The response with a pushed manifest may not be repeated, since a client may delete it."""
+    """The response with a pushed manifest may not be repeated, because a client can delete it."""
     client, pushed = worker.pulling.client, images.image([])
     blob = f"/v2/team/app/blobs/uploads/?digest={Digest.of(pushed.config)}"
     client.simulate_post(blob, body=pushed.config)
@@ -120,7 +120,7 @@ def test_an_incomplete_manifest_is_not_repeated(u: FakeUpstream, tmp_path: Path)
 
 
 def test_nothing_is_repeated_where_haproxy_caches(u: FakeUpstream, tmp_path: Path) -> None:
-    """If HAProxy caches responses, a worker repeats no manifest, because HAProxy serves it."""
+    """If HAProxy caches responses, workers repeat no manifests, because HAProxy serves them."""
     worker = Worker(u, tmp_path / "other", has_cache=True)
     worker.pulling.pull()
 

@@ -36,7 +36,7 @@ def config_folder(tmp_path: Path) -> ConfigFolder:
 
 @pytest.fixture(scope="module")
 def key() -> RSAPrivateKey:
-    """Return a private key with which URLs of CloudFront are signed."""
+    """Return a private key for signing CloudFront URLs."""
     return rsa.generate_private_key(65537, 2048)
 
 
@@ -70,7 +70,7 @@ def _redirects(folder: ConfigFolder, text: str) -> Redirects | None:
 def test_middleware_decides_where_clients_fetch_a_blob(config_folder: ConfigFolder) -> None:
     """With the middleware `redirect`, clients are redirected to its base URL plus the blob's path.
 
-    If the list has two entries of middleware, the last one counts; a disabled entry does not count.
+    If the list has two enabled entries, the last is used. Disabled entries are ignored.
     """
     other = "{name: redirect, options: {baseurl: 'https://first.test'}}"
     off = "{name: redirect, disabled: true, options: {baseurl: 'https://off.test'}}"
@@ -102,7 +102,7 @@ def test_without_middleware_only_a_bucket_redirects(config_folder: ConfigFolder)
 def test_cloudfront_gets_a_canned_policy_for_the_key_of_the_object(
     key: RSAPrivateKey, key_file: Path
 ) -> None:
-    """A URL of CloudFront has the object's key, and a signature of the URL and its expiry time."""
+    """A CloudFront URL contains the object's key and a signature of the URL and expiry time."""
     sign = cloudfront_signer("https://d1.test", key_file, "APKA1", "/images/", lambda: 1000.5)
 
     url = sign(PATH, 60)
@@ -121,7 +121,7 @@ def test_cloudfront_gets_a_canned_policy_for_the_key_of_the_object(
 
 
 def test_cloudfront_is_used_as_configured(config_folder: ConfigFolder, key_file: Path) -> None:
-    """A URL of CloudFront is valid for `duration`.
+    """A CloudFront URL is valid for the time in `duration`.
 
     Without a scheme in the base URL, the URL begins with https.
     """

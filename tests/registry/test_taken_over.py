@@ -49,10 +49,10 @@ def test_a_default_upstream_replaces_the_fetched_content(tmp_path: Path) -> None
 
 
 def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
-    """A push into a repository of another caching proxy makes the whole repository hosted.
+    """A push to a repository of another caching proxy makes the whole repository hosted.
 
-    The repository becomes hosted before the first link is written: hosted content is never evicted
-    as a copy of an upstream's.
+    The repository becomes hosted before the first link is written, so that the cleaner never treats
+    the pushed content as a copy from an upstream.
     """
     p = _taken_over(tmp_path)
     begun = p.send("POST", f"/v2/{NAME}/blobs/uploads/")
@@ -77,7 +77,7 @@ def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
 def test_pulls_and_deletes_do_not_make_it_hosted(tmp_path: Path) -> None:
     """A pull or DELETE does not make a repository of another caching proxy hosted.
 
-    Neither of them adds content.
+    Neither of these requests adds content.
     """
     p = _taken_over(tmp_path)
     p.ask("GET", "manifests/v1")

@@ -1,4 +1,4 @@
-"""A client gets a range of a blob before the blob is verified; the last byte may have to wait."""
+"""A client gets a range of a blob before its verification; the last byte sometimes has to wait."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
 def test_a_range_is_sent_at_once_up_to_its_last_byte(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """A client gets all bytes of a range but the last one before the blob is verified."""
+    """A client gets all bytes of a range except the last before the blob is verified."""
     remote = FakeRemote(CONTENT, until=5000)
     worker = bench.worker()
     worker.join(task(remote))
@@ -82,7 +82,7 @@ def test_an_early_range_completes_before_verification(bench: Bench) -> None:
     [(5000, len(CONTENT)), (5000, 7000), (0, 10), (len(CONTENT) - 1, len(CONTENT))],
 )
 def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int) -> None:
-    """Without disk space, a worker hashes the whole blob for a range of it.
+    """Without disk space, a worker hashes the whole blob to serve a range.
 
     If the digest is wrong, the range breaks off.
     """
@@ -95,9 +95,9 @@ def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int
 
 
 def test_a_separate_range_response_is_compared_with_the_verified_blob() -> None:
-    """A range that comes in a separate response is compared with the bytes of the verified blob.
+    """A range from a separate upstream response is compared with the verified blob's bytes.
 
-    A server may send a wrong range although its whole blob is right.
+    A server can send a wrong range although it sends the whole blob correctly.
     """
     right = [CONTENT[:500], CONTENT[500:1000]]
 
@@ -123,11 +123,11 @@ def test_the_size_decides_unless_the_setting_does(
     size: int | None,
     early: bool,  # noqa: FBT001
 ) -> None:
-    """With `ranges: auto`, only a range of a large blob is complete before the verification."""
+    """With `ranges: auto`, only a range of a large blob is sent completely before verification."""
     assert verify.is_early(ranges, size) is early
 
 
-# ---- ranges as a client requests them from the registry
+# ---- tests of ranges that a client requests from the registry
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_waiting_range_breaks_off_and_an_early_one_warns(
 ) -> None:
     """With `ranges: verified`, a range of a wrong blob breaks off.
 
-    With `ranges: early` it is complete, and its Cache-Status has `detail=unverified`.
+    With `ranges: early` the range is complete, and its Cache-Status has `detail=unverified`.
     """
     u.misbehave("blobs", corrupt=True)
     with pytest.raises(ConnectionResetError):
@@ -184,9 +184,9 @@ def test_a_range_of_a_stored_blob_has_no_warning(u: FakeUpstream, tmp_path: Path
 def test_a_resumed_pull_gets_the_rest(
     u: FakeUpstream, tmp_path: Path, reservations: int | None
 ) -> None:
-    """A client that resumes a pull with a range gets the rest of the blob.
+    """A client that resumes a pull with a range request gets the rest of the blob.
 
-    That holds even without disk space for the blob.
+    This holds even without disk space for the blob.
     """
     got = _range(u, tmp_path, "bytes=70000-", "auto", reservations)
 

@@ -81,7 +81,7 @@ def _quarantined(root: Path) -> list[Digest]:
     return [each.digest for each in Quarantine(storage, MemoryIndex()).all()]
 
 
-# ---- stored files of a wrong length
+# ---- tests of stored files with a wrong length
 
 
 @pytest.mark.parametrize("damage", LENGTHS)
@@ -96,7 +96,7 @@ def test_a_blob_of_a_wrong_length_is_fetched_again_in_the_same_request(
 ) -> None:
     """If the file of a blob has a wrong length, the same request fetches the blob again.
 
-    The client gets no byte of the damaged file, even if it requests a range.
+    The client gets no byte of the damaged file, even if the request is for a range.
     """
     right = p.get(BLOB, **({"Range": header} if header else {})).content
     damage(_stored(p.root))
@@ -111,7 +111,7 @@ def test_a_blob_of_a_wrong_length_is_fetched_again_in_the_same_request(
 
 
 def _rows() -> MemoryIndex:
-    """Return an index that has the right length of the layer."""
+    """Return an index with the correct length of the layer."""
     index = MemoryIndex()
     index.record(LAYER_DIGEST, len(LAYER), ContentKind.BLOB, 0)
     return index
@@ -131,7 +131,7 @@ def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
 
 
 def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling) -> None:
-    """If the index has a wrong length of a blob, the length in a manifest reveals the damage."""
+    """If the index has a wrong length for a blob, the length in a manifest reveals the damage."""
     _cut(_stored(p.root))
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 1000, ContentKind.BLOB, 0)
@@ -153,7 +153,7 @@ def test_without_a_known_length_the_bytes_are_verified(u: FakeUpstream, p: Pulli
 
 
 def test_a_wrong_row_or_manifest_does_not_remove_a_valid_file(u: FakeUpstream, p: Pulling) -> None:
-    """If the index has a wrong length but the file's digest is right, the file is served."""
+    """If the index has a wrong length but the file's digest is correct, the file is served."""
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 17, ContentKind.BLOB, 0)
 
@@ -171,7 +171,7 @@ def test_a_wrong_row_or_manifest_does_not_remove_a_valid_file(u: FakeUpstream, p
 def test_a_manifest_is_verified_when_it_is_read(
     u: FakeUpstream, p: Pulling, damage: Damage, by: str
 ) -> None:
-    """A worker verifies a stored manifest when it reads it, and fetches a damaged one again."""
+    """A worker verifies each stored manifest that it reads and fetches a damaged one again."""
     right = p.get("manifests/v1")
     digest = Digest.parse(right.headers["docker-content-digest"])
     damage(_stored(p.root, digest))
@@ -184,7 +184,7 @@ def test_a_manifest_is_verified_when_it_is_read(
     assert _stored(p.root, digest).read_bytes() == right.content
 
 
-# ---- damaged content and pushes
+# ---- tests of pushes and damaged content
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Da
 
 
 def test_a_damaged_pushed_layer_is_quarantined_and_counted(pushed: Pushing) -> None:
-    """A damaged pushed layer is moved to the quarantine, from which the operator may recover it.
+    """A damaged pushed layer is moved to the quarantine, from which an operator can recover it.
 
     Its bytes still count as used.
     """
@@ -253,7 +253,7 @@ def test_a_damaged_pushed_layer_is_quarantined_and_counted(pushed: Pushing) -> N
     assert pushed.index.reservations.used_bytes() >= len(LAYER)
 
 
-# ---- damaged downloads and uploads
+# ---- tests of damaged downloads and uploads
 
 
 def _spooled(bench: Bench) -> Path:
@@ -271,7 +271,7 @@ def test_a_damaged_spool_file_is_never_committed(
 ) -> None:
     """If a spool file is damaged during its download, it is never committed.
 
-    If its length is wrong, no client gets a complete response either.
+    If the file's length is wrong, clients also get no complete response.
     """
     bench = _bench(tmp_path)
     remote = FakeRemote(CONTENT, until=at)
@@ -300,7 +300,7 @@ def _bench(root: Path) -> Bench:
 
 
 def test_an_append_to_a_file_of_another_length_fails(tmp_path: Path) -> None:
-    """If a spool file has another length than expected, the next write to it fails."""
+    """If a spool file does not have the expected length, the next write to it fails."""
     path = tmp_path / "file"
     path.write_bytes(b"12345")
     with path.open("ab", buffering=0) as file:
@@ -314,9 +314,9 @@ def test_an_append_to_a_file_of_another_length_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", LENGTHS)
 def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damage: Damage) -> None:
-    """If the file of an upload has a wrong length, its request gets 503.
+    """If an upload's file has a wrong length, the next request for the upload gets 503.
 
-    The upload is deleted.
+    The worker deletes the upload.
     """
     where = pushed.begin()
 
@@ -330,7 +330,7 @@ def test_an_upload_file_of_another_length_ends_the_upload(pushed: Pushing, damag
     assert pushed.uploads() == []
 
 
-# ---- the commit of a file to the blob store
+# ---- tests of the commit of a file to the blob store
 
 
 @pytest.fixture
@@ -345,7 +345,7 @@ def blobs(tmp_path: Path) -> BlobStore:
 def test_a_short_file_is_read_before_the_commit(
     blobs: BlobStore, tmp_path: Path, damage: Damage
 ) -> None:
-    """If a finished file was damaged, the commit rejects it, even if the received bytes were right.
+    """If a finished file was damaged, the commit rejects it, even if correct bytes were received.
 
     The digest was computed from the received bytes, so the commit reads the file again.
     """
@@ -364,7 +364,7 @@ def test_a_large_file_is_marked_for_verification(
 ) -> None:
     """A large file is marked as unverified before its commit.
 
-    So the mark exists even if the process is killed.
+    So the mark exists even if the process is killed before it has verified the file.
     """
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     path = tmp_path / "finished"
@@ -390,9 +390,9 @@ def test_a_large_file_that_cannot_be_marked_is_read_at_once(
 
 
 def test_replaced_content_is_not_quarantined(tmp_path: Path) -> None:
-    """A file that has already replaced a damaged file is not quarantined.
+    """A file that has replaced a damaged file is not moved to the quarantine.
 
-    Two processes may find the same damage, and the second one may come after the replacement.
+    Two processes can find the same damage, and the second can act after the replacement.
     """
     storage, index = disk_storage(tmp_path), MemoryIndex()
     quarantine = Quarantine(storage, index)

@@ -1,4 +1,4 @@
-"""A request for stored content makes few system calls; these tests fail if one is added."""
+"""A request for stored content makes few system calls; these tests fail if a call is added."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def layer_of(p: Pulling) -> str:
 
 
 def calls(act: Callable[[], object]) -> tuple[Counter[str], list[str]]:
-    """Call *act*; return its system calls in this thread, and its calls of the index."""
+    """Call *act*; return its system calls in this thread and its calls of the index."""
     made: Counter[str] = Counter()
     asked: list[str] = []
 
@@ -129,7 +129,8 @@ def test_a_manifest_by_digest_costs_a_check_of_each_part(
 ) -> None:
     """A GET of a manifest by digest makes a stat of the link and the file of each part.
 
-    A client must not get a manifest whose layers it could not get during an outage.
+    The worker makes these calls because a client must not get a manifest whose layers would be
+    missing during an outage.
     """
     path = f"manifests/{digest_of(p)}"
     parts = len(LAYERS) + 1
@@ -141,7 +142,7 @@ def test_a_manifest_by_digest_costs_a_check_of_each_part(
 def test_without_file_times_only_a_pull_by_tag_reads_the_index(tmp_path: Path) -> None:
     """In a storage without file times, a pull by tag reads the index; other pulls do not.
 
-    The index has the time at which the upstream last confirmed the tag.
+    The index stores the time at which the upstream last confirmed the tag.
     """
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)

@@ -9,9 +9,9 @@ from functools import cache
 
 @cache
 def worker_modules() -> frozenset[str]:
-    """Return the names of all modules that are loaded once a worker's main module is imported.
+    """Return the names of all modules that are loaded when a worker's main module is imported.
 
-    Each process of the tests starts a Python process for this only once: the import takes 0.6 s.
+    Each test process starts a Python process for this only once, because the import takes 0.6 s.
     """
     program = "import sys, entrepot.registry.__main__; print(*sys.modules)"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Tests of `write_atomically`, which replaces a file as a whole."""
+"""Tests of `write_atomically`, which replaces a whole file in one step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_file_is_replaced_atomically(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, *, is_durable: bool
 ) -> None:
-    """If a write fails, the old file stays unchanged and no temporary file is left."""
+    """If a write fails, the old file is unchanged and no temporary file remains."""
     path = tmp_path / "state"
     write_atomically(path, b"old")
 
@@ -72,7 +72,7 @@ def test_a_durable_write_flushes_the_file_before_the_rename_and_the_folder_after
 ) -> None:
     """A durable write syncs the file before the rename, and the folder after the rename.
 
-    In another order, a power cut could leave an empty file under the name.
+    With another order, a power cut could leave an empty file under the final name.
     """
     done: list[str] = []
     sync, replace = os.fsync, os.replace
@@ -96,7 +96,7 @@ def test_a_durable_write_flushes_the_file_before_the_rename_and_the_folder_after
 def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
     """If the path is a symbolic link, the link itself is replaced.
 
-    The file to which it points stays unchanged.
+    The file to which the link points is not changed.
     """
     other = tmp_path / "other"
     other.write_bytes(b"other")
@@ -109,7 +109,7 @@ def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path
 
 
 def test_no_module_has_its_own_atomic_write() -> None:
-    """No other module creates temporary files: `write_atomically` has the right order of steps."""
+    """No other module creates temporary files; only `write_atomically` syncs them correctly."""
     own = {
         str(path.relative_to(_ROOT))
         for package in _PACKAGES

@@ -8,7 +8,7 @@ from entrepot.runtime.bounded_dict import BoundedDict
 
 
 def test_the_entry_that_was_kept_first_is_dropped() -> None:
-    """A full `BoundedDict` drops the oldest entry for a new one; reads do not change the age."""
+    """A full `BoundedDict` drops its oldest entry for a new entry; reads do not change the age."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)
@@ -20,7 +20,7 @@ def test_the_entry_that_was_kept_first_is_dropped() -> None:
 
 
 def test_an_entry_that_is_kept_again_is_dropped_last() -> None:
-    """If an entry is set again, it counts as new, so entries in use stay."""
+    """An entry that is set again is treated as new, so entries in use are not dropped."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)

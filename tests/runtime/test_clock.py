@@ -1,4 +1,4 @@
-"""Tests of the appliance's clock, which neither jumps with the wall clock nor goes back."""
+"""Tests of the appliance's clock, which neither jumps with the wall clock nor runs backwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _START = 1_800_000_000.0
 
 @dataclass
 class Machine:
-    """A machine that has run for `up` (s), and whose wall clock is wrong by `off` (s)."""
+    """A machine that has run for `up` seconds and whose wall clock is wrong by `off` seconds."""
 
     up: float = 1000.0
     off: float = 0.0
@@ -34,7 +34,7 @@ class Machine:
         return Clock(path, wall=self.wall, elapsed=lambda: self.up, boot=lambda: self.boot)
 
     def run(self, clock: Clock, seconds: float, step: float = 1.0) -> None:
-        """Let *seconds* pass in steps, and call `keep` of *clock* after each step."""
+        """Let *seconds* pass in steps; call `keep` of *clock* after each step."""
         end = self.up + seconds
         while self.up < end:
             self.up = min(self.up + step, end)
@@ -43,7 +43,7 @@ class Machine:
 
 @pytest.fixture
 def machine() -> Machine:
-    """Return a machine whose wall clock is right."""
+    """Return a machine whose wall clock is correct."""
     return Machine()
 
 
@@ -86,7 +86,7 @@ def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: floa
 
 
 def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    """When the wall clock jumps, and when it is right again, one line is logged."""
+    """One line is logged when the wall clock jumps, and one when it is correct again."""
     clock = machine.clock()
     machine.run(clock, 10)
     caplog.set_level(logging.INFO)
@@ -102,8 +102,8 @@ def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixtur
 def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
     """If the wall clock jumps ahead and stays there for an hour, the appliance's clock follows it.
 
-    The jump may have corrected a wrong clock. Uses before the jump then count as at most one hour
-    old.
+    Such a jump has probably corrected a wrong clock. Uses before the jump are then treated as at
+    most one hour old.
     """
     clock = machine.clock()
     old = clock() - 30 * _DAY
@@ -119,9 +119,9 @@ def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine
 
 
 def test_the_time_slows_until_a_wall_clock_that_stays_back_has_caught_up(machine: Machine) -> None:
-    """If the wall clock stays back, the appliance's clock runs at half speed until both agree.
+    """If the wall clock stays behind, the appliance's clock runs at half speed until both agree.
 
-    So its time never goes back, and a later use of a blob has a later time.
+    So the appliance's time never runs backwards, and a later use of a blob has a later time.
     """
     clock = machine.clock()
     machine.run(clock, 10)
@@ -140,7 +140,7 @@ def test_the_time_slows_until_a_wall_clock_that_stays_back_has_caught_up(machine
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_time_never_goes_back(seed: int, path: Path) -> None:
-    """The appliance's time never goes back, for any wall clock and several processes."""
+    """The appliance's time never runs backwards, for any wall clock and several processes."""
     chance, machine = random.Random(seed), Machine()
     keeper, other = machine.clock(path), machine.clock(path)
     last = -math.inf
@@ -161,7 +161,7 @@ def test_the_time_never_goes_back(seed: int, path: Path) -> None:
 def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
     """All processes have the same time, because they share the state of the clock in a file.
 
-    That includes a process that starts while the wall clock is wrong.
+    This includes a process that starts while the wall clock is wrong.
     """
     keeper, worker = machine.clock(path), machine.clock(path)
     machine.run(keeper, 2)
@@ -177,7 +177,7 @@ def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
 def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) -> None:
     """If the wall clock is wrong when the appliance restarts, its clock detects this.
 
-    The kernel's time since the boot shows how much time has really passed.
+    The kernel's time since boot shows how much time has really passed.
     """
     first = machine.clock(path)
     machine.run(first, 10)
@@ -199,7 +199,7 @@ def test_a_wrong_clock_after_a_reboot_is_detected(
 ) -> None:
     """If the wall clock is wrong after a reboot, the appliance's clock detects this.
 
-    A machine without a hardware clock boots with a wrong time, for example.
+    For example, a machine without a hardware clock boots with a wrong time.
     """
     first = machine.clock(path)
     machine.run(first, 10)
@@ -215,7 +215,7 @@ def test_a_wrong_clock_after_a_reboot_is_detected(
 
 
 def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) -> None:
-    """If the wall clock is right after a reboot, the time without power counts as passed."""
+    """If the wall clock is correct after a reboot, the clock includes the time without power."""
     first = machine.clock(path)
     machine.run(first, 10)
     at, wall = first(), machine.wall()
@@ -230,7 +230,7 @@ def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) ->
 
 
 def test_suspended_time_counts() -> None:
-    """If the machine was suspended, that time counts as passed, and is no jump."""
+    """If the machine was suspended, the clock includes that time and reports no jump."""
     now = begin(None, "boot", _START, 100.0)
 
     after = follow(now, _START + 30_000, 30_100.0)
@@ -240,7 +240,7 @@ def test_suspended_time_counts() -> None:
 
 
 def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machine) -> None:
-    """A file counts as old only if the kernel's clock has not jumped since the file was written.
+    """A file is treated as old only if the kernel's clock has not jumped since its last write.
 
     The kernel's clock sets the times of files.
     """
@@ -281,7 +281,7 @@ def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
 def test_the_time_continues_if_its_file_cannot_be_written(
     machine: Machine, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the clock's file cannot be written, the time goes on, and one warning is logged.
+    """If the clock's file cannot be written, the clock continues and logs one warning.
 
     The clock writes the file again as soon as that is possible.
     """
@@ -299,7 +299,7 @@ def test_the_time_continues_if_its_file_cannot_be_written(
 def test_a_small_step_is_no_jump(machine: Machine) -> None:
     """If the wall clock makes a small step, the appliance's clock follows it.
 
-    After a step back, it follows slowly, so its time never goes back.
+    After a step back, it follows slowly, so that its time never runs backwards.
     """
     clock = machine.clock()
     machine.run(clock, 10)

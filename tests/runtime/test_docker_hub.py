@@ -25,13 +25,13 @@ _PACKAGES = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "r
 def test_only_official_images_of_docker_hub_get_the_prefix(
     host: str, path: str, expected: str
 ) -> None:
-    """On Docker Hub, a name of one component, such as `alpine`, is in `library/`."""
+    """On Docker Hub, a name with one component, such as `alpine`, belongs to `library/`."""
     assert docker_hub.full_path(host, path) == expected
 
 
 @pytest.mark.parametrize("package", _PACKAGES)
 def test_no_other_module_has_the_prefix_of_official_images(package: str) -> None:
-    """No other module has the text `library/`: two copies of the rule could disagree."""
+    """No other module contains the text `library/`, since two copies of the rule could disagree."""
     named = [
         str(path.relative_to(_ROOT))
         for path in (_ROOT / package).rglob("*.py")

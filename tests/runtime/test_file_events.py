@@ -41,7 +41,7 @@ def test_a_touch_of_a_watched_file_is_an_event(tmp_path: Path, events: FileEvent
 def test_only_a_deletion_in_a_watched_folder_is_an_event(
     tmp_path: Path, events: FileEvents
 ) -> None:
-    """If only deletions in a folder are watched, a new or renamed file is no event."""
+    """If only deletions in a folder are watched, a new or renamed file causes no event."""
     events.watch(tmp_path, DELETED)
     (tmp_path / "new").touch()
     (tmp_path / "new").rename(tmp_path / "renamed")
@@ -53,6 +53,6 @@ def test_only_a_deletion_in_a_watched_folder_is_an_event(
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path, events: FileEvents) -> None:
-    """To watch a file that does not exist raises FileNotFoundError."""
+    """Watching a file that does not exist raises FileNotFoundError."""
     with pytest.raises(FileNotFoundError):
         events.watch(tmp_path / "absent", CHANGED)

@@ -1,4 +1,4 @@
-"""Tests of operators' patterns, which have Go's syntax and are matched in linear time."""
+"""Tests of patterns from the settings, which have Go's syntax and are matched in linear time."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from entrepot.runtime.log_limit import FEW, MANY, PERIOD_S, LogLimit
 
 
 class Flooded:
-    """A limited log in memory, whose clock the test sets."""
+    """An in-memory log with a limit on repeated messages; the test sets its clock."""
 
     def __init__(self) -> None:
         self.now = 1.0
@@ -26,13 +26,13 @@ class Flooded:
         self.dropped += 1
 
     def lines(self) -> list[str]:
-        """Return the lines of the log without their times."""
+        """Return the lines of the log without time stamps."""
         return [line.split(" ", 1)[1] for line in self.stream.getvalue().splitlines()]
 
 
 @pytest.fixture
 def flooded() -> Iterator[Flooded]:
-    """Yield a limited log; restore the configuration of `logging` after the test."""
+    """Yield a log with the limit; restore the configuration of `logging` after the test."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     yield Flooded()
@@ -49,7 +49,7 @@ def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
 ) -> None:
     """If a message is logged too often, further lines are dropped.
 
-    The next line that is written has the number of dropped lines.
+    The next line that is written states the number of dropped lines.
     """
     log = logging.getLogger("x.y")
     for number in range(most + 500):
@@ -80,9 +80,9 @@ def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
 
 
 def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
-    """Messages whose texts differ each time share one limit.
+    """Messages whose texts vary each time share one limit.
 
-    So they fill neither the log nor the memory.
+    So such messages fill neither the log nor the memory.
     """
     log = logging.getLogger("x.y")
     for number in range(5000):
@@ -93,7 +93,7 @@ def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
 
 
 def test_debug_lines_are_not_limited(flooded: Flooded) -> None:
-    """Lines at level debug are never dropped: an operator sets this level to see every line."""
+    """Debug lines are never dropped, because an operator sets this level to see every line."""
     for _ in range(MANY + 10):
         logging.getLogger("x.y").debug("request")
 

@@ -40,7 +40,7 @@ def test_a_text_line_is_time_level_process_message_and_fields(stream: io.StringI
 
 
 def test_a_json_line_has_the_same_values(stream: io.StringIO) -> None:
-    """A JSON line has the same values as a text line, and numbers stay numbers.
+    """A JSON line has the same values as a text line, and numbers remain JSON numbers.
 
     A field of the message cannot replace a standard field such as `level`.
     """
@@ -58,7 +58,7 @@ def test_a_json_line_has_the_same_values(stream: io.StringIO) -> None:
 
 @pytest.mark.parametrize("formatter", ["text", "json"])
 def test_no_value_can_start_a_second_line(stream: io.StringIO, formatter: str) -> None:
-    """Line ends in a value are escaped, so a client cannot forge a second log line."""
+    """Line breaks in a value are escaped, so that a client cannot forge a second log line."""
     logs.configure("info", "json" if formatter == "json" else "text", "p", stream=stream)
 
     logging.getLogger("x").info("bad\ninfo p: forged", extra={"uri": "/\n2026 \x85 \u2028 error"})
@@ -73,7 +73,7 @@ def test_no_value_can_change_how_a_terminal_shows_the_line(
 ) -> None:
     """Invisible and control characters in a value are escaped.
 
-    So a user name cannot change what a terminal shows.
+    So a user name cannot manipulate the display of a terminal.
     """
     logs.configure("info", formatter, "registry", stream=stream)
 
@@ -99,7 +99,7 @@ def test_a_credential_is_never_written(
 ) -> None:
     """If the name of a field suggests a secret, its value is masked.
 
-    A URL loses its login and its query.
+    The login and the query of a URL are removed.
     """
     logs.configure("info", "text", "p", stream=stream)
 
@@ -123,7 +123,7 @@ def test_an_exception_is_one_line_with_its_error(stream: io.StringIO) -> None:
 
 
 def test_levels_have_the_names_of_docker_distribution(stream: io.StringIO) -> None:
-    """Log levels have docker distribution's names; with `warn`, warnings and errors are written."""
+    """Log levels have docker distribution's names; `warn` writes warnings and errors."""
     logs.configure("warn", "text", "p", stream=stream)
 
     logging.getLogger("x").info("quiet")
@@ -134,7 +134,7 @@ def test_levels_have_the_names_of_docker_distribution(stream: io.StringIO) -> No
 
 
 def test_configuring_twice_writes_once(stream: io.StringIO) -> None:
-    """If `configure` is called twice, the second call replaces the first, so no line is doubled."""
+    """A second call of `configure` replaces the first, so that no line is written twice."""
     logs.configure("info", "text", "first", stream=stream)
     logs.configure("info", "text", "second", stream=stream)
 
@@ -150,7 +150,7 @@ def _line(stream: io.StringIO) -> dict[str, object]:
 
 
 def test_the_fields_of_the_operator_follow_those_of_a_text_line(stream: io.StringIO) -> None:
-    """The fields that the operator configures are at the end of each text line.
+    """The operator's configured fields appear at the end of each text line.
 
     If the message has a field of the same name, only the message's field is written.
     """
@@ -203,7 +203,7 @@ def test_a_field_named_like_a_standard_one_gets_a_prefix(
 def test_a_field_of_the_operator_cannot_start_a_second_line(
     stream: io.StringIO, formatter: str
 ) -> None:
-    """Line ends in an operator's field are escaped, so each record stays one line."""
+    """Line breaks in an operator's field are escaped, so that each record is one line."""
     logs.configure("info", formatter, "p", fields={"a\nb": "c\nd\u2028e"}, stream=stream)
 
     logging.getLogger("x").info("done")
@@ -232,7 +232,7 @@ def test_a_line_for_logstash_has_the_fields_of_docker_distribution(stream: io.St
 def test_a_line_has_the_place_in_the_code_only_on_request(stream: io.StringIO) -> None:
     """With `reportcaller`, a line names the file, the line number and the function.
 
-    The fields have logrus' names.
+    These fields have the names that logrus uses.
     """
     logs.configure("info", "json", "p", stream=stream)
     logging.getLogger("a.b").info("done")

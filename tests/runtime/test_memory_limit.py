@@ -39,7 +39,7 @@ def test_without_a_control_group_the_machine_is_the_limit(tmp_path: Path) -> Non
 def test_the_smallest_limit_counts(
     tmp_path: Path, group: str, files: dict[str, str], expected: int
 ) -> None:
-    """The memory limit is the smallest one of the process's control group and its parents.
+    """The memory limit is the smallest limit of the process's control group and its parents.
 
     This holds for both versions of control groups.
     """

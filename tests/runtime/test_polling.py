@@ -1,4 +1,4 @@
-"""Tests of `poll`, which calls a function until it returns a result or the time is over."""
+"""Tests of `poll`, which calls a function until it returns a result or the deadline passes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Time:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Time:
-    """Return a clock that replaces the process's clock and its sleep."""
+    """Return a clock that replaces the process's clock and sleep function."""
     made = _Time()
     monkeypatch.setattr(time, "monotonic", lambda: made.now)
     monkeypatch.setattr(time, "sleep", made.sleep)
@@ -33,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Time:
 
 
 def _after(calls: int) -> Callable[[], int | None]:
-    """Return a function that returns None until its call number *calls*."""
+    """Return a function that returns a result for the first time at call number *calls*."""
     done: list[int] = []
 
     def look() -> int | None:
@@ -56,7 +56,7 @@ def test_the_condition_is_looked_up_after_each_pause(clock: _Time) -> None:
 
 
 def test_the_wait_ends_at_the_deadline_with_a_last_look(clock: _Time) -> None:
-    """`poll` calls the function for the last time at the deadline; the sleep before is shorter."""
+    """`poll` shortens its last sleep so that it makes the last call at the deadline."""
     assert poll(_after(4), within=2.5, every=1.0) == 4
     assert poll(_after(5), within=2.5, every=1.0) is None
     assert clock.pauses == [1.0, 1.0, 0.5] * 2

@@ -1,4 +1,4 @@
-"""Tests of `ReloadingFile`, which reads a file again after a change."""
+"""Tests of `ReloadingFile`, which reads a file again after the file has changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WRITTEN = 1_000_000.0
 
 
 class Clock:
-    """A clock whose time (s) the test sets."""
+    """A clock whose time (in seconds) the test sets."""
 
     def __init__(self, now: float = _WRITTEN + 100) -> None:
         self.now = now
@@ -98,7 +98,7 @@ def test_a_check_of_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
 
 
 def test_the_first_read_raises(tmp_path: Path, clock: Clock) -> None:
-    """If the first read of a file fails, the error is raised: there is no earlier value."""
+    """If the first read of a file fails, the error is raised, because there is no earlier value."""
     with pytest.raises(FileNotFoundError):
         ReloadingFile(tmp_path / "absent", int, clock=clock)
     with pytest.raises(ValueError, match="invalid literal"):
@@ -137,7 +137,7 @@ def test_forked_processes_log_one_warning_together(
 
 
 def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None:
-    """If the parser raises an error that `errors` does not list, it is a defect and is raised."""
+    """A parser's error that `errors` does not list is a defect and is raised."""
     watched = ReloadingFile(path, int, clock=clock, errors=(UnicodeError,))
     _write(path, b"one", at=_WRITTEN + 1)
     clock.now += 1
@@ -147,7 +147,7 @@ def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None
 
 
 def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
-    """If an invalid file is repaired, its value is used, even if it is the earlier one."""
+    """If an invalid file is repaired, its value is used, even if it equals the earlier value."""
     watched = ReloadingFile(path, int, clock=clock)
     for moment, content in enumerate((b"one", b"1", b"3"), 1):
         _write(path, content, at=_WRITTEN + moment)
@@ -160,9 +160,9 @@ def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
 def test_a_missing_file_and_its_return_are_each_logged_once(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the file disappears and returns, each of the two is logged once.
+    """The disappearance and the return of the file are each logged once.
 
-    If the file was only moved away and back, it is not parsed again.
+    A file that was only moved away and back is not parsed again.
     """
     caplog.set_level(logging.INFO)
     parser = Parser()
@@ -218,7 +218,7 @@ def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
 
 
 def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: Clock) -> None:
-    """If a recent file is read again and has the same content, its generation stays the same."""
+    """If a recent file is read again with the same content, its generation does not change."""
     clock.now = _WRITTEN + 0.2
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
@@ -274,7 +274,7 @@ def test_a_file_that_is_written_during_the_check_is_read_at_the_next_check(
 
 
 def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> None:
-    """If the clock is set back, the checks go on, although the last one is in the future then."""
+    """If the clock is set back, the checks continue although the last check is in the future."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
     clock.now -= 50
@@ -310,7 +310,7 @@ def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> 
     assert (watched.snapshot.value, watched.snapshot.generation) == (2, 2)
 
 
-# ---- the saved last good content of a file
+# ---- tests of the saved last good content of a file
 
 
 def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
@@ -336,9 +336,10 @@ def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
 def test_a_forked_process_does_not_use_its_parents_older_value(
     path: Path, clock: Clock, broken: bytes | None
 ) -> None:
-    """If the saved content is newer than the parent's value, a forked process uses the saved one.
+    """If the saved content is newer than its parent's value, a forked process uses the content.
 
-    The parent does not check the file after the start. Its other children do, and save its content.
+    The parent does not check the file after its start. Its other children check the file and save
+    its content.
     """
     parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("saved"))
     child = copy.copy(parent)
@@ -384,7 +385,7 @@ def test_a_forked_process_takes_the_value_that_other_processes_accepted(
 
 
 def test_the_saved_content_is_readable_by_its_owner_only(path: Path, clock: Clock) -> None:
-    """Only its owner can read the saved content, because it may have password hashes."""
+    """Only the owner can read the file with the saved content, which can have password hashes."""
     saved = path.with_name("saved")
     ReloadingFile(path, int, clock=clock, last_good=saved)
 
@@ -415,7 +416,7 @@ def test_an_outdated_saved_content_is_removed_if_it_cannot_be_replaced(
 def test_a_change_may_be_rejected_by_validate(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the function `validate` rejects a change, the file counts as malformed."""
+    """If the function `validate` rejects a change, the file is treated as malformed."""
 
     def validate(before: int, after: int) -> None:
         if after < before:
@@ -434,7 +435,7 @@ def test_a_change_may_be_rejected_by_validate(
 def test_refresh_checks_the_file_at_once(path: Path, clock: Clock) -> None:
     """`refresh` checks the file at once, even if the next check is not due yet.
 
-    A process calls `refresh` if another process has noticed a change of the file.
+    A process calls `refresh` when another process has noticed a change of the file.
     """
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"2", at=_WRITTEN + 1)
@@ -491,6 +492,6 @@ print(bytes(sorted(os.read(result, 4))).decode())
 def test_of_processes_that_find_a_bad_version_at_the_same_instant_one_logs_it() -> None:
     """If forked processes notice an invalid file at the same instant, exactly one logs it.
 
-    They check at the same instants, because they inherit the time of the last check.
+    They check the file at the same time, because they inherit the time of the last check.
     """
     assert run(_RACE) == "0001\n"

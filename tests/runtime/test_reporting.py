@@ -28,7 +28,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
-# each fake library adds its settings to STARTED, and the errors that it gets to SENT
+# each fake library adds its settings to STARTED and the errors that it receives to SENT
 _STAND_INS = {
     "bugsnag/__init__.py": """
 STARTED, SENT = [], []
@@ -126,7 +126,7 @@ def _forget() -> None:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., ErrorReports]]:
-    """Yield a function that starts reports to the named trackers; end them after the test."""
+    """Yield a function that starts reports to the named trackers; stop them after the test."""
     started = []
 
     def make(*names: str, **options: Any) -> ErrorReports:
@@ -168,7 +168,7 @@ def _sent(name: str) -> list[Any]:
 def test_an_error_of_a_worker_is_reported(name: str, start: Callable[..., ErrorReports]) -> None:
     """An error of a worker is reported with its class and its traceback.
 
-    The report also has the method and the path of the request.
+    The report also contains the method and the path of the request.
     """
     start(name)
     _fail()
@@ -185,7 +185,7 @@ def test_an_error_of_a_worker_is_reported(name: str, start: Callable[..., ErrorR
 def test_only_the_library_of_a_configured_tracker_is_imported(
     start: Callable[..., ErrorReports],
 ) -> None:
-    """Only the library of the configured tracker is imported; others would cost memory."""
+    """Only the configured tracker's library is imported; other libraries would cost memory."""
     start("sentry")
     _fail()
 
@@ -196,7 +196,7 @@ def test_only_the_library_of_a_configured_tracker_is_imported(
 
 @pytest.mark.usefixtures("libraries")
 def test_a_report_contains_no_password_of_a_url(start: Callable[..., ErrorReports]) -> None:
-    """If the text of an error has a URL, its report omits the URL's user, password and query."""
+    """If an error's text contains a URL, the report omits the URL's user, password and query."""
     start("sentry")
     _fail("no answer of https://ann:sesame@quay.io/v2/?token=secret")
 
@@ -208,7 +208,7 @@ def test_a_report_contains_no_password_of_a_url(start: Callable[..., ErrorReport
 def test_a_line_without_a_traceback_is_not_reported(start: Callable[..., ErrorReports]) -> None:
     """A tracker gets only log lines with a traceback, and none that its own library has logged.
 
-    The report of such a line could fail and log the next line, without an end.
+    The report of a line from the library could fail and log another such line, endlessly.
     """
     start("sentry")
     log.error("a foreseen failure")
@@ -245,7 +245,7 @@ def test_a_library_that_hangs_delays_nothing_and_holds_few_errors(
 def test_many_errors_are_not_all_reported(
     start: Callable[..., ErrorReports], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At most 60 errors a minute are reported; a later log line has the number of the others."""
+    """At most 60 errors a minute are reported; a later log line states how many were not."""
     now = [0.0]
     start("sentry", clock=lambda: now[0])
     for _ in range(70):

@@ -1,4 +1,4 @@
-"""Tests of `ReusedThreads`, whose threads wait a while for another function before they end."""
+"""Tests of `ReusedThreads`, whose threads wait some time for another function before they end."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def test_no_function_waits_for_another() -> None:
 
 
 def test_a_thread_without_work_ends() -> None:
-    """If no function comes within the waiting time, a thread ends."""
+    """If a thread receives no function within the waiting time, it ends."""
     thread, _ = _ran_in(ReusedThreads(idle_s=0.01))
 
     assert _eventually(lambda: not thread.is_alive())
 
 
 def test_few_threads_wait() -> None:
-    """If several threads become idle, only `most_idle` of them wait; the others end."""
+    """If several threads become idle, at most `most_idle` threads wait; the others end."""
     threads = ReusedThreads(idle_s=3 * _WITHIN_S, most_idle=1)
     found: list[threading.Thread] = []
     all_run = threading.Barrier(4)

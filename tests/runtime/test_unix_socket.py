@@ -60,7 +60,7 @@ def test_the_status_is_read_from_the_first_line(
 ) -> None:
     """`status_of` returns the status in the first line of the response, or None.
 
-    See RFC 9112, section 4. A server may send that line in several pieces.
+    See RFC 9112, section 4. A server can send that line in several pieces.
     """
     found, request = ask(path, pieces)
 

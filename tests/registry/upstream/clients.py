@@ -42,7 +42,7 @@ class PlainSecret:
         return tuple(host for host in self.entries if "*" not in host)
 
     def names(self, host: str) -> bool:
-        """Return True if a key of the pull secret is *host*, or a pattern that matches it."""
+        """Return True if a key in the pull secret is *host* or a pattern that matches it."""
         return host in self.entries or f"*.{host.partition('.')[2]}" in self.entries
 
     def lookup(self, host: str, repository: str) -> Credential | None:

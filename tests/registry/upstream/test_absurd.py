@@ -67,7 +67,7 @@ def read(client: Upstream, start: int, stop: int | None) -> list[bytes]:
 
 
 def call_everything(client: Upstream) -> None:
-    """Call each method of *client*; it may raise a RegistryError, and no other error."""
+    """Call each method of *client*; a method may raise a RegistryError but no other error."""
     for call in (
         lambda: client.head("app", V1),
         lambda: client.manifest("app", V1),
@@ -230,7 +230,7 @@ class TestUnexpectedErrors:
     def test_an_unexpected_error_in_a_body_is_unavailable(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """If an unexpected error occurs while a body is read, the download raises `Unavailable`."""
+        """If reading a body raises an unexpected error, the download raises `Unavailable`."""
         upstream.add_image("app", "v1", [b"layer"])
 
         def broken(*_: object) -> None:
@@ -246,7 +246,7 @@ class TestUnexpectedErrors:
 def test_a_body_that_cannot_be_decoded_is_not_asked_for_again_and_again(
     upstream: FakeUpstream, size: int
 ) -> None:
-    """A body that cannot be decoded is requested only a few times: each attempt costs CPU time."""
+    """A body that cannot be decoded is requested only a few times, to limit the CPU time."""
     upstream.add_image("app", "v1", [b"layer"])
     body = gzip.compress(bytes(size), 1) if size else b"no gzip"
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, body=body)

@@ -116,7 +116,7 @@ def test_a_cut_blob_yields_the_received_bytes_and_then_fails(
 
 
 def test_a_blob_of_unknown_length_has_no_size(upstream: FakeUpstream) -> None:
-    """If a blob is sent in chunks, its size is unknown, and the last chunk ends it."""
+    """If the upstream sends a blob in chunks, `size` is None and the last chunk ends the blob."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave("/blobs/", chunked=True)
 
@@ -167,7 +167,7 @@ def test_no_piece_is_larger_than_256_kib(upstream: FakeUpstream) -> None:
 
 
 def test_blob_size_is_requested_with_head(upstream: FakeUpstream) -> None:
-    """To learn the size of a blob, the client sends a HEAD, and receives no byte of the blob."""
+    """To learn the size of a blob, the client sends a HEAD and downloads no part of the blob."""
     digest = upstream.add_blob("app", b"content")
 
     assert client_of(upstream).blob_size("app", digest) == 7

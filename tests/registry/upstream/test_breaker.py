@@ -36,7 +36,7 @@ DEAD = UpstreamFailure("timeout", at_once=True)
 
 
 def _patience(knobs: dict[str, Any]) -> float:
-    """Return a read timeout (s), which is short only if the upstream holds its response back."""
+    """Return a read timeout (s), which is short only if the upstream delays its response."""
     return 0.5 if "hold" in knobs else 10.0
 
 
@@ -88,7 +88,7 @@ def test_breaker_rests_then_probes_then_closes(
 
 
 def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) -> None:
-    """If one worker opens the circuit breaker, other workers reject requests too.
+    """If one worker opens the circuit breaker, other workers also reject requests.
 
     The workers share its state in a file. The first worker that changes the state creates the
     folder of that file.
@@ -114,7 +114,7 @@ def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> 
 
 
 def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
-    """If eight threads ask for admission at the same time, the breaker admits one as a probe."""
+    """If eight threads ask the breaker at the same time, it admits one request as a probe."""
     breaker = Breaker("host", tmp_path, clock=clock)
     breaker.failed(DEAD, breaker.admit())
     clock.now += 1
@@ -167,7 +167,7 @@ def test_breaker_works_in_memory_if_its_directory_cannot_be_created(
 
 
 def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock: Clock) -> None:
-    """If a state file cannot be parsed, the circuit breaker counts as closed, so pulls go on."""
+    """If a state file cannot be parsed, the breaker is treated as closed, and pulls continue."""
     (tmp_path / "host.json").write_text('{"trips": ')
 
     assert Breaker("host", tmp_path, clock=clock).admit() == Pass()
@@ -190,7 +190,7 @@ def test_a_truncated_state_file_counts_as_a_closed_breaker(tmp_path: Path, clock
 def test_a_state_file_with_wrong_types_counts_as_a_closed_breaker(
     tmp_path: Path, clock: Clock, content: str
 ) -> None:
-    """If a state file has values of wrong types, the circuit breaker counts as closed.
+    """If a state file has values of wrong types, the circuit breaker is treated as closed.
 
     The next failure replaces the file.
     """
@@ -238,9 +238,9 @@ def test_read_all_returns_the_state_of_each_upstream(tmp_path: Path, clock: Cloc
 def test_three_failures_open_the_breaker_if_v2_fails_too(
     upstream: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """After three failures the client requests `/v2/`; if that fails too, the breaker opens.
+    """After three failures the client requests `/v2/`; if this also fails, the breaker opens.
 
-    After that, a request is rejected without a connection.
+    An open breaker rejects requests without a connection to the upstream.
     """
     upstream.misbehave(**knobs)
     events, shared = listening()
@@ -255,7 +255,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
     sent = [each.method for each in upstream.requests if each.path != "/v2/"]
     assert [each.path for each in upstream.requests][len(sent) :] == ["/v2/"]
     assert why[3:] == [Why.RESTING, Why.RESTING]
-    if "hold" in knobs:  # the GET after each HEAD would wait until the read timeout
+    if "hold" in knobs:  # otherwise the GET after each HEAD waits until the read timeout
         assert sent == ["HEAD"] * 3
         assert events.outcomes() == [("head", "unavailable")] * 3
     else:
@@ -322,7 +322,7 @@ def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpst
 
 
 def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
-    """If bodies break off, the circuit breaker stays closed, so the client can request the rest."""
+    """If bodies break off, the breaker stays closed, so that the client can request the rest."""
     digest = upstream.add_blob("app", b"x" * 1000)
     upstream.misbehave(cut=10)
     client = client_of(upstream)
@@ -335,7 +335,7 @@ def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
 
 
 class TestOfOnePath:
-    """A client chooses the path of its requests, so failures of one path open no breaker."""
+    """Failures of a single path open no breaker, because clients choose the paths of requests."""
 
     @staticmethod
     def _fails(client: Upstream, times: int = 20) -> set[Why]:
@@ -368,7 +368,7 @@ class TestOfOnePath:
     def test_one_failing_path_does_not_block_other_requests(
         self, upstream: FakeUpstream, knobs: dict[str, Any], alive: int
     ) -> None:
-        """If one path fails again and again, requests for other paths are still sent.
+        """If one path fails repeatedly, requests for other paths are still sent.
 
         A status below 500 for `/v2/` shows that the upstream works.
         """
@@ -386,9 +386,9 @@ class TestOfOnePath:
     def test_a_probe_of_the_failing_path_still_closes_the_breaker(
         self, upstream: FakeUpstream, tmp_path: Path
     ) -> None:
-        """If the upstream is up again but the probe's path fails, the breaker closes all the same.
+        """If the upstream has recovered but the probe's path fails, the breaker still closes.
 
-        So the outage ends for all paths.
+        So requests for all other paths are sent again.
         """
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave(status=503)
@@ -409,7 +409,7 @@ class TestOfOnePath:
     def test_breaker_opens_if_v2_fails_as_well(
         self, upstream: FakeUpstream, knobs: dict[str, Any]
     ) -> None:
-        """If `/v2/` fails as well as the requested path, the breaker opens after few requests."""
+        """If both `/v2/` and the requested path fail, the breaker opens after few requests."""
         upstream.misbehave("/bad", status=500)
         upstream.misbehave("/v2/$", **knobs)
 
@@ -422,7 +422,7 @@ class TestOfOnePath:
     def test_a_refused_connection_opens_the_breaker_without_a_check_of_v2(self) -> None:
         """If the upstream refuses connections, the breaker opens without a request for `/v2/`.
 
-        No client can cause that with its choice of a path.
+        No client can cause refused connections by choosing a path.
         """
         with FakeUpstream() as gone:
             client = client_of(gone)
@@ -433,7 +433,7 @@ class TestOfOnePath:
     def test_concurrent_failures_share_one_check_of_v2(self, upstream: FakeUpstream) -> None:
         """If many requests fail at the same time, the client requests `/v2/` once for all of them.
 
-        The result is valid for one second.
+        The result of that request is valid for one second.
         """
         upstream.misbehave("/bad", status=500)
         shared = replace(listening()[1], clock=Clock())
@@ -503,7 +503,7 @@ def test_three_consecutive_failures_open_the_breaker() -> None:
 
 
 def test_one_connection_timeout_opens_the_breaker() -> None:
-    """One timeout of a connection opens the circuit breaker: further requests would wait too."""
+    """One connection timeout opens the circuit breaker; further requests would wait as well."""
     assert not failed(CLOSED, 100, DEAD, probe=False).is_closed
 
 
@@ -527,7 +527,7 @@ def test_one_request_probes_and_others_are_rejected() -> None:
 
 
 def test_a_probe_without_a_result_is_replaced() -> None:
-    """If a probe has no result for a while, the circuit breaker admits another one.
+    """If a probe has no result for some time, the circuit breaker admits another probe.
 
     The worker that sent the first probe may have been killed.
     """
@@ -537,15 +537,15 @@ def test_a_probe_without_a_result_is_replaced() -> None:
 
 
 def test_any_response_closes_the_breaker() -> None:
-    """A response with any status closes the circuit breaker: the upstream is up."""
+    """A response with any status closes the circuit breaker, because the upstream responds."""
     assert admit(answered(_tripped(5)), 100, LEASE)[1] == Pass()
     assert answered(_tripped(5)) == CLOSED
 
 
 def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
-    """If a request was sent before the circuit breaker opened, its failure extends no pause.
+    """The failure of a request that was sent before the breaker opened does not extend the pause.
 
-    So twenty requests that fail together count as one failure.
+    So twenty requests that fail together are treated as one failure.
     """
     circuit = _tripped(1)
 
@@ -560,7 +560,7 @@ def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
 ) -> None:
     """A rate limit lasts for the time in Retry-After, but at most 60 s.
 
-    Docker Hub may state hours, but one request a minute is not too many.
+    Docker Hub can state hours, but one request per minute is acceptable.
     """
     circuit = limited(CLOSED, 100, retry_after)
 
@@ -571,7 +571,7 @@ def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
 
 
 def test_a_rate_limit_closes_an_open_breaker() -> None:
-    """A 429 closes an open circuit breaker; its rate limit lasts in spite of later responses."""
+    """A 429 closes an open circuit breaker; later responses do not end the rate limit early."""
     circuit = answered(limited(_tripped(3), 100, 7))
 
     assert circuit == Circuit(limited=107)

@@ -87,7 +87,7 @@ def test_only_the_upstreams_own_realm_is_trusted(
     """The client sends a password only to a trusted token endpoint.
 
     An endpoint is trusted if it is on the upstream's host, in a list of known pairs of hosts, or
-    named by the setting `realm`. If the upstream uses https, the endpoint must use https too.
+    named by the setting `realm`. If the upstream uses https, the endpoint must also use https.
     """
     assert may_trust(realm, url, trusted) is expected
 
@@ -107,7 +107,7 @@ def test_no_header_raises(text: str) -> None:
 )
 @settings(max_examples=scaled(25, 100))
 def test_well_formed_challenges_are_read_back(challenges: list[tuple[str, str, str]]) -> None:
-    """If a challenge has quoted characters, its parsed values are the original ones.
+    """The parser restores the original values of a challenge with quoted characters.
 
     See RFC 9110, 5.6.4.
     """

@@ -23,7 +23,7 @@ V1 = Tag("v1")
 def test_head_returns_digest_size_and_type(upstream: FakeUpstream) -> None:
     """A HEAD of a manifest returns its digest, size and type.
 
-    The request lists all types in Accept, asks for no compression, and has the appliance's
+    The request lists all manifest types in Accept, permits no compression and has the appliance's
     User-Agent.
     """
     image = upstream.add_image("app", "v1", [b"layer"])
@@ -58,7 +58,7 @@ def test_get_replaces_head_if_the_upstream_does_not_support_it(
 ) -> None:
     """If an upstream does not support HEAD, the client sends a GET instead.
 
-    This does not count as a failure.
+    The client does not treat this as a failure.
     """
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(method="HEAD", status=status)
@@ -73,7 +73,7 @@ def test_get_replaces_head_if_the_upstream_does_not_support_it(
 def test_a_manifest_is_returned_byte_for_byte(upstream: FakeUpstream) -> None:
     """The client returns a manifest byte for byte, with the digest of its bytes.
 
-    The returned media type is that of the response's Content-Type.
+    The returned media type comes from the response's Content-Type.
     """
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
 
@@ -138,7 +138,7 @@ def test_each_failure_of_a_manifest_has_its_error(
 def test_a_wrong_digest_header_of_a_tag_is_a_warning(
     upstream: FakeUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the digest header of a tag is wrong, the client uses the digest of the body.
+    """If the digest header in the response for a tag is wrong, the client uses the body's digest.
 
     It logs one warning.
     """
@@ -191,7 +191,7 @@ def test_a_host_that_does_not_resolve_is_refused() -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_retry_after_is_passed_on(upstream: FakeUpstream, status: int) -> None:
-    """If an upstream sends Retry-After, the client's error has it."""
+    """If an upstream sends Retry-After, the client's error contains the value."""
     upstream.misbehave(status=status, headers={"Retry-After": "17"})
 
     with pytest.raises(Unavailable) as raised:
@@ -201,7 +201,7 @@ def test_retry_after_is_passed_on(upstream: FakeUpstream, status: int) -> None:
 
 
 def test_connections_are_reused(upstream: FakeUpstream) -> None:
-    """The client uses the same connection again after each kind of response."""
+    """The client reuses the same connection after each kind of response."""
     image = upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
 
@@ -230,7 +230,7 @@ def test_a_dead_idle_connection_is_not_a_failure(upstream: FakeUpstream) -> None
 
 
 def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> None:
-    """If the URL of an upstream has a path, the path comes before each repository's name.
+    """If an upstream's URL has a path, the client puts the path before each repository name.
 
     Harbor stores cached images under the name of a project.
     """
@@ -243,7 +243,7 @@ def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> 
 def test_events_have_each_request_and_the_rate_limit(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The client reports each request as an event, and each rate limit as an event `budget`."""
+    """The client reports each request as an event and each rate limit as a `budget` event."""
     upstream.add_image("app", "v1", [b"layer"])
     rate = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
     upstream.misbehave("/v1", headers=rate)
@@ -297,7 +297,7 @@ def test_a_manifest_of_an_unsupported_type_is_unsupported(
 ) -> None:
     """A manifest of an unsupported type is rejected.
 
-    The message names the type only if it is a known one.
+    The error message names the type only if the type is known.
     """
     upstream.add_manifest("app", "v1", json.dumps(body).encode(), content_type)
 
@@ -314,9 +314,9 @@ def test_a_manifest_of_an_unsupported_type_is_unsupported(
 def test_mediatype_in_a_manifest_replaces_a_wrong_content_type(
     upstream: FakeUpstream, content_type: str
 ) -> None:
-    """If the Content-Type is not that of a manifest, the client returns the field `mediaType`.
+    """If the Content-Type is no manifest type, the client returns the manifest's `mediaType`.
 
-    A plain file server may send a wrong Content-Type.
+    A plain file server can send a wrong Content-Type.
     """
     image = upstream.add_image("app", "v1", [b"layer"], "docker")
     upstream.misbehave("/v1", media_type=content_type)

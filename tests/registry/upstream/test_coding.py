@@ -47,7 +47,7 @@ def test_a_coding_is_decoded(named: str, body: bytes, step: int) -> None:
 
 @pytest.mark.parametrize("length", [1 << 18, 1 << 19, (1 << 18) + 1])
 def test_a_body_that_fills_its_last_piece_is_complete(length: int) -> None:
-    """If a body ends with a full piece of 256 KiB, it counts as complete."""
+    """A body that ends with a full piece of 256 KiB is treated as complete."""
     assert _decode(gzip.compress(bytes(length))) == (length, False)
 
 
@@ -59,14 +59,14 @@ def test_a_truncated_encoded_body_is_rejected(cut: int) -> None:
 
 
 def test_a_body_that_is_not_in_its_coding_is_rejected() -> None:
-    """A body that is not compressed as stated, or that has further bytes, is rejected."""
+    """A body that is not compressed as stated, or that has trailing bytes, is rejected."""
     for body in (b"<html>", gzip.compress(b"x") + b"<html>"):
         with pytest.raises(Undecodable):
             _decode_all(body, "gzip", 1000)
 
 
 def test_a_decompression_bomb_is_rejected() -> None:
-    """A decompression bomb is rejected: two layers of gzip expand a body a million times."""
+    """The client rejects a decompression bomb (two gzip layers that expand a million times)."""
     bomb = gzip.compress(gzip.compress(bytes(1 << 26)))
 
     with pytest.raises(Undecodable, match="too many bytes"):
@@ -77,7 +77,7 @@ def test_a_decompression_bomb_is_rejected() -> None:
 def test_the_whole_blob_replaces_a_range_of_an_encoded_body(upstream: FakeUpstream) -> None:
     """If the upstream compresses blobs, the client requests the whole blob instead of a range.
 
-    A range would count the bytes of the compressed body.
+    A range would refer to bytes of the compressed body.
     """
     digest = upstream.add_blob("app", CONTENT)
     upstream.quirks.coding = "gzip"
@@ -137,7 +137,7 @@ def test_without_a_size_an_unusual_ratio_is_rejected() -> None:
 
 @pytest.mark.slow
 def test_without_a_size_a_usual_ratio_is_accepted() -> None:
-    """If the size is unknown, a tar that gzip made several times shorter is accepted."""
+    """If the size is unknown, a tar file that gzip made several times shorter is accepted."""
     layer = (filler(64 << 10) + bytes(512 << 10)) * 120
 
     assert _decode(gzip.compress(layer, 1)) == (len(layer), False)

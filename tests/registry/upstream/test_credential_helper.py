@@ -1,4 +1,4 @@
-"""`proxy.exec`: a program with the protocol of Docker's credential helpers supplies a login."""
+"""With `proxy.exec`, a program with the protocol of Docker's credential helpers supplies logins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Helper = Callable[[str], str]
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helper:
     """Return a function that writes a shell script as a credential helper and returns its path."""
-    # other users may own the temporary folder, so the test disables the check of owners
+    # other users can own the temporary folder, so the test disables the check of owners
     monkeypatch.setattr(credential_helper, "_only_root_changes", lambda _: True)
 
     def write(script: str) -> str:
@@ -40,7 +40,7 @@ def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helper:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that a test sets."""
+    """Return a clock that the test sets."""
     return Clock(1000.0)
 
 
@@ -57,7 +57,7 @@ def _runs(folder: Path) -> int:
 
 
 def test_the_program_gets_the_word_get_and_the_host(helper: Helper, tmp_path: Path) -> None:
-    """A credential helper gets the argument `get` and the host as its input.
+    """A credential helper receives the argument `get` and, as its standard input, the host.
 
     The protocol of docker-credential-helpers defines this.
     """
@@ -68,7 +68,7 @@ def test_the_program_gets_the_word_get_and_the_host(helper: Helper, tmp_path: Pa
 
 
 def test_a_program_may_leave_its_input_unread(helper: Helper) -> None:
-    """A credential helper may ignore its input, for example because it serves one registry."""
+    """A credential helper may ignore its input, for example if it serves only one registry."""
     assert ask(helper(f"exec <&-; echo '{_LOGIN}'"), _HOST) == Credential("robot", "secret")
 
 
@@ -108,7 +108,7 @@ def test_a_program_that_fails_gives_a_reason(helper: Helper, script: str, reason
     "script", ["sleep 60", "exec >&-; sleep 60", "yes | tr y ' ' | head -c 9; cat"]
 )
 def test_a_program_that_hangs_is_killed_with_its_children(helper: Helper, script: str) -> None:
-    """If a helper hangs, it is killed together with its children, even if it closed its output."""
+    """A helper that hangs is killed together with its children, even if it closed its output."""
     command = helper(f"sleep 60 & echo $! > $0.child; {script}")
 
     with pytest.raises(HelperFailed, match="the program did not end in time"):
@@ -130,7 +130,7 @@ def test_a_missing_program_is_a_failure() -> None:
 def test_a_login_is_used_for_its_lifetime(
     helper: Helper, tmp_path: Path, clock: Clock, lifetime: float | None, runs: list[int]
 ) -> None:
-    """The login of a helper is used for the configured lifetime; with 0 s, for one request."""
+    """A helper's login is used for the configured lifetime, or for one request if that is 0 s."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, lifetime, clock)
     seen = []
     for _ in range(3):
@@ -144,7 +144,7 @@ def test_a_login_is_used_for_its_lifetime(
 def test_a_failed_program_runs_again_after_a_pause(
     helper: Helper, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a helper fails, it is started again after a pause, in which requests are anonymous."""
+    """If a helper fails, it is restarted after a pause, during which requests are anonymous."""
     credentials = HelperCredentials(helper("exit 1"), _HOST, 0.0, clock)
     found = [credentials.find("a") for _ in range(3)]
     clock.now += 11
@@ -163,7 +163,7 @@ def test_a_program_that_hangs_holds_requests_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """If a helper hangs, the first request waits for a bounded time, and later ones do not wait."""
+    """If a helper hangs, the first request waits for a bounded time; later requests do not wait."""
     monkeypatch.setattr(credential_helper, "_PATIENCE_S", 0.2)
     monkeypatch.setattr(credential_helper, "_IMPATIENCE_S", 0.0)
     credentials = HelperCredentials(
@@ -182,7 +182,7 @@ def test_a_program_that_hangs_holds_requests_for_a_bounded_time(
 def test_a_program_that_hangs_leaves_its_previous_login_in_use(
     helper: Helper, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a helper hangs, its previous login stays in use."""
+    """While a helper hangs, workers continue to use its previous login."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 60.0, clock)
     first = credentials.find("a")
     monkeypatch.setattr(credential_helper, "_IMPATIENCE_S", 0.0)
@@ -196,7 +196,7 @@ def test_a_program_that_hangs_leaves_its_previous_login_in_use(
 
 
 def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, clock: Clock) -> None:
-    """If a helper that has hung returns in time later, requests wait for it again."""
+    """If a helper that hung earlier responds in time again, requests wait for it again."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, 0.0, clock)
     credentials._patience = 0.0
 
@@ -211,9 +211,9 @@ def test_a_program_that_ends_soon_again_is_waited_for_again(helper: Helper, cloc
 def test_the_host_is_that_of_the_url_and_the_helper_precedes_a_password(
     helper: Helper, tmp_path: Path
 ) -> None:
-    """A helper gets the host in the upstream's URL.
+    """A helper receives the host from the upstream's URL.
 
-    Its login has precedence over a configured password.
+    The helper's login has precedence over a configured password.
     """
     config = UpstreamConfig(
         "docker.io",
@@ -233,7 +233,7 @@ def test_the_host_is_that_of_the_url_and_the_helper_precedes_a_password(
 def test_root_runs_no_program_that_others_can_change(tmp_path: Path) -> None:
     """As root, the appliance starts no helper that another user can change.
 
-    That user would otherwise become root.
+    Otherwise that user could run commands as root.
     """
     program = Path("/usr/bin/true")
     assert credential_helper._only_root_changes(program)

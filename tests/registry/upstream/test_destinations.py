@@ -115,7 +115,7 @@ def test_an_upstream_may_redirect_to_its_own_kind_of_address(
 
 
 def test_an_upstream_stays_public_after_its_first_public_address() -> None:
-    """An upstream that once had a public address counts as public, even if its address changes."""
+    """An upstream that once had a public address stays public, even if its address changes."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     for address in ("8.8.8.8", "10.0.0.1"):
         checked.check_dialled(("https", "a.io", 443), address)
@@ -125,7 +125,7 @@ def test_an_upstream_stays_public_after_its_first_public_address() -> None:
 
 
 def test_another_port_of_the_upstream_is_another_origin() -> None:
-    """A redirect to another port of the upstream is checked like one to another host.
+    """A redirect to another port of the upstream is checked like a redirect to another host.
 
     The operator did not configure that port.
     """
@@ -208,7 +208,7 @@ def test_an_address_in_a_url_is_checked_before_the_proxy(url: str) -> None:
     checked.check_by_name("http://8.8.8.8/")
 
 
-# ---- redirects that the client of an upstream follows
+# ---- tests of redirects that the client of an upstream follows
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_a_redirect_to_an_internal_address_is_not_followed(
 
 @pytest.mark.usefixtures("public_home")
 def test_every_redirect_is_checked(upstream: FakeUpstream, internal: FakeUpstream) -> None:
-    """In a chain of redirects, each one is checked, even after one to the upstream itself."""
+    """In a chain of redirects, each redirect is checked, even after one to the upstream itself."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("hop", redirect=f"{internal.url}/v2/app/manifests/v1")
     upstream.misbehave("/manifests/v1", redirect=f"{upstream.url}/hop")
@@ -273,7 +273,7 @@ def test_every_redirect_is_checked(upstream: FakeUpstream, internal: FakeUpstrea
 def test_a_host_name_is_checked_by_its_address(
     upstream: FakeUpstream, internal: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A redirect to a host name is checked by its address, and the name is resolved once.
+    """A redirect to a host name is checked by the host's address, and the name is resolved once.
 
     A second lookup of the name could return another address.
     """
@@ -311,7 +311,7 @@ def test_a_token_realm_at_an_internal_address_is_not_requested(
 
 @pytest.mark.usefixtures("public_home")
 def test_redirects_of_a_mirror_are_checked(upstream: FakeUpstream, internal: FakeUpstream) -> None:
-    """A redirect of a mirror is checked by the address of that mirror."""
+    """A redirect from a mirror is checked against the address of that mirror."""
     upstream.add_image("app", "v1", [b"layer"])
     with FakeUpstream() as mirror:
         mirror.misbehave(redirect=f"{internal.url}{{path}}")
@@ -328,7 +328,7 @@ def test_a_permitted_redirect_is_followed(
 ) -> None:
     """If the operator permits an internal address, a redirect to it is followed.
 
-    A public registry may have its storage in the internal network.
+    A public registry can have its storage in the internal network.
     """
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
 
@@ -355,9 +355,9 @@ def test_a_blob_behind_a_refused_redirect_is_refused_at_once(
 def test_a_proxy_gets_no_request_for_an_internal_address(
     upstream: FakeUpstream, internal: FakeUpstream, inner: str
 ) -> None:
-    """If a redirect leads to an internal address, a proxy gets no request for it.
+    """If a redirect leads to an internal address, the client sends the proxy no request for it.
 
-    The proxy may be able to reach that address.
+    The proxy might be able to reach that address.
     """
     with FakeUpstream() as proxy:
         proxy.misbehave(redirect=f"http://{inner}/x")

@@ -1,4 +1,4 @@
-"""A connection is made within one timeout, whether packets, addresses or the resolver fail."""
+"""A connection succeeds or fails within one timeout, whatever part of the network fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def black_hole() -> Iterator[int]:
-    """Yield the port of a listener that drops each further SYN, because its queue is full."""
+    """Yield the port of a listener whose full queue makes it drop each further SYN."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -46,9 +46,9 @@ def _resolving_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) 
 
 
 def test_dropped_packets_cost_one_connect_timeout(black_hole: int) -> None:
-    """If an upstream drops packets, one request waits for the connect timeout.
+    """If an upstream drops packets, only one request waits for the connect timeout.
 
-    The circuit breaker is open then.
+    After that request the circuit breaker is open.
     """
     url = f"http://127.0.0.1:{black_hole}"
     with FakeUpstream() as unused:
@@ -66,9 +66,10 @@ def test_dropped_packets_cost_one_connect_timeout(black_hole: int) -> None:
 def test_the_first_address_that_connects_is_used(
     black_hole: int, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a host has several addresses, the first one that accepts a connection is used.
+    """If a host has several addresses, the first address that accepts a connection is used.
 
-    The next address is tried if the current one refuses, or does not respond for a moment.
+    The client tries the next address if the current address refuses or does not respond for a
+    moment.
     """
     port = int(upstream.host.rpartition(":")[2])
     _resolving_to(monkeypatch, ("127.0.0.1", black_hole), ("127.0.0.1", 1), ("127.0.0.1", port))

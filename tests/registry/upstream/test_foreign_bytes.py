@@ -1,4 +1,4 @@
-"""Error messages contain no bytes of an upstream: after a redirect they may be internal data."""
+"""Error messages contain no bytes from an upstream, as these can be internal data."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _everything(client: Upstream) -> list[str]:
     ids=lambda value: str(value)[:60],
 )
 def test_no_byte_of_an_upstream_is_in_a_message(upstream: FakeUpstream, fault: Any) -> None:
-    """Whatever an upstream sends, error messages have only fixed texts and numbers."""
+    """Whatever an upstream sends, error messages contain only fixed texts and numbers."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(**fault)
 
@@ -86,7 +86,7 @@ def test_no_byte_of_an_upstream_is_in_a_message(upstream: FakeUpstream, fault: A
 
 
 def test_the_log_has_the_details(upstream: FakeUpstream, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has at most 200 characters of an upstream's bytes; log formatters escape them."""
+    """The log has at most 200 characters from an upstream's bytes; log formatters escape them."""
     caplog.set_level(logging.INFO)
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/manifests/", body=b"{}", media_type=f"text/{MARK}{'x' * 9000}")

@@ -39,7 +39,7 @@ URL = "https://reg.example:5000/v2/app/tags/list?n=2"
     ],
 )
 def test_content_range_is_parsed(text: str, expected: ContentRange | None) -> None:
-    """The parser of Content-Range returns an exclusive end; the header has an inclusive one."""
+    """The parser of Content-Range returns an exclusive end; the end in the header is inclusive."""
     assert content_range({"Content-Range": text}) == expected
 
 
@@ -48,13 +48,13 @@ def test_content_range_is_parsed(text: str, expected: ContentRange | None) -> No
     [("7", 7.0), (" 0 ", 0.0), ("-1", None), ("soon", None), ("", None), ("²", None)],
 )
 def test_retry_after_in_seconds(text: str, expected: float | None) -> None:
-    """A Retry-After may be a number of seconds; an invalid value counts as missing."""
+    """A Retry-After may be a number of seconds; an invalid value is treated as missing."""
     assert retry_after({"Retry-After": text}, 0) == expected
 
 
 @pytest.mark.parametrize(("ahead", "expected"), [(30, 30.0), (-30, 0.0)])
 def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
-    """A Retry-After may be a date: the parser returns the seconds until then, at least 0."""
+    """A Retry-After may be a date; the parser returns the seconds until this date, at least 0."""
     date = datetime.fromtimestamp(1_000_000 + ahead, UTC)
 
     assert retry_after({"Retry-After": format_datetime(date, usegmt=True)}, 1_000_000) == expected
@@ -142,13 +142,13 @@ ABSURD = [
     " ",
     "x" * 65536,
 ]
-"""Texts that a hostile upstream may send in place of a number or a date in a header."""
+"""Texts that a hostile upstream can send in place of a number or a date in a header."""
 DATES = ["Thu, 01 Jan 9999999 00:00:00 GMT", "Thu, 99 Foo 2026 99:99:99 GMT", "0", "1 1 1 1", ","]
 
 
 @pytest.mark.parametrize("text", ABSURD)
 def test_an_impossible_number_counts_as_missing(text: str) -> None:
-    """A header with an impossible number, such as a length above 8 PiB, counts as missing."""
+    """A header with an impossible number, such as a length above 8 PiB, is treated as missing."""
     assert content_length({"Content-Length": text}) is None
     assert content_range({"Content-Range": f"bytes 0-{text}/{text}"}) is None
     assert content_range({"Content-Range": f"bytes {text}-9/10"}) is None
@@ -171,7 +171,7 @@ def test_a_range_past_the_size_is_ignored(text: str) -> None:
 
 @pytest.mark.parametrize("text", [*ABSURD, *DATES])
 def test_an_absurd_retry_after_is_bounded_or_ignored(text: str) -> None:
-    """An absurd Retry-After is ignored or bounded by a year, because the client waits for it."""
+    """An absurd Retry-After is ignored or limited to a year, because the client waits that long."""
     wait = retry_after({"Retry-After": text}, 0)
 
     assert wait is None or 0 <= wait <= 366 * 86400
@@ -180,7 +180,7 @@ def test_an_absurd_retry_after_is_bounded_or_ignored(text: str) -> None:
 @given(st.text(max_size=80), st.sampled_from(["Retry-After", "Content-Range", "RateLimit-Limit"]))
 @settings(max_examples=scaled(30, 150))
 def test_no_header_value_raises(text: str, name: str) -> None:
-    """No text in these headers raises an error: it is parsed or ignored."""
+    """Any text in these headers is parsed or ignored without an error."""
     headers = {name: text, "RateLimit-Remaining": text, "Content-Length": text}
     content_length(headers), content_range(headers), retry_after(headers, 0), budget(headers)
     content_digest({"Docker-Content-Digest": text}), media_type({"Content-Type": text})

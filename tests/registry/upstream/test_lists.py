@@ -39,7 +39,7 @@ def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
 def test_a_next_page_on_another_host_is_requested_from_the_upstream(upstream: FakeUpstream) -> None:
     """If a link to the next page names another host, the client requests it from the upstream.
 
-    The upstream may not know its public name.
+    The upstream may not know its own public name.
     """
     for tag in "abc":
         upstream.add_image("app", tag, [b"layer"])
@@ -66,7 +66,7 @@ def test_a_next_page_that_is_not_a_url_is_nonsense(upstream: FakeUpstream) -> No
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"tags": {}}', b"[" * 100_000])
 def test_a_body_that_is_not_a_list_is_nonsense(upstream: FakeUpstream, body: bytes) -> None:
-    """If the body is not a list of tags, the request fails; it does not return an empty list."""
+    """If the body is not a list of tags, the request fails instead of returning an empty list."""
     upstream.misbehave("/tags", status=200, body=body)
 
     with pytest.raises(Unavailable) as raised:
@@ -125,8 +125,8 @@ def test_an_upstream_without_the_referrers_api_is_absent(
 ) -> None:
     """If an upstream has no list of referrers, the client raises Absent.
 
-    The appliance's client then looks for the referrers tag. With an empty list, it would miss an
-    existing signature.
+    The caller then looks for the referrers tag. If `referrers` returned an empty list instead, the
+    caller would miss an existing signature.
     """
     upstream.misbehave("/referrers", status=status)
 
@@ -212,9 +212,9 @@ class TestBounds:
 
     @pytest.mark.parametrize("limit", [None, 5])
     def test_a_repeated_page_ends_the_list(self, upstream: FakeUpstream, limit: int | None) -> None:
-        """If a page of tags equals the previous page, the list ends there.
+        """If a page of tags equals the previous page, the client ends the list.
 
-        A registry that ignores `last` links to the page that it has just sent.
+        A registry that ignores `last` links each page to itself.
         """
         upstream.misbehave(
             status=200, body=b'{"tags": ["b", "a"]}', headers={"Link": '</v2/app/x>; rel="next"'}

@@ -1,4 +1,4 @@
-"""An idle connection to an upstream was lost: the network drops its packets silently."""
+"""Tests of lost idle connections to an upstream, whose packets the network silently drops."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RETURN_0 = struct.pack(
 
 
 def lose_packets(connection: socket.socket) -> None:
-    """Drop all packets that arrive on *connection* from now on, even acknowledgements.
+    """From now on, drop all packets that arrive on *connection*, even acknowledgements.
 
     As with a dead router, neither end gets an error.
     """
@@ -41,7 +41,7 @@ def lose_packets(connection: socket.socket) -> None:
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
     """Return a list to which each new connection is added.
 
-    A lost packet is noticed after half a second.
+    The client notices a lost packet after half a second.
     """
     monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
     made = list[socket.socket]()
@@ -79,8 +79,8 @@ def test_other_idle_connections_are_not_tried_after_a_lost_one(
 ) -> None:
     """If an idle connection was lost, the client opens a new connection.
 
-    It does not try its other idle connections: they used the same network path, and each would cost
-    the same wait.
+    It does not try its other idle connections, because they use the same network path and each
+    would cost the same wait.
     """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
@@ -101,7 +101,7 @@ def test_an_unsafe_request_is_not_repeated(
 ) -> None:
     """If the response to a POST is lost, the client does not repeat the POST.
 
-    The POST may have had an effect.
+    The lost POST may already have had an effect.
     """
     upstream.add_image("app", "v1", [b"layer"])
     wire = Wire(UpstreamConfig("upstream.test", upstream.url))

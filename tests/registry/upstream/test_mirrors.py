@@ -1,4 +1,4 @@
-"""A client asks mirrors before their upstream; if none has the content, the upstream decides."""
+"""A client tries mirrors before their upstream; the upstream's response is authoritative."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def mirror() -> Iterator[FakeUpstream]:
 def test_a_mirror_with_the_image_replaces_the_upstream(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """If a mirror has the image, the upstream gets no request.
+    """If a mirror has the image, the client sends the upstream no request.
 
-    The mirror gets the host of the upstream as `ns`.
+    The client sends the mirror the upstream's host as `ns`.
     """
     image = mirror.add_image("app", "v1", [b"layer"])
     client = client_of(upstream, mirrors=(mirror.url,))
@@ -69,7 +69,7 @@ def test_a_failed_mirror_is_skipped(
 def test_a_mirror_with_an_open_breaker_gets_no_request(
     upstream: FakeUpstream, mirror: FakeUpstream
 ) -> None:
-    """If a mirror's circuit breaker is open, only the upstream gets requests.
+    """If a mirror's circuit breaker is open, the client sends requests only to the upstream.
 
     In this test a GET follows each HEAD to the mirror.
     """
@@ -94,7 +94,7 @@ def test_the_error_of_the_upstream_is_the_result(
 
 
 def test_a_mirror_is_never_sent_the_upstreams_password(mirror: FakeUpstream) -> None:
-    """A mirror gets only its own credential of the pull secret, never that of the upstream."""
+    """A mirror gets only its own credential from the pull secret, never that of the upstream."""
     mirror_gate = BasicGate({"robot": "m"})
     with (
         FakeUpstream(gate=BasicGate({"me": "x"})) as upstream,
@@ -125,9 +125,9 @@ def test_a_mirror_is_never_sent_the_upstreams_password(mirror: FakeUpstream) -> 
 def test_all_hanging_mirrors_share_a_time_limit(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
-    """If all mirrors hang, the upstream is asked after a limited time.
+    """If all mirrors hang, the client sends its request to the upstream after a limited time.
 
-    The first mirror has its own time limit, and all others share one.
+    The first mirror has its own time limit, and all other mirrors share a limit.
     """
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     monkeypatch.setattr(mirrors, "_REST_S", 0.6)
@@ -150,7 +150,7 @@ def test_all_hanging_mirrors_share_a_time_limit(
 def test_the_time_of_mirrors_does_not_reduce_that_of_the_upstream(
     upstream: FakeUpstream, mirror: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If mirrors have used up their time, the upstream still has all of its own timeout."""
+    """If mirrors have used up their time limits, the upstream still has its full timeout."""
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)

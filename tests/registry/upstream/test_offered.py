@@ -1,4 +1,4 @@
-"""A client offers its credential before it takes an upstream's 401, 403 or 404 as final."""
+"""A client offers its credential before it accepts an upstream's 401, 403 or 404 as final."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TAG = Tag("v1")
 class Strict:
     """A registry that has one manifest and records its requests.
 
-    `refuses` returns the response to a request that the registry rejects, else None.
+    `refuses` returns the response to a rejected request, or None for an accepted request.
     """
 
     refuses: Callable[[Seen], Reply | None]
@@ -56,7 +56,7 @@ class Strict:
 def client_for(
     strict: Strict, secret: PlainSecret | Credential | None = None
 ) -> Iterator[Upstream]:
-    """Run the registry, and yield a client of it, with *secret* as its pull secret."""
+    """Run the registry, and yield a client of this registry with the pull secret *secret*."""
     server = HttpServer(strict.answer)
     server.start()
     try:
@@ -102,7 +102,7 @@ def test_a_registry_that_hides_repositories_is_sent_the_password(status: int) ->
 def test_without_a_password_a_rejection_is_accepted_at_once(
     status: int, fact: type[Exception]
 ) -> None:
-    """Without a password for the registry, the client takes a 403 or 404 as final."""
+    """Without a password for the registry, the client accepts a 403 or 404 as final."""
     strict = Strict(hides(status))
     with client_for(strict) as upstream, pytest.raises(fact):
         upstream.manifest("app", _TAG)
@@ -180,10 +180,10 @@ def test_a_401_without_a_challenge_fetches_another_token() -> None:
 
 
 def test_the_scope_of_the_challenge_is_requested() -> None:
-    """The client requests a token with the scope in the challenge, even if it has another name.
+    """The client requests the scope in the challenge, even if it names another repository.
 
-    A reverse proxy may rename repositories. The client remembers the scope and uses it at once the
-    next time.
+    A reverse proxy in front of the upstream can rename repositories. The client remembers the scope
+    and uses it immediately the next time.
     """
     registry = TokenRegistry(scope="repository:group/mirror/app:pull")
     with client_for(registry.strict) as upstream:
@@ -208,7 +208,7 @@ def test_an_invalid_scope_is_not_used(scope: str) -> None:
 def test_an_anonymous_token_may_come_from_another_host() -> None:
     """Without a password, the client requests a token from any host in the challenge.
 
-    GitLab, Gitea and Harbor may have their token endpoint on another host.
+    GitLab, Gitea and Harbor can have their token endpoint on another host.
     """
     endpoint = TokenRegistry()
     server = HttpServer(endpoint.strict.answer)

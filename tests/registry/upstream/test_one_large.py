@@ -1,4 +1,4 @@
-"""A worker parses large documents of upstreams one at a time, with pauses between them."""
+"""A worker parses large documents from upstreams one at a time, with pauses between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGE = b"x" * 1_000_000
 
 
 class Times:
-    """A clock (s) and the CPU time (s) of a thread, which the test sets.
+    """A clock (s) and a thread's CPU time (s), both set by the test.
 
     A wait moves the clock forward.
     """
@@ -24,7 +24,7 @@ class Times:
         self.waits: list[float] = []
 
     def wait(self, duration: float) -> None:
-        """Record a wait of *duration* (s), and move the clock forward by it."""
+        """Record a wait of *duration* seconds and move the clock forward by *duration*."""
         self.waits.append(duration)
         self.now += duration
 
@@ -39,7 +39,7 @@ class Times:
 
 
 def test_a_large_document_waits_for_another_and_a_small_one_does_not() -> None:
-    """While a large document is parsed, another large one waits, and a small one does not."""
+    """While a large document is parsed, other large documents wait, but small documents do not."""
     documents, entered = LargeDocuments(), threading.Event()
 
     def parse() -> None:
@@ -71,7 +71,7 @@ def test_a_document_that_cannot_be_parsed_does_not_block_the_next_one() -> None:
 
 
 def test_large_documents_take_at_most_a_third_of_the_time() -> None:
-    """If large documents come one after another, a worker parses for a third of the time."""
+    """If large documents follow each other, a worker spends a third of its time parsing them."""
     times = Times()
     documents = times.documents()
     for _ in range(10):
@@ -83,7 +83,7 @@ def test_large_documents_take_at_most_a_third_of_the_time() -> None:
 
 
 def test_a_large_document_after_a_pause_of_its_clients_does_not_wait() -> None:
-    """If no large document was parsed shortly before, the next one does not wait."""
+    """A large document does not wait if no other was parsed shortly before."""
     times = Times()
     documents = times.documents()
     for _ in range(3):

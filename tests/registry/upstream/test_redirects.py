@@ -1,4 +1,4 @@
-"""A client follows redirects, and no credential leaves the host of its upstream."""
+"""A client follows redirects but sends credentials only to the upstream's own host."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def _to(storage: FakeUpstream) -> dict[str, Any]:
 def test_a_redirected_blob_is_fetched_without_the_credentials(
     storage: FakeUpstream,
 ) -> None:
-    """If a blob is redirected, the client sends its Range to the new URL, but no credential.
+    """If a blob is redirected, the client sends its Range header to the new URL, but no credential.
 
-    A later request for the blob begins at the upstream again.
+    A later request for the blob starts again at the upstream.
     """
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)
@@ -56,7 +56,7 @@ def test_a_redirected_blob_is_fetched_without_the_credentials(
 
 
 def test_a_redirect_on_the_same_host_keeps_the_credentials() -> None:
-    """If an upstream redirects to its own host, the client sends its credential there too."""
+    """If an upstream redirects to its own host, the client sends its credential again."""
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)
         upstream.misbehave("/blobs/", times=1, redirect="{path}")
@@ -81,7 +81,7 @@ def test_every_kind_of_redirect_is_followed(
     ids=["loop", "ftp", "bad", "none"],
 )
 def test_an_invalid_redirect_is_nonsense(upstream: FakeUpstream, target: str) -> None:
-    """A request fails after more than five redirects, or after one to an invalid URL."""
+    """A request fails after more than five redirects, or after a redirect to an invalid URL."""
     upstream.misbehave("/blobs/", redirect=target)
 
     with pytest.raises(Unavailable) as raised:

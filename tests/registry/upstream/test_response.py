@@ -32,7 +32,7 @@ HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\n\r\n"
 def sending(
     pieces: Callable[[], Iterator[bytes]], pause: float = 0
 ) -> Iterator[tuple[Upstream, list[int]]]:
-    """Respond to each request with *pieces*; yield a client and the bytes sent for each request."""
+    """Respond to each request with *pieces*; yield a client and the numbers of bytes sent."""
     sent: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -68,7 +68,7 @@ def sending(
     ],
 )
 def test_interim_responses_are_skipped(interim: bytes) -> None:
-    """The client skips interim responses, even unknown ones (RFC 9110, 15.2)."""
+    """The client skips interim responses, even with unknown status codes (RFC 9110, 15.2)."""
     with sending(lambda: iter([interim, ANSWER])) as (client, sent):
         for _ in range(2):
             assert client.manifest("app", V1).body == IMAGE.manifest
@@ -104,7 +104,7 @@ def test_a_head_ends_at_its_first_empty_line() -> None:
 def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why: Why) -> None:
     """The client rejects response headers without an end after 64 KiB.
 
-    The kernel's buffers may receive some more.
+    The kernel's buffers can receive some more bytes.
     """
     with sending(pieces) as (client, _), pytest.raises(Unavailable) as raised:
         client.manifest("app", V1)
@@ -130,7 +130,7 @@ def test_a_length_that_cannot_be_read_is_refused_at_once(length: bytes) -> None:
 
 @pytest.mark.parametrize("lengths", [b"%d, %d", b"%d\r\nContent-Length: %d"])
 def test_equal_lengths_are_one_length(lengths: bytes) -> None:
-    """Equal lengths in a list or in two Content-Length headers count as one (RFC 9110, 8.6)."""
+    """Equal lengths in a list or in two Content-Length headers are accepted (RFC 9110, 8.6)."""
     said = lengths % (len(IMAGE.manifest), len(IMAGE.manifest))
     head = HEAD + b"Content-Type: %s\r\n" % IMAGE.media_type.encode()
     answer = head + b"Content-Length: " + said + b"\r\n\r\n" + IMAGE.manifest

@@ -36,9 +36,9 @@ def _shared(upstream: FakeUpstream, username: str, password: str) -> Shared:
 
 
 def test_basic_credentials_are_sent_from_the_start_after_the_first_challenge() -> None:
-    """After the first challenge for Basic, the client sends its password with every request.
+    """After the first Basic challenge, the client sends its password with every request.
 
-    A password may contain colons and any letter.
+    A password can contain colons and any letter.
     """
     with _upstream(BasicGate({"me": "pä:ss"})) as upstream:
         client = client_of(upstream, _shared(upstream, "me", "pä:ss"))
@@ -78,7 +78,7 @@ def test_without_credentials_basic_is_denied() -> None:
 
 
 def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
-    """If the file of an upstream's password changes, the client uses the new password.
+    """If the file with an upstream's password changes, the client uses the new password.
 
     A password in the settings has precedence over the pull secret.
     """
@@ -96,9 +96,9 @@ def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 
 
 def test_a_missing_password_file_makes_the_upstream_unavailable(tmp_path: Path) -> None:
-    """If the file of a password is missing, a request fails with Unavailable, not with Denied.
+    """If the password file is missing, a request fails with Unavailable, not with Denied.
 
-    So stored content may be served meanwhile.
+    So the registry can serve stored content in the meantime.
     """
     with _upstream(BasicGate({"me": "x"})) as upstream:
         client = client_of(upstream, username="me", password_file=tmp_path / "gone")
@@ -129,7 +129,7 @@ def test_an_anonymous_token_is_used_for_public_repositories(key: str) -> None:
 
 
 def test_tokens_are_requested_with_the_credential_of_the_longest_path() -> None:
-    """The client requests a token with the credential of the longest matching path.
+    """The client requests a token with the credential for the longest matching path.
 
     It uses a token only together with the credential for which the token was issued.
     """
@@ -158,7 +158,7 @@ def test_an_identity_token_is_exchanged_for_a_bearer_token() -> None:
 
 
 def test_a_head_that_is_rejected_with_any_token_costs_one_token() -> None:
-    """If a HEAD is rejected even with a token, the client fetches no further token for it.
+    """If a HEAD is rejected even with a token, the client does not fetch another token for it.
 
     From then on the client sends a GET instead.
     """
@@ -179,7 +179,7 @@ def test_a_head_that_is_rejected_with_any_token_costs_one_token() -> None:
 
 @pytest.mark.parametrize("status", [408, 502, 503, 504])
 def test_head_is_not_skipped_after_a_transient_failure(status: int) -> None:
-    """After a temporary failure of a HEAD, the client sends a HEAD again the next time."""
+    """After a temporary failure of a HEAD, the client sends a HEAD again for the next request."""
     with FakeUpstream() as upstream:
         upstream.add_image("app", "v1", [b"layer"])
         upstream.misbehave(method="HEAD", status=status)
@@ -224,7 +224,7 @@ def test_credentials_that_the_token_endpoint_rejects_are_denied() -> None:
     [(429, Why.LIMITED), (500, Why.NONSENSE), (404, Why.NONSENSE), (400, Why.NONSENSE)],
 )
 def test_a_failed_token_endpoint_makes_the_upstream_unavailable(status: int, why: Why) -> None:
-    """If the token endpoint fails, the request fails with Unavailable: the image may exist."""
+    """If the token endpoint fails, the request fails with Unavailable, as the image may exist."""
     with TokenService() as tokens, _upstream(tokens) as upstream:
         tokens.fault = Fault(status=status)
 
@@ -235,7 +235,7 @@ def test_a_failed_token_endpoint_makes_the_upstream_unavailable(status: int, why
 
 
 def test_an_untrusted_realm_gets_no_request(tmp_path: Path) -> None:
-    """An untrusted token endpoint gets no request.
+    """The client sends no request to an untrusted token endpoint.
 
     The error names the setting with which the operator can permit it.
     """
@@ -258,7 +258,7 @@ def _key(scope: str = "a") -> TokenKey:
 
 
 def test_a_token_is_kept_until_shortly_before_it_expires() -> None:
-    """A token with a lifetime of 300 s is used until 10 s before it expires."""
+    """The client uses a token with a lifetime of 300 s until 10 s before it expires."""
     now = 0.0
     fetched: list[str] = []
 
@@ -346,6 +346,6 @@ def test_the_lifetime_of_a_token_excludes_its_age(document: dict[str, object], l
     ],
 )
 def test_an_invalid_token_response_is_rejected(body: bytes) -> None:
-    """An invalid response of a token endpoint is rejected, such as a token with a line end."""
+    """An invalid response from a token endpoint, such as a token with a line break, is rejected."""
     with pytest.raises(ConnectionBroken):
         read_token(body, {})

@@ -1,4 +1,4 @@
-"""A table finds upstreams by name or pattern, and follows changes of the settings."""
+"""The upstream table finds upstreams by name or pattern and follows changes to the settings."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_an_unknown_host_is_not_an_upstream() -> None:
 
 
 def test_hosts_of_the_pull_secret_are_upstreams() -> None:
-    """Each host of the pull secret is an upstream, and so is each host that a pattern matches.
+    """Each host in the pull secret, and each host that matches a pattern there, is an upstream.
 
     Only hosts without a pattern are listed.
     """
@@ -134,7 +134,7 @@ def test_a_changed_pull_secret_applies_at_once() -> None:
 def test_a_client_is_kept_until_its_settings_change() -> None:
     """The table keeps an upstream's client until the settings of the upstream change.
 
-    The client has connections and tokens.
+    This preserves the client's connections and tokens.
     """
     freshness = [60.0]
     table = UpstreamTable(
@@ -158,7 +158,7 @@ def test_a_client_is_kept_until_its_settings_change() -> None:
 def test_the_number_of_clients_from_globs_is_bounded() -> None:
     """For hosts that match a pattern, the table keeps at most 64 clients.
 
-    Requests choose these hosts.
+    The bound is necessary because requests choose these hosts.
     """
     table = _table(secret=PlainSecret({"*.azurecr.io": Credential("a", "b")}))
 
@@ -171,7 +171,7 @@ def test_the_number_of_clients_from_globs_is_bounded() -> None:
 def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
     """Hosts that match a pattern do not displace the clients of hosts without a pattern.
 
-    Otherwise the tokens and connections of those would be lost each time.
+    Otherwise those clients would lose their tokens and connections each time.
     """
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan", secret=secret)
@@ -184,7 +184,7 @@ def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_hosts_from_globs_share_tls_contexts(*, secure: bool) -> None:
-    """Hosts with equal TLS settings share one TLS context, which takes a third of a MiB."""
+    """Hosts with equal TLS settings share one TLS context, because each needs a third of a MiB."""
     shared = Shared()
     scheme = "https" if secure else "http"
     wires = [
@@ -200,7 +200,7 @@ def test_hosts_from_globs_share_tls_contexts(*, secure: bool) -> None:
 def test_tls_contexts_differ_if_the_trust_settings_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a file of authorities changes, the client reads it again.
+    """If a file of certificate authorities changes, the client reads the file again.
 
     The number of TLS contexts is bounded.
     """
@@ -228,8 +228,8 @@ def test_a_host_that_never_responded_has_no_breaker_file(
 ) -> None:
     """If a host has never responded, its circuit breaker has no file.
 
-    So invented names leave no files. Once the host has responded, all workers share the state of
-    its breaker.
+    So requests for invented host names create no files. After the host's first response, all
+    workers share the state of its circuit breaker.
     """
     secret = PlainSecret({"*.lan": Credential("", "")})
     table = UpstreamTable(
@@ -282,7 +282,7 @@ def test_valid_host_names_are_accepted(host: str) -> None:
 
 @pytest.mark.parametrize("host", NO_HOSTS, ids=lambda each: each[:20])
 def test_an_invalid_host_name_is_not_an_upstream(host: str) -> None:
-    """A host name that is invalid is no upstream, even if a pattern of the pull secret matches."""
+    """An invalid host name is never an upstream, even if a pattern in the pull secret matches."""
     secret = PlainSecret({"*." + host.partition(".")[2]: Credential("", "")})
     lookups: list[str] = []
 

@@ -51,7 +51,7 @@ def test_the_spellings_of_one_origin_are_equal(url: str) -> None:
     ],
 )
 def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
-    """Two spellings of one IPv6 address have the same origin, by the form of RFC 5952."""
+    """Two spellings of one IPv6 address have the same origin, in the text form of RFC 5952."""
     assert origin_of(url) == origin_of(other) is not None
 
 
@@ -86,7 +86,7 @@ def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
 def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
     """A request to a URL of another origin gets no credential.
 
-    A URL that two parsers could read differently gets none either.
+    A request to a URL that two parsers could interpret differently also gets none.
     """
     known = sealed(HOME, "Basic secret")
     assert known is not None
@@ -103,12 +103,12 @@ def test_repr_of_a_sealed_credential_hides_it() -> None:
     assert "secret" not in repr(Sealed(origin, "Basic secret"))
 
 
-# ---- requests through the client of an upstream
+# ---- tests of requests through the client of an upstream
 
 
 @pytest.fixture(params=["basic", "bearer"])
 def gate(request: pytest.FixtureRequest) -> Iterator[Gate]:
-    """Yield the authentication of an upstream: by password or by token."""
+    """Yield the way in which an upstream authenticates clients: by password or by token."""
     if request.param == "basic":
         yield BasicGate({"me": "pw"})
         return
@@ -154,7 +154,7 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
     other: FakeUpstream,
     by_name: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """If a list is redirected to another host, its further pages are requested without credential.
+    """If a list is redirected to another host, its next pages are requested without a credential.
 
     The links to these pages come from that host, so they may lead anywhere.
     """
@@ -168,7 +168,7 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
 def test_a_challenge_of_another_host_is_not_answered(
     registry: FakeUpstream, other: FakeUpstream, gate: Gate
 ) -> None:
-    """A challenge of another host gets no password, because its realm may be any URL."""
+    """The client sends no password after another host's challenge, whose realm may be any URL."""
     registry.misbehave("/tags/list", redirect=_renamed(other) + "{path}")
     client = _client(registry)
     client.tags("app")  # the client then has the challenge of the upstream
@@ -237,7 +237,7 @@ def test_no_spelling_of_a_redirect_forwards_the_credential(
 ) -> None:
     """However the URL of a redirect is written, no other host gets the credential.
 
-    URL parsers find different hosts in some URLs.
+    The hosts that URL parsers find in some URLs differ.
     """
     there = _renamed(other).removeprefix("http://")
     target = location.format(own=registry.host, other=there)
@@ -296,7 +296,7 @@ def test_the_target_of_a_redirect_is_sent_byte_for_byte(
 ) -> None:
     """The client requests the path and query of a redirect byte for byte.
 
-    A signature in the URL covers them.
+    A signature in the URL covers the path and query.
     """
     with socket.create_server(("127.0.0.1", 0)) as storage:
         lines: list[bytes] = []
@@ -343,7 +343,7 @@ def test_resolving_a_location_keeps_its_bytes(location: str, expected: tuple[str
 @pytest.mark.parametrize("sign", ["\r", "\n", "\r\nX: y", "\0", "\t", "\x7f", "\x0b"])
 @pytest.mark.parametrize("where", ["http://cdn.example/a{}b", "/a?{}b", "http://cdn{}.example/"])
 def test_a_control_character_in_a_location_is_rejected(sign: str, where: str) -> None:
-    """A Location with a control character is rejected: it could begin another header."""
+    """A Location with a control character is rejected, because it could begin another header."""
     with pytest.raises(ValueError, match="control character"):
         resolve_location("https://reg.example/", where.format(sign))
 

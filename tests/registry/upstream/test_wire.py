@@ -30,7 +30,7 @@ def _why(upstream: FakeUpstream, **settings: Any) -> Why:
 
 
 def test_a_private_authority_is_trusted_if_configured(tmp_path: Path) -> None:
-    """If the operator configures a private authority, its certificates are accepted.
+    """If the operator configures a private authority, the client accepts its certificates.
 
     With `insecure` any certificate is accepted.
     """
@@ -53,14 +53,14 @@ def test_a_certificate_for_another_host_is_rejected(tmp_path: Path) -> None:
 def test_a_missing_authority_file_makes_only_that_upstream_unavailable(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    """If the file of an upstream's authorities is missing, only that upstream is unavailable."""
+    """If the file of an upstream's certificate authorities is missing, only that upstream fails."""
     assert _why(upstream, ca=tmp_path / "gone.pem", url="https://127.0.0.1:1") is Why.REFUSED
 
 
 def test_plain_http_on_a_tls_port_and_the_reverse_fail(
     tmp_path: Path, upstream: FakeUpstream
 ) -> None:
-    """Plain HTTP to a TLS port fails, and so does TLS to a port of plain HTTP."""
+    """Plain HTTP to a TLS port fails, as does TLS to a plain HTTP port."""
     with FakeUpstream(tls=Authority(tmp_path).context()) as secure:
         assert _why(secure, url=f"http://{secure.host}") in {Why.REFUSED, Why.NONSENSE}
     assert _why(upstream, url=f"https://{upstream.host}") is Why.REFUSED
@@ -103,7 +103,7 @@ def test_a_response_that_is_not_http_is_nonsense() -> None:
 
 
 def test_a_proxy_is_used_except_for_loopback(upstream: FakeUpstream) -> None:
-    """A proxy gets the absolute URL and its own credentials.
+    """The client sends a proxy the absolute URL and the proxy's own credentials.
 
     Requests to loopback use no proxy.
     """

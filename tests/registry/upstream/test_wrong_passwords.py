@@ -82,7 +82,7 @@ def test_requests_at_the_same_time_send_a_wrong_password_once() -> None:
 
 
 def test_a_wrong_password_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong password is sent again after a while, because it may be valid by then."""
+    """A rejected password is sent again after some time, because it may be valid by then."""
     monkeypatch.setattr(trials, "AGAIN_S", 0.0)
     gate = BasicGate({"me": "other"})
     with upstream_with(gate) as upstream:
@@ -95,7 +95,7 @@ def test_a_wrong_password_is_tried_again_later(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_changed_password_is_tried_at_once() -> None:
-    """If the configured password changes, the client sends the new one at once."""
+    """If the configured password changes, the client sends the new password at once."""
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         secrets: list[PlainSecret] = [secret_of(upstream.host, "me", "wrong")]
         client = client_of(upstream, Shared(secret=lambda: secrets[0]))
@@ -120,7 +120,7 @@ def test_a_password_that_the_upstream_changed_is_sent_twice_and_no_more() -> Non
 
 
 def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
-    """If one repository rejects a right password, other repositories still get it."""
+    """If one repository rejects a correct password, other repositories still receive it."""
 
     class Gate(BasicGate):
         def challenge(self, seen: Seen) -> str | None:
@@ -140,7 +140,7 @@ def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
 def test_a_check_without_a_result_is_not_repeated_for_each_request(fault: dict[str, Any]) -> None:
     """If `/v2/` fails, the client cannot check a password there.
 
-    It then sends the password with each request, and requests `/v2/` only once.
+    It then sends the password with each request and requests `/v2/` only once.
     """
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         upstream.misbehave("/v2/$", **fault)
@@ -153,7 +153,7 @@ def test_a_check_without_a_result_is_not_repeated_for_each_request(fault: dict[s
 
 
 def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:
-    """A token endpoint gets a wrong password twice: once with a scope and once without."""
+    """The client sends a wrong password to a token endpoint once with a scope and once without."""
     with TokenService({"me": "right"}) as service, upstream_with(service) as upstream:
         secret = secret_of(upstream.host, "me", "wrong")
         client = client_of(upstream, Shared(secret=lambda: secret))
@@ -169,7 +169,7 @@ def test_a_token_endpoint_gets_a_wrong_password_twice_and_no_more() -> None:
 def test_a_token_endpoint_that_refuses_one_scope_stops_no_other() -> None:
     """If a token endpoint rejects one scope, the client still requests tokens for other scopes.
 
-    The password may be right, but its user may lack that scope.
+    The password can be correct although its user has no right to that scope.
     """
 
     class Service(TokenService):

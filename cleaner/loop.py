@@ -28,7 +28,7 @@ class RoundLoop:
     every: float
 
     def run(self) -> None:
-        """Run rounds until `stopped` returns True; repeat a postponed or failed round after 5 s."""
+        """Run rounds until `stopped` returns True; after a postponed or failed round, wait 5 s."""
         needs = 0
         while not self.stopped():
             self.jobs.start_due()

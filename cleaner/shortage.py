@@ -1,4 +1,4 @@
-"""Report that eviction cannot reach the maximum size, because too much content is not evictable."""
+"""Report that the store stays above its maximum size, because too much content is not evictable."""
 
 from __future__ import annotations
 

@@ -319,7 +319,7 @@ class Integrity:
     def has_expected_size(self, digest: Digest, size: int) -> bool:
         """Return whether *size* is the right length of content, without opening the file.
 
-        The right length comes from this process's memory, the index or manifests.
+        The right length is read from this process's memory, the index or manifests.
         """
         if self.is_known(digest, size):
             return True

@@ -35,7 +35,7 @@ _LONGEST_READ = 16 * 1024
 
 
 def _caching_parse() -> Parse:
-    """Return `parse` with a cache of its results, which equal bytes can share."""
+    """Return `parse` with a cache of results, so that the same bytes are not parsed again."""
     return lru_cache(_MOST_READ)(parse)
 
 
@@ -109,8 +109,8 @@ class ContentStore:
         try:
             if self.index.notes.get(REBUILT) is None:
                 return False
-            # A commit replaces a reservation with a row. If the row were read first, a commit
-            # between the two reads would hide both. Therefore the reservations are read first.
+            # A commit replaces a reservation with a row. If the row were read first, and the commit
+            # happened before the reservations are read, this function would find neither.
             is_reserved = any(each.digest == digest for each in self.index.reservations.all())
             return not is_reserved and self.index.entry(digest) is None
         except IndexUnavailable:

@@ -332,7 +332,7 @@ class AccessIndex(Protocol):
         ...
 
     def mark_for_deletion(self, entry: IndexEntry) -> bool:
-        """Mark the row that was read as *entry*, and return True.
+        """Mark the row of *entry*, which the caller has read, for deletion; return True.
 
         Return False, without a mark, if the row was used or removed since it was read, or if it is
         pinned. If no transaction covers rows and pins, the driver sets the mark first, then reads

@@ -73,8 +73,8 @@ class Descriptor:
 class Manifest:
     """A `Manifest` is a parsed manifest or index; `descriptors` has its parts in their order.
 
-    If `states_type` is True, the bytes state the media type. Otherwise the type was received with
-    the bytes, and can differ between repositories.
+    If `states_type` is True, the bytes have a media type. Otherwise the type was received in a
+    header with the bytes, and two repositories can have the same bytes with different types.
     """
 
     media_type: str

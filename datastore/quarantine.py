@@ -1,7 +1,7 @@
 """Keep damaged files, whose content does not match their digest, in quarantine for the operator.
 
-Each file in quarantine has a reservation, as a download in progress has. So it counts against the
-cap.
+Each file in quarantine has a reservation, as a download in progress has. So the bytes of the file
+count against the cap.
 
 In a remote storage, a damaged value is not moved: an object storage can only copy a value, and
 only a value of up to 5 GB. Instead, the quarantine gets a *mark*, a short JSON object with the size
@@ -98,8 +98,8 @@ class Quarantine:
     def is_marked(self, digest: Digest) -> bool:
         """Return whether content in a remote storage is marked as damaged.
 
-        The index is read first. If it has a row, the content was never marked or was stored again,
-        and the storage is not asked for a mark. Raises: StorageBroken.
+        The index is read first. If it has a row of the content, the content is not damaged, because
+        a mark removes the row. Then no request is sent to the storage. Raises: StorageBroken.
         """
         with suppress(IndexUnavailable):
             if self.index.entry(digest) is not None:

@@ -144,7 +144,7 @@ class SendingStorage(Storage, Protocol):
 
 @runtime_checkable
 class TimedStorage(Storage, Protocol):
-    """A storage that stores for each value when it last changed; a caller can set this time."""
+    """A storage that stores the time of each value's last change; a caller can set this time."""
 
     def stat(self, key: str) -> TimedStat | None:
         """Return the key, the size and the time of a value; None if the value is absent."""

@@ -77,7 +77,7 @@ class Invalidation:
                 if epoch != self._last_epoch:
                     self._refresh()
                     self._last_epoch = epoch
-        # This process has read new content of a file. The epoch must be raised before a response
+        # If this process has read new content of a file, the epoch must be raised before a response
         # reflects this content.
         elif self._views() != self._seen:
             self.poll()

@@ -323,7 +323,7 @@ class EventQueue:
         """Truncate the file of an empty queue, if it has more than `_FREE_PAGES` free pages."""
         with self._using() as db:
             if db.execute("PRAGMA freelist_count").fetchone()[0] > _FREE_PAGES:
-                # With `execute`, the vacuum would free only a single page.
+                # Python's `execute` would end this vacuum after a single page.
                 db.executescript("PRAGMA incremental_vacuum;")
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 

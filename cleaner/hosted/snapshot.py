@@ -29,7 +29,7 @@ class HostedSnapshot:
         self._kept: set[object] = set()
 
     def renew(self) -> None:
-        """Make the next plan read the repositories again, if a rule can remove an image."""
+        """If a rule can remove an image, make the next plan read the repositories again."""
         if not self._rules.are_idle:
             self._survey = None
 

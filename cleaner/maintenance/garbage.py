@@ -50,7 +50,7 @@ class UnreferencedLink:
 
 @dataclass(frozen=True, slots=True)
 class StaleUpload:
-    """A `StaleUpload` is an abandoned upload; `words` is the reason for its removal as a text."""
+    """A `StaleUpload` is an abandoned upload; `words` states for the operator why it is removed."""
 
     upload: AbandonedUpload
     words: str
@@ -114,8 +114,8 @@ class Garbage:
     def _unlinked_content(self, account: SnapshotPlan) -> Iterator[Eviction]:
         """Yield content that no repository links and no manifest references.
 
-        After a manifest is yielded, its references do not count. So a part can follow after all
-        manifests that reference it.
+        After a manifest is yielded, its references do not count. So a part is yielded after the
+        last manifest that references it.
         """
         index = self._store.index
         waiting = [row.digest for row in self._unnamed() if self._is_removable(account, row)]

@@ -40,7 +40,7 @@ It waits, so that the rate is limited. It raises `Stopped` if the process must e
 
 
 class Stopped(Exception):  # noqa: N818 - it is no error
-    """The process must exit while content is being read."""
+    """A `Stopped` interrupts a read of content, because the process must exit."""
 
 
 class Condition(Enum):

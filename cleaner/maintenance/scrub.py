@@ -130,8 +130,8 @@ class Scrubber:
 class NewContentScrubber:
     """A `NewContentScrubber` verifies the content that workers marked as unverified.
 
-    It calls *report* with the number of bytes and of files that were read, and *look* after each
-    search for marks.
+    It calls *report* with the number of bytes and of files that were read. It calls *look* each
+    time after it has searched for marked content.
     """
 
     def __init__(

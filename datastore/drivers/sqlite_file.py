@@ -264,7 +264,7 @@ class SqliteFile:
             try:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             finally:
-                # The time-out differs now, so the next use of the connection sets it again.
+                # The value 0 makes the next use of the connection set its busy time-out again.
                 self._process().wait_s = 0.0
 
 

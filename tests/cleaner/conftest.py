@@ -17,7 +17,7 @@ from tests.disk_storage import disk_storage
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that stands still at the start of the test, until the test sets it."""
+    """Return a clock with a constant time, the start of the test, until the test sets it."""
     return Clock(time.time())
 
 

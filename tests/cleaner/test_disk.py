@@ -66,7 +66,7 @@ def test_a_small_part_of_the_inodes_is_kept_free(
 ) -> None:
     """The cleaner keeps a hundredth of the inodes free, but at most 4096.
 
-    The result is in bytes: for each missing inode, the average size of a file.
+    `lacking` returns bytes: the number of missing inodes times the average size of a file.
     """
     average = 500 * _MIB // max(files - free, 1) + 1
 

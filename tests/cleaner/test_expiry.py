@@ -379,7 +379,8 @@ def test_the_plan_counts_only_the_bytes_that_an_image_frees(
 ) -> None:
     """A plan counts only the bytes that the removal of an image frees.
 
-    A layer that another image needs frees no bytes. So the plan removes further images.
+    To remove the link to a layer that another image needs frees no bytes. So the plan removes more
+    images until enough bytes are free.
     """
     shared = images.filler(20_000, 9)
     for number in range(3):
@@ -420,7 +421,8 @@ def test_a_layer_pinned_by_a_push_keeps_its_image(
 ) -> None:
     """If a running push has pinned a layer of an expired image, the image stays.
 
-    The push may have checked the link of the layer already. After the push, the image expires.
+    The push may have already checked that the layer is linked, so the link must stay. After the
+    push, the image expires.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     store.index.pins.pin([pushed.digests[-1]], clock.now + 60)

@@ -35,7 +35,7 @@ def _evictions(steps: Iterable[Step]) -> list[Eviction]:
 
 @dataclass(frozen=True)
 class Store:
-    """An index: entries in the order of eviction, parts of manifests, and digests to spare."""
+    """An index for a plan: entries in the order of eviction, parts, and digests not to evict."""
 
     entries: tuple[IndexEntry, ...]
     names: Mapping[Digest, tuple[Digest, ...]]

@@ -264,7 +264,7 @@ def test_space_is_released_before_another_writer_can_start(
 ) -> None:
     """The reservation of a removed spool file is released while the file is still locked.
 
-    So no other download of the same blob can begin before, and lose its new reservation.
+    Otherwise another download of the same blob could begin, and lose its new reservation.
     """
     store.spool.mkdir()
     index = SqliteIndex(store.state / layout.INDEX, clock=clock)

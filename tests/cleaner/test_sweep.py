@@ -113,7 +113,7 @@ def test_entries_marked_by_a_dead_cleaner_are_removed(
 ) -> None:
     """If a killed cleaner left a marked row, the next sweep removes the row and its content.
 
-    This is so even if the killed cleaner had already deleted the content.
+    The row is removed even if the killed cleaner had already deleted the content.
     """
     digest = put_blob(store, b"content", used=0)
     assert store.index.mark_for_deletion(_entry(store, digest))

@@ -347,7 +347,7 @@ def test_verify_succeeds_on_an_undamaged_store(verified: VerifiedStore) -> None:
 def test_verify_reports_damaged_files(verified: VerifiedStore) -> None:
     """`entrepot verify` reports the digest of a damaged file and the repositories that link it.
 
-    It fails until the content is pushed again.
+    The command exits with an error until a client has pushed the content again.
     """
     verified.store.repositories.link_blob(HOSTED, DIGESTS[0])
     verified.damage(DIGESTS[0])

@@ -159,9 +159,9 @@ def test_new_downloads_are_stored_as_soon_as_the_snapshot_was_read(
 def test_without_a_snapshot_each_manifest_is_read_once(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """Without a snapshot, each manifest is read once, even if two repositories link it.
+    """Without a snapshot, a rebuild reads each manifest once, even if two repositories link it.
 
-    The time of the rebuild is then the last use of all content.
+    All content then counts as last used at the time of the rebuild.
     """
     image = pull(first.store, 1, NOW - 9 * DAY)
     push(first.store, 1, NOW - 9 * DAY)
@@ -244,7 +244,7 @@ def test_origins_are_known_without_a_request_if_their_objects_are_unchanged(
 def test_only_changed_shards_are_written(s3: S3Front, first: Appliance) -> None:
     """Only those shards of the snapshot are written whose content has changed.
 
-    If the last row of a shard was removed, the shard is written once more, without rows.
+    If the only row of a shard was removed, the shard is replaced by a shard without rows.
     """
     digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
     assert first.write() == len({each.hex[:2] for each in digests})

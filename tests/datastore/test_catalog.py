@@ -44,7 +44,7 @@ def _after(storage: MemoryStorage, last: str, limit: int | None = None) -> list[
 
 @given(names=st.sets(_NAMES, max_size=12), last=_NAMES | st.just(""))
 def test_names_are_in_lexical_order_from_any_point(names: set[str], last: str) -> None:
-    """The names of repositories after any text are in lexical order.
+    """A list of the repositories whose names sort after a given text is in lexical order.
 
     The text does not need to be the name of a repository.
     """

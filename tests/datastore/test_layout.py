@@ -45,7 +45,7 @@ def test_the_keys_are_those_of_docker_distribution(key: str, expected: str) -> N
 def test_blob_of_is_the_inverse_of_blob(digest: Digest) -> None:
     """`blob_of` returns the digest of a key that `blob` has returned.
 
-    The rebuild of the index depends on this.
+    A rebuild of the index finds the digests of stored blobs in this way.
     """
     assert layout.blob_of(layout.blob(digest)) == digest
 

@@ -196,9 +196,9 @@ def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
 def test_an_unusable_journal_refuses_changes_and_knows_nothing(
     tmp_path: Path, clock: Clock
 ) -> None:
-    """If the journal of the bucket cannot be opened, changes are refused.
+    """If a process cannot open the journal of the bucket, it refuses to change values.
 
-    Otherwise another process, which can use the journal, would serve an old value.
+    Otherwise another process, whose journal has the old value, would continue to serve that value.
     """
     (tmp_path / "folder").mkdir()
     journal = BucketJournal(tmp_path / "folder", clock)

@@ -1,4 +1,4 @@
-"""Tests of the cache epoch, a number whose rise makes the entries of HAProxy's cache invalid."""
+"""Tests of the cache epoch, a number; after it is raised, HAProxy uses no older cached response."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Admin:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
-        """Stop the server of the socket."""
+        """Close the socket, so that its thread ends."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 

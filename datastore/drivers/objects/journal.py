@@ -292,7 +292,7 @@ class BucketJournal:
         """Delete old rows of requests that got no response, at every 256th change.
 
         Each write during an outage of the bucket leaves such a row. After `UNSETTLED_S`, the
-        service cannot apply the request any more, so the row is useless.
+        service cannot apply the request any more, so the row is not needed.
         """
         if self._begun % _PRUNE_EVERY == 0:
             db.execute("DELETE FROM change WHERE at < ?", (self._since(),))

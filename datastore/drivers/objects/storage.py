@@ -318,8 +318,8 @@ class ObjectStorage:
     def list(self, key: str) -> Iterator[str]:
         """Yield the names directly below *key*, in byte order.
 
-        If the journal of the bucket has the names, no request is sent. Otherwise each request
-        returns up to 1,000 names.
+        If the journal of the bucket has the names, no request is sent. Otherwise one request is
+        sent for every 1,000 names.
         """
         is_known = self._owner.holds() and (not self._is_shared or _is_own(key))
         names = self._journal.names(key) if is_known else None

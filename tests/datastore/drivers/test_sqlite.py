@@ -349,7 +349,7 @@ def test_the_log_stays_short_over_many_small_transactions(
 
 @pytest.mark.slow
 def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, path: Path) -> None:
-    """If the write-ahead log is long and another process reads, a write does not wait for it.
+    """If the write-ahead log is long and another process reads, a write does not wait for the read.
 
     The first write after the reader's end truncates the log. Then the time-out for locks has its
     usual value again.

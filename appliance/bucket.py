@@ -106,9 +106,9 @@ def with_spool_size(settings: Settings) -> Settings:
             size = disk_space(storage.statedir).free * _SPOOL_PERCENT // 100
         except OSError:  # Each transfer will report the error of this disk.
             return settings
-        storage = storage.model_copy(update={"spoolsize": size})
+        storage = storage.changed(spoolsize=size)
     _log.info("size limit of the state directory set", extra={"bytes": storage.spoolsize})
-    return settings.model_copy(update={"storage": storage})
+    return settings.changed(storage=storage)
 
 
 def problems(settings: Settings) -> Iterator[Problem]:

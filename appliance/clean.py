@@ -117,7 +117,7 @@ def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
         if key[0] == "cleaner":
             values = {key[1]: getattr(loaded.settings.cleaner, key[1])}
             section = sections.get("cleaner", running.cleaner)
-            sections["cleaner"] = cast("Section", section).model_copy(update=values)
+            sections["cleaner"] = cast("Section", section).changed(**values)
         elif key[0] in {"hosted", "log"}:
             sections[key[0]] = getattr(loaded.settings, key[0])
         # Flags of `storage` only selected the data directory, which is already known here.
@@ -125,7 +125,7 @@ def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
             remedy = "change it in the appliance's configuration and restart, or stop it first"
             problem = "the flag has no effect while an appliance runs"
             raise ConfigError([Problem(f"--{'.'.join(key)}", problem, remedy)])
-    return running.model_copy(update=sections)
+    return running.changed(**sections)
 
 
 def _is_dry(own: Sequence[str]) -> bool:

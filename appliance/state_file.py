@@ -12,10 +12,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-
-from pydantic import TypeAdapter, ValidationError
+from types import UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from entrepot.appliance.run_state import HitCounts
 from entrepot.runtime.log_once import LogOnce
@@ -179,10 +179,29 @@ def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:
 
 def _parsed(path: Path) -> Status | None:
     try:
-        return TypeAdapter(Status).validate_json(read_small_file(path, _MOST_BYTES))
+        found = _of_type(Status, json.loads(read_small_file(path, _MOST_BYTES)))
     # The file may come from another version of `entrepot serve`.
-    except (OSError, ValidationError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None
+    return cast("Status", found)
+
+
+def _of_type(kind: Any, value: Any) -> object:  # noqa: ANN401 - any field of a state
+    """Return a value of the type *kind* from its JSON. Raises: TypeError, KeyError."""
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        values = {name: _of_type(hints[name], each) for name, each in dict(value).items()}
+        return cast("type[Any]", kind)(**values)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return None if value is None else _of_type(arguments[0], value)
+    if origin is tuple:
+        return tuple(_of_type(arguments[0], each) for each in value)
+    if origin is Mapping:
+        return {name: _of_type(arguments[1], each) for name, each in dict(value).items()}
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise TypeError(kind)
+    return value
 
 
 def _changed(path: Path) -> int | None:

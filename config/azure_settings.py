@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from entrepot.config import value_types
-from entrepot.config.section import Section, setting
+from entrepot.config.section import Section, section, setting
 
 
 class AzureCredentials(Section):
@@ -36,7 +34,7 @@ class AzureSettings(Section):
         shown="required with credentials.type shared_key",
         secret=True,
     )
-    credentials: AzureCredentials = Field(default_factory=AzureCredentials)
+    credentials: AzureCredentials = section(AzureCredentials)
     container: value_types.MaybeText = setting(None, "the name of the container", shown="required")
     rootdirectory: value_types.MaybeText = setting(
         None, "the prefix of the names of all objects in the container"

@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
 from entrepot.config import keys
-from entrepot.config.errors import Problem, Unreadable
+from entrepot.config.errors import Problem
 from entrepot.config.keys import Key, Setting
 from entrepot.config.raw_value import RawValue
 from entrepot.config.schema import Settings
+from entrepot.config.section import InvalidValue, InvalidValues
 
 _SCHEMES = {("auth", name) for name in ("htpasswd", "token", "silly")}
 _DRIVERS = {("storage", name) for name in ("azure", "inmemory", "oss", "s3")}
@@ -34,13 +32,11 @@ def build(given: Mapping[Key, RawValue]) -> Built:
     An invalid value causes a problem, and the setting gets its default.
     """
     try:
-        return Built(Settings.model_validate(_tree(given)), given, [])
-    except ValidationError as error:
-        # pydantic also reports each default that is computed from an invalid value; the operator
-        # needs only the problem of the invalid value.
-        errors = [each for each in error.errors() if each["type"] != "default_factory_not_called"]
-    problems = [_problem(each, given) for each in errors]
-    bad = {_part_to_drop(_key(each)) for each in errors}
+        return Built(Settings.from_tree(_tree(given)), given, [])
+    except InvalidValues as error:
+        found = error.found
+    problems = [_problem(each, given) for each in found]
+    bad = {_part_to_drop(each.place) for each in found}
     left = {key: each for key, each in given.items() if not any(key[: len(b)] == b for b in bad)}
     assert len(left) < len(given)  # noqa: S101 - defaults are valid, so each error drops a value
     rest = build(left)
@@ -64,18 +60,12 @@ def _section(tree: dict[str, Any], key: Key) -> dict[str, Any]:
     return tree
 
 
-def _key(error: ErrorDetails) -> Key:
-    return tuple(str(each) for each in error["loc"])
-
-
 def _part_to_drop(key: Key) -> Key:
     return key[:2] if key[:2] in _SCHEMES else key
 
 
-def _problem(error: ErrorDetails, given: Mapping[Key, RawValue]) -> Problem:
-    key = _key(error)
-    cause = error.get("ctx", {}).get("error")
-    assert isinstance(cause, Unreadable)  # noqa: S101 - every type has a reader of this package
+def _problem(found: InvalidValue, given: Mapping[Key, RawValue]) -> Problem:
+    key, error = found.place, found.error
     setting = keys.find(key)
     is_secret = isinstance(setting, Setting) and setting.is_secret
-    return given[key].problem(cause.message, cause.remedy, is_secret=is_secret)
+    return given[key].problem(error.message, error.remedy, is_secret=is_secret)

@@ -37,22 +37,20 @@ def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
     bucket = storage.s3 or storage.azure
     driver = {storage.driver: _moved(bucket, _BUCKET, places)} if bucket else {}
     upstreams = {host: _moved(each, _UPSTREAM, places) for host, each in settings.upstreams.items()}
-    return settings.model_copy(
-        update={
-            "pullsecret": _moved(settings.pullsecret, _SECRET, places),
-            "storage": storage.model_copy(update=driver),
-            "auth": auth.model_copy(update={"htpasswd": htpasswd, "token": token}),
-            "http": http.model_copy(update={"tls": _moved_tls(http.tls, places)}),
-            "upstreams": upstreams,
-            "middleware": _moved_middleware(settings.middleware, places),
-            "followed": _moved(settings.followed, _FOLLOWED, places),
-        }
+    return settings.changed(
+        pullsecret=_moved(settings.pullsecret, _SECRET, places),
+        storage=storage.changed(**driver),
+        auth=auth.changed(htpasswd=htpasswd, token=token),
+        http=http.changed(tls=_moved_tls(http.tls, places)),
+        upstreams=upstreams,
+        middleware=_moved_middleware(settings.middleware, places),
+        followed=_moved(settings.followed, _FOLLOWED, places),
     )
 
 
 def _moved_tls(tls: TlsSettings, places: Mapping[Path, Path]) -> TlsSettings:
     authorities = tuple(places.get(path, path) for path in tls.clientcas)
-    return _moved(tls, _TLS, places).model_copy(update={"clientcas": authorities})
+    return _moved(tls, _TLS, places).changed(clientcas=authorities)
 
 
 def _moved_middleware(
@@ -64,7 +62,7 @@ def _moved_middleware(
         return middleware
     *others, last = middleware.storage
     options = {**last.options, PRIVATE_KEY: str(places[target.private_key])}
-    return middleware.model_copy(update={"storage": (*others, replace(last, options=options))})
+    return middleware.changed(storage=(*others, replace(last, options=options)))
 
 
 def _named(settings: Settings) -> Iterator[Path]:
@@ -90,4 +88,4 @@ def _of(section: Section, names: tuple[str, ...]) -> Iterator[Path]:
 
 def _moved(section: _Any, names: tuple[str, ...], places: Mapping[Path, Path]) -> _Any:
     paths = {name: getattr(section, name) for name in names}
-    return section.model_copy(update={name: places.get(path, path) for name, path in paths.items()})
+    return section.changed(**{name: places.get(path, path) for name, path in paths.items()})

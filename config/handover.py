@@ -24,8 +24,9 @@ def dump(settings: Settings, path: Path) -> None:
 
     Raises: OSError.
     """
-    content = settings.model_dump_json(indent=1, exclude={"log": {"hooks"}}).encode()
-    write_atomically(path, content, mode=0o600, is_durable=True)
+    tree = settings.as_tree()
+    del tree["log"]["hooks"]
+    write_atomically(path, json.dumps(tree, indent=1).encode(), mode=0o600, is_durable=True)
 
 
 def resolved(environ: Mapping[str, str] | None = None) -> Settings:
@@ -42,7 +43,7 @@ def resolved(environ: Mapping[str, str] | None = None) -> Settings:
     except (OSError, ValueError) as error:
         problem = Problem(f"{SETTINGS}={named}", "no readable settings", "start `entrepot serve`")
         raise ConfigError([problem]) from error
-    return settings.model_copy(update={"run": path.parent})
+    return settings.changed(run=path.parent)
 
 
 @lru_cache(maxsize=1)
@@ -52,4 +53,4 @@ def _parsed(content: bytes) -> Settings:
     PERF: the parsed settings take 2 MB. The result is cached, so that processes forked from this
     one share the memory.
     """
-    return Settings.model_validate(json.loads(content))
+    return Settings.from_tree(json.loads(content))

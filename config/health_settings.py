@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import Field
-
 from entrepot.config import value_types
-from entrepot.config.section import Section, setting
+from entrepot.config.section import Section, section, setting
 
 
 class StorageDriverSettings(Section):
@@ -27,7 +25,7 @@ class StorageDriverSettings(Section):
 class HealthSettings(Section):
     """The settings of `health:`."""
 
-    storagedriver: StorageDriverSettings = Field(default_factory=StorageDriverSettings)
+    storagedriver: StorageDriverSettings = section(StorageDriverSettings)
     file: value_types.FileChecks = setting(
         (), "a list of file checks: all requests get 503 while one of the files exists"
     )

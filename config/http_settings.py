@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from pydantic import Field
-
 from entrepot.config import value_types
-from entrepot.config.section import Section, setting
+from entrepot.config.section import Section, section, setting
 from entrepot.config.value_types import MOST_THREADS, MOST_WORKERS
 
 _FEWEST_WORKERS: Final = 2
@@ -72,7 +70,7 @@ class DebugSettings(Section):
         "a second address, host:port, which serves /debug/health and /debug/vars without a login",
         shown="none: off",
     )
-    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+    prometheus: PrometheusSettings = section(PrometheusSettings)
 
 
 class Http2Settings(Section):
@@ -106,9 +104,9 @@ class HttpSettings(Section):
         "headers that every response gets: a map of header names to lists of values",
         shown="none",
     )
-    tls: TlsSettings = Field(default_factory=TlsSettings)
-    http2: Http2Settings = Field(default_factory=Http2Settings)
-    debug: DebugSettings = Field(default_factory=DebugSettings)
+    tls: TlsSettings = section(TlsSettings)
+    http2: Http2Settings = section(Http2Settings)
+    debug: DebugSettings = section(DebugSettings)
     draintimeout: value_types.Span = setting(
         "4s",
         "how long running pulls and pushes may continue after the appliance gets a stop signal;"

@@ -10,13 +10,11 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, get_args, get_origin
-
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from typing import get_args, get_origin
 
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 from entrepot.config.schema import Settings
+from entrepot.config.section import Field, Section, fields_of
 from entrepot.config.sources import cache_server
 from entrepot.config.value_types import ValueUnit
 
@@ -128,9 +126,9 @@ def general(key: Key) -> Key:
     return ("upstreams", "*", *key[2:]) if is_of_a_host else key
 
 
-def _walk(model: type[BaseModel], above: Key) -> Iterator[tuple[Key, FieldInfo]]:
-    for name, field in model.model_fields.items():
-        section = _section_in(field.annotation)
+def _walk(model: type[Section], above: Key) -> Iterator[tuple[Key, Field]]:
+    for field in fields_of(model):
+        name, section = field.name, _section_in(field.annotation)
         if name in _INTERNAL and not above:
             continue
         if section is None:
@@ -140,25 +138,24 @@ def _walk(model: type[BaseModel], above: Key) -> Iterator[tuple[Key, FieldInfo]]
             yield from _walk(section, (*above, name, *host))
 
 
-def _section_in(annotation: object) -> type[BaseModel] | None:
+def _section_in(annotation: object) -> type[Section] | None:
     candidates = (annotation, *get_args(annotation))
-    found = (each for each in candidates if isinstance(each, type) and issubclass(each, BaseModel))
+    found = (each for each in candidates if isinstance(each, type) and issubclass(each, Section))
     return next(found, None)
 
 
-def _setting(key: Key, field: FieldInfo) -> Setting:
-    extra: dict[str, Any] = dict(field.json_schema_extra or {})  # type: ignore[arg-type]  # a dict
+def _setting(key: Key, field: Field) -> Setting:
     made = "_".join(("REGISTRY", *key)).upper()
     units = [each.name for each in field.metadata if isinstance(each, ValueUnit)]
-    default = extra["shown"] or _as_written(field.default)
+    declared = field.default
     return Setting(
         key=".".join(key),
-        variables=() if "*" in key else tuple(dict.fromkeys(filter(None, (extra["env"], made)))),
-        default=default,
+        variables=() if "*" in key else tuple(dict.fromkeys(filter(None, (declared.env, made)))),
+        default=declared.shown or _as_written(declared.value),
         unit="".join(units),
-        meaning=field.description or "",
-        is_secret=extra["secret"],
-        empty_counts=field.is_required() or _may_be_empty(field.annotation),
+        meaning=declared.meaning,
+        is_secret=declared.is_secret,
+        empty_counts=_may_be_empty(field.annotation),
     )
 
 

@@ -95,7 +95,7 @@ def examine(
     built = build(given | _defaults(given, is_image=sources.is_image))
     followed = follow.followed(built.settings, given, sources.file)
     adjusted = adjusted_only(built.settings, given)
-    settings = built.settings.model_copy(update={"followed": followed, "adjusted": adjusted})
+    settings = built.settings.changed(followed=followed, adjusted=adjusted)
     clashes = [
         *contradictions(settings, built.used),
         *sources.certs_without_certificate(given, settings),

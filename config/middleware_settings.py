@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, PlainSerializer
-
 from entrepot.config import readers
 from entrepot.config.errors import Problem, Unreadable
-from entrepot.config.section import Section, setting
+from entrepot.config.section import Reader, Section, Writer, setting
 from entrepot.config.storage_middleware import Target, target_of
 from entrepot.config.yaml_text import from_yaml
 
@@ -80,7 +78,7 @@ def _entry(number: int, given: object) -> Middleware | None:
     return Middleware(name, dict(options))
 
 
-Entries = Annotated[tuple[Middleware, ...], BeforeValidator(middleware), PlainSerializer(as_list)]
+Entries = Annotated[tuple[Middleware, ...], Reader(middleware), Writer(as_list)]
 
 
 def storage_middleware(given: object) -> tuple[Middleware, ...]:
@@ -91,9 +89,7 @@ def storage_middleware(given: object) -> tuple[Middleware, ...]:
     return found
 
 
-StorageEntries = Annotated[
-    tuple[Middleware, ...], BeforeValidator(storage_middleware), PlainSerializer(as_list)
-]
+StorageEntries = Annotated[tuple[Middleware, ...], Reader(storage_middleware), Writer(as_list)]
 
 
 class MiddlewareSettings(Section):

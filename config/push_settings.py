@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field
-
 from entrepot.config import readers
 from entrepot.config.errors import Unreadable
-from entrepot.config.section import Section, setting
+from entrepot.config.section import Reader, Section, section, setting
 from entrepot.config.yaml_text import from_yaml
 from entrepot.runtime.linear_patterns import InvalidPattern, LinearPatterns
 
@@ -92,14 +90,14 @@ def _list_of(given: object) -> object:
     return found if isinstance(found, list) else given
 
 
-_Switch = Annotated[bool | None, BeforeValidator(readers.optional(readers.switch))]
-_Patterns = Annotated[tuple[str, ...], BeforeValidator(url_patterns)]
-_Platforms = Annotated[tuple[IndexPlatform, ...], BeforeValidator(index_platforms)]
+_Switch = Annotated[bool | None, Reader(readers.optional(readers.switch))]
+_Patterns = Annotated[tuple[str, ...], Reader(url_patterns)]
+_Platforms = Annotated[tuple[IndexPlatform, ...], Reader(index_platforms)]
 _Which = Annotated[
     Literal["all", "none", "list"] | None,
-    BeforeValidator(readers.optional(readers.choice("all", "none", "list"))),
+    Reader(readers.optional(readers.choice("all", "none", "list"))),
 ]
-_Classes = Annotated[tuple[str, ...], BeforeValidator(classes)]
+_Classes = Annotated[tuple[str, ...], Reader(classes)]
 
 
 class UrlSettings(Section):
@@ -131,8 +129,8 @@ class IndexSettings(Section):
 class ManifestSettings(Section):
     """The settings of `validation.manifests:`."""
 
-    urls: UrlSettings = Field(default_factory=UrlSettings)
-    indexes: IndexSettings = Field(default_factory=IndexSettings)
+    urls: UrlSettings = section(UrlSettings)
+    indexes: IndexSettings = section(IndexSettings)
 
 
 class ValidationSettings(Section):
@@ -152,7 +150,7 @@ class ValidationSettings(Section):
     disabled: _Switch = setting(
         None, "true: the other settings of validation have no effect", shown="false"
     )
-    manifests: ManifestSettings = Field(default_factory=ManifestSettings)
+    manifests: ManifestSettings = section(ManifestSettings)
 
     @property
     def is_given(self) -> bool:
@@ -176,4 +174,4 @@ class RepositoryPolicySettings(Section):
 class PolicySettings(Section):
     """The settings of `policy:`."""
 
-    repository: RepositoryPolicySettings = Field(default_factory=RepositoryPolicySettings)
+    repository: RepositoryPolicySettings = section(RepositoryPolicySettings)

@@ -6,11 +6,9 @@ import re
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
-
 from entrepot.config import readers, units, value_types
 from entrepot.config.errors import Unreadable
-from entrepot.config.section import Section, setting
+from entrepot.config.section import Reader, Section, setting
 
 _SHORTEST_S: Final = 10.0
 _LONGEST_S: Final = 20 * 60.0
@@ -40,8 +38,8 @@ def lifetime(given: object) -> float:
     return found
 
 
-_ServiceUrl = Annotated[str | None, BeforeValidator(readers.optional(service_url))]
-_Lifetime = Annotated[float, BeforeValidator(lifetime), value_types.SECONDS]
+_ServiceUrl = Annotated[str | None, Reader(readers.optional(service_url))]
+_Lifetime = Annotated[float, Reader(lifetime), value_types.SECONDS]
 
 
 class RedirectSettings(Section):

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field
-
 from entrepot.config import readers, value_types
 from entrepot.config.errors import Problem, Unreadable
-from entrepot.config.section import Section, setting
+from entrepot.config.section import Reader, Section, section, setting
 from entrepot.config.yaml_text import from_yaml
 
 _MOST_HEADERS: Final = 16
@@ -67,9 +65,9 @@ def _is_url(text: str) -> bool:
     return is_complete and parts.scheme in {"http", "https"} and text.isascii() and " " not in text
 
 
-MaybeUrl = Annotated[str | None, BeforeValidator(readers.optional(url))]
-MaybeDsn = Annotated[str | None, BeforeValidator(readers.optional(dsn))]
-MaybeHeaders = Annotated[dict[str, str] | None, BeforeValidator(readers.optional(headers))]
+MaybeUrl = Annotated[str | None, Reader(readers.optional(url))]
+MaybeDsn = Annotated[str | None, Reader(readers.optional(dsn))]
+MaybeHeaders = Annotated[dict[str, str] | None, Reader(readers.optional(headers))]
 
 
 class BugsnagSettings(Section):
@@ -131,16 +129,16 @@ class OpenTelemetrySettings(Section):
 class ReportingSettings(Section):
     """The settings of `reporting:`."""
 
-    bugsnag: BugsnagSettings = Field(default_factory=BugsnagSettings)
-    newrelic: NewRelicSettings = Field(default_factory=NewRelicSettings)
-    sentry: SentrySettings = Field(default_factory=SentrySettings)
-    opentelemetry: OpenTelemetrySettings = Field(default_factory=OpenTelemetrySettings)
+    bugsnag: BugsnagSettings = section(BugsnagSettings)
+    newrelic: NewRelicSettings = section(NewRelicSettings)
+    sentry: SentrySettings = section(SentrySettings)
+    opentelemetry: OpenTelemetrySettings = section(OpenTelemetrySettings)
 
     @property
     def active(self) -> dict[str, dict[str, Any]]:
         """Return the settings of each tracker that is configured, by the tracker's name."""
         return {
-            name: dict(getattr(self, name))
+            name: getattr(self, name).values()
             for name, key in _REQUIRED.items()
             if getattr(getattr(self, name), key) is not None
         }

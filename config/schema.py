@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
-
 from entrepot.config import value_types
 from entrepot.config.health_settings import HealthSettings
 from entrepot.config.http_settings import HttpSettings
@@ -21,7 +19,7 @@ from entrepot.config.middleware_settings import MiddlewareSettings
 from entrepot.config.notifications import NotificationEndpoint
 from entrepot.config.push_settings import PolicySettings, ValidationSettings
 from entrepot.config.reporting_settings import ReportingSettings
-from entrepot.config.section import Section, setting
+from entrepot.config.section import Section, internal, section, setting
 from entrepot.config.storage_settings import StorageSettings
 from entrepot.config.value_types import MOST_WORKERS as MOST_WORKERS
 
@@ -152,7 +150,7 @@ class ProxySettings(Section):
     )
     username: value_types.MaybeText = setting(None, "the user name for proxy.remoteurl")
     password: value_types.MaybeText = setting(None, "the password for proxy.remoteurl", secret=True)
-    exec: ExecSettings = Field(default_factory=ExecSettings)
+    exec: ExecSettings = section(ExecSettings)
     default: value_types.MaybeHost = setting(
         None,
         "the upstream of repository names without a host; dockerd sends such names to a mirror",
@@ -343,7 +341,7 @@ class EventsSettings(Section):
 class NotificationsSettings(Section):
     """The settings of `notifications:`."""
 
-    events: EventsSettings = Field(default_factory=EventsSettings)
+    events: EventsSettings = section(EventsSettings)
     endpoints: value_types.Endpoints = setting(
         (),
         "servers that get an event for each pull, push, mount and deletion",
@@ -378,35 +376,35 @@ class Settings(Section):
     """
 
     version: value_types.Version = setting("0.1", "the version of the file's format")
-    log: LogSettings = Field(default_factory=LogSettings)
-    storage: StorageSettings = Field(default_factory=StorageSettings)
-    auth: AuthSettings = Field(default_factory=AuthSettings)
+    log: LogSettings = section(LogSettings)
+    storage: StorageSettings = section(StorageSettings)
+    auth: AuthSettings = section(AuthSettings)
     access: value_types.AccessRules = setting(
         None,
         "rules that state which users may pull, push or delete in which repositories; changes take"
         " effect without a restart",
         shown="none: every user may do everything",
     )
-    middleware: MiddlewareSettings = Field(default_factory=MiddlewareSettings)
-    reporting: ReportingSettings = Field(default_factory=ReportingSettings)
-    http: HttpSettings = Field(default_factory=HttpSettings)
-    health: HealthSettings = Field(default_factory=HealthSettings)
-    catalog: CatalogSettings = Field(default_factory=CatalogSettings)
-    tags: TagsSettings = Field(default_factory=TagsSettings)
-    validation: ValidationSettings = Field(default_factory=ValidationSettings)
-    policy: PolicySettings = Field(default_factory=PolicySettings)
-    proxy: ProxySettings = Field(default_factory=ProxySettings)
-    upstreams: dict[value_types.Host, UpstreamSettings] = Field(default_factory=dict)
-    pullsecret: PullSecretSettings = Field(default_factory=PullSecretSettings)
-    cleaner: CleanerSettings = Field(default_factory=CleanerSettings)
-    limits: LimitsSettings = Field(default_factory=LimitsSettings)
+    middleware: MiddlewareSettings = section(MiddlewareSettings)
+    reporting: ReportingSettings = section(ReportingSettings)
+    http: HttpSettings = section(HttpSettings)
+    health: HealthSettings = section(HealthSettings)
+    catalog: CatalogSettings = section(CatalogSettings)
+    tags: TagsSettings = section(TagsSettings)
+    validation: ValidationSettings = section(ValidationSettings)
+    policy: PolicySettings = section(PolicySettings)
+    proxy: ProxySettings = section(ProxySettings)
+    upstreams: dict[value_types.Host, UpstreamSettings] = section(dict)
+    pullsecret: PullSecretSettings = section(PullSecretSettings)
+    cleaner: CleanerSettings = section(CleanerSettings)
+    limits: LimitsSettings = section(LimitsSettings)
     hosted: value_types.HostedRules = setting(
         (), "rules that state how long pushed content is retained, by repository"
     )
-    notifications: NotificationsSettings = Field(default_factory=NotificationsSettings)
-    followed: Followed = Field(default_factory=Followed)
-    adjusted: tuple[str, ...] = Field(default=())
-    run: Path = Field(default=Path(), exclude=True)
+    notifications: NotificationsSettings = section(NotificationsSettings)
+    followed: Followed = section(Followed)
+    adjusted: tuple[str, ...] = section(tuple)
+    run: Path = internal(Path())
 
     @property
     def has_redirects(self) -> bool:

@@ -1,35 +1,301 @@
-"""Declare settings: `setting` holds the default, the meaning and the names of each setting."""
+"""Declare settings, read them from plain values, and write them as plain values.
+
+A section is a class below `Section`: each annotated attribute is a setting (`setting`) or a further
+section (`section`). The type of a setting names the function that reads its value (`Reader`).
+
+No library is used for this, because the programs of the appliance would keep the library's models
+in memory: 12 MB, a third of all that they share (decision 042).
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from types import FunctionType, NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from pydantic import BaseModel, ConfigDict, Field
+from entrepot.config.errors import Unreadable
+
+Place = tuple[str, ...]
+"""A `Place` is the path of a value below a section."""
+
+_S = TypeVar("_S", bound="Section")
+
+_EXAMPLE: Final = "compare config/example.yml"
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A `Reader` in an `Annotated` type reads the value of a setting, or raises Unreadable."""
+
+    read: Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A `Writer` in an `Annotated` type returns the plain value that its `Reader` can read."""
+
+    write: Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """A `Default` is what a section declares about one of its attributes.
+
+    `value` is the default as an operator would write it; a function returns it, and may take the
+    values of the attributes that precede. `is_internal` leaves the attribute out of `as_tree`.
+    """
+
+    value: object
+    meaning: str = ""
+    env: str = ""
+    shown: str | None = None
+    is_secret: bool = False
+    is_internal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A `Field` is one attribute of a section. `annotation` is its type without `Annotated`."""
+
+    name: str
+    annotation: Any
+    metadata: tuple[object, ...]
+    default: Default
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidValue:
+    """An `InvalidValue` is the error of one value at its place below the section."""
+
+    place: Place
+    error: Unreadable
+
+
+class InvalidValues(ValueError):  # noqa: N818 - the name states the fact
+    """Some values of a section are invalid."""
+
+    def __init__(self, found: list[InvalidValue]) -> None:
+        super().__init__("; ".join(f"{'.'.join(each.place)}: {each.error}" for each in found))
+        self.found = found
 
 
 def setting(
     default: object, meaning: str, *, env: str = "", shown: str | None = None, secret: bool = False
-) -> Any:  # noqa: ANN401 - as pydantic's Field: the annotation of the field has the type
+) -> Any:  # noqa: ANN401 - the annotation of the attribute has the type
     """Declare a setting. *default* is the default as an operator would write it.
 
-    *env* is the name of a variable that takes precedence over the variable derived from the key
-    (REGISTRY_A_B_C for a.b.c). *shown* describes a default that depends on the environment. If
-    *secret* is true, messages do not show the value.
+    *env* is a variable that takes precedence over the variable derived from the key, REGISTRY_A_B_C
+    for a.b.c. *shown* describes a default that depends on the environment. *secret* hides the value
+    in messages.
     """
-    extra: dict[str, Any] = {"env": env, "shown": shown, "secret": secret}
-    if callable(default):
-        return Field(
-            default_factory=default,
-            description=meaning,
-            repr=not secret,
-            json_schema_extra=extra,
+    return Default(default, meaning, env, shown, is_secret=secret)
+
+
+def section(factory: Callable[[], object]) -> Any:  # noqa: ANN401 - as for `setting`
+    """Declare an attribute that operators do not set as a whole; *factory* returns its default."""
+    return Default(factory)
+
+
+def internal(default: object) -> Any:  # noqa: ANN401 - as for `setting`
+    """Declare an attribute that operators cannot set, and that `as_tree` leaves out."""
+    return Default(default, is_internal=True)
+
+
+class Section:
+    """A `Section` is the base class of the sections of the configuration; it cannot be changed.
+
+    The constructor reads all given values, and the defaults of the others.
+    """
+
+    def __init__(self, **given: object) -> None:
+        """Raises: InvalidValues with every value that cannot be read."""
+        self.__dict__.update(_read(type(self), given))
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, object]) -> Self:
+        """Read a section from plain values, as `as_tree` returns them. Raises: InvalidValues."""
+        return _section(cls, tree)
+
+    def as_tree(self) -> dict[str, Any]:
+        """Return all values as JSON has them: maps, lists, texts, numbers, Booleans, None."""
+        return {
+            each.name: _written(each, getattr(self, each.name))
+            for each in fields_of(type(self))
+            if not each.default.is_internal
+        }
+
+    def values(self) -> dict[str, Any]:
+        """Return the values of all attributes by name; each section below is a map, too."""
+        return {name: _as_map(each) for name, each in self.__dict__.items()}
+
+    def changed(self, **values: object) -> Self:
+        """Return a copy with other *values*, which are not read."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, **values)
+        return copy
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__}.{name} cannot be changed")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__.values()))
+
+    def __repr__(self) -> str:
+        shown = (
+            f"{each.name}={getattr(self, each.name)!r}"
+            for each in fields_of(type(self))
+            if not each.default.is_secret
         )
-    return Field(default, description=meaning, repr=not secret, json_schema_extra=extra)
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
-class Section(BaseModel):
-    """The base class of the sections of the configuration."""
+_FIELDS: dict[type[Section], tuple[Field, ...]] = {}
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
-    )
+
+def fields_of(model: type[Section]) -> tuple[Field, ...]:
+    """Return the attributes of a section, in the order of the class."""
+    if model not in _FIELDS:
+        hints = get_type_hints(model, include_extras=True)
+        _FIELDS[model] = tuple(
+            _field(name, hint, getattr(model, name)) for name, hint in hints.items()
+        )
+    return _FIELDS[model]
+
+
+def _field(name: str, hint: object, declared: object) -> Field:
+    default = declared if isinstance(declared, Default) else Default(declared)
+    if get_origin(hint) is Annotated:
+        return Field(name, hint.__origin__, hint.__metadata__, default)  # type: ignore[attr-defined]
+    return Field(name, hint, (), default)
+
+
+# ---- reading
+
+
+def _read(model: type[Section], given: Mapping[str, object]) -> dict[str, Any]:
+    """Return the values of all attributes. Raises: InvalidValues."""
+    known = fields_of(model)
+    names = {each.name for each in known}
+    found = [_unknown(name) for name in given if name not in names]
+    values = dict[str, Any]()
+    for each in known:
+        try:
+            if each.name in given:
+                values[each.name] = _value(each, given[each.name])
+            # A default that depends on an invalid value would be an error of its own.
+            elif not found or not _takes_values(each.default.value):
+                values[each.name] = _value(each, _default(each.default.value, values))
+        except InvalidValues as error:
+            found += [InvalidValue((each.name, *one.place), one.error) for one in error.found]
+        except Unreadable as error:
+            found.append(InvalidValue((each.name,), error))
+    if found:
+        raise InvalidValues(found)
+    return values
+
+
+def _default(value: object, before: Mapping[str, Any]) -> object:
+    if not callable(value):
+        return value
+    return value(before) if _takes_values(value) else value()
+
+
+def _takes_values(default: object) -> bool:
+    return isinstance(default, FunctionType) and default.__code__.co_argcount > 0
+
+
+def _value(each: Field, given: object) -> object:
+    """Read the value of one attribute. Raises: Unreadable, InvalidValues."""
+    reader = next((one.read for one in each.metadata if isinstance(one, Reader)), None)
+    return _of_type(each.annotation, given) if reader is None else reader(given)
+
+
+def _of_type(kind: object, given: object) -> object:
+    """Read a value whose type has no reader, or has the reader inside."""
+    if get_origin(kind) in {Union, UnionType}:
+        if given is None and NoneType in get_args(kind):
+            return None
+        kind = next(each for each in get_args(kind) if each is not NoneType)
+    if get_origin(kind) is Annotated:
+        return _value(_field("", kind, None), given)
+    if get_origin(kind) is dict:
+        of_key, of_value = get_args(kind)
+        return dict(_entries(of_key, of_value, given))
+    if isinstance(kind, type) and issubclass(kind, Section):
+        return _section(kind, given)
+    if kind is Path:
+        return Path(str(given))
+    return tuple(given) if get_origin(kind) is tuple else given  # type: ignore[arg-type]
+
+
+def _entries(key: object, value: object, given: object) -> Iterator[tuple[Any, Any]]:
+    """Read a map of sections, whose keys have a reader. Raises: InvalidValues."""
+    if not isinstance(given, Mapping):
+        raise Unreadable("not a map", _EXAMPLE)
+    found = list[InvalidValue]()
+    for name, one in given.items():
+        try:
+            yield _of_type(key, name), _of_type(value, one)
+        except InvalidValues as error:
+            found += [InvalidValue((str(name), *each.place), each.error) for each in error.found]
+        except Unreadable as error:
+            found.append(InvalidValue((str(name),), error))
+    if found:
+        raise InvalidValues(found)
+
+
+def _section(model: type[_S], given: object) -> _S:
+    if isinstance(given, model):
+        return given
+    if not isinstance(given, Mapping):
+        raise Unreadable("not a map", _EXAMPLE)
+    return model(**given)
+
+
+def _unknown(name: str) -> InvalidValue:
+    return InvalidValue((name,), Unreadable("no such setting", _EXAMPLE))
+
+
+# ---- writing
+
+
+def _as_map(value: object) -> object:
+    """Return a section, or each section of a map, as a map."""
+    if isinstance(value, Section):
+        return value.values()
+    return {key: _as_map(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def _written(each: Field, value: object) -> object:
+    writer = next((one.write for one in each.metadata if isinstance(one, Writer)), None)
+    return _plain(value if writer is None else writer(value))
+
+
+def _plain(value: object) -> object:
+    """Return a value as JSON has it."""
+    if isinstance(value, Section):
+        return value.as_tree()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list | set | frozenset):
+        return [_plain(each) for each in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    plain = value.value if isinstance(value, Enum) else value
+    return str(plain) if isinstance(plain, Path) else plain

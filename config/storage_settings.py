@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from entrepot.config import value_types
 from entrepot.config.azure_settings import AzureSettings
 from entrepot.config.oss_settings import OssSettings
 from entrepot.config.redirect_settings import RedirectSettings
 from entrepot.config.s3_settings import S3Settings
-from entrepot.config.section import Section, setting
+from entrepot.config.section import Section, section, setting
 
 
 class FilesystemSettings(Section):
@@ -71,11 +69,11 @@ class ReadOnlySettings(Section):
 class MaintenanceSettings(Section):
     """The settings of `storage.maintenance:`."""
 
-    uploadpurging: UploadPurgingSettings = Field(default_factory=UploadPurgingSettings)
-    readonly: ReadOnlySettings = Field(default_factory=ReadOnlySettings)
+    uploadpurging: UploadPurgingSettings = section(UploadPurgingSettings)
+    readonly: ReadOnlySettings = section(ReadOnlySettings)
 
 
-def _state_beside_data(before: dict[str, Any]) -> Path:
+def _state_beside_data(before: Mapping[str, Any]) -> Path:
     chosen: FilesystemSettings | InMemorySettings = before["inmemory"] or before["filesystem"]
     return chosen.rootdirectory / "entrepot"
 
@@ -83,19 +81,19 @@ def _state_beside_data(before: dict[str, Any]) -> Path:
 class StorageSettings(Section):
     """The settings of `storage:`."""
 
-    filesystem: FilesystemSettings = Field(default_factory=FilesystemSettings)
+    filesystem: FilesystemSettings = section(FilesystemSettings)
     inmemory: InMemorySettings | None = None
     s3: S3Settings | None = None
     azure: AzureSettings | None = None
     oss: OssSettings | None = None
-    delete: DeleteSettings = Field(default_factory=DeleteSettings)
-    redirect: RedirectSettings = Field(default_factory=RedirectSettings)
+    delete: DeleteSettings = section(DeleteSettings)
+    redirect: RedirectSettings = section(RedirectSettings)
     shared: value_types.Switch = setting(
         "false",
         "whether docker distribution also writes to the bucket; if true, the appliance evicts"
         " nothing and deletes no garbage",
     )
-    maintenance: MaintenanceSettings = Field(default_factory=MaintenanceSettings)
+    maintenance: MaintenanceSettings = section(MaintenanceSettings)
     statedir: value_types.File = setting(
         _state_beside_data,
         "the folder of the index, logs and unfinished downloads; use a local disk if the data"
@@ -132,8 +130,8 @@ class StorageSettings(Section):
         """Return the keys of the driver's section, with their values."""
         if self.bucket:
             own = {"statedir": self.statedir, "shared": self.shared}
-            return {**self.bucket.model_dump(), **own}
-        return dict(self.inmemory or self.filesystem)
+            return {**self.bucket.values(), **own}
+        return (self.inmemory or self.filesystem).values()
 
     @property
     def has_redirects(self) -> bool:

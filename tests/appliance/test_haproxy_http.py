@@ -50,7 +50,7 @@ class _Started:
                 stub_worker(run, 1, {"Location": _LOCATION, "Link": _LINK, "X-Own": "worker"})
             )
             self._made[key] = self._stack.enter_context(
-                Haproxy(run, 1, write_access=write_access, http=HttpSettings.model_validate(http))
+                Haproxy(run, 1, write_access=write_access, http=HttpSettings.from_tree(http))
             )
         return self._made[key]
 
@@ -102,7 +102,7 @@ def test_a_response_from_the_cache_has_the_configured_headers() -> None:
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run = Path(folder)
         worker = stack.enter_context(stub_worker(run, 1))
-        http = HttpSettings.model_validate({"headers": _HEADERS, "prefix": "/reg/"})
+        http = HttpSettings.from_tree({"headers": _HEADERS, "prefix": "/reg/"})
         haproxy = stack.enter_context(Haproxy(run, 1, http=http))
         worker.headers = {
             "X-Entrepot-Generation": CacheEpoch(run).now(),
@@ -338,7 +338,7 @@ def test_a_unix_socket_takes_requests() -> None:
         stale.close()
         stack.enter_context(stub_worker(run, 1))
         address = bindable(SocketPath(str(path)))
-        http = HttpSettings.model_validate({"net": "unix", "addr": str(path), "prefix": "/reg"})
+        http = HttpSettings.from_tree({"net": "unix", "addr": str(path), "prefix": "/reg"})
         # HAProxy also listens on a port here, because the test waits for that
         haproxy = stack.enter_context(Haproxy(run, 1, http=http, second_address=address))
 
@@ -385,7 +385,7 @@ def test_the_debug_listener_serves_its_pages_and_nothing_else() -> None:
         run = Path(folder)
         worker = stack.enter_context(stub_worker(run, 1))
         debug = {"addr": f"127.0.0.1:{port}", "prometheus": {"enabled": True, "path": "/m"}}
-        http = HttpSettings.model_validate({"debug": debug, "prefix": "/reg/"})
+        http = HttpSettings.from_tree({"debug": debug, "prefix": "/reg/"})
         variables = {"ENTREPOT_DEBUG": f"127.0.0.1:{port}"}
         haproxy = stack.enter_context(Haproxy(run, 1, http=http, variables=variables))
 

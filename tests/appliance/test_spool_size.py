@@ -12,7 +12,7 @@ from entrepot.datastore.disk_space import DiskSpace
 
 
 def _settings(state: Path, **keys: object) -> Settings:
-    return Settings.model_validate({"storage": {"statedir": state, **keys}})
+    return Settings.from_tree({"storage": {"statedir": state, **keys}})
 
 
 def test_the_default_is_most_of_the_free_space(

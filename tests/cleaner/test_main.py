@@ -43,7 +43,7 @@ def settings(tmp_path: Path) -> Settings:
     places = config.DefaultPaths(tmp_path / "no.yml", tmp_path / "no.json", tmp_path / "none")
     run = tmp_path / "run"
     run.mkdir()
-    return config.load([], environ, places).settings.model_copy(update={"run": run})
+    return config.load([], environ, places).settings.changed(run=run)
 
 
 @pytest.fixture
@@ -186,9 +186,9 @@ def test_a_lost_index_is_rebuilt_before_eviction(settings: Settings, store: Data
 @pytest.fixture
 def expiring(settings: Settings) -> Settings:
     """Return settings with CLEANER_HOSTED=true and a retention rule of two seconds."""
-    cleaner = settings.cleaner.model_copy(update={"hosted": True})
+    cleaner = settings.cleaner.changed(hosted=True)
     rule = HostedRule("team/**", ttl=2)
-    return settings.model_copy(update={"cleaner": cleaner, "hosted": (rule,)})
+    return settings.changed(cleaner=cleaner, hosted=(rule,))
 
 
 @pytest.mark.usefixtures("front")

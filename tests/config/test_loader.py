@@ -56,7 +56,7 @@ def test_a_section_in_the_environment_is_merged_into_the_file(config_folder: Con
 
 def test_settings_cannot_be_changed(config_folder: ConfigFolder) -> None:
     """Settings cannot be changed, so all parts of the appliance use the same values."""
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(AttributeError, match="cannot be changed"):
         config_folder.settings().cleaner.ttl = 1.0
 
 

@@ -191,7 +191,7 @@ def test_the_settings_survive_the_hand_over(config_folder: ConfigFolder) -> None
     text = "[{name: a, url: 'http://h', timeout: 1500us, headers: {X: [a, b], Y: z}}]"
     text = text.replace("1500us", "1500000")
     found = config_folder.settings(**{_VARIABLE: text})
-    read = Settings.model_validate(json.loads(found.model_dump_json()))
+    read = Settings.from_tree(json.loads(json.dumps(found.as_tree())))
 
     assert read.notifications == found.notifications
     assert read.notifications.endpoints[0].timeout == 0.0015

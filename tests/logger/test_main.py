@@ -45,7 +45,7 @@ class Logger:
         (self.state / "log").mkdir(parents=True)
         self.settings = self.run / run_names.SETTINGS
         config.dump(
-            Settings.model_validate(
+            Settings.from_tree(
                 {"storage": {"filesystem": {"rootdirectory": str(folder / "data")}}}
             ),
             self.settings,

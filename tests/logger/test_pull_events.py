@@ -278,7 +278,7 @@ def test_few_lines_are_read_at_once_if_events_may_be_large(
     events = {"endpoints": [endpoint], "events": {"includereferences": included}}
     file.write_text(yaml.safe_dump({"notifications": events}))
     settings = config.load([str(file)], {"REGISTRYDIR": str(tmp_path)}).settings
-    settings = settings.model_copy(update={"run": tmp_path})
+    settings = settings.changed(run=tmp_path)
     (tmp_path / SETTINGS).touch()
     log = settings.storage.statedir / layout.ACCESS_LOG
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,7 @@ def test_a_restart_with_an_unusable_pull_secret_uses_the_last_good_one(
     run = tmp_path / "run"
     run.mkdir()
     begin(run)
-    settings = loaded.model_copy(update={"run": run})
+    settings = loaded.changed(run=run)
     assert _hosts(settings) == ("a.example",)
 
     path.unlink() if became is None else path.write_bytes(became)

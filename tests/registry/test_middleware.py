@@ -94,7 +94,7 @@ def client(tmp_path: Path) -> Callable[[str], TestClient]:
         run.mkdir()
         (root / "entrepot").mkdir(parents=True)
         cache_epoch.begin(run)
-        settings = config_folder.settings().model_copy(update={"run": run})
+        settings = config_folder.settings().changed(run=run)
         assert not [each for each in config.check(settings) if "middleware" in each.source]
         number = CacheEpoch(run)
         made = workers.parts(settings, number, Invalidation(number))

@@ -61,7 +61,7 @@ def settings(folder: Path, server: TokenServer, **changed: Any) -> TokenSettings
         "rootcertbundle": bundle,
         **changed,
     }
-    return TokenSettings.model_construct(**(TokenSettings().model_dump() | given))
+    return TokenSettings().changed(**given)
 
 
 def challenging(server: TokenServer) -> FakeUpstream:

@@ -148,7 +148,7 @@ def test_a_server_that_never_answers_is_left_after_the_timeout() -> None:
 
 def test_each_check_has_the_name_that_docker_distribution_gives_it(tmp_path: Path) -> None:
     """The names of health checks are those at /debug/health of docker distribution."""
-    settings = Settings.model_validate(
+    settings = Settings.from_tree(
         {
             "storage": {"filesystem": {"rootdirectory": str(tmp_path)}},
             "health": {

@@ -92,7 +92,7 @@ def site() -> Iterator[tuple[Haproxy, ssl.SSLContext]]:
                 run,
                 1,
                 certificate=authority.certificate("localhost"),
-                http=HttpSettings.model_validate({"tls": {"clientcas": [str(trusted)]}}),
+                http=HttpSettings.from_tree({"tls": {"clientcas": [str(trusted)]}}),
                 variables={"ENTREPOT_CLIENT_CAS": str(trusted)},
             )
         )

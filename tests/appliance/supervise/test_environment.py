@@ -69,7 +69,7 @@ def test_the_configured_number_of_workers_is_enabled() -> None:
 def test_haproxy_has_a_frontend_for_each_thread() -> None:
     """Each thread of HAProxy after the first gets a frontend; a unix socket has one listener."""
     by_tcp = variables(Settings(http=HttpSettings(threads=3)), START)
-    unix = HttpSettings.model_validate({"net": "unix", "addr": "/run/r.sock", "threads": "3"})
+    unix = HttpSettings.from_tree({"net": "unix", "addr": "/run/r.sock", "threads": "3"})
     by_unix = variables(Settings(http=unix), START)
     names = [f"ENTREPOT_THREAD{number}" for number in range(2, 5)]
 
@@ -95,7 +95,7 @@ def test_haproxy_has_the_configured_grace_and_supervisord_waits_longer(
 
 def test_haproxy_looks_up_the_health_only_if_there_is_a_check() -> None:
     """HAProxy looks up the health for each request only if `health:` has a check."""
-    checked = Settings.model_validate({"health": {"storagedriver": {"enabled": "true"}}})
+    checked = Settings.from_tree({"health": {"storagedriver": {"enabled": "true"}}})
 
     assert variables(Settings(), START)["ENTREPOT_HEALTH"] == "off"
     assert variables(checked, START)["ENTREPOT_HEALTH"] == "on"

@@ -13,7 +13,7 @@ from entrepot.config.http_settings import HttpSettings
 
 
 def _variables(**given: Any) -> dict[str, str]:
-    every = http_variables(HttpSettings.model_validate(given))
+    every = http_variables(HttpSettings.from_tree(given))
     return {name.removeprefix("ENTREPOT_"): value for name, value in every.items()}
 
 

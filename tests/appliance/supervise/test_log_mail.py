@@ -16,7 +16,6 @@ from entrepot.appliance.supervise import log_mail
 from entrepot.appliance.supervise.log_entry import LogEntry
 from entrepot.appliance.supervise.log_mail import LogMail
 from entrepot.appliance.supervise.mailing import mailing
-from entrepot.config.log_settings import LogSettings
 from entrepot.config.mail_hooks import MailHook
 from tests.appliance.haproxy import eventually
 from tests.certificates import Authority
@@ -250,8 +249,7 @@ def test_no_password_is_sent_to_another_machine_without_tls(
 
 def test_records_of_serve_and_lines_of_programs_are_mailed(server: SmtpServer) -> None:
     """Log records of `serve` are mailed, and also the log lines that other programs print."""
-    log = LogSettings.model_construct(hooks=(_hook(server, "error"),), formatter="text")
-    with mailing(log.hooks, log.formatter) as read:
+    with mailing((_hook(server, "error"),), "text") as read:
         assert read is not None
         read("2026-01-02T03:04:05.006Z error registry: no index path=/data")
         read("Traceback (most recent call last):")

@@ -91,7 +91,7 @@ def test_the_settings_have_the_defaults_of_docker_distribution() -> None:
 
     The cleaner uses the values of all four settings.
     """
-    configured = Settings.model_validate(
+    configured = Settings.from_tree(
         {
             "storage": {
                 "maintenance": {

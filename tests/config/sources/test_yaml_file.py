@@ -189,9 +189,9 @@ def test_an_empty_file_changes_no_setting(config_folder: ConfigFolder, text: str
     """An empty file, or an empty section, changes no setting."""
     config_folder.write(text)
 
-    assert config_folder.examine(
-        REGISTRY_HTTP_ADDR="127.0.0.1:1"
-    ).settings == Settings.model_validate({"http": {"addr": "127.0.0.1:1"}})
+    assert config_folder.examine(REGISTRY_HTTP_ADDR="127.0.0.1:1").settings == Settings.from_tree(
+        {"http": {"addr": "127.0.0.1:1"}}
+    )
 
 
 def test_text_is_not_converted(config_folder: ConfigFolder) -> None:

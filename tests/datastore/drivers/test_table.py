@@ -56,7 +56,7 @@ def test_only_the_table_names_a_driver() -> None:
 
 def test_the_settings_select_a_driver_of_the_table(tmp_path: Path) -> None:
     """The driver that the settings select is opened with the parameters of its section."""
-    settings = StorageSettings.model_validate({"filesystem": {"rootdirectory": tmp_path}})
+    settings = StorageSettings.from_tree({"filesystem": {"rootdirectory": tmp_path}})
 
     open_storage(settings).write("a/key", b"value")
 

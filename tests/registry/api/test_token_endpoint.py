@@ -124,7 +124,7 @@ def make(tmp_path: Path) -> Callable[..., Endpoint]:
         settings = config.load([str(file)], environment).settings
         invalidation = Invalidation(CacheEpoch(run))
         auth = client_auth(
-            settings.model_copy(update={"run": run}),
+            settings.changed(run=run),
             invalidation,
             LimitReports(lambda *_, **__: None),
         )

@@ -27,7 +27,7 @@ def start(tmp_path: Path) -> Start:
     """Return a function that starts a worker with settings of `validation:` and `policy:`."""
 
     def run(**sections: Any) -> Pushing:
-        return pushing(tmp_path, push_rules=push_rules(Settings.model_validate(sections)))
+        return pushing(tmp_path, push_rules=push_rules(Settings.from_tree(sections)))
 
     return run
 

@@ -542,14 +542,18 @@ def test_the_internal_socket_follows_the_same_rules(haproxy: Haproxy) -> None:
 
 
 def test_healthz_reflects_the_state_of_the_workers() -> None:
-    """/healthz gets 200 while one worker responds, 503 while none does, and 200 afterwards."""
+    """/healthz gets 200 while one worker responds, 503 while none does, and 200 afterwards.
+
+    A failed request makes HAProxy check the workers at once.
+    """
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as alive:
         run = Path(folder)
         alive.enter_context(stub_worker(run, 1))
         with Haproxy(run) as haproxy:
-            eventually(lambda: not haproxy.is_up(2))
+            eventually(lambda: haproxy.request("/v2/") and not haproxy.is_up(2))
             assert haproxy.request("/healthz").status == 200
             alive.close()
+            haproxy.request("/v2/")
             eventually(lambda: haproxy.request("/healthz").status == 503)
             assert code_of(haproxy.request("/healthz")) == "UNAVAILABLE"
             assert code_of(haproxy.request("/v2/")) == "UNAVAILABLE"

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from entrepot.config import log_fields, mail_hooks, readers, value_types
 from entrepot.config.mail_hooks import MailHook
-from entrepot.config.section import Reader, Section, section, setting
+from entrepot.config.section import ReadBy, Section, section, setting
 
 _FORMATS = readers.choice("combined", "json")
 
@@ -19,7 +19,7 @@ class AccessLogSettings(Section):
         "true: the access log is not printed on stdout",
         shown="false in the image, else true",
     )
-    formatter: Annotated[Literal["combined", "json"], Reader(_FORMATS)] = setting(
+    formatter: Annotated[Literal["combined", "json"], ReadBy(_FORMATS)] = setting(
         "combined",
         "the format of the access log's lines on stdout: combined (Combined Log Format) or json",
     )
@@ -34,13 +34,13 @@ class LogSettings(Section):
     formatter: value_types.Formatter = setting(
         "text", "the format of log lines: text, json or logstash"
     )
-    fields: Annotated[dict[str, str | int | float | bool], Reader(log_fields.fields)] = setting(
+    fields: Annotated[dict[str, str | int | float | bool], ReadBy(log_fields.fields)] = setting(
         {}, "a map of fields that are added to every log line", shown="none"
     )
     accesslog: AccessLogSettings = section(AccessLogSettings)
     reportcaller: value_types.Switch = setting(
         "false", "whether each log line names the source file and function that logged it"
     )
-    hooks: Annotated[tuple[MailHook, ...], Reader(mail_hooks.hooks)] = setting(
+    hooks: Annotated[tuple[MailHook, ...], ReadBy(mail_hooks.hooks)] = setting(
         (), "a list of mail hooks; each sends the log lines of its levels by mail", secret=True
     )

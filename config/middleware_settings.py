@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from entrepot.config import readers
 from entrepot.config.errors import Problem, Unreadable
-from entrepot.config.section import Reader, Section, Writer, setting
+from entrepot.config.section import ReadBy, Section, WrittenBy, setting
 from entrepot.config.storage_middleware import Target, target_of
 from entrepot.config.yaml_text import from_yaml
 
@@ -78,7 +78,7 @@ def _entry(number: int, given: object) -> Middleware | None:
     return Middleware(name, dict(options))
 
 
-Entries = Annotated[tuple[Middleware, ...], Reader(middleware), Writer(as_list)]
+Entries = Annotated[tuple[Middleware, ...], ReadBy(middleware), WrittenBy(as_list)]
 
 
 def storage_middleware(given: object) -> tuple[Middleware, ...]:
@@ -89,7 +89,7 @@ def storage_middleware(given: object) -> tuple[Middleware, ...]:
     return found
 
 
-StorageEntries = Annotated[tuple[Middleware, ...], Reader(storage_middleware), Writer(as_list)]
+StorageEntries = Annotated[tuple[Middleware, ...], ReadBy(storage_middleware), WrittenBy(as_list)]
 
 
 class MiddlewareSettings(Section):

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from entrepot.config import readers
 from entrepot.config.errors import Unreadable
-from entrepot.config.section import Reader, Section, section, setting
+from entrepot.config.section import ReadBy, Section, section, setting
 from entrepot.config.yaml_text import from_yaml
 from entrepot.runtime.linear_patterns import InvalidPattern, LinearPatterns
 
@@ -90,14 +90,14 @@ def _list_of(given: object) -> object:
     return found if isinstance(found, list) else given
 
 
-_Switch = Annotated[bool | None, Reader(readers.optional(readers.switch))]
-_Patterns = Annotated[tuple[str, ...], Reader(url_patterns)]
-_Platforms = Annotated[tuple[IndexPlatform, ...], Reader(index_platforms)]
+_Switch = Annotated[bool | None, ReadBy(readers.optional(readers.switch))]
+_Patterns = Annotated[tuple[str, ...], ReadBy(url_patterns)]
+_Platforms = Annotated[tuple[IndexPlatform, ...], ReadBy(index_platforms)]
 _Which = Annotated[
     Literal["all", "none", "list"] | None,
-    Reader(readers.optional(readers.choice("all", "none", "list"))),
+    ReadBy(readers.optional(readers.choice("all", "none", "list"))),
 ]
-_Classes = Annotated[tuple[str, ...], Reader(classes)]
+_Classes = Annotated[tuple[str, ...], ReadBy(classes)]
 
 
 class UrlSettings(Section):

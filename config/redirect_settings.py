@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from entrepot.config import readers, units, value_types
 from entrepot.config.errors import Unreadable
-from entrepot.config.section import Reader, Section, setting
+from entrepot.config.section import ReadBy, Section, setting
 
 _SHORTEST_S: Final = 10.0
 _LONGEST_S: Final = 20 * 60.0
@@ -38,8 +38,8 @@ def lifetime(given: object) -> float:
     return found
 
 
-_ServiceUrl = Annotated[str | None, Reader(readers.optional(service_url))]
-_Lifetime = Annotated[float, Reader(lifetime), value_types.SECONDS]
+_ServiceUrl = Annotated[str | None, ReadBy(readers.optional(service_url))]
+_Lifetime = Annotated[float, ReadBy(lifetime), value_types.SECONDS]
 
 
 class RedirectSettings(Section):

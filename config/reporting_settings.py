@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from entrepot.config import readers, value_types
 from entrepot.config.errors import Problem, Unreadable
-from entrepot.config.section import Reader, Section, section, setting
+from entrepot.config.section import ReadBy, Section, section, setting
 from entrepot.config.yaml_text import from_yaml
 
 _MOST_HEADERS: Final = 16
@@ -65,9 +65,9 @@ def _is_url(text: str) -> bool:
     return is_complete and parts.scheme in {"http", "https"} and text.isascii() and " " not in text
 
 
-MaybeUrl = Annotated[str | None, Reader(readers.optional(url))]
-MaybeDsn = Annotated[str | None, Reader(readers.optional(dsn))]
-MaybeHeaders = Annotated[dict[str, str] | None, Reader(readers.optional(headers))]
+MaybeUrl = Annotated[str | None, ReadBy(readers.optional(url))]
+MaybeDsn = Annotated[str | None, ReadBy(readers.optional(dsn))]
+MaybeHeaders = Annotated[dict[str, str] | None, ReadBy(readers.optional(headers))]
 
 
 class BugsnagSettings(Section):

@@ -1,7 +1,7 @@
 """Declare settings, read them from plain values, and write them as plain values.
 
 A section is a class below `Section`: each annotated attribute is a setting (`setting`) or a further
-section (`section`). The type of a setting names the function that reads its value (`Reader`).
+section (`section`). The type of a setting names the function that reads its value (`ReadBy`).
 
 No library is used for this, because the programs of the appliance would keep the library's models
 in memory: 12 MB, a third of all that they share (decision 042).
@@ -37,15 +37,15 @@ _EXAMPLE: Final = "compare config/example.yml"
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """A `Reader` in an `Annotated` type reads the value of a setting, or raises Unreadable."""
+class ReadBy:
+    """A `ReadBy` in an `Annotated` type reads the value of a setting, or raises Unreadable."""
 
     read: Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
-    """A `Writer` in an `Annotated` type returns the plain value that its `Reader` can read."""
+class WrittenBy:
+    """A `WrittenBy` in an `Annotated` type returns the plain value that its `ReadBy` can read."""
 
     write: Callable[[Any], object]
 
@@ -222,7 +222,7 @@ def _takes_values(default: object) -> bool:
 
 def _value(each: Field, given: object) -> object:
     """Read the value of one attribute. Raises: Unreadable, InvalidValues."""
-    reader = next((one.read for one in each.metadata if isinstance(one, Reader)), None)
+    reader = next((one.read for one in each.metadata if isinstance(one, ReadBy)), None)
     return _of_type(each.annotation, given) if reader is None else reader(given)
 
 
@@ -283,7 +283,7 @@ def _as_map(value: object) -> object:
 
 
 def _written(each: Field, value: object) -> object:
-    writer = next((one.write for one in each.metadata if isinstance(one, Writer)), None)
+    writer = next((one.write for one in each.metadata if isinstance(one, WrittenBy)), None)
     return _plain(value if writer is None else writer(value))
 
 

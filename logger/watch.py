@@ -8,20 +8,9 @@ import select
 from contextlib import suppress
 from pathlib import Path
 
-from watchdog.events import (
-    FileCreatedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
-from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from entrepot.runtime.file_events import CREATED, MOVED, WRITTEN, FileEvents
 
 log = logging.getLogger(__name__)
-
-# Events of opening and closing files are ignored, because the logger itself causes them.
-_CHANGES: list[type[FileSystemEvent]] = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent]
 
 
 class Wake:
@@ -31,6 +20,8 @@ class Wake:
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
+        self.events: FileEvents | None = None
+        """Changes of files that end a wait, too."""
 
     def set(self) -> None:
         """Make the current call of `wait`, or else the next one, return at once."""
@@ -39,8 +30,11 @@ class Wake:
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float) -> None:
-        """Wait until `set` is called, but at most *seconds*."""
-        select.select([self._reader], [], [], seconds)
+        """Wait until `set` is called or a file changes, but at most *seconds*."""
+        also = [] if self.events is None else [self.events.fd]
+        select.select([self._reader, *also], [], [], seconds)
+        if self.events is not None:
+            self.events.clear()
         with suppress(BlockingIOError):
             while os.read(self._reader, 4096):
                 pass
@@ -51,20 +45,16 @@ class Wake:
         os.close(self._writer)
 
 
-class FolderWatch(FileSystemEventHandler):
-    """A `FolderWatch` sets *wake* at each change in *folder*, between `start` and `stop`.
+class FolderWatch:
+    """A `FolderWatch` ends the waits of *wake* at each change in *folder*.
 
-    If inotify fails, a warning is logged. Then the logger's loop detects changes only because it
-    reads the logs at intervals.
+    It does so between `start` and `stop`. If inotify fails, a warning is logged. Then the logger's
+    loop detects changes only because it reads the logs at intervals.
     """
 
     def __init__(self, folder: Path, wake: Wake) -> None:
         self._folder = folder
         self._wake = wake
-        self._observer: BaseObserver | None = None
-        # The library watchdog logs an error if a change happens while it stops. This error is
-        # hidden, because the logger's loop then reads the logs at intervals and misses no change.
-        logging.getLogger("watchdog.observers.inotify").setLevel(logging.CRITICAL)
         self._is_refused = False
 
     def start(self) -> bool:
@@ -72,34 +62,32 @@ class FolderWatch(FileSystemEventHandler):
 
         Return False if the watch was already running, or if inotify is unavailable.
         """
-        if self._observer or self._is_refused:
+        if self.is_running or self._is_refused:
             return False
-        observer = Observer()
+        events: FileEvents | None = None
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            observer.schedule(self, str(self._folder), event_filter=_CHANGES)
-            observer.start()
-        except (OSError, RuntimeError) as error:
+            events = FileEvents()
+            # The reader itself opens and closes files, so that is no change.
+            events.watch(self._folder, WRITTEN | CREATED | MOVED)
+        except OSError as error:
+            if events is not None:
+                events.close()
             self._is_refused = True
             log.warning(
                 "the log folder cannot be watched", extra={"path": self._folder, "error": error}
             )
             return False
-        self._observer = observer
+        self._wake.events = events
         return True
 
     @property
     def is_running(self) -> bool:
         """Return whether the folder is watched."""
-        return self._observer is not None
+        return self._wake.events is not None
 
     def stop(self) -> None:
         """Stop watching the folder; `start` may be called again."""
-        if self._observer:
-            self._observer.stop()
-            self._observer.join()
-            self._observer = None
-
-    def on_any_event(self, _event: FileSystemEvent) -> None:
-        """Wake the loop at any change."""
-        self._wake.set()
+        events, self._wake.events = self._wake.events, None
+        if events is not None:
+            events.close()

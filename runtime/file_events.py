@@ -8,8 +8,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-CHANGED: Final = 0x4  # IN_ATTRIB of inotify(7): the times or the owner of a file changed.
-DELETED: Final = 0x200  # IN_DELETE: a file was deleted from a folder.
+# The numbers are those of inotify(7).
+CHANGED: Final = 0x4
+"""The times, the owner, the mode or the names of a file changed (IN_ATTRIB)."""
+
+WRITTEN: Final = 0x2
+"""A file was written or truncated (IN_MODIFY)."""
+
+CREATED: Final = 0x100
+"""A file was created in a folder (IN_CREATE)."""
+
+MOVED: Final = 0x40 | 0x80
+"""A file was renamed out of a folder or into it (IN_MOVED_FROM, IN_MOVED_TO)."""
+
+DELETED: Final = 0x200
+"""A file was deleted from a folder (IN_DELETE)."""
 
 _BYTES = 4096  # One event has at most 272 bytes.
 
@@ -25,7 +38,7 @@ class FileEvents:
         self.fd = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, path: Path, events: int) -> None:
-        """Watch the file or folder *path* for *events*: CHANGED, DELETED, or both.
+        """Watch the file or folder *path* for *events*, such as CHANGED | DELETED.
 
         Raises: OSError.
         """

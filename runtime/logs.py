@@ -36,9 +36,8 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 # linear.
 _QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 
-# These libraries never log at level debug. urllib3 would log whole URLs, and watchdog would log a
-# line for each write to a watched file.
-_VERBOSE = ("urllib3", "watchdog")
+# This library never logs at level debug, because it would log whole URLs.
+_VERBOSE = ("urllib3",)
 
 Value = str | int | float | bool | None
 """The types of values of a field."""
@@ -105,10 +104,21 @@ def configure(
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
-    root.setLevel(LEVELS[level])
-    for name in _VERBOSE:
-        logging.getLogger(name).setLevel(max(LEVELS[level], logging.INFO))
+    set_level(level)
     logging.captureWarnings(capture=True)
+
+
+def set_level(level: str) -> None:
+    """Set the least severe level that is logged, of all loggers.
+
+    PERF: a change of a level writes to every logger, and each program that was forked from
+    supervisord would then have its own copy of this memory. So supervisord sets the level first.
+    """
+    levels = {"": LEVELS[level]} | dict.fromkeys(_VERBOSE, max(LEVELS[level], logging.INFO))
+    for name, number in levels.items():
+        logger = logging.getLogger(name)
+        if logger.level != number:
+            logger.setLevel(number)
 
 
 def text_line(record: logging.LogRecord, source: LineSource) -> str:

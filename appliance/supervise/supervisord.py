@@ -31,6 +31,8 @@ from entrepot.appliance.supervise import forked_program
 from entrepot.appliance.supervise.event_poller import EventPoller
 from entrepot.appliance.supervise.forked_program import Main
 from entrepot.datastore.drivers.table import on_disk, open_index, open_storage
+from entrepot.datastore.storage import as_timed
+from entrepot.runtime import logs
 from entrepot.runtime.parent_death import end_with_parent
 from entrepot.runtime.version import version
 
@@ -106,12 +108,12 @@ def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
         with suppress(Exception, SystemExit):
             mains[name] = import_module(module).main
     with suppress(Exception):
-        # `open_index` and `open_storage` import the drivers but open no file. `version` and
-        # `config.resolved` cache their results, which the forked programs then use.
+        # `open_index` and `open_storage` import the drivers but open no file. The results of all
+        # these functions are cached, and the forked programs then use them.
         open_index(Path("/"))
-        open_storage(on_disk(Path("/")))
+        as_timed(open_storage(on_disk(Path("/"))))
         version()
-        config.resolved()
+        logs.set_level(config.resolved().log.level)
     return mains if len(list(Path("/proc/self/task").iterdir())) == 1 else {}
 
 

@@ -550,7 +550,7 @@ def test_healthz_reflects_the_state_of_the_workers() -> None:
         run = Path(folder)
         alive.enter_context(stub_worker(run, 1))
         with Haproxy(run) as haproxy:
-            eventually(lambda: haproxy.request("/v2/") and not haproxy.is_up(2))
+            eventually(lambda: haproxy.request("/v2/").status and not haproxy.is_up(2))
             assert haproxy.request("/healthz").status == 200
             alive.close()
             haproxy.request("/v2/")

@@ -11,9 +11,9 @@ import pytest
 from entrepot.config.errors import Unreadable
 from entrepot.config.section import (
     InvalidValues,
-    Reader,
+    ReadBy,
     Section,
-    Writer,
+    WrittenBy,
     internal,
     section,
     setting,
@@ -27,12 +27,12 @@ def _number(given: object) -> int:
         raise Unreadable("not a number", "try 1") from error
 
 
-_Number = Annotated[int, Reader(_number)]
-_Name = Annotated[str, Reader(lambda given: str(given).lower())]
+_Number = Annotated[int, ReadBy(_number)]
+_Name = Annotated[str, ReadBy(lambda given: str(given).lower())]
 _Pair = Annotated[
     tuple[int, int],
-    Reader(lambda given: tuple(map(int, str(given).split("x")))),
-    Writer(lambda pair: f"{pair[0]}x{pair[1]}"),
+    ReadBy(lambda given: tuple(map(int, str(given).split("x")))),
+    WrittenBy(lambda pair: f"{pair[0]}x{pair[1]}"),
 ]
 
 

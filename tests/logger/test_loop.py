@@ -377,7 +377,7 @@ def test_lag_is_the_age_of_the_last_line_while_lines_wait(harness: LoopHarness) 
     harness.index.is_out = True
     harness.log(written(BLOB))
     harness.settle()
-    harness.turn(15)
+    harness.turn(8)
 
     assert idle == 0
     assert harness.metric("entrepot_log_lag_seconds") == 7

@@ -32,10 +32,14 @@ def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
     path.rename(path.with_name("access.log.1"))
     renamed = _wait(wake)
     watch.stop()
+    path.write_bytes(b"x")
+    begun = time.monotonic()
+    wake.wait(0.01)
     wake.close()
 
     assert written
     assert renamed
+    assert time.monotonic() - begun >= 0.01
 
 
 def test_a_wake_before_the_wait_ends_it() -> None:

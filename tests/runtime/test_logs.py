@@ -149,6 +149,23 @@ def _line(stream: io.StringIO) -> dict[str, object]:
     return found
 
 
+def test_a_level_that_is_already_set_changes_no_logger(
+    stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that was forked after the level was set does not write to the loggers again.
+
+    Each logger that is written to would need its own copy of memory in each program.
+    """
+    logs.set_level("warn")
+    changed = list[int]()
+    monkeypatch.setattr(logging.Logger, "setLevel", lambda _, level: changed.append(level))
+
+    logs.configure("warn", "text", "registry", stream=stream)
+    assert changed == []
+    logs.set_level("error")
+    assert set(changed) == {logging.ERROR}
+
+
 def test_the_fields_of_the_operator_follow_those_of_a_text_line(stream: io.StringIO) -> None:
     """The operator's configured fields appear at the end of each text line.
 

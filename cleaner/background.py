@@ -107,7 +107,7 @@ class Cleaner:
                 ring(folder / WAKE_SOCKET, needs)
 
     def stop(self) -> None:
-        """Make the thread exit after its current removal, and wait up to 10 s for this."""
+        """Make the thread exit after its current removal, and wait up to 10 s for its exit."""
         self._stop.set()
         self.wake(0)
         if self._thread.is_alive():
@@ -118,7 +118,7 @@ class Cleaner:
         return StoreLimits(self._ttl, budget.target, budget.start, budget.max_used_bytes)
 
     def _clean_when_locked(self, work: _Work, state: Path) -> None:
-        """Clean while this process has the lock `cleaner.lock`, until `stop` is called."""
+        """Wait for the lock `cleaner.lock`, then run the rounds of the cleaner until `stop`."""
         while not self._stop.is_set():
             try:
                 with _cleaner_lock(state) as is_locked:

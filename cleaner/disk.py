@@ -15,9 +15,9 @@ class Disk:
     """A `Disk` is the file system of the data directory *root*.
 
     The cleaner keeps 64 MiB and 4096 inodes of the file system free. On a small file system, it
-    keeps a hundredth of the bytes and inodes free, if that is less. Without free space, neither the
-    access log nor the index could be written. Accesses would be lost, and then nothing is evicted,
-    because the index may lack recent uses. Without free inodes, no file could be stored.
+    keeps only a hundredth of the bytes and of the inodes free. Without free space, neither the
+    access log nor the index could be written. The index would then lack recent uses, and the
+    cleaner evicts nothing in this case. Without free inodes, no file could be stored.
     """
 
     def __init__(self, root: Path) -> None:

@@ -41,7 +41,7 @@ _USES = frozenset(
 )
 
 STORAGE_EVENT = "storage"
-"""Events with this name report requests to an object storage; the field `what` has the kind."""
+"""Events with this name report requests to an object storage; `what` is the kind of request."""
 
 ACCESS_DELAY_S = 0.25
 """If the registry is embedded in a program, that program writes an access to the index itself.

@@ -40,7 +40,7 @@ STEP = 16 * 1024 * 1024
 """
 
 QUEUE_OVERHEAD = WAL_BYTES + 256 * 1024
-"""An event queue without events has this many bytes.
+"""The files of an event queue without events have this many bytes.
 
 These are a write-ahead log with one transaction, SQLite's shared-memory file, and the first pages
 of the database.

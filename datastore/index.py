@@ -12,9 +12,9 @@ A class or function depends only on the protocols that it needs. An `Index` has 
 of each program opens one and passes its parts on. The driver `sqlite` has all five in one file, so
 that one transaction can cover several of them.
 
-Another driver may have no transaction that covers two of them. It then writes in the order that the
-docstrings state. Between two writes, the index then at worst counts too many bytes, or content that
-should be removed still exists.
+If another driver has no transaction that covers two of them, it writes in the order that the
+docstrings of this module state. Between two writes, the index at worst counts too many bytes, or
+content that should be removed still exists.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from entrepot.datastore.errors import DatastoreError, NotFound, storage_error
 from entrepot.datastore.refs import Repository
 from entrepot.runtime.polling import poll
 
-_POLL_S = 0.01  # The pause between two tries (s), because flock has no time-out.
+_POLL_S = 0.01  # flock has no time-out, so `lock` tries to lock the file at this interval (s).
 
 
 class LockedFile:
@@ -40,8 +40,8 @@ class LockedFile:
     def close(self) -> None:
         """Release the lock, and leave the file in place.
 
-        A second call does nothing, and no call raises an exception. If the disk reports an error
-        when the file is closed, the kernel closes the file nevertheless.
+        A second call does nothing. If the disk reports an error when the file is closed, the kernel
+        has closed the file nevertheless, so no exception is raised.
         """
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
@@ -99,7 +99,7 @@ def try_lock_present(path: Path) -> LockedFile | None:
 def lock(path: Path, timeout: float) -> LockedFile | None:
     """Wait at most *timeout* seconds for the lock of *path*; return None if it is still locked.
 
-    With `math.inf`, the wait has no limit.
+    If *timeout* is `math.inf`, wait without a limit.
 
     Raises: StorageFull, StorageBroken.
     """

@@ -49,7 +49,7 @@ def needs_rebuild(notes: KeyValueStore) -> bool:
 
 
 def born(notes: KeyValueStore) -> float:
-    """Return the time since which the index records uses (s, UTC epoch).
+    """Return the time at which the index began to record uses (s, UTC epoch).
 
     Raises: IndexUnavailable.
     """
@@ -160,8 +160,8 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
         after = Cursor.after(page[-1])
         for entry in page:
             is_gone = entry.used < now - _YOUNG_S and blobs.stat(entry.digest) is None
-            # A worker may store the blob at this moment. After that, the worker writes the row: it
-            # adds the row again or removes its mark. So the row is not lost.
+            # A worker may store the blob at this moment. The worker then writes the row after the
+            # blob: it adds the row again or removes its mark. So the blob does not lose its row.
             if is_gone and index.mark_for_deletion(entry):
                 index.forget(entry.digest)
         yield len(page)

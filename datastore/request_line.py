@@ -85,8 +85,8 @@ def split(lines: Iterable[bytes]) -> Iterator[Head]:
 def parse_rest(rest: bytes) -> tuple[AccessLine, RequestLine]:
     """Parse the rest of a line, which is the second part of a `Head`.
 
-    The rest lacks the start, the duration, the ID and the port, so the result has placeholders for
-    these. Raises: InvalidLine.
+    The second part has no start, duration, ID and port, so these fields of the result have
+    meaningless values. Raises: InvalidLine.
     """
     line = _STAND_IN + rest
     access = parse(line)

@@ -179,7 +179,7 @@ class EventDelivery:
         self._record()
 
     def _record(self) -> None:
-        """Record in the queue that the last envelope was accepted, if this is not recorded yet.
+        """Record that the receiver accepted the last envelope, if the queue does not know it yet.
 
         If the queue was unavailable after the delivery, the record is made before the next
         envelope.

@@ -1,8 +1,8 @@
 """Create events in the format of docker distribution, and their envelope.
 
 The fields and their order are those of `notifications/event.go` in docker distribution 2.8. A field
-without a value is left out, as docker distribution does. The exceptions are the method and the user
-agent in `request`, which are present even if they are empty.
+without a value is left out, as docker distribution does. Only the method and the user agent in
+`request` are present even if they are empty.
 """
 
 from __future__ import annotations

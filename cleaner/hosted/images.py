@@ -111,8 +111,8 @@ class ManifestFamily:
         free = [each for each in self._links if each not in subjects]
         roots = [each for each in free if each in self.tags or each not in below]
         reached = {digest for root in roots for digest in self.whole(root)}
-        # If manifests refer to each other in a cycle, none of them is a root by the rules above.
-        # Then the first of them becomes the root.
+        # If manifests refer to each other in a cycle, none of them is a root by the rules above. In
+        # this case the first manifest of the cycle becomes the root.
         for digest in self._links:
             if digest not in reached:
                 roots.append(digest)

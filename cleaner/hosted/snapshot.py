@@ -69,8 +69,8 @@ class HostedSnapshot:
     def hosted_content(self) -> HostedContent:
         """Return the content of the hosted repositories; the first call reads it.
 
-        A push pins its content, writes the links, and then removes the pins. The pins are read
-        before the repositories. So if a pin was already removed, the links are found.
+        A push pins its content, writes the links, and then removes the pins. Therefore the pins are
+        read before the repositories: if a pin was already removed, the links are found.
         """
         if self._survey is None:
             began, pinned = self._clock(), self._hosted.store.index.pins.all()

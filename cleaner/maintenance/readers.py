@@ -78,8 +78,8 @@ class Readers:
         """Verify content in a bucket, and mark it if it is damaged.
 
         If the content cannot be read, or cannot be marked because another appliance owns the
-        bucket, log a warning. The content is verified again the next time the index is compared
-        with the bucket.
+        bucket, log a warning. The next comparison of the index with the bucket calls this method
+        for the content again.
         """
         try:
             self._reading().check(digest, found="scrub", pace=lambda _: None)

@@ -73,8 +73,9 @@ class ContentReader:
     def check(self, digest: Digest, *, found: str, pace: Pace, drops: bool = True) -> ReadResult:
         """Verify the stored content of *digest*; move a damaged file to quarantine.
 
-        *found* names the caller's check in the event about a damaged file. If *drops* is set and
-        the file was not used within the last hour, its pages are removed from the page cache.
+        *found* is a text for the event about a damaged file: it states which check found the
+        damage. If *drops* is set and the file was not used within the last hour, its pages are
+        removed from the page cache.
         Raises: Stopped, StorageFull, StorageBroken.
         """
         try:

@@ -127,7 +127,7 @@ class Maintenance:
                 self._tools.wake()
 
     def garbage(self) -> Garbage:
-        """Return a planner of garbage collection that regards abandoned uploads as garbage too."""
+        """Return a planner of garbage collection, which also removes abandoned uploads."""
         return Garbage(self._store, self._grace, self._tools.clock, self._purging)
 
     def stock(self, rules: RetentionRules) -> HostedSnapshot:

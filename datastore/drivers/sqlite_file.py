@@ -73,7 +73,7 @@ CREATE TRIGGER reservation_gone AFTER DELETE ON reservation BEGIN
     UPDATE total SET bytes = bytes - old.size, reservations = reservations - 1;
 END;
 """
-# Older versions of this program wrote files without these tables. They are added to such a file.
+# Older versions of this program wrote files without these tables, so the tables are added.
 _ADDED_TABLES = """
 CREATE TABLE IF NOT EXISTS link (
     key TEXT PRIMARY KEY, digest BLOB NOT NULL, at REAL NOT NULL

@@ -104,9 +104,9 @@ def test_nothing_expires_during_a_clock_jump(
 def test_eviction_for_size_orders_by_real_use_after_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock
 ) -> None:
-    """Content that was used while the clock was ahead does not count as used later than it was.
+    """If content was used while the wall clock was wrong, its last use is still correct.
 
-    So eviction for size removes it before content that was really used later.
+    So eviction for size removes the content in the real order of the last uses.
     """
     images = []
     for seed, off in enumerate((0.0, 40 * _DAY, 0.0, -3600.0, -3600.0)):

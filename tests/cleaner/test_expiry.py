@@ -49,7 +49,7 @@ class FakeBarrier:
         self.meanwhile: Callable[[], object] = lambda: None
 
     def fetch(self) -> str:
-        """Return an empty string: the index has every use."""
+        """Return an empty text, because the index has every use."""
         self.meanwhile()
         return ""
 

@@ -15,7 +15,7 @@ from tests.clock import Clock
 
 @dataclass
 class Work:
-    """Rounds and waits of the cleaner that have the given outcomes, one after the other."""
+    """A replacement for the rounds and waits of the cleaner, which have the given outcomes."""
 
     outcomes: list[Callable[[], bool]]
     rings: list[int] = field(default_factory=lambda: [0] * 10)
@@ -33,7 +33,7 @@ class Work:
         return self.rings.pop(0)
 
     def go(self, every: float) -> None:
-        """Run the main loop of the cleaner until no outcome is left."""
+        """Run the main loop of the cleaner until every outcome was used."""
         jobs = Jobs([], Clock(0))
         RoundLoop(self.run, jobs, self.wait, lambda: not self.outcomes, every).run()
 

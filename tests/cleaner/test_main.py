@@ -157,7 +157,7 @@ def test_a_full_disk_does_not_prevent_eviction(
 ) -> None:
     """If events cannot be written, as on a full disk, the cleaner evicts anyway.
 
-    The lost events cause one log line.
+    It logs one line about all lost events.
     """
     old = pull(store, 1, used=time.time() - 90)
     (settings.storage.statedir / layout.EVENTS).mkdir()

@@ -148,7 +148,7 @@ def test_eviction_for_size_stops_at_the_target(
 def test_the_least_recently_used_entries_are_evicted_first(
     drawn: Store, bounds: StoreLimits, needs: int
 ) -> None:
-    """The evicted entries are the first ones in the order of last use that need not stay."""
+    """Entries are evicted in the order of their last use, except those that must stay."""
     evictions = drawn.plan(bounds, Demand(10, drawn.held(), needs))
 
     kept = closure(drawn.spared, drawn.named)

@@ -313,7 +313,7 @@ def test_an_image_linked_after_the_snapshot_stays(
 ) -> None:
     """If a push links its manifest after a round has read the repositories, the image stays.
 
-    In this test, the push stored the manifest before that, and removes its pin after that.
+    In this test, the push has stored the manifest before the read, and removes its pin afterwards.
     """
     old = [push(store, seed, clock.now - 60) for seed in range(3)]
     late = push(store, 9, clock.now - 1)

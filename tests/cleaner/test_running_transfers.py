@@ -88,7 +88,7 @@ def test_a_file_without_a_writer_reserves_its_length(
 
 
 def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest, Path]) -> None:
-    """If a larger reservation of the transfer exists, it stays."""
+    """If a download or upload already has a larger reservation, this reservation stays."""
     digest, path = growing
     store.index.reservations.reserve(digest, 6000, None, 1.0)
     _announce(path, "5000")

@@ -116,7 +116,7 @@ def test_a_reservation_without_a_file_is_released_after_a_minute(
 ) -> None:
     """A reservation without a spool file is released after a minute.
 
-    While a manifest is fetched, it has a reservation, but no spool file.
+    A manifest that is being fetched has such a reservation, because it is not written to a file.
     """
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 59

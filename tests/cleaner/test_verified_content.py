@@ -246,9 +246,9 @@ def test_reads_are_reported_in_sums() -> None:
 
 
 def test_digests_are_listed_in_order_after_a_position(verified: VerifiedStore) -> None:
-    """The digests of stored content after a position are listed in order.
+    """A list of stored content returns digests in order, and begins after a given position.
 
-    Files with other names are skipped.
+    Files whose names are not digests are skipped.
     """
     verified.store.storage.write(f"{layout.BLOBS}/sha256/zz/nonsense/data", b"")
 
@@ -284,7 +284,7 @@ def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> Non
 
 
 def test_a_lost_index_counts_files_in_quarantine_again(verified: VerifiedStore) -> None:
-    """If the reservation of a file in quarantine was lost with the index, it is made again."""
+    """If the reservation of a file in quarantine was lost with the index, it is restored."""
     _put(verified, DIGESTS[0])
     held = verified.store.index.reservations.used_bytes()
     verified.store.index.reservations.release(layout.quarantine_reservation(DIGESTS[0]))

@@ -80,7 +80,7 @@ def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path)
 
 
 def test_a_digest_computed_by_the_writer_is_compared(blobs: BlobStore, finished: Path) -> None:
-    """If the writer of a file has computed its digest, this digest is compared, and no new one."""
+    """If the writer of a file has computed its digest, the commit compares only that digest."""
     right, wrong = Digest.of(CONTENT), Digest.of(b"what came")
 
     with pytest.raises(DigestMismatch):
@@ -102,7 +102,7 @@ def test_a_deleted_blob_is_not_found(blobs: BlobStore) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT], ids=["empty", "short", "long"])
 def test_a_files_digest_is_that_of_its_content(tmp_path: Path, content: bytes) -> None:
-    """The digest of a file is that of its content, whether one or several reads are needed."""
+    """The digest of a file is that of its content, also if the file is read in several chunks."""
     (tmp_path / "file").write_bytes(content)
 
     assert digest_of_file(tmp_path / "file", "sha256") == Digest.of(content)

@@ -177,7 +177,7 @@ class TestArtifacts:
     """A manifest has the fields that a list of referrers shows."""
 
     def test_the_artifact_type_is_that_of_the_manifest_or_of_its_config(self) -> None:
-        """The artifact type is that of the manifest; if it has none, the media type of its config.
+        """If a manifest has no artifact type, the media type of its config is the artifact type.
 
         OCI distribution-spec 1.1 defines this in "Listing Referrers".
         """

@@ -1,4 +1,4 @@
-"""At the start, the file system of the state directory is tested for the needed operations."""
+"""Tests of `probe`, which checks at the start whether the state directory's disk is usable."""
 
 from __future__ import annotations
 

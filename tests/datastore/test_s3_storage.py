@@ -278,7 +278,7 @@ def test_tags_are_listed_with_one_request(s3: S3Front, storage: ObjectStorage) -
 
 
 def test_a_removal_without_an_answer_is_not_sent_again(s3: S3Front, tmp_path: Path) -> None:
-    """If a removal gets no response, no second request is sent for 17 minutes.
+    """If a removal gets no response, a second removal of the key is refused for 16 minutes.
 
     A second request could remove a value that was written in the meantime.
     """

@@ -65,7 +65,7 @@ class OtherType(Conflict):
 
 
 class Rejected(StorageBroken):
-    """The service refused the request, and would also refuse a repetition of it."""
+    """The service refused the request, and would refuse it again if it were sent again."""
 
 
 class OutcomeUnknown(StorageBroken):

@@ -206,8 +206,8 @@ class BucketJournal:
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             if not db.execute("SELECT 1 FROM listed WHERE folder = ?", (folder,)).fetchone():
                 return None
-            # The service may have applied a write whose process was killed, so the remembered names
-            # may lack its name.
+            # If a process was killed during a write, the service may still have applied the write.
+            # The remembered names then lack the name of the written object.
             lost = (*_range(folder), self._since(), self._clock() - _PENDING_S)
             if db.execute(_OPEN_BELOW, lost).fetchone():
                 return None

@@ -151,7 +151,7 @@ class KeptCopies:
         """Return whether the bucket has the object of a copy.
 
         A large object must have the size of the copy, and a short one must have the same bytes.
-        If docker distribution can write the object too, a short object may have any bytes.
+        If docker distribution can write the object too, a short object can have other bytes.
         """
         if copy.size > SHORT:
             found = self._client.head(copy.key)

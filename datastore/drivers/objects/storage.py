@@ -49,10 +49,10 @@ SHARED_S: Final = 10.0
 
 
 class Ownership(Protocol):
-    """An `Ownership` returns whether this appliance owns its bucket."""
+    """An `Ownership` knows whether this appliance owns its bucket."""
 
     def holds(self) -> bool:
-        """Return whether this appliance owns the bucket now, and so is permitted to write."""
+        """Return whether this appliance owns the bucket now; only the owner is allowed to write."""
         ...
 
 
@@ -408,7 +408,8 @@ def _content(file: io.RawIOBase | BinaryIO) -> bytes:
 def _is_same(file: BinaryIO, other: ObjectFile) -> bool:
     """Return whether two open values are equal.
 
-    Two open objects are compared by entity tag and size. Any other file is compared byte for byte.
+    If *file* is also an object, the entity tags and sizes are compared. If it is a local file, all
+    bytes are compared.
     """
     if isinstance(file, ObjectFile):
         return (file.entity_tag, file.size) == (other.entity_tag, other.size)

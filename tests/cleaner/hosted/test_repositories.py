@@ -95,7 +95,7 @@ def test_a_manifest_of_an_unknown_type_keeps_all_linked_blobs(
 def test_a_manifest_that_comes_back_is_read(store: DataDirectory) -> None:
     """If a linked manifest is absent, its absence is not remembered.
 
-    A push may store it later, and then it is read.
+    If a push stores the manifest later, the next read finds it.
     """
     made, hosted = images.image([b"layer"]), HostedRepositories(store)
     store.repositories.link_manifest(HOSTED, made.digest)

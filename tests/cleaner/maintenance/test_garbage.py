@@ -213,7 +213,7 @@ def test_an_unlinked_index_is_removed_with_its_unshared_parts(
 ) -> None:
     """If no repository links an index, it is removed with its children and their parts.
 
-    A child that a repository links stays.
+    If a repository links one of the children itself, this child stays.
     """
     made = [_made(1), _made(2)]
     first, second = (push_image(store, each, "", clock.now - _OLD) for each in made)
@@ -250,7 +250,7 @@ def test_an_access_renews_unlinked_content(
 ) -> None:
     """Content without a link stays during the grace period after its last use.
 
-    A push stores a blob before it links the blob.
+    It can belong to a running push, which stores a blob first and links it afterwards.
     """
     blob = put_blob(store, b"landing", clock.now - 1)
 

@@ -333,7 +333,7 @@ def test_the_log_stays_short_over_many_small_transactions(
 ) -> None:
     """During many small transactions the write-ahead log stays short.
 
-    This is so even if another process reads rows between the transactions.
+    It stays short even if another process reads rows between the transactions.
     """
     digests = _many(300)
     index.restore([IndexEntry(digest, 1, ContentKind.BLOB, 1.0) for digest in digests])

@@ -19,8 +19,8 @@ EVERY_USER: Final = "*"
 
 _ACTIONS: Final = get_args(Action)
 _KEYS: Final = ("user", "repository", "allow")
-# A part of a pattern stands between two slashes. The module datastore/globs.py matches repository
-# names against the patterns.
+# The parts of a pattern are separated by slashes. The module datastore/globs.py matches repository
+# names against these patterns.
 _PART = r"(?:\*\*|(?:[a-z0-9._-]|\*(?!\*))+)"
 _PATTERN = re.compile(
     rf"(?!.{{240}}){_PART}(?::\d{{1,5}}(?=/))?(?:/{_PART})*", re.ASCII | re.IGNORECASE
@@ -31,7 +31,10 @@ _EXAMPLE: Final = "try [{user: ann, repository: team/**, allow: [pull, push]}]"
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """An `AccessRule` permits each of `user` the actions `allow` in each of `repository`."""
+    """An `AccessRule` permits the actions `allow` to the users `user`.
+
+    It applies to the repositories that match a pattern in `repository`.
+    """
 
     user: tuple[str, ...]
     repository: tuple[str, ...]
@@ -42,11 +45,11 @@ class AccessRule:
 
 
 def rules(given: object) -> tuple[AccessRule, ...] | None:
-    """Read a list of access rules, or the YAML text of such a list.
+    """Read a list of access rules or the YAML text of such a list.
 
     Return None if there is no list. An empty list of rules permits nothing to any user.
 
-    Raises: Unreadable, with every problem.
+    Raises: Unreadable, which lists every problem.
     """
     if given is None:
         return None
@@ -113,7 +116,8 @@ def _problems(given: object) -> Iterator[str]:
 def _listed(key: str, given: object) -> tuple[str, ...]:
     """Return the values of *key* of an access rule.
 
-    Spaces separate the values of a text, but not in a user's name, which can contain spaces.
+    If the value is a text, spaces separate its parts, except in a user's name, which can contain
+    spaces.
 
     Raises: Unreadable.
     """
@@ -146,7 +150,7 @@ _WRONG: Final = {"user": _wrong_users, "repository": _wrong_patterns, "allow": _
 
 
 def is_pattern(given: str) -> bool:
-    """Return whether *given* is the name of a repository, or a pattern of such names."""
+    """Return whether *given* is the name of a repository or a pattern for such names."""
     return _PATTERN.fullmatch(given) is not None
 
 

@@ -16,17 +16,17 @@ _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::([1-9]\d{{0
 _HIGHEST_PORT = 65535
 # In this pattern no segment of a path begins with a dot, so a path cannot contain `.` or `..`.
 _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)
-# RFC 3986, 3.2, allows underscores in a host name; the services of Docker Compose may have such
+# RFC 3986, 3.2, allows underscores in a host name, and services in Docker Compose can have such
 # names.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
-# Some other characters have a meaning in haproxy.cfg, where the path of the socket is inserted: a
-# comma, for example, separates two addresses.
+# Some other characters have a special meaning in haproxy.cfg, into which the path of the socket is
+# inserted; a comma, for example, separates two addresses.
 _SOCKET = re.compile(r"/[A-Za-z0-9._~@+=/-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An `Address` is a TCP address to listen on.
+    """An `Address` is a TCP address on which to listen.
 
     An empty `host` means all addresses. `str()` of an address returns `host:port`.
     """
@@ -46,11 +46,11 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class SocketPath:
-    """A `SocketPath` is the absolute path of a unix socket to listen on.
+    """A `SocketPath` is the absolute path of a unix socket on which to listen.
 
     `str()` of a socket path returns the path.
 
-    Clients reach the socket through a proxy of the operator on this machine, usually over HTTPS.
+    Clients reach the socket through the operator's own proxy on this machine, usually over HTTPS.
     `host` and `port` are the address at which a client on this machine reaches that proxy.
     """
 
@@ -100,9 +100,10 @@ def registry_host(given: object) -> str:
 
 
 def registry_url(given: object) -> str:
-    """Read an upstream's URL, and return it without a slash at its end.
+    """Read an upstream's URL and return it without a trailing slash.
 
-    A URL without a scheme gets `https`; for a loopback host, it gets `http`.
+    If the URL has no scheme, the scheme is `http` for a loopback host and `https` for any other
+    host.
 
     Raises: Unreadable.
     """
@@ -118,7 +119,7 @@ def registry_url(given: object) -> str:
 
 
 def base_url(given: object) -> str:
-    """Read the URL by which clients reach the appliance, and return it without a slash at its end.
+    """Read the URL by which clients reach the appliance; return it without a trailing slash.
 
     Raises: Unreadable.
     """
@@ -134,7 +135,7 @@ def base_url(given: object) -> str:
 
 
 def service_url(given: object) -> str:
-    """Read the URL of a storage service, and return it without a slash at its end.
+    """Read the URL of a storage service and return it without a trailing slash.
 
     Raises: Unreadable.
     """
@@ -146,7 +147,7 @@ def service_url(given: object) -> str:
 
 
 def cloud_domain(given: object) -> str:
-    """Read the domain of an Azure cloud, and return it in lower case. Raises: Unreadable."""
+    """Read the domain of an Azure cloud and return it in lower case. Raises: Unreadable."""
     try:
         return registry_host(given)
     except Unreadable as error:
@@ -154,7 +155,7 @@ def cloud_domain(given: object) -> str:
 
 
 def prefix(given: object) -> str:
-    """Read `http.prefix`, and return it without a slash at its end; `/` means no prefix.
+    """Read `http.prefix` and return it without a trailing slash; `/` means no prefix.
 
     Raises: Unreadable.
     """

@@ -54,5 +54,5 @@ class AzureSettings(Section):
 
     @property
     def place(self) -> str:
-        """Return the account and the container in the form that messages show."""
+        """Return the account and the container as messages show them."""
         return f"{self.accountname}/{self.container}"

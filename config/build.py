@@ -19,7 +19,7 @@ _DRIVERS = {("storage", name) for name in ("azure", "inmemory", "oss", "s3")}
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A `Built` has the settings, the valid raw values (`used`), and a problem for each other."""
+    """A `Built` holds the settings, the valid raw values (`used`) and the problems."""
 
     settings: Settings
     used: Mapping[Key, RawValue]
@@ -29,7 +29,7 @@ class Built:
 def build(given: Mapping[Key, RawValue]) -> Built:
     """Build the settings from raw values.
 
-    An invalid value causes a problem, and the setting gets its default.
+    An invalid value causes a problem, and the setting keeps its default.
     """
     try:
         return Built(Settings.from_tree(_tree(given)), given, [])

@@ -1,4 +1,4 @@
-"""Find faults of the appliance's TLS certificate that HAProxy ignores but clients do not accept."""
+"""Find faults of the appliance's TLS certificate that HAProxy tolerates but clients reject."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Fault = tuple[str, str]
 def faults(chain: bytes, now: dt.datetime) -> list[Fault]:
     """Return the faults of the first certificate in *chain*, the content of a PEM file.
 
-    Clients written in Go (podman, docker, containerd, skopeo) refuse certificates with these
+    Clients written in Go (podman, docker, containerd, skopeo) reject certificates with these
     faults. *now* is the current time with its time zone.
     """
     try:
@@ -56,7 +56,7 @@ def _faults(certificate: x509.Certificate, now: dt.datetime) -> Iterator[Fault]:
 
 
 def names_of(certificate: x509.Certificate) -> list[str]:
-    """Return the names in the extension subjectAltName; the list is empty without the extension.
+    """Return the names in the extension subjectAltName, or an empty list without the extension.
 
     Raises: ValueError if the extension can't be parsed.
     """

@@ -1,7 +1,7 @@
-"""Check at the start whether the files and folders that the settings name are usable.
+"""Check whether the appliance can use the files and folders that the settings name.
 
-Each problem of a file or folder is reported in one line. The checks leave no file behind and change
-none.
+The checks run when the appliance starts. Each problem of a file or folder is reported in one line.
+The checks leave no files behind and change no existing file.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def check(settings: Settings) -> list[Problem]:
 def remarks(settings: Settings) -> list[Problem]:
     """Return a warning for each part of a configured file that has no effect or breaks clients.
 
-    An example is a certificate that clients refuse.
+    An example is a certificate that clients reject.
     """
     secret, _ = read_secret(settings)
     return [
@@ -188,7 +188,8 @@ def _match(certificate: Path, key: Path, source: str) -> Iterator[Problem]:
 
 
 def _no_passphrase() -> str:
-    # If no password were set, OpenSSL would ask for one on the terminal, and the start would hang.
+    # Without this password, OpenSSL would ask for a password on the terminal, and the start would
+    # hang.
     return ""
 
 

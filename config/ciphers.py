@@ -15,12 +15,12 @@ VERSIONS: Final = {
     "tls1.2": "TLSv1.2",
     "tls1.3": "TLSv1.3",
 }
-"""A map from docker distribution's name of a TLS version to HAProxy's name of it."""
+"""This map translates docker distribution's names of TLS versions to HAProxy's names."""
 
 TLS13: Final = frozenset(
     {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
 )
-"""The cipher suites of TLS 1.3. Go and OpenSSL use the same names for them."""
+"""The cipher suites of TLS 1.3. Go and OpenSSL use the same names for these suites."""
 
 OLDER: Final = {
     "TLS_RSA_WITH_AES_128_CBC_SHA": "AES128-SHA",
@@ -38,7 +38,7 @@ OLDER: Final = {
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
 }
-"""A map from Go's name of a cipher suite of TLS 1.0 to 1.2 to OpenSSL's name of it."""
+"""This map translates Go's names of the cipher suites of TLS 1.0 to 1.2 to OpenSSL's names."""
 
 DEFAULT: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -48,7 +48,7 @@ DEFAULT: Final = (
     "ECDHE-ECDSA-CHACHA20-POLY1305",
     "ECDHE-RSA-CHACHA20-POLY1305",
 )
-"""haproxy.cfg accepts these cipher suites of TLS 1.2 if `http.tls.ciphersuites` is not set."""
+"""If `http.tls.ciphersuites` is not set, haproxy.cfg accepts these cipher suites of TLS 1.2."""
 
 _REMOVED: Final = frozenset(
     {"TLS_RSA_WITH_3DES_EDE_CBC_SHA", "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA"}
@@ -69,6 +69,6 @@ def suites(given: object) -> tuple[str, ...]:
 
 
 def has_only_tls13(given: Iterable[str]) -> bool:
-    """Return whether *given* is not empty and has only cipher suites of TLS 1.3."""
+    """Return whether *given* is not empty and contains only cipher suites of TLS 1.3."""
     named = set(given)
     return bool(named) and named <= TLS13

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from entrepot.config.errors import Unreadable
 
-# Docker pads the credential with NUL characters, and the shell's `echo` appends a line end. These
-# characters are no part of the password: RFC 7617, 2, allows no control characters in a password.
+# Docker pads the credential with NUL characters, and the shell's `echo` appends a line break. These
+# characters are not part of the password, because RFC 7617, 2, allows no control characters in a
+# password.
 _PADDING = "\0\r\n"
 _REMEDY = "write the base64 of user:password"
 
@@ -18,8 +19,8 @@ class SecretCredential:
     """A `SecretCredential` is the login at an upstream registry. A field without a value is empty.
 
     A token takes precedence over the password. The appliance sends an identity token to the token
-    service and gets an access token for it. The appliance sends a registry token to the registry
-    unchanged.
+    service and receives an access token in exchange. The appliance sends a registry token to the
+    registry unchanged.
     """
 
     username: str = ""
@@ -31,7 +32,7 @@ class SecretCredential:
 def credential(entry: object) -> SecretCredential | None:
     """Read an entry of the pull secret.
 
-    Return None if the entry has no credentials, which means anonymous access.
+    Return None, which means anonymous access, if the entry has no credentials.
 
     As in Docker, the field `auth` of an entry takes precedence over `username` and `password`.
     Raises: Unreadable, whose message contains no part of the secret.

@@ -1,8 +1,8 @@
-"""List all keys of docker distribution 2.x and 3.x, and how the appliance treats each key.
+"""List all keys of docker distribution 2.x and 3.x and how the appliance treats each key.
 
-Some keys that the appliance does not implement protect data or select where data is stored. Such a
-key is refused: the appliance does not start, because the operator would believe that the key has an
-effect. Any other key without an effect causes a warning.
+Some keys that the appliance does not implement protect data or select where to store data. If such
+a key is set, the appliance does not start, because otherwise the operator would believe that the
+key has an effect. Any other key without an effect causes a warning.
 """
 
 from __future__ import annotations

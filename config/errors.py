@@ -1,8 +1,8 @@
 """The exceptions of this package.
 
-ConfigError                 the configuration is invalid; the exception has every `Problem`
-Unreadable (ValueError)     a single value is invalid; the caller, which knows the source of the
-                            value, turns the exception into a `Problem`
+ConfigError the configuration is invalid; the exception lists every `Problem` Unreadable
+(ValueError)     a single value is invalid; the caller, which knows the source of the value, turns
+the exception into a `Problem`
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""List the files that settings name, and replace the paths of such files in the settings."""
+"""List the files that settings name, and replace their paths in the settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def named_files(settings: Settings) -> list[Path]:
 
 
 def moved(settings: Settings, places: Mapping[Path, Path]) -> Settings:
-    """Return the settings with each path that *places* maps replaced by the mapped path."""
+    """Return the settings with each path in *places* replaced by the path to which it maps."""
     http, auth = settings.http, settings.auth
     htpasswd = auth.htpasswd and _moved(auth.htpasswd, _HTPASSWD, places)
     token = auth.token and _moved(auth.token, _TOKEN, places)
@@ -56,7 +56,7 @@ def _moved_tls(tls: TlsSettings, places: Mapping[Path, Path]) -> TlsSettings:
 def _moved_middleware(
     middleware: MiddlewareSettings, places: Mapping[Path, Path]
 ) -> MiddlewareSettings:
-    """Replace the path of CloudFront's private key, which is the text of an option."""
+    """Replace the path of CloudFront's private key, which is the value of an option."""
     target = middleware.target
     if not isinstance(target, CloudFrontTarget) or target.private_key not in places:
         return middleware

@@ -26,7 +26,7 @@ _USERS: Final = ("auth", "htpasswd", "users")
 
 @dataclass(frozen=True, slots=True)
 class FollowedRights:
-    """A `FollowedRights` has the access rules, and a map of the users to their bcrypt hashes.
+    """A `FollowedRights` holds the access rules, and a map of the users to their bcrypt hashes.
 
     A field is None if the configuration does not set it.
     """

@@ -30,7 +30,7 @@ def dump(settings: Settings, path: Path) -> None:
 
 
 def resolved(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings file that `dump` wrote; the variable ENTREPOT_SETTINGS has its path.
+    """Read the settings file that `dump` wrote; the variable ENTREPOT_SETTINGS contains its path.
 
     The file is in the run directory, so the setting `run` of the result is the file's folder.
 

@@ -42,7 +42,7 @@ Check = TypeVar("Check")
 
 @dataclass(frozen=True, slots=True)
 class FileCheck:
-    """A `FileCheck` fails while `file` exists; `interval`, the time between checks, is in s."""
+    """A `FileCheck` fails while `file` exists; `interval` is the time between checks in seconds."""
 
     file: str
     interval: float = INTERVAL_S
@@ -55,8 +55,8 @@ class FileCheck:
 class HttpCheck:
     """An `HttpCheck` sends HEAD requests to `uri` and expects the status `statuscode`.
 
-    It fails after `threshold` failures in a row. `timeout` and `interval` are in s. `headers` and
-    `uri` may contain a password.
+    An HTTP check fails after `threshold` failures in a row. `timeout` and `interval` are in
+    seconds. `headers` and `uri` may contain a password.
     """
 
     uri: str = field(repr=False)
@@ -68,7 +68,7 @@ class HttpCheck:
 
     @property
     def shown_uri(self) -> str:
-        """Return `uri` with password and query masked, cut to 256 characters."""
+        """Return `uri` with its password and query masked, truncated to 256 characters."""
         bare, mark, _ = self.uri.partition("#")[0].partition("?")
         return f"{_PASSWORD.sub('//***@', bare)}{mark and '?***'}"[:_LONGEST_SHOWN]
 
@@ -80,7 +80,7 @@ class HttpCheck:
 class TcpCheck:
     """A `TcpCheck` fails after `threshold` failed connections to `addr` in a row.
 
-    `timeout` and `interval` are in s.
+    `timeout` and `interval` are in seconds.
     """
 
     addr: str
@@ -101,24 +101,33 @@ KEYS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def file_checks(given: object) -> tuple[FileCheck, ...]:
-    """Read `health.file`, or the YAML text of its value. Raises: Unreadable, with every problem."""
+    """Read `health.file`, or the YAML text of its value.
+
+    Raises: Unreadable, which lists every problem.
+    """
     return _checks(given, _file_check, _FILE_EXAMPLE)
 
 
 def http_checks(given: object) -> tuple[HttpCheck, ...]:
-    """Read `health.http`, or the YAML text of its value. Raises: Unreadable, with every problem."""
+    """Read `health.http`, or the YAML text of its value.
+
+    Raises: Unreadable, which lists every problem.
+    """
     return _checks(given, _http_check, _HTTP_EXAMPLE)
 
 
 def tcp_checks(given: object) -> tuple[TcpCheck, ...]:
-    """Read `health.tcp`, or the YAML text of its value. Raises: Unreadable, with every problem."""
+    """Read `health.tcp`, or the YAML text of its value.
+
+    Raises: Unreadable, which lists every problem.
+    """
     return _checks(given, _tcp_check, _TCP_EXAMPLE)
 
 
 def interval(given: object) -> float:
-    """Read the time between two checks, and return it in s.
+    """Read the time between two checks and return it in seconds.
 
-    An empty value and 0 mean the default, 10 s.
+    An empty value and 0 mean the default, 10 seconds.
 
     Raises: Unreadable.
     """
@@ -129,7 +138,7 @@ def interval(given: object) -> float:
 
 
 def threshold(given: object) -> int:
-    """Read after how many failures in a row a check counts as failed; 0 is the same as 1.
+    """Read the number of failures in a row after which a check fails; 0 is the same as 1.
 
     Raises: Unreadable.
     """
@@ -142,7 +151,7 @@ def show(given: Sequence[FileCheck | HttpCheck | TcpCheck]) -> str:
 
 
 def unknown_keys(kind: str, given: object) -> Iterator[str]:
-    """Yield each key without effect in *given*, a valid list of checks.
+    """Yield each key that has no effect in *given*, a valid list of checks.
 
     *kind* is `file`, `http` or `tcp`.
     """

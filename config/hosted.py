@@ -20,8 +20,8 @@ _EXAMPLE: Final = "try {ci/**: {ttl: 7d, keep: 10}}"
 class HostedRule:
     """A `HostedRule` states how long content that is pushed to matching repositories is kept.
 
-    `repository` is a pattern. `ttl` and `untagged` are in s; 0 means for ever, and `untagged` is
-    None if it is not set. `keep` is the number of tags that are always kept.
+    `repository` is a pattern. `ttl` and `untagged` are in seconds; 0 means for ever, and `untagged`
+    is None if it is not set. `keep` is the number of tags that are always kept.
     """
 
     repository: str
@@ -39,10 +39,11 @@ class HostedRule:
 def rules(given: object) -> tuple[HostedRule, ...]:
     """Read a map from patterns to retention rules, or the YAML text of such a map.
 
-    Raises: Unreadable, with every problem.
+    Raises: Unreadable, which lists every problem.
     """
     found = from_yaml(given, _EXAMPLE)
-    if isinstance(found, tuple):  # The value is copied from `Settings`: it is already parsed.
+    # The value is copied from a `Settings` object, so it is already parsed.
+    if isinstance(found, tuple):
         return found
     if found is None or found == "":
         return ()

@@ -12,7 +12,7 @@ REMEDY = "write the file with htpasswd -B"
 
 
 def htpasswd_problems(content: bytes, source: str) -> list[Problem]:
-    """Return a problem for each line of a password file that has no user with a bcrypt hash.
+    """Return a problem for each line of a password file that is not a user with a bcrypt hash.
 
     Each message begins with *source* and the number of the line.
     """

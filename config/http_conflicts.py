@@ -1,4 +1,4 @@
-"""Find settings of `http:` that contradict each other or have no effect together."""
+"""Find settings of `http:` that contradict each other or cancel each other's effect."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ _ORIGIN: Final = "access-control-allow-origin"
 _METHODS: Final = "access-control-allow-methods"
 _WRITING: Final = ("POST", "PUT", "PATCH", "DELETE")
 _LONGEST_SOCKET: Final = 95
-"""The longest path of a socket in bytes: the 107 bytes of unix(7), less the suffix that HAProxy
-appends to the path while it creates the socket.
-"""
+"""The path of a socket has at most this many bytes: the 107 bytes of unix(7) minus the suffix
+that HAProxy appends to the path while it creates the socket."""
 
 Given = Mapping[Key, RawValue]
 
@@ -72,9 +71,9 @@ def _address(http: HttpSettings, given: Given) -> Iterator[Problem]:
 
 
 def _without_certificate(http: HttpSettings, given: Given) -> Iterator[Problem]:
-    """Yield a problem if client certificates are required but there is no TLS.
+    """Yield a problem if client certificates are required but TLS is off.
 
-    Without TLS, no client certificate would be checked. Other keys of `http.tls` without a
+    Without TLS, HAProxy would check no client certificate. Other keys of `http.tls` without a
     certificate only cause a warning.
     """
     authorities = given.get((*_TLS, "clientcas"))

@@ -18,7 +18,7 @@ def workers_here() -> int:
 
 
 def threads_here() -> int:
-    """Return the default number of threads of HAProxy: one for each two usable CPU cores.
+    """Return the default number of HAProxy's threads: one for every two usable CPU cores.
 
     The workers need the other cores.
     """

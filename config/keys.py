@@ -1,7 +1,7 @@
-"""List the keys of all settings, look keys up, and suggest the right key for a misspelt key.
+"""List and look up the keys of all settings, and suggest the correct key for a misspelt key.
 
 A key is a tuple of names such as `("upstreams", "docker.io", "url")`. A text with dots between the
-names would be ambiguous, because a host contains dots.
+names would be ambiguous because a host contains dots.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from entrepot.config.value_types import ValueUnit
 
 Key = tuple[str, ...]
 
-# Operators can't set these fields of Settings.
+# Operators cannot set these fields of `Settings`.
 _INTERNAL = {"adjusted", "followed", "run"}
 
 
@@ -28,9 +28,10 @@ _INTERNAL = {"adjusted", "followed", "run"}
 class Setting:
     """A `Setting` describes one setting.
 
-    `key` has `*` in place of a host. The first of `variables` is the usual variable. `default` is
-    the default as an operator would write it. If `empty_counts` is true, an empty value has a
-    meaning of its own; otherwise an empty variable is ignored.
+    In `key`, `*` stands for a host. The first entry of `variables` is the variable that help texts
+    and documentation show. `default` is the default as an operator would write it. If
+    `empty_counts` is true, an empty value has a meaning of its own; otherwise an empty variable is
+    ignored.
     """
 
     key: str
@@ -43,7 +44,7 @@ class Setting:
 
     @property
     def is_switch(self) -> bool:
-        """Return whether the flag of this setting needs no value."""
+        """Return whether the flag of this setting can be used without a value."""
         return self.default in {"true", "false"}
 
 
@@ -78,7 +79,7 @@ def _name_of(row: DistributionKey) -> Key:
 
 
 def find(key: Key) -> Setting | DistributionKey | None:
-    """Return the setting with *key*, or the row of *key* in a table of other programs' keys.
+    """Return the setting with *key*, or the row for *key* in a table of other programs' keys.
 
     Return None if *key* is unknown.
     """
@@ -92,7 +93,7 @@ def _find(key: Key) -> Setting | DistributionKey | None:
 
 
 def is_section(key: Key) -> bool:
-    """Return whether *key* is a section, that is, whether known keys begin with it."""
+    """Return whether *key* is a section, which means that known keys begin with it."""
     return general(key) in _sections()
 
 

@@ -34,7 +34,7 @@ _SECRET = ("pullsecret", "path")
 
 @dataclass(frozen=True, slots=True)
 class DefaultPaths:
-    """The paths at which the appliance looks for files that the operator has not named."""
+    """The appliance looks at these paths for files that the operator has not named."""
 
     file: Path = Path("/etc/docker/registry/config.yml")
     secret: Path = Path("/pull-secret.json")
@@ -51,11 +51,11 @@ class DefaultPaths:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A `Loaded` has the settings, the source of each setting, and the warnings and problems.
+    """A `Loaded` holds the settings, the source of each setting, the warnings and the problems.
 
-    `given` maps each key that is set to its value and source; every other setting has its default.
-    If there are `problems`, `settings` has the default in place of each invalid value. Such
-    settings may be shown to the operator, but the appliance must not serve with them.
+    `given` maps each configured key to its value and source; every other setting has its default.
+    If there are `problems`, `settings` contains the default in place of each invalid value. A
+    program may show such settings to the operator, but the appliance must not serve with them.
     """
 
     settings: Settings
@@ -116,7 +116,7 @@ def examine(
 
 
 class _Sources:
-    """A `_Sources` has the values of each source, such as the YAML file and the environment."""
+    """A `_Sources` holds the values of each source, such as the YAML file and the environment."""
 
     def __init__(
         self, argv: Sequence[str], environ: Mapping[str, str], places: DefaultPaths
@@ -136,7 +136,7 @@ class _Sources:
         return [self._found(), self._document, self._environment, self._flags.reading]
 
     def warnings(self) -> list[Problem]:
-        """Return the warnings about files that are not read and about variables."""
+        """Return the warnings about variables and about files that are not read."""
         return [*self._unread_files(), *self._environment.warnings]
 
     def certs_without_certificate(
@@ -145,8 +145,8 @@ class _Sources:
         """Return a problem if the folder `/certs` exists but has no file certs.pem.
 
         Without this check, the appliance would serve plain HTTP although the operator intended TLS.
-        Outside the image an empty folder is no problem. In the image it is a problem, because the
-        folder exists there only if the operator has mounted it.
+        Outside the image, an empty folder is not a problem. In the image it is a problem, because
+        the folder exists there only if the operator has mounted it.
         """
         folder = self._places.certs
         if _CERTIFICATE in given or not _is_there(folder):
@@ -183,8 +183,8 @@ class _Sources:
             why = f"the file is not read, because {self.file} exists too"
             return [Problem(str(each), why, "keep one of the two files") for each in unread]
         # Outside the image these files are not read. Debian's package docker-registry installs one
-        # of them, and the password file that it names is a folder. If the appliance read the file,
-        # it would not start.
+        # of these files, and that file names a folder as the password file. If the appliance read
+        # the file, it would not start.
         return [
             Problem(
                 str(each),
@@ -212,8 +212,8 @@ def _defaults(given: Mapping[Key, RawValue], *, is_image: bool) -> dict[Key, Raw
 
         values[_MAXSIZE] = str(memory_limit() // 2)
     if (shared := given.get(_SHARED)) is not None and str(shared.value).lower() == "true":
-        # The appliance evicts nothing from a shared bucket. With a size limit, it could store
-        # nothing more as soon as the limit is reached.
+        # The appliance evicts nothing from a shared bucket. With a size limit, it could store no
+        # further content once the limit is reached.
         values[_MAXSIZE] = "0"
     return {
         key: RawValue(key, value, "default", ".".join(key))

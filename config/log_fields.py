@@ -20,7 +20,7 @@ _EXAMPLE: Final = "try {service: registry, environment: staging}"
 
 
 class _Loader(Loader):
-    """A YAML loader that reads dates as text, as docker distribution does."""
+    """This YAML loader reads dates as text, as docker distribution does."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - as in the base class
         first: [each for each in found if each[0] != "tag:yaml.org,2002:timestamp"]
@@ -33,7 +33,7 @@ def fields(given: object) -> Fields:
 
     Raises: Unreadable.
 
-    An entry of `log.fields` without a value is left out, as in docker distribution.
+    An entry of `log.fields` without a value is omitted, as in docker distribution.
     """
     parsed = _parsed(given) if isinstance(given, str) else given
     if parsed is None:
@@ -76,7 +76,7 @@ def _name(given: object) -> str:
 
 def _value(name: object, given: object) -> str | int | float | bool:
     if isinstance(given, float) and not math.isfinite(given):
-        return str(given)  # JSON has no such number.
+        return str(given)  # JSON cannot represent such a number (infinity or NaN).
     if not isinstance(given, str | int | float | bool):
         raise Unreadable(f"{name}: the value is not a text, a number or a Boolean", _EXAMPLE)
     if len(str(given)) > _LONGEST_VALUE:

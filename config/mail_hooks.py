@@ -1,4 +1,4 @@
-"""Read `log.hooks`: which log lines are mailed, over which mail server, and to whom.
+"""Read `log.hooks`, which states which log lines are mailed, through which mail server and to whom.
 
 docker distribution has one type of hook, `mail`. It ignores a hook of another type, and reads an
 unknown level as `panic`. The appliance reports both as errors.
@@ -36,9 +36,9 @@ _EXAMPLE: Final = "compare config/example.yml"
 class MailHook:
     """A `MailHook` mails log lines of *levels* from *sender* to *recipients*.
 
-    The mail server is at *host* and *port*. If `is_insecure` is true, the server's certificate is
-    not verified, and the password is also sent over a connection without TLS. If `username` is
-    empty, the appliance does not log in to the mail server.
+    The mail server is at *host* and *port*. If `is_insecure` is true, the appliance does not verify
+    the server's certificate, and it sends the password even over a connection without TLS. If
+    `username` is empty, the appliance does not log in to the mail server.
     """
 
     levels: tuple[str, ...]
@@ -55,14 +55,15 @@ class MailHook:
 
 
 def hooks(given: object) -> tuple[MailHook, ...]:
-    """Read a list of mail hooks, or its YAML text; disabled hooks are left out.
+    """Read a list of mail hooks or its YAML text; omit disabled hooks.
 
     Raises: Unreadable.
     """
     found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
-    if isinstance(found, tuple):  # The value is copied from `Settings`: it is already parsed.
+    # The value is copied from a `Settings` object, so it is already parsed.
+    if isinstance(found, tuple):
         return found
     if not isinstance(found, list):
         raise Unreadable("not a list of hooks", _EXAMPLE)

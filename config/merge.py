@@ -1,4 +1,4 @@
-"""Merge the values of all sources: flags override the environment, which overrides the file."""
+"""Merge the values of all sources; flags override the environment, which overrides the file."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _EMPTY: Final[tuple[object, ...]] = ("", "[]", "{}", [], {}, None)
 class Merged:
     """A `Merged` is the result of merging all sources.
 
-    `winners` has, for each key, the value of the source with the highest precedence. `ignored` has
-    a warning for each unknown key.
+    `winners` maps each key to the value of the source with the highest precedence. `ignored`
+    contains a warning for each unknown key.
     """
 
     winners: dict[Key, RawValue] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Merged:
 
 
 def merge(layers: Sequence[SourceValues]) -> Merged:
-    """Return, for each key, the value in the last of *layers* that has the key.
+    """Return, for each key, the value from the last one of *layers* that contains the key.
 
     Unknown keys become problems or warnings. A second authentication scheme, a second storage
     driver and too many upstreams become problems.
@@ -67,10 +67,10 @@ def merge(layers: Sequence[SourceValues]) -> Merged:
 
 
 def unsupported_keys(winners: Iterable[RawValue]) -> tuple[list[Problem], list[Problem]]:
-    """Return the problems and the warnings for docker distribution's keys that have no effect here.
+    """Return the problems and warnings for docker distribution's keys without effect here.
 
-    A refused key is a problem, a key without effect a warning. If several variables set keys of one
-    section, they cause one message, which names the first key.
+    A refused key causes a problem, and a key without effect causes a warning. If several variables
+    set keys of one section, they cause one message, which names the first key.
     """
     found: dict[tuple[str, bool], list[RawValue]] = {}
     rows = {}
@@ -113,7 +113,7 @@ def _is_known(key: Key) -> bool:
 def _report(unknown: Sequence[RawValue], merged: Merged) -> None:
     """Add a problem or a warning to *merged* for each of the *unknown* keys.
 
-    More than 100 unknown keys cause one problem for all of them.
+    If there are more than 100 unknown keys, add one problem for all of them.
     """
     if len(unknown) > _MOST_UNKNOWN:
         message = f"{len(unknown):,} unknown keys, of which this is the first"

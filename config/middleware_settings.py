@@ -39,7 +39,7 @@ class Middleware:
 
 
 def middleware(given: object) -> tuple[Middleware, ...]:
-    """Read a list of middleware, or its YAML text; disabled entries are left out.
+    """Read a list of middleware or its YAML text; omit disabled entries.
 
     Raises: Unreadable.
     """
@@ -116,7 +116,7 @@ class MiddlewareSettings(Section):
 
     @property
     def target(self) -> Target | None:
-        """Return where clients are redirected; None means URLs that the storage driver signs."""
+        """Return the target of redirects; None means URLs that the storage driver signs."""
         return target_of(*self.storage[-1].as_pair) if self.storage else None
 
     @property

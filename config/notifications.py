@@ -35,21 +35,21 @@ _SHORTEST_S: Final = 0.001
 _EXAMPLE: Final = "try [{name: ci, url: https://ci.example.com/event}]"
 # RFC 9110, 5.6.2, defines the name of a header as a token.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
-# RFC 9110, 5.5, allows no control characters but tab in a header's value.
+# RFC 9110, 5.5, allows no control characters except tab in a header's value.
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _NANOSECONDS = re.compile(r"-?[0-9]{1,18}")
-# The HTTP client sets these headers itself. If a request had one of them twice, the two values
-# could state different ends of the body.
+# The HTTP client sets these headers itself. If a request contained one of them twice, the two
+# values could disagree about where the body ends.
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "expect"})
 
 
 @dataclass(frozen=True, slots=True)
 class NotificationEndpoint:
-    """A `NotificationEndpoint` is a receiver of events; `timeout` and `backoff` are in s.
+    """A `NotificationEndpoint` is a receiver of events; `timeout` and `backoff` are in seconds.
 
-    No event is sent for content of the `ignoredmediatypes`, which include those of the key
-    `ignore.mediatypes`, and none for the `actions`, which are those of the key `ignore.actions`.
-    `headers` and `url` may contain a password.
+    The appliance sends no event for content of the `ignoredmediatypes`, which include those of the
+    key `ignore.mediatypes`. It also sends no event for the `actions`, which are those of the key
+    `ignore.actions`. `headers` and `url` may contain a password.
     """
 
     name: str
@@ -67,7 +67,7 @@ class NotificationEndpoint:
 
 
 def endpoints(given: object) -> tuple[NotificationEndpoint, ...]:
-    """Read a list of endpoints, or its YAML text. Raises: Unreadable, with every problem."""
+    """Read a list of endpoints, or its YAML text. Raises: Unreadable, which lists every problem."""
     found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
@@ -111,7 +111,7 @@ def show(given: tuple[NotificationEndpoint, ...]) -> str:
 
 
 def unknown_keys(given: object) -> Iterator[tuple[str, str]]:
-    """Yield each key and each action without effect in *given*, a valid list of endpoints.
+    """Yield each key and each action that has no effect in *given*, a valid list of endpoints.
 
     Each result is a pair of texts: the key or action with the name of its endpoint, and the list of
     the known keys or actions.
@@ -239,7 +239,7 @@ def _list_of(values: object, name: str) -> Sequence[object]:
 
 
 def _span(given: object) -> float:
-    """Read a time span, and return it in s; 0 means the default.
+    """Read a time span and return it in seconds; 0 means the default.
 
     A number without a unit is in nanoseconds, as in docker distribution.
     """

@@ -1,4 +1,4 @@
-"""Join the parts of a map or list, each of which a variable or a flag of its own sets.
+"""Join the parts of a map or list that were set by separate variables or flags.
 
 As in docker distribution, the variable REGISTRY_HTTP_HEADERS_X-Frame-Options sets one key of the
 map `http.headers`, and REGISTRY_NOTIFICATIONS_ENDPOINTS_0_URL sets one key in the first entry of a
@@ -84,7 +84,7 @@ def join(winners: dict[Key, RawValue]) -> list[Problem]:
 
 
 def _whole(part: Key) -> Key | None:
-    """Return the key of the map or list of which *part* is a part; return None otherwise."""
+    """Return the key of the map or list to which *part* belongs, or None if it belongs to none."""
     if part[:-1] in _MAPS or part[:-1] in _LISTS:
         return part[:-1]
     return next((part[:end] for end in range(2, len(part) + 1) if part[:end] in _NESTED), None)

@@ -33,7 +33,8 @@ _API_VERSIONS = frozenset({"v1", "v2"})
 class SecretKey:
     """A `SecretKey` is one entry of the pull secret.
 
-    `host` is a host or a glob. `path` has the parts of the key's path, and is empty without a path.
+    `host` is a host or a glob. `path` contains the parts of the key's path; it is empty if the key
+    has no path.
     """
 
     host: str
@@ -56,9 +57,9 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class ParsedPullSecret:
-    """A `ParsedPullSecret` has the entries of a pull secret, and the hosts that are ignored.
+    """A `ParsedPullSecret` holds the entries of a pull secret and the hosts to ignore.
 
-    `warnings` are about parts of the secret that have no effect.
+    `warnings` name the parts of the secret that have no effect.
     """
 
     entries: tuple[SecretKey, ...] = ()
@@ -97,7 +98,7 @@ class ParsedPullSecret:
 
 
 def parse(data: bytes, ignore: Sequence[str] = (), *, source: str = SOURCE) -> ParsedPullSecret:
-    """Read a pull secret, except for the entries of the hosts *ignore*.
+    """Read a pull secret without the entries of the hosts in *ignore*.
 
     Each message about the pull secret begins with *source*.
 
@@ -124,7 +125,7 @@ class _Reading:
         self.warnings: list[Problem] = []
 
     def read(self, key: str, value: object) -> None:
-        """Read one entry of the pull secret, without validating that of an ignored host."""
+        """Read one entry of the pull secret; do not validate the entry of an ignored host."""
         source = f'{self._source}: entry "{_without_login(key)}"'
         try:
             host, path = _key(key)
@@ -139,7 +140,7 @@ class _Reading:
 
 
 def _without_login(key: str) -> str:
-    """Return a key for a message: user and password in front of the host are masked."""
+    """Return a key for a message, with the user and the password in front of the host masked."""
     scheme, marked, rest = key.rpartition("://")
     login, at, host = rest.rpartition("@")
     return f"{scheme}{marked}{'***@' if at and login else at}{host}"

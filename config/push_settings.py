@@ -80,7 +80,7 @@ def _platform(given: object) -> IndexPlatform:
 
 
 def _list_of(given: object) -> object:
-    """Parse text that is a YAML list, such as that of a variable; return other values unchanged."""
+    """Parse the YAML list in a text, for example in a variable; return other values unchanged."""
     if not isinstance(given, str) or not given.strip().startswith("["):
         return given
     try:
@@ -137,8 +137,8 @@ class ValidationSettings(Section):
     """The settings of `validation:`.
 
     If the section is absent, the images of a pushed index must be stored, and layers may name any
-    URL. If the section has any setting, the other settings have the defaults of docker
-    distribution; then layers may name no URL.
+    URL. If the section contains any setting, the other settings have the defaults of docker
+    distribution, with which layers may name no URL.
     """
 
     enabled: _Switch = setting(
@@ -159,7 +159,7 @@ class ValidationSettings(Section):
 
     @property
     def is_on(self) -> bool:
-        """Return whether the rules apply; docker distribution combines the two keys like this."""
+        """Return whether the rules apply; as in docker distribution, two keys determine this."""
         return bool(self.enabled) or not self.disabled
 
 

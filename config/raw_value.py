@@ -19,9 +19,9 @@ class RawValue:
     The `value` is the text as written, or lists and maps parsed from YAML.
 
     `origin` is shown beside the setting by `entrepot check`, and `name` starts a message about the
-    value. For a flag or variable, both are its name. For a file, `origin` is the file and line, and
-    `name` is the file, line and key. If `chooses` is true, the value is a single name that selects
-    the driver or scheme of its section, as in `auth: htpasswd`.
+    value. For a flag or variable, `origin` and `name` are both its name. For a file, `origin` is
+    the file and line, and `name` is the file, line and key. If `chooses` is true, the value is a
+    single name that selects the driver or scheme of its section, as in `auth: htpasswd`.
     """
 
     key: Key
@@ -42,7 +42,7 @@ class RawValue:
 
 @dataclass(slots=True)
 class SourceValues:
-    """A `SourceValues` has the raw values, problems and warnings of one source.
+    """A `SourceValues` holds the raw values, problems and warnings of one source.
 
     A source is, for example, the YAML file or the environment.
     """

@@ -1,7 +1,7 @@
 """Read single values from the text of a flag, a variable or YAML.
 
-A reader also accepts a value that is already parsed. Every reader raises Unreadable with a remedy
-for an invalid value, so that operators see no messages of libraries.
+A reader also accepts a value that is already parsed. For an invalid value, every reader raises
+Unreadable with a remedy, so that operators do not see messages of libraries.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def is_set(given: object) -> bool:
 
 
 def suggestion(given: str, known: Sequence[str]) -> str:
-    """Return the end of a message about an unknown word.
+    """Return the last part of a message about an unknown word.
 
-    The end suggests the most similar known word, or lists all known words if none is similar.
+    This part suggests the most similar known word, or lists all known words if none is similar.
     """
     near = difflib.get_close_matches(given.lower(), known, 1)
     return f", did you mean {near[0]}?" if near else f" (try {', '.join(known)})"
@@ -136,18 +136,18 @@ _STORAGE_CLASS: Final = choice(
 
 
 def storage_class(given: object) -> str:
-    """Read a storage class of S3, in capitals or not. Raises: Unreadable."""
+    """Read a storage class of S3, in upper or lower case. Raises: Unreadable."""
     return _STORAGE_CLASS(text(given).upper())
 
 
 _LEVEL: Final = choice("info", "error", "warn", "debug")
-# Each value is the level that a message suggests for a word of another logging library. Docker
-# distribution refuses these words too.
+# Each key is another logging library's name for a level, and its value is the level that a message
+# suggests. Docker distribution rejects these names too.
 _NEAREST_LEVELS: Final = {"trace": "debug", "warning": "warn", "fatal": "error", "panic": "error"}
 
 
 def log_level(given: object) -> str:
-    """Read a level of the log in any case. Raises: Unreadable."""
+    """Read a log level in upper or lower case. Raises: Unreadable."""
     word = str(given).lower()
     if word in _NEAREST_LEVELS:
         raise Unreadable(
@@ -157,7 +157,7 @@ def log_level(given: object) -> str:
 
 
 def redirects(given: object) -> tuple[str, ...]:
-    """Read to which addresses an upstream may redirect: `public`, `any`, or a list of networks.
+    """Read the addresses to which an upstream may redirect: `public`, `any` or a list of networks.
 
     Raises: Unreadable.
     """

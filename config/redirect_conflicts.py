@@ -1,4 +1,4 @@
-"""Find contradictions between the settings of redirects, and endpoints that clients cannot use."""
+"""Find contradictions between the redirect settings, and endpoints that clients cannot use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def contradictions(settings: Settings, given: Given) -> Iterator[Problem]:
 
 
 def advice(settings: Settings, given: Given) -> Iterator[Problem]:
-    """Yield a warning for each setting of redirects without effect, and for an unusable endpoint.
+    """Yield a warning for each redirect setting without effect and for an unusable endpoint.
 
     The endpoint is the URL of the storage service to which clients are redirected.
     """
@@ -62,8 +62,8 @@ def _faults(url: SplitResult, settings: Settings) -> Iterator[str]:
     if is_loopback(host) or _is_internal(host):
         yield "a redirect leads clients to a name of the local network"
     if own is not None and f".{host}".endswith(f".{own}"):
-        # Go's http.Client follows a redirect with the Authorization header if the new host is the
-        # same or a subdomain.
+        # Go's http.Client sends the Authorization header to the target of a redirect if the new
+        # host is the same or a subdomain.
         why = "clients send their password there too, because its host is http.host or a name"
         yield f"the service refuses redirected requests: {why} below it"
 

@@ -16,7 +16,7 @@ _AUTHORITY = re.compile(r"([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.IGNO
 
 
 def service_url(given: object) -> str:
-    """Read the URL of a storage service, and return it without a slash at its end.
+    """Read the URL of a storage service and return it without a trailing slash.
 
     Raises: Unreadable.
     """
@@ -31,7 +31,7 @@ def service_url(given: object) -> str:
 
 
 def lifetime(given: object) -> float:
-    """Read a time span from 10 s to 20 min, and return it in s. Raises: Unreadable."""
+    """Read a time span from 10 s to 20 min and return it in seconds. Raises: Unreadable."""
     found = units.span(given)
     if not _SHORTEST_S <= found <= _LONGEST_S:
         raise Unreadable("not from 10s to 20m", "try 10m")

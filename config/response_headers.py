@@ -1,6 +1,6 @@
 """Read `http.headers`, the headers that every response gets.
 
-A header is refused if HTTP or the registry protocol uses it, because clients would fail if every
+A header is rejected if HTTP or the registry protocol uses it, because clients would fail if every
 response had the same value. docker distribution accepts such headers and sends them.
 """
 
@@ -14,17 +14,17 @@ from entrepot.config.errors import Unreadable
 from entrepot.config.yaml_text import from_yaml
 
 MOST: Final = 16
-"""The largest number of headers. The file haproxy.cfg has this many rules, one for each header."""
+"""This is the largest accepted number of headers. The file haproxy.cfg has this many rules, one
+for each header."""
 
 _LONGEST_NAME: Final = 128
 _MOST_BYTES: Final = 4096
-"""The largest size of all these headers together, in bytes. HAProxy reserves room for them in each
-response (tune.maxrewrite in haproxy.cfg).
-"""
+"""All these headers together have at most this size in bytes. HAProxy reserves room for them in
+each response (tune.maxrewrite in haproxy.cfg)."""
 
 _WIDTH: Final = 60  # characters of a column in the output of `entrepot check`
-# RFC 9110, 5.1, allows more characters. The characters of this pattern have no special meaning in
-# haproxy.cfg.
+# RFC 9110, 5.1, allows more characters than this pattern. The characters of this pattern have no
+# special meaning in haproxy.cfg.
 _TOKEN = re.compile(r"[0-9A-Za-z._-]+", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]+", re.ASCII)  # RFC 9110, 5.5, without obs-text
 _OF_CONNECTIONS: Final = frozenset(
@@ -92,7 +92,7 @@ def headers(given: object) -> Headers:
 
 
 def show(given: Mapping[str, tuple[str, ...]]) -> str:
-    """Return the names of the headers, cut to the width of a table's column.
+    """Return the names of the headers, truncated to the width of a table column.
 
     Return `none` if there are no headers.
     """

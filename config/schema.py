@@ -355,7 +355,7 @@ class NotificationsSettings(Section):
 
 
 class Followed(Section):
-    """A `Followed` states which parts of the configuration file are reread at run time.
+    """A `Followed` states which parts of the configuration file the appliance rereads at run time.
 
     Operators cannot set these fields. `file` is the path of the configuration file. `access` and
     `users` are true if the access rules and the users come from the file, and no flag or variable
@@ -368,11 +368,11 @@ class Followed(Section):
 
 
 class Settings(Section):
-    """A `Settings` has the values of all settings.
+    """A `Settings` holds the values of all settings.
 
     `run` is the path of the run directory; it is set only in the processes that `entrepot serve`
-    starts. `adjusted` lists the public registries that have no section in the configuration file,
-    and of which flags or variables change single settings.
+    starts. `adjusted` lists the public registries that have no section in the configuration file
+    but for which flags or variables change single settings.
     """
 
     version: value_types.Version = setting("0.1", "the version of the file's format")

@@ -27,9 +27,9 @@ from entrepot.config.schema import Settings, UpstreamSettings
 from entrepot.config.upstreams import default_hosts
 
 _LEAST_SIZE: Final = 4 * 2**20
-"""If `cleaner.maxsize` is below this number of bytes, logs and index leave no space for content.
+"""If `cleaner.maxsize` is smaller (in bytes), the logs and the index leave no space for content.
 
-The module datastore/budget.py computes their share.
+The module datastore/budget.py computes the share of the logs and the index.
 """
 
 
@@ -102,9 +102,9 @@ def _unknown_keys_of_checks(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
 
 
 def _unknown_in_endpoints(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a warning for each unknown key and action of an endpoint.
+    """Yield a warning for each unknown key and action of a notification endpoint.
 
-    These are no errors, because docker distribution ignores them.
+    They cause only warnings because docker distribution ignores them.
     """
     value = given.get(("notifications", "endpoints"))
     if value is not None:

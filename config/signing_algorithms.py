@@ -12,12 +12,13 @@ _SIZES: Final = (256, 384, 512)
 ASYMMETRIC: Final = ("EdDSA", *(f"{kind}{size}" for kind in ("RS", "PS", "ES") for size in _SIZES))
 """The signature algorithms that the appliance accepts.
 
-Only the token server has the private key, so no other program can issue tokens.
+With these algorithms only the token server has the private key, so no other program can issue
+tokens.
 """
 SYMMETRIC: Final = tuple(f"HS{size}" for size in _SIZES)
-"""Algorithms of docker distribution that the appliance never accepts. With them, the key that
-verifies a token also signs tokens, so every program that verifies tokens could issue some.
-"""
+"""The appliance never accepts these algorithms of docker distribution. With these algorithms,
+the key that verifies a token also signs tokens, so every program that verifies tokens could
+issue them."""
 
 
 def algorithms(given: object) -> tuple[str, ...]:
@@ -39,5 +40,5 @@ def algorithms(given: object) -> tuple[str, ...]:
 
 
 def accepted(named: tuple[str, ...]) -> frozenset[str]:
-    """Return the algorithms in *named* that use no shared secret; all such algorithms if empty."""
+    """Return the algorithms in *named* that use no shared secret; for an empty list, return all."""
     return frozenset(named or ASYMMETRIC) - frozenset(SYMMETRIC)

@@ -30,7 +30,7 @@ _REMOVE_ONE = "take one of the two keys out"
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a problem for each setting that the storage driver excludes, and each that it lacks."""
+    """Yield a problem for each setting that the storage driver does not allow or that it lacks."""
     if settings.storage.inmemory:
         yield from _in_memory(settings, given)
     if not settings.storage.bucket and settings.storage.spoolsize is not None:
@@ -48,7 +48,7 @@ def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterato
 
 
 def advice(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a warning for each setting of the storage that is probably a mistake."""
+    """Yield a warning for each storage setting that is probably a mistake."""
     if settings.storage.shared:
         for key in _UNUSED_IF_SHARED:
             if (each := given.get(key)) is not None and each.origin != "default":
@@ -115,7 +115,7 @@ def _is_base64(text: str) -> bool:
 
 
 def _unused_login(azure: AzureSettings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a warning for each credential of a login that `credentials.type` does not select."""
+    """Yield a warning for each credential that `credentials.type` does not use."""
     chosen = azure.credentials.type
     of_other = {
         (*_AZURE, "accountkey"): "shared_key",
@@ -145,7 +145,7 @@ def _section(above: Key, given: Mapping[Key, RawValue]) -> RawValue:
 def _missing(
     above: Key, section: Section, names: tuple[str, ...], given: Mapping[Key, RawValue]
 ) -> Iterator[Problem]:
-    """Yield a problem for each key of a section that is required and not set."""
+    """Yield a problem for each required key of a section that is not set."""
     for name in names:
         if getattr(section, name) is None:
             key = ".".join((*above, name))

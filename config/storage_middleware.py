@@ -1,7 +1,8 @@
 """Read `middleware.storage:`, which accepts two of docker distribution's storage middlewares.
 
 With `redirect` and `cloudfront`, clients that request a large blob are redirected to a URL of
-another server. Of several entries the last one has an effect, as in docker distribution.
+another server. If there are several entries, only the last one has an effect, as in docker
+distribution.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ _UNUSED: Final = frozenset({"awsregion", "iprangesurl", "updatefrequency", "upda
 
 @dataclass(frozen=True, slots=True)
 class RedirectTarget:
-    """A `RedirectTarget` is a server with blobs: its base URL, without a slash at the end."""
+    """A `RedirectTarget` is the base URL of a server with blobs, without a trailing slash."""
 
     base_url: str
 
 
 @dataclass(frozen=True, slots=True)
 class CloudFrontTarget:
-    """A `CloudFrontTarget` is a distribution of Amazon's CloudFront, whose origin is the bucket.
+    """A `CloudFrontTarget` is a distribution of Amazon CloudFront whose origin is the bucket.
 
-    `private_key` is a PEM file. `duration` is the lifetime of a signed URL in s.
+    `private_key` is a PEM file. `duration` is the lifetime of a signed URL in seconds.
     """
 
     base_url: str

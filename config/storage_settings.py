@@ -111,12 +111,12 @@ class StorageSettings(Section):
 
     @property
     def bucket(self) -> S3Settings | AzureSettings | OssSettings | None:
-        """Return the section of the storage driver if content is in a bucket, else None."""
+        """Return the section of the storage driver if content is stored in a bucket, else None."""
         return self.s3 or self.azure or self.oss
 
     @property
     def rootdirectory(self) -> Path:
-        """Return the path of the data directory; with a bucket, that of the state directory."""
+        """Return the path of the data directory or, with a bucket, of the state directory."""
         return self.statedir if self.bucket else (self.inmemory or self.filesystem).rootdirectory
 
     @property

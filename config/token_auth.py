@@ -1,4 +1,4 @@
-"""Check the settings of `auth.token` and `auth.silly`, and the key files that they name."""
+"""Check the settings of `auth.token` and `auth.silly` and the key files that they name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ANONYMOUS: Final = ("auth", "anonymous")
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a problem for each missing or contradicting key of `auth.token` and `auth.silly`."""
+    """Yield a problem for each missing or contradictory key of `auth.token` and `auth.silly`."""
     token, silly = settings.auth.token, settings.auth.silly
     if silly is not None:
         yield from _missing(_SILLY, silly, ("realm", "service"), given)

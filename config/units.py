@@ -21,8 +21,8 @@ _SPAN = re.compile(rf"(?:{_PIECE.pattern})+", re.ASCII)
 _SECONDS = re.compile(r"\d{1,12}(?:\.\d{1,9})?", re.ASCII)
 _PERCENTAGE = re.compile(r"(\d{1,3})\s*%?", re.ASCII)
 
-# The largest size in bytes. No disk is as large, and the sum of a thousand such sizes still fits
-# into the 63 bits of an SQLite integer.
+# This is the largest accepted size in bytes. No disk is that large, and the sum of a thousand such
+# sizes still fits into the 63 bits of an SQLite integer.
 _LARGEST: Final = 2**53
 _MIB: Final = 2**20
 _LONGEST: Final = 100 * 365 * 86400.0
@@ -32,7 +32,7 @@ _MILLISECONDS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)
 
 
 def size(given: object) -> int:
-    """Read a size, and return it in bytes.
+    """Read a size and return it in bytes.
 
     `10G` and `10GiB` are binary (powers of 1024), and `10GB` is decimal (powers of 1000).
 
@@ -63,7 +63,7 @@ def size_between(low: int, high: int) -> Callable[[object], int]:
 
 
 def edge_cache_size(given: object) -> int:
-    """Read the size of HAProxy's cache, whole MiB from 1M to 1G, and return it in bytes.
+    """Read the size of HAProxy's cache, a whole number of MiB from 1M to 1G; return it in bytes.
 
     Raises: Unreadable.
     """
@@ -82,7 +82,7 @@ def show_size(value: int) -> str:
 
 
 def span(given: object) -> float:
-    """Read a time span (`1h2m3s`, `30d`, `500ms`, or a number of seconds), and return it in s.
+    """Read a time span (`1h2m3s`, `30d`, `500ms` or a number of seconds); return it in seconds.
 
     Raises: Unreadable.
     """
@@ -100,7 +100,7 @@ def span(given: object) -> float:
 
 
 def longer_span(given: object) -> float:
-    """Read a time span that must be longer than 0, and return it in s. Raises: Unreadable."""
+    """Read a time span that must be longer than 0 and return it in seconds. Raises: Unreadable."""
     found = span(given)
     if not found:
         raise Unreadable("a span of 0 is too short here", "try 30s")

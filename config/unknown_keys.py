@@ -2,8 +2,8 @@
 
 docker distribution ignores unknown keys, so configurations written for it can contain some. An
 unknown key is an error if it resembles a key that protects data, a key that selects where data is
-stored, or a key that only this appliance has. Such a key is probably a typing error. If it were
-ignored, the appliance could be open to all clients, or could write to another folder, and the
+stored, or a key that only this appliance has. Such a key is probably misspelt. If the key were
+ignored, the appliance could be open to all clients or could write to another folder, and the
 operator would not notice.
 """
 
@@ -93,7 +93,7 @@ def stops(key: Key) -> bool:
 
 
 def _is_known_elsewhere(last: str) -> bool:
-    """Return whether the name *last* occurs in one top section only, and only as a strict key."""
+    """Return whether *last* occurs in only one top-level section, and only in strict keys."""
     elsewhere = {each for each in _parts(keys.names()) if each[-1] == last}
     return len({each[0] for each in elsewhere}) == 1 and elsewhere <= _parts(_strict_keys())
 

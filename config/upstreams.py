@@ -1,6 +1,6 @@
 """Compute the active upstreams and their settings.
 
-A setting that an upstream does not have itself comes from `proxy:`.
+If an upstream's section lacks a setting, the value comes from `proxy:`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from entrepot.runtime.docker_hub import default_url
 Key = tuple[str, ...]
 T = TypeVar("T")
 
-_SECTION: Final = 2  # The key of an upstream's section, `upstreams.HOST`, has this many parts.
+# The key of an upstream's section, `upstreams.HOST`, consists of this many parts.
+_SECTION: Final = 2
 
-# These public registries are the upstreams as long as the operator configures no upstream.
+# If the operator configures no upstream, these public registries are the upstreams.
 PUBLIC: Final = (
     "docker.io",
     "quay.io",
@@ -36,16 +37,16 @@ PUBLIC: Final = (
 
 @dataclass(frozen=True, slots=True)
 class UpstreamValues:
-    """An `UpstreamValues` has the settings of one upstream.
+    """An `UpstreamValues` holds the settings of one upstream.
 
     `host` is the name that clients use, with a port if the upstream has one.
 
-    Time spans are in s; if `max_stale` is None, there is no limit. `username`, `password` and
+    Time spans are in seconds; if `max_stale` is None, there is no limit. `username`, `password` and
     `password_file` take precedence over the pull secret. If `default` is true, repository names
     without a host belong to this upstream. If `path_first` is true, a path in `url` comes before
     `/v2/` in requests; otherwise repository names begin with that path. `helper` is the command of
-    a Docker credential helper. The login that the helper returns is used for `helper_lifetime` s,
-    or until a restart if `helper_lifetime` is None.
+    a Docker credential helper. The login that the helper returns is used for `helper_lifetime`
+    seconds, or until a restart if `helper_lifetime` is None.
     """
 
     host: str
@@ -74,10 +75,11 @@ class UpstreamValues:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSet:
-    """An `UpstreamSet` has the active upstreams.
+    """An `UpstreamSet` holds the active upstreams.
 
     `hosts` are names without wildcards: first those of the configuration, then those of the pull
-    secret. `globs` are patterns in the pull secret: each host that matches one is also an upstream.
+    secret. `globs` are patterns in the pull secret; each host that matches a pattern is also an
+    upstream.
     """
 
     hosts: tuple[str, ...]
@@ -102,8 +104,8 @@ def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> U
 
     Every program of the appliance uses this function, so all of them have the same upstreams. If
     neither the configuration nor the pull secret names a registry, the public registries are
-    active. A flag that changes a single setting of a public registry does not count as naming it;
-    neither does a credential helper in the pull secret. A disabled upstream is never active.
+    active. A flag that changes a single setting of a public registry is not treated as naming it;
+    neither is a credential helper in the pull secret. A disabled upstream is never active.
     """
     secret = secret or ParsedPullSecret()
     elsewhere = [*_remote_host(settings), *secret.hosts]
@@ -124,7 +126,7 @@ def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> U
 
 
 def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
-    """Return the public registries of which *given* has single settings but no section.
+    """Return the public registries for which *given* contains single settings but no section.
 
     For example, the flag `--upstreams.quay.io.freshness=5m` changes a setting of quay.io, but does
     not make quay.io the only upstream. Only a section in the file, or an entry of the map that a
@@ -175,7 +177,7 @@ def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
 def default_hosts(settings: Settings) -> list[str]:
     """Return the hosts that are configured as the default upstream.
 
-    If there is more than one, the configuration is refused.
+    If there is more than one, the configuration is invalid.
     """
     marked = (host for host, each in settings.upstreams.items() if each.default)
     chosen = (settings.proxy.default,) if settings.proxy.default else ()
@@ -185,7 +187,7 @@ def default_hosts(settings: Settings) -> list[str]:
 def _is_disabled(settings: Settings, host: str) -> bool:
     """Return whether the configuration disables the upstream *host*.
 
-    All names of Docker Hub count as one host.
+    All names of Docker Hub are treated as one host.
     """
     try:
         own = settings.upstreams.get(registry_host(host))

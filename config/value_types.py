@@ -1,4 +1,4 @@
-"""Define the types of settings: each type combines a Python type, its reader and its unit."""
+"""Define the types of settings; each combines a Python type, its reader and its unit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from entrepot.config.section import ReadBy, WrittenBy
 
 # The file haproxy.cfg lists the sockets of this many workers.
 MOST_WORKERS: Final = 16
-# The file haproxy.cfg has this many frontends, one for each thread of HAProxy.
+# The file haproxy.cfg defines this many frontends, one for each thread of HAProxy.
 MOST_THREADS: Final = 4
 
 

@@ -13,10 +13,10 @@ _LONGEST_LIST = 64
 
 
 def from_yaml(given: object, example: str, message: str = "not YAML") -> object:
-    """Parse the YAML text of a variable or flag; return a value that is no text unchanged.
+    """Parse the YAML text of a variable or flag; return any value other than text unchanged.
 
-    Numbers and Booleans in the YAML text stay texts. Raises: Unreadable with *message* and the
-    remedy *example*.
+    Numbers and Booleans in the YAML text are returned as texts. Raises: Unreadable with *message*
+    and the remedy *example*.
     """
     if not isinstance(given, str):
         return given

@@ -1,8 +1,8 @@
 """Replace a file atomically: even after a crash, readers see either the old or the new content.
 
-All small files of the appliance's own state are written with this module. Only two other modules
-write files themselves. `datastore.drivers.filesystem` gives unfinished files names by which it
-finds them after a crash. `appliance.privileges.secret_copies` writes relative to an open folder.
+The appliance writes all small files of its own state with this module. Only two other modules write
+files themselves. `datastore.drivers.filesystem` must find its unfinished files by their names after
+a crash. `appliance.privileges.secret_copies` writes relative to an open folder.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ def write_atomically(
     """Write *content* to a temporary file beside *path*, and rename that file to *path*.
 
     After a failure the temporary file is deleted. *mode* is the file's mode; if it is None, the
-    umask determines the mode. If *is_durable* is true, content and folder are flushed to the disk,
-    so that a later power cut cannot lose the content. Otherwise *path* can have the old content
-    after a power cut. Raises: OSError.
+    umask determines the mode. If *is_durable* is true, the content and the folder are flushed to
+    the disk, so that a later power cut cannot lose the content. Otherwise the file can still have
+    its old content after a power cut. Raises: OSError.
     """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:

@@ -2,22 +2,22 @@
 
 The wall clock of a machine can be set forward or back at any moment: by the operator, by NTP after
 a start with a wrong clock, or by a hypervisor that resumes a guest. Times of last uses, ages and
-deadlines must not move with it, because they are compared with each other. So the appliance counts
-time with CLOCK_BOOTTIME, which only advances and also runs while the machine is suspended. The
-processes of an appliance share the starting point in a small file. The wall clock corrects this
-time as follows:
+deadlines must not move with the wall clock, because they are compared with each other. So the
+appliance counts time with CLOCK_BOOTTIME, which only advances and also runs while the machine is
+suspended. The processes of an appliance share the starting point in a small file. The wall clock
+corrects this time as follows:
 
 - A difference of a few seconds corrects the appliance's time at once.
 - A larger difference is a jump of the wall clock. After a jump, the appliance's time continues
-  unchanged, and ages count as zero. This ends when the wall clock is set right. It also ends after
-  an hour; then the appliance trusts the wall clock, and ages from before the jump count from the
-  end of that hour.
+  unchanged, and ages count as zero. This state ends when the wall clock is correct again. It also
+  ends after an hour. The appliance then trusts the wall clock, and ages of older times count from
+  the end of that hour.
 - The appliance's time never goes back. If it is ahead of a trusted wall clock, it runs at half
   speed until the wall clock has caught up. So the later of two uses always has the later time.
 
 The small file survives a restart of the appliance. If the wall clock jumps during the restart, and
 the machine is not rebooted, the jump is detected exactly. After a reboot, a wall clock that is
-behind the last written time, or more than a day ahead of it, counts as a jump.
+behind the last written time, or more than a day ahead of it, is treated as a jump.
 """
 
 from __future__ import annotations
@@ -44,23 +44,24 @@ TRUSTED_AFTER_S = 3600.0
 
 _MAX_DOWNTIME_S = 24 * 3600.0
 _EQUAL_S = 0.001
-# The time in s between two reads of the file, which another process writes.
+# A process rereads the file at this interval in seconds, because another process may have written
+# it.
 _READ_EVERY_S = 1.0
 # A correction of more than this many seconds is written to the file for the other processes.
 _SHARED_CORRECTION_S = 0.02
-# The file is written at this interval in s even without a change. After a reboot, the wall clock is
-# compared with the last written time.
+# The file is written at this interval in seconds even without a change. After a reboot, the wall
+# clock is compared with the last written time.
 _WRITE_EVERY_S = 60.0
 _MAX_BYTES = 4096  # The largest number of bytes in the file.
 
 
 def elapsed() -> float:
-    """Return the seconds since the boot of the machine, including suspension; they only rise."""
+    """Return the seconds since the boot of the machine, including suspension; never go back."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def boot() -> str:
-    """Return the ID of this boot of the machine; an empty text if the kernel has none."""
+    """Return the ID of this boot of the machine, or an empty text if the kernel has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -68,22 +69,25 @@ def boot() -> str:
 
 
 class Ages(Protocol):
-    """The interface of a clock that also computes ages. Times are in s, UTC epoch."""
+    """The interface of a clock that also computes ages.
+
+    Times are in seconds since the UTC epoch.
+    """
 
     def __call__(self) -> float:
         """Return the time; it never goes back."""
         ...
 
     def age(self, at: float) -> float:
-        """Return the smallest possible age of the time *at*, in s; it is never below zero."""
+        """Return the smallest possible age of the time *at* in seconds; it is never below zero."""
         ...
 
     def before(self, span: float) -> float:
-        """Return a time: files that were modified earlier are certainly older than *span* s."""
+        """Return a time; a file modified earlier is certainly older than *span* seconds."""
         ...
 
     def since(self) -> float:
-        """Return the time from which ages count; infinity while no age is certain."""
+        """Return the time from which ages count, or infinity while no age is certain."""
         ...
 
 
@@ -91,11 +95,11 @@ class Ages(Protocol):
 class State:
     """A `State` is the state of the clock, which all processes of the appliance share.
 
-    Times are in s, UTC epoch, except for `anchored` and `pending`, which are values of `elapsed`.
-    `base` is the trusted wall time at the boot of the machine. When `elapsed` was `anchored`, the
-    appliance's time was `anchor`. If the wall clock has jumped, `pending` is when the jump was
-    noticed and `offset` its size; otherwise `pending` is None. Ages count from `since`. `moved` is
-    when the wall clock last changed, and `seen` is when this state was written.
+    Times are in seconds since the UTC epoch, except for `anchored` and `pending`, which are values
+    of `elapsed`. `base` is the trusted wall time at the boot of the machine. When `elapsed` was
+    `anchored`, the appliance's time was `anchor`. If the wall clock has jumped, `pending` is when
+    the jump was noticed and `offset` its size; otherwise `pending` is None. Ages count from
+    `since`. `moved` is when the wall clock last changed, and `seen` is when this state was written.
     """
 
     boot: str
@@ -158,12 +162,12 @@ def follow(state: State, wall: float, now: float) -> State:
 
 
 class Clock:
-    """A `Clock` has the time of one appliance, which its processes share through the file *path*.
+    """A `Clock` is the clock of one appliance, which its processes share through the file *path*.
 
-    If *path* is None, the time is not shared. `wall` returns the wall clock in s, UTC epoch.
-    `elapsed` returns the seconds since the boot that *boot* identifies. At least one process of the
-    appliance must call `keep` about once a second, which corrects the time of all processes. The
-    clock is thread-safe.
+    If *path* is None, the time is not shared. `wall` returns the wall clock in seconds since the
+    UTC epoch. `elapsed` returns the seconds since the boot that *boot* identifies. At least one
+    process of the appliance must call `keep` about once a second, which corrects the time of all
+    processes. The clock is thread-safe.
     """
 
     def __init__(
@@ -184,18 +188,19 @@ class Clock:
         self._state = begin(self._load(), self._boot, wall(), self._last_read)
 
     def __call__(self) -> float:
-        """Return the time (s, UTC epoch)."""
+        """Return the time in seconds since the UTC epoch."""
         now = self._elapsed()
         return self._current(now).at(now)
 
     def age(self, at: float) -> float:
-        """Return the age of the time *at* in s; it is zero while the wall clock is off."""
+        """Return the age of the time *at* in seconds; it is zero while the wall clock is off."""
         return max(self() - max(at, self.since()), 0.0)
 
     def before(self, span: float) -> float:
-        """Return a time of the wall clock: a file with an earlier time is older than *span* s.
+        """Return a wall-clock time; a file with an earlier time is older than *span* seconds.
 
-        Return minus infinity while the wall clock is off, and until it has run evenly for *span* s.
+        Return minus infinity while the wall clock is off, and until it has run evenly for *span*
+        seconds.
         """
         now = self._elapsed()
         state = self._current(now)
@@ -204,7 +209,7 @@ class Clock:
         return self._wall() - span
 
     def since(self) -> float:
-        """Return the time from which ages count; infinity while the wall clock is off."""
+        """Return the time from which ages count, or infinity while the wall clock is off."""
         now = self._elapsed()
         state = self._current(now)
         return math.inf if self._offset(state, now) else state.since
@@ -215,7 +220,7 @@ class Clock:
         return shift if abs(shift) > _EQUAL_S else 0.0
 
     def offset(self) -> float:
-        """Return by how many seconds the wall clock is off; zero if it is trusted."""
+        """Return by how many seconds the wall clock is off, or zero if it is trusted."""
         now = self._elapsed()
         return self._offset(self._current(now), now)
 
@@ -224,7 +229,7 @@ class Clock:
         return self._current(self._elapsed()).jumps
 
     def keep(self) -> None:
-        """Compare the time with the wall clock, correct it, and write it for other processes."""
+        """Compare the time with the wall clock, correct it and write it for other processes."""
         before, now = self._load() or self._state, self._elapsed()
         after = follow(begin(before, self._boot, self._wall(), now), self._wall(), now)
         after = replace(after, seen=after.at(now))

@@ -7,13 +7,13 @@ from typing import Final
 from entrepot.runtime.hostnames import is_loopback
 
 HOST: Final = "docker.io"
-"""The name of Docker Hub as an upstream."""
+"""As an upstream, Docker Hub has this name."""
 
 ALIASES: Final = frozenset({HOST, "index.docker.io", "registry-1.docker.io"})
-"""All names that clients use for Docker Hub."""
+"""These are all names that clients use for Docker Hub."""
 
 OFFICIAL: Final = "library/"
-"""The prefix of official images, which clients leave out of the name."""
+"""The names of official images have this prefix, which clients omit."""
 
 _URL = "https://registry-1.docker.io"
 

@@ -1,4 +1,4 @@
-"""Find the middleware that installed Python packages provide, by their entry points."""
+"""Find middleware through the entry points of the installed Python packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def names(group: str) -> tuple[str, ...]:
 def load(group: str, name: str) -> Any:  # noqa: ANN401 - an object of another package
     """Import and return the object of an entry point.
 
-    Raises: KeyError if the entry point does not exist, and any exception that the import raises.
+    Raises: KeyError if the entry point does not exist; any exception that the import raises.
     """
     from importlib import metadata  # noqa: PLC0415 - as above
 

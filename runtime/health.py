@@ -1,7 +1,7 @@
 """Read the file of failing health checks, which `entrepot serve` writes.
 
-The file has the JSON object that docker distribution sends at /debug/health: a map from the name of
-each failing check to its message. If the file does not exist, no check fails.
+The file contains the JSON object that docker distribution sends at /debug/health: a map from the
+name of each failing check to its message. If the file does not exist, no check fails.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from entrepot.runtime.run_names import HEALTH
 from entrepot.runtime.small_file import read_small_file
 
 _LARGEST: Final = 64 * 1024
-"""The largest number of bytes in the file. A larger file is not read."""
+"""The file may have at most this many bytes. A larger file is not read."""
 
 
 def failing_checks(run: Path) -> dict[str, str]:
-    """Return the message of each failing check by its name; empty if all checks pass.
+    """Return the message of each failing check by its name, or an empty map if all checks pass.
 
     If the file cannot be read, the result is a failing check, because the file may list failures.
     """

@@ -1,4 +1,4 @@
-"""Validate names of hosts, recognise loopback, and convert hosts to names without colons.
+"""Validate hosts, recognise loopback hosts, and convert hosts to names without colons.
 
 Such a name (`host_port` for `host:port`) is used in paths and image references, where a colon is
 not allowed.
@@ -22,13 +22,13 @@ _FOLDED_ADDRESS = re.compile(r"ip6__([0-9a-f]{1,4}(?:_[0-9a-f]{1,4}){7})(?:__([0
 _FOLDED = re.compile(r"(.+)_([0-9]{1,5})")
 
 
-# PERF: the results are cached, because requests have the same few hosts.
+# PERF: the results are cached, because most requests name the same few hosts.
 @lru_cache(1024)
 def fold(host: str) -> str:
     """Return the form of a host for paths on the disk, catalogs and image references.
 
     The form is in lower case and has neither colons nor brackets: `[2001:db8::1]:5000` becomes
-    `ip6__2001_db8_0_0_0_0_0_1__5000`. No valid host contains an underscore, so `unfold` can return
+    `ip6__2001_db8_0_0_0_0_0_1__5000`. No valid host contains an underscore, so `unfold` can restore
     the host.
     """
     host = host.lower()
@@ -42,7 +42,7 @@ def fold(host: str) -> str:
 
 @lru_cache(1024)
 def unfold(name: str) -> str:
-    """Return the host, `host:port`, of which *name* is the form that `fold` returns."""
+    """Return the host (or `host:port`) for which `fold` returns *name*."""
     name = name.lower()
     address = _FOLDED_ADDRESS.fullmatch(name)
     if address:

@@ -1,4 +1,4 @@
-"""Parse the password file, for the check of the configuration and for the workers.
+"""Parse the password file for the check of the configuration and for the workers.
 
 Only bcrypt is accepted, as in docker distribution. The other hashes of htpasswd are insecure.
 """
@@ -45,7 +45,7 @@ def is_bcrypt(hashed: str) -> bool:
 
 
 def lines(content: bytes) -> Iterator[PasswordLine]:
-    """Yield the lines of a password file, without empty lines and comments."""
+    """Yield the lines of a password file without empty lines and comments."""
     for number, raw in enumerate(content.removeprefix(_BOM).splitlines(), 1):
         if raw.strip() and not raw.lstrip().startswith(b"#"):
             yield _line(number, raw)
@@ -53,7 +53,7 @@ def lines(content: bytes) -> Iterator[PasswordLine]:
 
 def _line(number: int, raw: bytes) -> PasswordLine:
     try:
-        # bytes.strip removes only ASCII white space. Other white space can belong to the name.
+        # bytes.strip removes only ASCII white space. Other white space can belong to a user's name.
         user, colon, hashed = raw.strip().decode().partition(":")
     except UnicodeDecodeError:
         return PasswordLine(number, "", "", Fault.NOT_UTF8)

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 MOST: Final = 64
 LONGEST: Final = 1024
-"""MOST is the largest number of patterns in a list, and LONGEST of characters in a pattern."""
+"""A list has at most MOST patterns, and a pattern at most LONGEST characters."""
 
-# The memory of each pattern in bytes. With less memory RE2 needs more time.
+# Each pattern may use this many bytes of memory. With less memory RE2 needs more time.
 _MEMORY: Final = 1 << 20
 
 

@@ -9,18 +9,19 @@ from collections.abc import Callable
 
 PERIOD_S = 60.0
 FEW = 60
-"""The largest number of warnings or errors with the same message in a period."""
+"""In a period, at most this many warnings or errors with the same message are logged."""
 MANY = 1000
-"""The same for info lines. Debug lines are not limited."""
+"""In a period, at most this many info lines with the same message are logged. Debug lines are
+not limited."""
 _MAX_MESSAGES = 256  # At most this many messages are counted separately; the others share a count.
 
 
 class LogLimit(logging.Filter):
     """A logging filter that passes a limited number of lines with the same message in a minute.
 
-    It drops further lines and counts them. The next line that passes has their number in the field
-    `more`. Equal messages of different levels count separately. `reached` is called for each
-    dropped line. *clock* is a monotonic clock in s.
+    It drops further lines and counts them. The next line that passes contains the number of dropped
+    lines in the field `more`. Equal messages of different levels are counted separately. The filter
+    calls `reached` for each dropped line. *clock* is a monotonic clock in seconds.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class LogLimit(logging.Filter):
         return True
 
     def _count(self, record: logging.LogRecord) -> int | None:
-        """Return how many lines were dropped since the last line; None if this line is dropped."""
+        """Return how many lines were dropped since the last one, or None if this one is dropped."""
         most = FEW if record.levelno > logging.INFO else MANY
         with self._lock:
             if self._clock() - self._began >= PERIOD_S:

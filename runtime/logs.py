@@ -21,19 +21,20 @@ LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
-"""A map from docker distribution's names of log levels to the levels of Python's `logging`."""
+"""This map translates docker distribution's names of log levels to the levels of Python's
+`logging`."""
 
 _NAMES = {number: name for name, number in LEVELS.items()} | {logging.CRITICAL: "error"}
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _SECRET = re.compile(r"password|passwd|secret|token|authorization|cookie", re.IGNORECASE)
 _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f]+")
-# This pattern matches control characters, line ends, and format characters that change the order in
-# which other characters are shown.
+# This pattern matches control characters, line breaks, and format characters that change the order
+# in which other characters are shown.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+")
-# These two patterns remove the user, the password and the query of a URL, which can be credentials.
+# These two patterns match the user, the password and the query of a URL, which can be credentials.
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
-# PERF: the query is optional in this pattern. So a match never fails after `://`, and the time is
-# linear.
+# PERF: the query is optional in this pattern. So a match never fails after `://`, and matching
+# takes linear time.
 _QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 
 # This library never logs at level debug, because it would log whole URLs.
@@ -45,7 +46,7 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class LineSource:
-    """A `LineSource` has what all log lines of a process have in common.
+    """A `LineSource` holds what all log lines of a process have in common.
 
     `process` is the name of the program, and `fields` are the fields of the setting `log.fields`.
     If `has_caller` is true, each line also names the source file and function that logged it.
@@ -61,7 +62,7 @@ _Line = Callable[[logging.LogRecord, LineSource], str]
 
 @dataclass(frozen=True, slots=True)
 class LineFormat:
-    """A `LineFormat` is a format of log lines: its function, and the names of standard fields."""
+    """A `LineFormat` is a format of log lines: a function and the names of standard fields."""
 
     line: _Line
     standard: frozenset[str]
@@ -134,7 +135,10 @@ def message_line(record: logging.LogRecord) -> str:
 
 
 def json_line(record: logging.LogRecord, source: LineSource) -> str:
-    """Render a record as a JSON object. A value that is no number and no Boolean becomes text."""
+    """Render a record as a JSON object.
+
+    A value that is neither a number nor a Boolean becomes text.
+    """
     standard = {
         "time": _time(record),
         "level": level_name(record),
@@ -168,7 +172,7 @@ FORMATTERS: Final[Mapping[str, LineFormat]] = {
         logstash_line, frozenset({"@timestamp", "@version", "level", "process", "message"})
     ),
 }
-"""The log formats, by the names that docker distribution uses for them."""
+"""These are the log formats, by the names that docker distribution uses for them."""
 
 
 def level_name(record: logging.LogRecord) -> str:
@@ -241,7 +245,7 @@ def _quoted(value: object) -> str:
     """Return a value as one word; if it contains special characters, return it as a JSON string.
 
     For example, the format character U+202E makes a terminal show the rest of a line in reverse. A
-    client could use this in a name to make a log line look like a different line.
+    client could use such a character in a name to make a log line look like a different line.
     """
     text = str(value).lower() if isinstance(value, bool) else str(value)
     return text if _PLAIN.fullmatch(text) and text.isprintable() else json.dumps(text)

@@ -30,8 +30,8 @@ def memory_limit(root: Path = _ROOT) -> int:
 def _limits(top: Path, path: str, name: str) -> list[int]:
     """Return the limits of a control group and of all groups that contain it.
 
-    In a container, *path* can be the group's path on the host, where no folder exists in the
-    container. Then the folder of the group is *top*.
+    In a container, *path* can be the group's path on the host, which does not exist inside the
+    container. In that case *top* is the folder of the group.
     """
     group, found = top / path.lstrip("/"), list[int]()
     for folder in (group, *group.parents):

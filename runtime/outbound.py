@@ -1,6 +1,7 @@
 """Read the HTTP proxies for outgoing requests from the variables HTTPS_PROXY, HTTP_PROXY, NO_PROXY.
 
-`entrepot serve` passes them to the programs in a file, because they can contain passwords.
+`entrepot serve` passes the proxies to the programs in a file, because their URLs can contain
+passwords.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def proxies(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def no_proxy(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the hosts that are reached without a proxy."""
+    """Return the hosts to which requests are sent without a proxy."""
     given = os.environ if environ is None else environ
     return tuple(each.strip() for each in _either(given, "no_proxy").split(",") if each.strip())
 
@@ -52,7 +53,7 @@ def of_environment() -> Outbound:
 
 
 def hand_over(environ: Mapping[str, str], folder: Path) -> None:
-    """Write the proxies in *environ* to a file in *folder*, with mode 0600, for the programs.
+    """Write the proxies in *environ* for the programs to a file in *folder* with mode 0600.
 
     Raises: OSError.
     """

@@ -10,10 +10,11 @@ _T = TypeVar("_T")
 
 
 def poll(look: Callable[[], _T | None], within: float, every: float) -> _T | None:
-    """Call *look* every *every* s until it returns another value than None, and return that value.
+    """Call *look* every *every* seconds until it returns a value other than None; return the value.
 
-    Return None if this does not happen within *within* s (math.inf: no limit). The first call is at
-    once, and the last call is at the end of this time. Raises: every exception that *look* raises.
+    Return None if *look* returns no value within *within* seconds (math.inf means no limit). The
+    first call takes place at once, and the last call at the end of this time. Raises: every
+    exception that *look* raises.
     """
     deadline = time.monotonic() + within
     while (found := look()) is None:

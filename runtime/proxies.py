@@ -12,7 +12,7 @@ from entrepot.runtime.hostnames import is_loopback
 
 @dataclass(frozen=True, slots=True)
 class Proxies:
-    """A `Proxies` has the proxy for each scheme of a URL, and the rules of NO_PROXY (`exempt`)."""
+    """A `Proxies` holds the proxy for each URL scheme and the rules of NO_PROXY (`exempt`)."""
 
     by_scheme: Mapping[str, str] = field(default_factory=dict)
     exempt: Sequence[str] = ()
@@ -21,7 +21,7 @@ class Proxies:
         """Return the URL of the proxy for *url*, or None; a loopback host never has a proxy."""
         target = urlsplit(url)
         proxy = self.by_scheme.get(target.scheme)
-        # A name with a dot at its end, such as `localhost.`, is the same host.
+        # A name with a trailing dot, such as `localhost.`, names the same host.
         hostname = (target.hostname or "").lower().rstrip(".")
         if not proxy or is_loopback(hostname):
             return None

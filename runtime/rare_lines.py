@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 
 class RareLines:
-    """A `RareLines` permits one log line of each kind in *span* s.
+    """A `RareLines` permits one log line of each kind in *span* seconds.
 
-    *clock* is a monotonic clock in s.
+    *clock* is a monotonic clock in seconds.
     """
 
     def __init__(self, span: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,9 +25,9 @@ class RareLines:
         self._suppressed: dict[object, int] = {}
 
     def due(self, kind: object) -> int | None:
-        """Return how many lines of *kind* were left out since the last one that was logged.
+        """Return how many lines of *kind* were omitted since the last one that was logged.
 
-        Return None if the next line must be left out too.
+        Return None if the next line must be omitted too.
         """
         with self._lock:
             now = self._clock()

@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# On some file systems the times of files are multiples of 2 s. So a file that was written less than
-# this many seconds before it was read can change once more without a change of its time.
+# On some file systems, the times of files are multiples of 2 seconds. So a file that was written
+# less than this many seconds before it was read can change once more without a change of its time.
 _RACY = 2.0
-# A file that was written less than this many seconds ago may be incomplete. It is read at the next
-# check.
+# A file that was written less than this many seconds ago may be incomplete. Such a file is read at
+# the next check.
 _INCOMPLETE = 0.1
 
 
@@ -48,10 +48,10 @@ def _open(path: Path) -> BinaryIO:
 
 
 class ReloadingFile(Generic[T]):
-    """A `ReloadingFile` has the value that *parse* returns for the content of the file *path*.
+    """A `ReloadingFile` holds the value that *parse* returns for the content of the file *path*.
 
-    Each read of the value checks the file if the last check was at least *interval* s ago. If the
-    file is missing, or *parse* rejects its content with one of *errors*, the last good value
+    Each read of the value checks the file if the last check was at least *interval* seconds ago. If
+    the file is missing, or *parse* rejects its content with one of *errors*, the last good value
     remains valid. *validate* gets the current and the new value, and can reject the new value.
 
     Any thread may read the value. While one thread checks the file, other threads get the last good
@@ -59,8 +59,8 @@ class ReloadingFile(Generic[T]):
     of them logs a warning.
 
     The last good content is saved in the file *last_good*, for a process that starts while the file
-    is bad. Such a process must not use the value that it inherited by fork(2): that value is older,
-    so rights that were revoked meanwhile would be valid again. *open_file* opens the file.
+    is bad. Such a process must not use the value that it inherited by fork(2). That value is older,
+    so rights that were revoked in the meantime would be valid again. *open_file* opens the file.
 
     The constructor raises OSError and the errors of *parse*.
     """
@@ -96,9 +96,10 @@ class ReloadingFile(Generic[T]):
 
     @property
     def snapshot(self) -> Snapshot[T]:
-        """Return the current value with its generation, after a check of the file if it is due."""
+        """Check the file if a check is due, and return the current value with its generation."""
         now = self._clock()
-        # The time since the last check is negative if the clock was set back; then check too.
+        # The time since the last check is negative if the clock was set back; the file is then
+        # checked too.
         if not 0 <= now - self._checked_at < self._interval and self._lock.acquire(blocking=False):
             try:
                 self._checked_at = now
@@ -161,10 +162,10 @@ class ReloadingFile(Generic[T]):
             self._accept(content)
 
     def _changed(self, now: float) -> bytes | None:
-        """Return the content of the file if it has changed since the last read; else None.
+        """Return the content of the file if it has changed since the last read, else None.
 
-        If the file is being written, it may be incomplete. Then return None, so that the next check
-        reads it. Raises: OSError.
+        A file that is being written may be incomplete. In that case return None, so that the next
+        check reads the file. Raises: OSError.
         """
         status = self._path.stat()
         if _signature(status) == self._seen.signature and not self._seen.racy:
@@ -183,7 +184,8 @@ class ReloadingFile(Generic[T]):
         Raises: OSError.
         """
         with self._open_file(self._path) as file:
-            # `fstat` is called before the read, so that a write in between counts as a change.
+            # `fstat` is called before the read, so that a write between the two calls is detected
+            # as a change.
             status = os.fstat(file.fileno())
             content = file.read()
             after = _signature(os.fstat(file.fileno()))
@@ -246,7 +248,7 @@ class _LastGood:
         return self._seen != seen
 
     def read(self) -> bytes | None:
-        """Return the saved content; None if no content is saved."""
+        """Return the saved content, or None if no content is saved."""
         try:
             return self.path.read_bytes() if self.path else None
         except OSError:
@@ -270,11 +272,11 @@ class _LastGood:
 
 
 class _LastWarning:
-    """The hash of the last bad content, in memory that forked processes share.
+    """This object holds the hash of the last bad content in memory that forked processes share.
 
-    With it, only one of these processes logs a warning about the content. The memory is protected
-    by a record lock (fcntl(2)). Such a lock belongs to a process, so it also works between
-    processes that inherited the same file descriptor.
+    By comparing the hash, only one of these processes logs a warning about the content. The memory
+    is protected by a record lock (fcntl(2)). Such a lock belongs to a process, so it also works
+    between processes that inherited the same file descriptor.
     """
 
     def __init__(self) -> None:
@@ -309,8 +311,8 @@ class _LastWarning:
 class _ReadFile:
     """A `_ReadFile` describes the state of the file at the time of a read.
 
-    `signature` has time, size and inode, and `fingerprint` is a hash of the content. If `racy` is
-    true, a later change of the file may not change `signature`.
+    `signature` consists of time, size and inode, and `fingerprint` is a hash of the content. If
+    `racy` is true, a later change of the file may not change `signature`.
     """
 
     signature: tuple[int, ...]

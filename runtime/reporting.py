@@ -1,8 +1,8 @@
 """Report the errors of a worker to error trackers, through the trackers' client libraries.
 
 The table `CLIENTS` has a row for each tracker. The library of a tracker is an optional dependency,
-and is imported only if the tracker is configured. All calls of the library are made in a thread of
-its own, so a library that hangs or fails delays no request.
+and is imported only if the tracker is configured. A separate thread makes all calls of the library,
+so a library that hangs or fails delays no request.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 Settings = Mapping[str, Any]
 Fields = Mapping[str, str]
 Send = Callable[[BaseException, Fields], None]
-"""A function that sends one error with its fields. It can block and raise any exception."""
+"""A function that sends one error with its fields. The function can block and raise any
+exception."""
 
 _SOURCES: Final = ("entrepot", "gunicorn.error")
 _FIELDS: Final = ("method", "path")
@@ -153,7 +154,7 @@ class ErrorReports(logging.Handler):
 
     *settings* maps the name of each configured tracker to its settings. Each tracker has a thread,
     and a queue of at most 64 errors. At most 60 errors are reported in a minute. *clock* is a
-    monotonic clock in s.
+    monotonic clock in seconds.
     """
 
     def __init__(
@@ -204,7 +205,7 @@ class ErrorReports(logging.Handler):
                 self._dropped += 1
 
     def _is_due(self) -> bool:
-        """Count one error, and return whether the number in this minute is within the limit."""
+        """Count one error and return whether the number in this minute is within the limit."""
         now = self._clock()
         if now - self._period_began >= _PERIOD_S:
             self._period_began, self._in_period = now, 0
@@ -218,7 +219,7 @@ class ErrorReports(logging.Handler):
 def _send_all(
     name: str, settings: Settings, waiting: queue.Queue[tuple[BaseException, Fields]]
 ) -> None:
-    """Start the library of one tracker, and send it every error in the queue."""
+    """Start the library of one tracker and send it every error in the queue."""
     try:
         send = CLIENTS[name].start(settings)
     except Exception as error:  # noqa: BLE001 - a library may raise anything
@@ -238,7 +239,7 @@ def _warn(message: str, name: str, error: Exception) -> None:
 
 
 def _without_credentials(error: BaseException, depth: int = 0) -> BaseException:
-    """Return a copy of *error* without the credentials that are in URLs.
+    """Return a copy of *error* without the credentials in URLs.
 
     The copy has the same class name and traceback, no attributes, and at most five causes.
     """

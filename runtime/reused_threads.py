@@ -1,7 +1,7 @@
-"""Run functions in threads, each of which then waits a while for a further function.
+"""Run functions in threads that afterwards wait a while for a further function.
 
-The start of a thread costs a few system calls, and the new thread competes with its starter for the
-interpreter lock. A thread that already waits costs only one wake-up.
+The start of a thread costs a few system calls, and the new thread competes with the thread that
+started it for the interpreter lock. To use a thread that is already waiting costs only one wake-up.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import threading
 from collections.abc import Callable
 
 _IDLE_S = 10.0
-"""A thread that has waited this many seconds for a function ends."""
+"""A thread exits after it has waited this many seconds for a function."""
 _MOST_IDLE = 8
-"""At most this many threads wait. If there are more, a thread ends after its function."""
+"""At most this many threads wait for a function. A thread beyond this number exits after its
+function."""
 
 Work = Callable[[], None]
 
 
 class ReusedThreads:
-    """A `ReusedThreads` runs functions in daemon threads, and reuses idle threads.
+    """A `ReusedThreads` runs functions in daemon threads and reuses idle threads.
 
     If no thread is idle, a new one is started, so a function never waits for a thread. Any thread
     may use this object. A child that is forked after the first call of `start` must create an
@@ -33,7 +34,7 @@ class ReusedThreads:
         self._lock = threading.Lock()
 
     def start(self, work: Work, name: str) -> None:
-        """Run *work* in a thread, which is called *name* meanwhile.
+        """Run *work* in a thread that has the name *name* in the meantime.
 
         Raises: RuntimeError if no thread can be started.
         """
@@ -60,7 +61,7 @@ class ReusedThreads:
             self._wait(own, works)
 
     def _wait(self, own: queue.SimpleQueue[tuple[Work, str]], works: list[Work]) -> None:
-        """Wait for the next function, and append it to *works* if it comes in time."""
+        """Wait for the next function, and append it to *works* if it arrives in time."""
         try:
             work, name = own.get(timeout=self._idle_s)
         except queue.Empty:

@@ -13,37 +13,38 @@ PREFIX: Final = "entrepot-"
 """
 
 SETTINGS: Final = "settings.json"
-"""This file has the settings, which every program reads."""
+"""This file contains the settings, which every program reads."""
 
 PROXIES: Final = "proxies.json"
-"""This file has the HTTP proxies for requests to upstreams, with their passwords."""
+"""This file contains the HTTP proxies for requests to upstreams, with their passwords."""
 
 RUN_STATE: Final = "record.json"
-"""This file has facts about this start, for `entrepot status`."""
+"""This file contains facts about this start of the appliance, for `entrepot status`."""
 
 STATE: Final = "state.json"
-"""This file has the overall state. `serve` writes it while readers request the state."""
+"""This file contains the appliance's overall state. `serve` writes it while readers request the
+state."""
 
 STATE_REQUEST: Final = "state.request"
 """A reader of the overall state touches this file."""
 
 RIGHTS: Final = "rights.yml"
-"""This file has the last valid access rules and users."""
+"""This file contains the last valid access rules and users."""
 
 PASSWORDS: Final = "htpasswd"
-"""This file has the last valid content of the password file."""
+"""This file contains the last valid content of the password file."""
 
 PULL_SECRET: Final = "last-pull-secret.json"  # noqa: S105 - a name
-"""This file has the last valid pull secret."""
+"""This file contains the last valid pull secret."""
 
 SIGNING_ROOTS: Final = "rootcertbundle"
-"""This file has the last valid bundle of certificates that sign tokens."""
+"""This file contains the last valid bundle of certificates whose keys sign tokens."""
 
 SIGNING_KEYS: Final = "jwks"
-"""This file has the last valid set of keys that sign tokens."""
+"""This file contains the last valid set of keys that verify tokens."""
 
 OWN_KEY: Final = "own-key.pem"
-"""This file has a temporary key of the token endpoint, if the permanent key is unusable."""
+"""This file contains a temporary key for the token endpoint if the permanent key is unusable."""
 
 CERTIFICATE: Final = "certs.pem"
 """HAProxy reads the certificate with its key from this file."""
@@ -52,19 +53,19 @@ CLIENT_AUTHORITIES: Final = "client-cas.pem"
 """HAProxy reads the CAs of client certificates from this file."""
 
 HEALTH: Final = "health.json"
-"""This file has the failing health checks, which `entrepot.runtime.health` reads."""
+"""This file contains the failing health checks, which `entrepot.runtime.health` reads."""
 
 HEALTH_MAP: Final = "health.map"
 """From this file HAProxy reads at its start whether a health check fails."""
 
 CACHE_EPOCH: Final = "generation"
-"""This file has the cache epoch. Workers map the file into memory, and HAProxy reads it."""
+"""This file contains the cache epoch. Workers map the file into memory, and HAProxy reads it."""
 
 BREAKERS: Final = "breakers"
-"""This folder has the states of the circuit breakers."""
+"""This folder contains the states of the circuit breakers."""
 
 METRICS: Final = "metrics.prom"
-"""This file has the metrics, which the logger writes and the workers serve."""
+"""This file contains the metrics, which the logger writes and the workers serve."""
 
 LOG_PIPES: Final = ("access.pipe", "access2.pipe", "access3.pipe", "access4.pipe")
 """The pipes through which the threads of HAProxy send their log lines."""

@@ -15,9 +15,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-_SET_BYTES = 128  # The size of a sigset_t in glibc and musl.
-_INFO_BYTES = 128  # The size of a struct signalfd_siginfo, signalfd(2).
-_NUMBER_BYTES = 4  # The size of ssi_signo, the first field of that struct.
+_SET_BYTES = 128  # This is the size of a sigset_t in glibc and musl.
+_INFO_BYTES = 128  # This is the size of a struct signalfd_siginfo (signalfd(2)).
+_NUMBER_BYTES = 4  # This is the size of ssi_signo, the first field of that struct.
 _MAX_SIGNALS = 64  # One read returns at most this many signals.
 _OTHER_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -41,7 +41,7 @@ class Signals:
             self._poll.register(each, select.POLLIN)
 
     def wake(self) -> None:
-        """Make the current call of `wait`, or else the next one, return at once.
+        """Make `wait` return at once: the call in progress or else the next call.
 
         Any thread may call this method, even after `close`.
         """
@@ -54,7 +54,7 @@ class Signals:
         self._poll.register(fd, select.POLLIN)
 
     def wait(self, timeout: float) -> list[signal.Signals]:
-        """Wait at most *timeout* s for signals, and return those that have arrived.
+        """Wait at most *timeout* seconds for signals, and return those that have arrived.
 
         A signal that arrived several times is returned once (signal(7)). After a call of `wake`,
         the result can be empty.

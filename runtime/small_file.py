@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 LARGEST: Final = 16 * 1024 * 1024
-"""The default limit in bytes. The largest of these files, the settings, has at most a few MiB."""
+"""The default limit in bytes. The settings file, which is the largest of these files, has at
+most a few MiB."""
 
 
 def read_small_file(path: Path, most: int = LARGEST) -> bytes:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 MAX_BYTES: Final = 2**20
-"""The largest accepted size of a file in bytes."""
+"""A file may have at most this size in bytes."""
 MAX_KEYS: Final = 1000
 _MIN_RSA_BITS: Final = 2048  # RFC 7518, 3.3, requires this minimum.
 _MAX_RSA_BITS: Final = 16_384  # OpenSSL cannot verify signatures with larger keys.
@@ -31,7 +31,10 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519Public
 
 
 class UnusableKeys(ValueError):  # noqa: N818 - the class name states the fact
-    """A file has no usable key. `message` states the fact, and `remedy` how to correct it."""
+    """A file has no usable key.
+
+    `message` states the problem, and `remedy` states how to correct it.
+    """
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(f"{message}; {remedy}")
@@ -43,8 +46,8 @@ class UnusableKeys(ValueError):  # noqa: N818 - the class name states the fact
 class SigningKey:
     """A `SigningKey` is a public key, with which the signature of a token is verified.
 
-    Only tokens with the signature algorithm `algorithm` may use it; None permits every algorithm
-    for the type of the key.
+    Only tokens with the signature algorithm `algorithm` may use the key; None permits every
+    algorithm for the type of the key.
     """
 
     key: PublicKey
@@ -53,10 +56,10 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class TrustedKeys:
-    """A `TrustedKeys` has the keys and root certificates of one file.
+    """A `TrustedKeys` holds the keys and root certificates of one file.
 
     `by_id` maps each ID of a key to the key. A token can contain a chain of certificates, which
-    must end with one of `roots`. `skipped` has a line for each entry of the file that is never
+    must end with one of `roots`. `skipped` contains a line for each entry of the file that is never
     used.
     """
 
@@ -73,7 +76,8 @@ class TrustedKeys:
 def parse_bundle(content: bytes) -> TrustedKeys:
     """Read a bundle of certificates in PEM.
 
-    The keys in the result have all IDs by which a token can name them. Raises: UnusableKeys.
+    The result contains each key under all IDs by which a token can name the key. Raises:
+    UnusableKeys.
     """
     _limit(content)
     try:
@@ -120,7 +124,7 @@ def parse_jwks(content: bytes) -> TrustedKeys:
 
 
 def public_key(certificate: x509.Certificate) -> object:
-    """Return the key of a certificate; None if its type is unknown."""
+    """Return the key of a certificate, or None if its type is unknown."""
     try:
         return certificate.public_key()
     except (ValueError, UnsupportedAlgorithm):
@@ -135,7 +139,7 @@ def key_ids(key: PublicKey) -> list[str]:
     elif isinstance(key, ec.EllipticCurvePublicKey):
         point = key.public_numbers()
         # docker distribution 3 omits leading zeros of a coordinate, although RFC 7518, 6.2.1.2,
-        # requires them. So the result has the IDs with and without these zeros.
+        # requires them. So the result contains the IDs with and without these zeros.
         width = (key.key_size + 7) // 8
         thumbprints = list(
             dict.fromkeys(_ec_thumbprint(key, point.x, point.y, w) for w in (width, 0))
@@ -251,5 +255,5 @@ def _base64(raw: bytes) -> str:
 
 
 def _hashed(text: str) -> str:
-    """Return the JWK thumbprint (RFC 7638, 3) of a key; *text* has its public members in JSON."""
+    """Return the JWK thumbprint (RFC 7638, 3) of a key; *text* is its public members in JSON."""
     return _base64(hashlib.sha256(text.encode()).digest())

@@ -10,7 +10,7 @@ from pathlib import Path
 class UnixConnection(HTTPConnection):
     """A `UnixConnection` is an HTTP connection to a unix socket.
 
-    *timeout* is the time-out in s of each operation, such as the connection or one read.
+    *timeout* is the time-out in seconds of each operation, such as the connection or one read.
     """
 
     def __init__(self, path: Path, timeout: float) -> None:

@@ -7,10 +7,10 @@ from functools import cache
 
 @cache
 def version() -> str:
-    """Return the version in `pyproject.toml`; "0" if the package is not installed.
+    """Return the version in `pyproject.toml`, or "0" if the package is not installed.
 
-    PERF: to read the version, Python imports a parser of e-mail headers, which takes 1 MB. A
-    process that forks programs reads the version first, so that they use the cached result.
+    PERF: to read the version, Python imports a parser of e-mail headers, which uses 1 MB of memory.
+    A process that forks programs reads the version first, so that they use the cached result.
     """
     from importlib import metadata  # noqa: PLC0415 - 20 ms
 

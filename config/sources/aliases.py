@@ -1,7 +1,7 @@
 """Translate the keys of docker-cache-server, so that the appliance accepts its configurations.
 
 A key of docker-cache-server may be a flag, a variable (DCS_A_B for a.b), or a key of the file. Each
-key causes one warning. docs/migration.md lists the differences.
+key causes one warning. The page docs/migration.md lists the differences.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _RENAMED: Final[Mapping[Key, Key]] = {
 # subfolder of `storage.directory`.
 _DATA: Final = "data"
 _LAYOUT: Final = "docker/registry/v2"
-# The longest password in bytes. The program htpasswd silently truncates a longer password; the
-# library bcrypt would raise an error.
+# A password may have at most this many bytes. The program htpasswd silently truncates a longer
+# password; the library bcrypt would raise an error.
 _LONGEST_PASSWORD: Final = 72
 _NAME: Final = "docker-cache-server's name"
 
@@ -64,7 +64,7 @@ def ours(given: RawValue) -> RawValue | None:
 def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
     """Return a warning for each key of docker-cache-server in any source; it names the new key.
 
-    The key of the users is left out, because `fold` returns a warning for it that names the users.
+    The key of the users is omitted, because `fold` returns a warning for it that names the users.
     """
     every = [each for layer in layers for each in layer.given]
     used = {each.key: each for each in every if each.key in MEANT and each.key != USERS}
@@ -73,7 +73,7 @@ def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class AliasedValues:
-    """The result of the translation: values with the appliance's keys, problems and warnings."""
+    """An `AliasedValues` holds values with the appliance's keys, problems and warnings."""
 
     given: dict[Key, RawValue]
     problems: list[Problem]
@@ -81,7 +81,7 @@ class AliasedValues:
 
 
 def fold(given: Mapping[Key, RawValue], listen: str) -> AliasedValues:
-    """Translate the keys of docker-cache-server that have no single equivalent in the appliance.
+    """Translate the keys of docker-cache-server that correspond to no single key of the appliance.
 
     *listen* is the default of `http.addr`.
     """
@@ -110,7 +110,7 @@ def _fold_address(folded: AliasedValues, listen: str) -> None:
 def _fold_retention(folded: AliasedValues) -> None:
     """Set `cleaner.hosted` and `cleaner.maxsize` so that `cache.ttl` has its original meaning.
 
-    In docker-cache-server pushed content expires too, and there is no maximum size.
+    In docker-cache-server, pushed content expires too, and there is no maximum size.
     """
     if TTL in folded.given:
         for key, value in ((("cleaner", "hosted"), "true"), (("cleaner", "maxsize"), "0")):
@@ -152,9 +152,9 @@ def _take_users(folded: AliasedValues, users: RawValue) -> None:
 
 
 def read_users(given: object) -> tuple[dict[str, str], str]:
-    """Read docker-cache-server's list of users, or a map like that of `auth.htpasswd.users`.
+    """Read docker-cache-server's list of users, or a map in the form of `auth.htpasswd.users`.
 
-    Return a map of the users to bcrypt hashes, and the text of the warning. Plain passwords are
+    Return a map from users to bcrypt hashes, and the text of the warning. Plain passwords are
     hashed. Raises: Unreadable.
     """
     found = from_yaml(given, "try [{username: ann, password: secret}]")

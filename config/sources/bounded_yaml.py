@@ -1,7 +1,7 @@
 """Parse YAML into nodes, with bounds on size, depth and the expansion of aliases.
 
-Without these bounds, a file of 1 kB could expand to terabytes: an alias repeats a whole list, and a
-list of aliases to lists of aliases multiplies the number of values at each level.
+Without these bounds, a file of 1 kB could expand to terabytes. An alias repeats a whole list, so
+lists of aliases to other lists of aliases multiply the number of values at each level.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from typing import Final
 
 import yaml
 
-# The largest configuration file in bytes. 5,000 users with their hashes need 0.5 MB.
+# A configuration file may have at most this many bytes; 5,000 users with their hashes need 0.5 MB.
 LARGEST: Final = 2**20
 _MOST_VALUES: Final = 50_000
 _NO_ALIASES: Final = "write each value once, without aliases"
-_DEEPEST: Final = 64  # The largest number of nested levels; the deepest setting has 8.
+# A document may have at most this many nested levels; the deepest setting has 8.
+_DEEPEST: Final = 64
 
 
 class TooLarge(yaml.MarkedYAMLError):
@@ -31,14 +32,14 @@ class TooLarge(yaml.MarkedYAMLError):
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """The size of a YAML node: its levels, and its values after the expansion of aliases."""
+    """The number of levels of a YAML node and of its values after the expansion of aliases."""
 
     values: int
     levels: int
 
 
 class Loader(yaml.SafeLoader):
-    """A YAML loader that raises an error at the first node that exceeds a bound."""
+    """This YAML loader raises an error at the first node that exceeds a bound."""
 
     def __init__(self, content: str | bytes) -> None:
         if len(content) > LARGEST:

@@ -1,6 +1,6 @@
 """Read the settings from environment variables.
 
-A setting can have a variable of its own, such as CLEANER_TTL. As in docker distribution, the
+Some settings have variables of their own, such as CLEANER_TTL. As in docker distribution, the
 variable REGISTRY_A_B_C sets the key a.b.c.
 """
 
@@ -36,7 +36,8 @@ WITHOUT_EFFECT: Final = {
 }
 _PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_", "DCS_AUTH_")
 _PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
-_LIKE_OURS: Final = 0.85  # The least similarity as a ratio of difflib, in which 1 means equal.
+# Names are treated as similar from this ratio of difflib on, where 1 means equal.
+_LIKE_OURS: Final = 0.85
 _LIKE_ANY: Final = 0.9
 # `entrepot serve` sets these variables for the programs that it starts, and for haproxy.cfg and
 # supervisord.conf. Only the tests set `ENTREPOT_TEST_...`.
@@ -99,16 +100,17 @@ def _by_index(name: str) -> list[tuple[int, str]]:
 def unquoted(text: str) -> str:
     """Return the value of a variable without surrounding YAML quotes and white space.
 
-    docker distribution reads values as YAML, and the list form of compose and `--env-file` pass
-    quotes to the program. A value without quotes stays unchanged. If it were parsed as YAML, `0x10`
-    would become a number, `~` would become null, and ` #` would end the value.
+    Operators quote values because docker distribution reads them as YAML. The list form of compose
+    and `--env-file` pass the quotes to the program. A value without quotes stays unchanged. If it
+    were parsed as YAML, `0x10` would become a number, `~` would become null, and ` #` would end the
+    value.
     """
     bare = text.strip(" \t")
     if not bare.startswith(("'", '"')):
         return bare
     try:
         node = yaml.compose(bare, yaml.SafeLoader)
-    except yaml.YAMLError:  # The value is no YAML, for example a password that begins with a quote.
+    except yaml.YAMLError:  # The value is not YAML; it may be a password that begins with a quote.
         return bare
     if isinstance(node, yaml.ScalarNode) and node.style in {"'", '"'}:
         return str(node.value)
@@ -161,9 +163,9 @@ def _key(name: str) -> Key:
 def _is_misspelt_protection(name: str) -> bool:
     """Return whether an unknown variable resembles a variable that restricts access.
 
-    Such a variable is an error: the operator has probably misspelt a setting without which the
-    appliance is open to all clients. If the name begins with one of the appliance's prefixes, one
-    similar word in it is enough. Any other name must be similar as a whole.
+    Such a variable causes an error, because the operator has probably misspelt a setting without
+    which the appliance is open to all clients. If the name begins with one of the appliance's
+    prefixes, one similar word in it is enough. Any other name must be similar as a whole.
     """
     if name in _all_names() or _is_of_others(name) or _means_something(name):
         return False
@@ -230,5 +232,5 @@ def _variable(key: str) -> str:
 
 @cache
 def _with_underscores() -> Mapping[str, Key]:
-    """Return, by variable, each key of docker distribution whose name has an underscore."""
+    """Map variables to those keys of docker distribution that contain an underscore."""
     return {_variable(row.key): tuple(row.key.split(".")) for row in ROWS if "_" in row.key}

@@ -1,4 +1,4 @@
-"""Read the arguments of `serve` or `check`: a configuration file, and flags, one for each key."""
+"""Read the arguments of `serve` or `check`: a configuration file, and one flag for each key."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from entrepot.config.sources.yaml_file import read_value
 
 @dataclass(slots=True)
 class CommandLine:
-    """A `CommandLine` has the values of the flags, and the configuration files.
+    """A `CommandLine` holds the values of the flags and the configuration files.
 
-    `files` has a pair for each named file: the argument, which messages show, and the path.
+    `files` contains a pair for each named file: the argument, which messages show, and the path.
     """
 
     reading: SourceValues = field(default_factory=SourceValues)

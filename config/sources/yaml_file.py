@@ -1,4 +1,4 @@
-"""Read YAML: the configuration file, and the maps that a variable or a flag can contain.
+"""Read YAML from the configuration file, or from a variable or flag that contains a map.
 
 This module walks PyYAML's tree of nodes instead of letting PyYAML build Python objects. So a
 password `0123` stays text, and the line number of every value is available for messages.
@@ -21,8 +21,8 @@ from entrepot.config.sources.bounded_yaml import LARGEST, Loader, TooLarge
 
 # The sections `auth` and `storage` can also be a single name, which selects the scheme or driver.
 _CHOICES = {("auth",), ("storage",)}
-# The values of `log.fields` can be numbers or Booleans. So the function that reads the setting gets
-# YAML text from the file, as it does from a variable.
+# The values of `log.fields` can be numbers or Booleans. Therefore this module passes YAML text from
+# the file to the function that reads the setting, as it does with the text of a variable.
 _TYPED = {("log", "fields")}
 _NULL = "tag:yaml.org,2002:null"
 
@@ -31,7 +31,8 @@ _NULL = "tag:yaml.org,2002:null"
 class _Place:
     """A `_Place` names the source of values in messages.
 
-    `name` is a variable, a flag, or the path of a file; only for a file a line is added.
+    `name` is a variable, a flag or the path of a file; a message also shows the line if `name` is a
+    file.
     """
 
     name: str
@@ -53,7 +54,8 @@ def read_file(path: Path, named: str) -> SourceValues:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:  # A ValueError means that the path contains a NUL.
+    # A ValueError means that the path contains a NUL character.
+    except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         problem = Problem(named, why.lower(), "name a YAML file that can be read")
         return SourceValues(problems=[problem])
@@ -169,7 +171,7 @@ def _yaml(node: yaml.Node) -> str | None:
 def _plain(node: yaml.Node, seen: dict[int, object]) -> object:
     if isinstance(node, yaml.ScalarNode):
         return None if node.tag == _NULL else str(node.value)
-    if id(node) not in seen:  # An alias refers to an earlier node, which is read only once.
+    if id(node) not in seen:  # An alias refers to an earlier node, which the walk reads only once.
         seen[id(node)] = _children(node, seen)
     return seen[id(node)]
 

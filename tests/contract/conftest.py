@@ -1,6 +1,6 @@
 """Run each contract test with every driver in the driver table and with the in-memory drivers.
 
-For a new driver, add a row to the driver table and its parameters to this module.
+For a new driver, add a row to the driver table and add the driver's parameters to this module.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _PARAMETERS: dict[str, Callable[[Path], Parameters]] = {
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of an index besides its rows: reservations, pins, notes, and times of links."""
+    """The parts of an index other than its rows: reservations, pins, notes and link times."""
 
     reservations: ReservationStore
     pins: PinStore
@@ -89,7 +89,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
 
 @pytest.fixture(params=_DRIVERS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    """Return the empty storage of one driver."""
+    """Return an empty storage of one driver."""
     if request.param == _MEMORY:
         return MemoryStorage()
     if request.param == "s3":

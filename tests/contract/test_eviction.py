@@ -1,4 +1,4 @@
-"""The index of every driver returns rows in the order of eviction, and deletes rows."""
+"""The index of every driver returns rows in the order of eviction and deletes rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.sizes import scaled
 
 A, B, C, D = (Digest.of(letter) for letter in (b"a", b"b", b"c", b"d"))
 ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
-# the sum of two doubles, which no short decimal number represents exactly
+# a floating-point number that no short decimal number represents exactly
 ODD_TIME = 1_700_000_000.1 + 0.2
 
 
@@ -73,9 +73,9 @@ class TestOldest:
         assert _pages(index, limit) == sorted(rows, key=Cursor.after)
 
     def test_digests_of_both_algorithms_are_sorted_as_text(self, index: Index) -> None:
-        """Rows with equal times are sorted by their digests as text, sha256 and sha512 together.
+        """Rows with equal times are sorted by digest as text, across digest algorithms.
 
-        A cursor compares texts.
+        This matches the cursor between pages, which compares digests as text.
         """
         rows = [
             IndexEntry(Digest.of(bytes([n]), algorithm), 1, ContentKind.BLOB, 1.0)
@@ -130,7 +130,7 @@ class TestNaming:
     def test_each_referencing_manifest_is_listed_once(self, index: Index) -> None:
         """`parents` returns each manifest that refers to a digest once.
 
-        A manifest may refer to a digest twice, and the digest may have no row.
+        A manifest can refer to a digest twice, and the digest can have no row.
         """
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 1.0, children=[C, D])
@@ -139,7 +139,7 @@ class TestNaming:
         assert index.parents(A) == []
 
     def test_a_removed_manifest_is_not_listed(self, index: Index) -> None:
-        """`parents` returns a manifest that is marked for deletion, but no deleted one."""
+        """`parents` returns manifests that are marked for deletion, but not deleted manifests."""
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C])
         index.mark_for_deletion(IndexEntry(A, 1, ContentKind.MANIFEST, 1.0))
         assert index.parents(C) == [A]
@@ -155,8 +155,9 @@ class TestLeave:
     def test_a_marked_row_is_counted_and_listed_but_on_no_page(self, index: Index) -> None:
         """A row that is marked for deletion still counts against the cap.
 
-        `oldest` no longer returns such a row. The file of the row may still exist. Another cleaner
-        can use the list of marked rows to complete the deletion.
+        `oldest` no longer returns such a row. The file of a marked row can still exist, so its
+        bytes must still count. Another cleaner can use the list of marked rows to complete the
+        deletion.
         """
         _record(index, ROW)
 
@@ -242,10 +243,10 @@ class TestForget:
         assert (index.oldest(None, 1), index.marked_for_deletion()) == ([ROW], [])
 
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
-        """A use of content does not remove the mark from its row, because the file may be deleted.
+        """A use of content does not remove the mark from its row; its file may be gone already.
 
-        Only a download or push removes the mark: it records the row again after it has stored the
-        file.
+        Only a download or push removes the mark, because it records the row again after it has
+        stored the file.
         """
         _record(index, ROW)
         index.mark_for_deletion(ROW)

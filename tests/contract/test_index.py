@@ -59,7 +59,7 @@ class TestRecord:
     def test_the_manifests_of_a_part_are_sorted_by_last_use(self, index: Index) -> None:
         """`parents` returns the manifests of a part sorted by last use, the latest first.
 
-        Clients are most likely to pull the first one.
+        Clients are most likely to pull the first of these manifests.
         """
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[C, C])
         index.record(B, 1, ContentKind.MANIFEST, 2.0, children=[C])
@@ -100,7 +100,7 @@ class TestRecord:
 
 
 class TestRestore:
-    """`restore` of an index creates rows for stored files."""
+    """The method `restore` of an index creates rows for stored files."""
 
     def test_a_missing_row_is_created(self, index: Index) -> None:
         """`restore` creates a missing row; the time of its file is the last use."""
@@ -156,10 +156,10 @@ class TestRestore:
 
 
 class TestByDigest:
-    """`by_digest` of an index returns rows in the order of their digests."""
+    """The method `by_digest` of an index returns rows in the order of their digests."""
 
     def test_pages_have_each_row_of_a_range_once(self, index: Index) -> None:
-        """A page of rows begins after its first bound and ends with its second bound.
+        """A page contains the rows between an exclusive lower bound and an inclusive upper bound.
 
         Rows that are marked for deletion are left out.
         """
@@ -244,7 +244,7 @@ class TestTouch:
     def test_a_touch_of_an_absent_manifest_has_no_effect(self, index: Index) -> None:
         """If the row of a manifest is deleted, a use of the manifest changes no other row.
 
-        Its list of parts is deleted too.
+        The manifest's list of parts is deleted with the row.
         """
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B])
@@ -256,7 +256,7 @@ class TestTouch:
         assert (_used(index, B), index.children(A)) == (1.0, [])
 
     def test_a_cycle_of_references_ends(self, index: Index) -> None:
-        """If two rows refer to each other, `touch` still ends.
+        """If two rows refer to each other, `touch` still returns.
 
         Correct digests rule out such a cycle, but an upstream can send wrong content.
         """

@@ -171,7 +171,7 @@ class Counting(MemoryStorage):
 
 
 class Unavailable:
-    """Link times in an index that cannot be opened."""
+    """The link times of an index that cannot be opened."""
 
     def get(self, key: str) -> LinkTime | None:
         """Raise IndexUnavailable."""
@@ -207,7 +207,7 @@ class TestTimesInTheIndex:
     def test_a_confirmation_writes_nothing_to_the_storage(self) -> None:
         """If an unchanged link is confirmed, only its time in the index is written.
 
-        In a bucket, a write to the link would cost a request.
+        With a bucket, each write to the link would cost a request.
         """
         storage, clock = Counting(), Clock(1000.0)
         links = links_of(storage, MemoryIndex(clock=clock).link_times)
@@ -231,10 +231,10 @@ class TestTimesInTheIndex:
         assert links.confirmed(KEY) == UNKNOWN
 
     def test_the_time_of_another_digest_does_not_count(self) -> None:
-        """If the index has the time of another digest for a link, the link's time is unknown.
+        """If the index contains another digest's time for a link, the link's time is unknown.
 
         A process writes the link first and its time afterwards. If the process is killed in
-        between, the index still has the time of the old digest.
+        between, the index still contains the time of the old digest.
         """
         storage, times = MemoryStorage(), MemoryIndex().link_times
         links = links_of(storage, times)
@@ -244,7 +244,7 @@ class TestTimesInTheIndex:
         assert links.read(KEY) == (B, UNKNOWN)
 
     def test_a_removed_link_leaves_no_time(self) -> None:
-        """If a link is deleted, its time is deleted too.
+        """If a link is deleted, its time is also deleted.
 
         Otherwise a link that another program writes later would be treated as confirmed.
         """

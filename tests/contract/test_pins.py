@@ -31,7 +31,7 @@ def test_two_pins_of_a_digest_end_separately(pins: PinStore, clock: Clock) -> No
 
 
 def test_the_later_end_of_two_pins_decides(pins: PinStore, clock: Clock) -> None:
-    """If a digest is pinned twice, it stays pinned until the later pin expires."""
+    """A digest that is pinned twice remains pinned until the later pin expires."""
     pins.pin([A], until=clock.now + 10)
     pins.pin([A], until=clock.now + 5)
     clock.now += 7

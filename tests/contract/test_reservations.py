@@ -22,7 +22,7 @@ def test_bytes_can_be_reserved_up_to_the_cap(reservations: ReservationStore) -> 
 
 
 def test_without_a_cap_every_reservation_is_granted(reservations: ReservationStore) -> None:
-    """If the cap is None, every reservation is granted."""
+    """If there is no cap (None), every reservation is granted."""
     assert reservations.reserve(A, 10**15, None, 1.0) is True
 
 
@@ -39,7 +39,7 @@ def test_a_second_reservation_replaces_the_first(reservations: ReservationStore)
 
 
 def test_a_refused_reservation_leaves_the_first_unchanged(reservations: ReservationStore) -> None:
-    """If a larger reservation is rejected, the existing one stays unchanged."""
+    """If a larger reservation is rejected, the existing reservation is unchanged."""
     reservations.reserve(A, 100, None, 1.0)
 
     assert reservations.reserve(A, 301, 300 + OVERHEAD, 2.0) is False

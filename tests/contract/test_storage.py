@@ -100,7 +100,7 @@ class TestReading:
     def test_an_open_value_can_be_read_after_its_deletion(self, storage: Storage) -> None:
         """If a value is deleted while it is open, all its bytes can still be read.
 
-        The cleaner may evict content that a client is reading.
+        The cleaner can evict content that a client is reading.
         """
         storage.write("key", b"content")
 
@@ -211,7 +211,7 @@ class TestDelete:
     def test_the_deletion_of_an_absent_value_is_no_error(self, storage: Storage, key: str) -> None:
         """`delete` of an absent value returns False.
 
-        With the key of a folder, it deletes nothing in that folder.
+        `delete` with the key of a folder deletes nothing in that folder.
         """
         storage.write("above/value", b"kept")
 
@@ -264,7 +264,7 @@ class TestSetAside:
     def test_a_value_that_was_replaced_stays(self, storage: Storage) -> None:
         """If a value was replaced after it was opened, `set_aside` does not move the new value.
 
-        The caller has found damage only in the old value.
+        The caller detected damage only in the old value, so the new value must stay in place.
         """
         storage.write("a/b", b"old")
         with storage.open("a/b") as file:
@@ -410,13 +410,13 @@ def test_every_driver_has_the_values_of_the_memory_driver(
 ) -> None:
     """After the same sequence of writes and deletions, every driver contains the same values.
 
-    The test compares them with the driver in memory.
+    The test compares each driver with the in-memory driver.
     """
     for stat in list(storage.walk("")):
         storage.delete(stat.key)
     model = MemoryStorage()
     for parts, is_write in steps:
-        key = "/".join([*parts, "value"])  # as in the disk layout, no value's key is below another
+        key = "/".join([*parts, "value"])  # as on a disk, no key is below another key
         for each in (storage, model):
             if is_write:
                 each.write(key, key.encode())

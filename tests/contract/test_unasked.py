@@ -50,8 +50,8 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 ) -> None:
     """A prefetched layer becomes used by a use of its manifest after the start of the prefetch.
 
-    A client that has the layers requests only the manifest. The pull that started the prefetch does
-    not count, because it is older than the prefetch.
+    A client that has the layers requests only the manifest. The pull that started the prefetch is
+    not such a use, because it is older than the prefetch.
     """
     index.record(B, 1, ContentKind.MANIFEST, 4.0, children=[A])
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
@@ -83,7 +83,7 @@ def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
 def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> None:
     """After an unused prefetched row is deleted, it is no longer listed.
 
-    That holds even if a client's request downloads the blob later.
+    This holds even if a client's request downloads the blob later.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     (entry,) = index.prefetched_unused(100.0, 10)

@@ -1,4 +1,4 @@
-"""Tests of the cache epoch, a number; after it is raised, HAProxy uses no older cached response."""
+"""Tests of the cache epoch, a number that invalidates HAProxy's cache entries when it rises."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from entrepot.runtime import run_names
 
 
 class Admin:
-    """An admin socket like HAProxy's: it records `commands` and sends `response`."""
+    """An admin socket like HAProxy's, which records `commands` and sends `response`."""
 
     def __init__(self, path: Path) -> None:
         self.commands: list[str] = []
@@ -28,7 +28,7 @@ class Admin:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
-        """Close the socket, so that its thread ends."""
+        """Stop the server of the socket."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 

@@ -28,7 +28,7 @@ def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
 
 
 def test_the_memory_for_heads_is_bounded(tmp_path: Path) -> None:
-    """A worker remembers a bounded number of HEAD requests, and forgets the oldest ones."""
+    """A worker remembers a bounded number of HEAD requests and forgets the oldest first."""
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET)
     for number in range(5000):
         cache_fill.is_repeated((f"/{number}", None))

@@ -23,7 +23,7 @@ class File:
 
 
 class FakeEpoch:
-    """A cache epoch in memory; `retries` counts how often it was sent to HAProxy again."""
+    """A cache epoch in memory; `retries` counts how often the epoch was resent to HAProxy."""
 
     def __init__(self) -> None:
         self.value = 1
@@ -69,7 +69,7 @@ def test_a_change_raises_the_epoch_once() -> None:
 def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
     """If the cache epoch has risen, a worker checks all files before its next response.
 
-    Otherwise HAProxy would cache a response that follows from old files under the new epoch.
+    Otherwise HAProxy would cache a response based on old files under the new epoch.
     """
     file = File()
     invalidation, epoch = _watching(file)

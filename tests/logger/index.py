@@ -1,4 +1,4 @@
-"""Provide an index in memory, which a test can make unavailable."""
+"""Provide an in-memory index that a test can make unavailable."""
 
 from __future__ import annotations
 

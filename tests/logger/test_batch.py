@@ -238,7 +238,7 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
 def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None:
     """In a new run of the appliance, HAProxy's count of lost lines starts at 0.
 
-    In a container HAProxy may have the same pid in both runs. So the logger must not mistake the
+    In a container HAProxy can have the same pid in both runs. So the logger must not mistake the
     losses of the second run for those of the first.
     """
     first = LogBatch(index, run="one")
@@ -257,8 +257,8 @@ def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None
 def test_losses_of_an_earlier_run_are_not_reported_again(index: FailingIndex) -> None:
     """The logger does not report losses of an earlier run of the appliance to the cleaner.
 
-    A newly started cleaner does not know which losses are old. If it were told about old losses, it
-    would at each start treat all content as just used.
+    A newly started cleaner does not know which losses are old. If the logger reported old losses,
+    each newly started cleaner would treat all content as just used.
     """
     first = LogBatch(index, run="one")
     first.access(Batch([], _at(1), gaps=1))

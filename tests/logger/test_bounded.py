@@ -1,4 +1,4 @@
-"""The memory of the logger is bounded, however much its lines vary."""
+"""The logger's memory is bounded, however much the log lines vary."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Fed:
 
 
 def test_memory_does_not_grow_with_varied_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After 4,000 lines, 4,000 more with other values do not make the logger's memory grow."""
+    """After 4,000 lines, 4,000 more lines with new values do not make the logger's memory grow."""
     monkeypatch.setattr(accesslog, "KEPT_BYTES", 100_000)
     fed = Fed(limit=500)
     fed.feed(2000)

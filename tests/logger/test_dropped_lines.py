@@ -38,7 +38,7 @@ def test_without_a_response_the_count_is_none(tmp_path: Path) -> None:
 def test_the_total_grows_across_restarts_and_resets_of_haproxy(
     pid: int, raw: int, total: int
 ) -> None:
-    """The total of dropped lines never falls, although a restarted HAProxy counts from 0."""
+    """The total of dropped lines never decreases, although a restarted HAProxy counts from 0."""
     assert DroppedLines(1, 5, 10).then(pid, raw) == DroppedLines(pid, raw, total)
 
 

@@ -153,7 +153,7 @@ def test_a_budget_has_the_last_values_of_the_upstream() -> None:
 
 
 def test_an_unknown_event_is_ignored() -> None:
-    """An unknown event is ignored, because a newer worker may write it."""
+    """An unknown event is ignored, because a newer version of a worker can write it."""
     counted = Counted()
     counted.count("new", {"x": 1})
 
@@ -188,7 +188,7 @@ def test_a_malformed_event_counts_nothing(name: str, fields: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_of_the_cleaner_has_its_label(reason: Reason) -> None:
-    """Each reason for which the cleaner evicts has its own label in the eviction metrics."""
+    """Each reason for an eviction has its own label in the eviction metrics."""
     counted = Counted()
     counted.count("eviction", EVICTION | {"reason": reason.value})
 

@@ -51,7 +51,7 @@ def test_a_counter_without_labels_starts_at_0() -> None:
 
 
 def test_names_are_unique_and_have_no_suffix_total() -> None:
-    """The names of metrics are unique and have no suffix `_total`, which the format adds."""
+    """Metric names are unique and lack the suffix `_total`, which the text format adds."""
     names = [metric.name for metric in METRICS]
 
     assert len(names) == len(set(names))

@@ -15,7 +15,7 @@ START = 1_000_000.0
 
 
 class Store:
-    """A storage and an index with an image: a manifest that refers to a layer."""
+    """A storage and an index with an image, which has a manifest that refers to a layer."""
 
     def __init__(self) -> None:
         self.storage = TimedMemoryStorage(lambda: START)
@@ -59,7 +59,7 @@ def test_the_layers_of_a_manifest_get_its_file_time() -> None:
 
 
 def test_a_part_that_was_used_later_than_its_manifest_keeps_its_time() -> None:
-    """A file time is never set back: a layer that was used after its manifest keeps its time."""
+    """A file time is never set back, so a layer that was used after its manifest keeps its time."""
     store = Store()
     times = store.times()
     times.follow({LAYER: START + 3 * STEP_S})
@@ -95,7 +95,7 @@ def test_a_flush_ends_at_its_deadline() -> None:
 
 
 def test_the_number_of_unwritten_times_is_bounded() -> None:
-    """If too many file times are unwritten, the one with the oldest use is written."""
+    """If too many file times are unwritten, the logger writes the time of the oldest use."""
     store = Store()
     store.times(limit=1).follow({LAYER: START + 5, OTHER: START + 7})
 
@@ -104,7 +104,7 @@ def test_the_number_of_unwritten_times_is_bounded() -> None:
 
 
 def test_the_access_time_of_a_missing_file_is_ignored() -> None:
-    """If the file of a blob is missing, its time is not written, and no error is raised."""
+    """If the file of a blob is missing, the logger skips the file's time without an error."""
     store = Store()
     absent = Digest.of(b"absent")
     times = store.times()

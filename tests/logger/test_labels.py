@@ -89,7 +89,7 @@ def test_the_reason_of_a_stale_response_is_its_detail() -> None:
     ],
 )
 def test_a_handler_has_the_name_of_docker_distribution(kind: str, uri: str, expected: str) -> None:
-    """The label `handler` has docker distribution's names, so its dashboards keep working."""
+    """The label `handler` has docker distribution's names, so existing dashboards still work."""
     assert labels.handler(kind, uri) == expected
 
 

@@ -118,7 +118,7 @@ def test_an_idle_loop_waits_longer_if_a_change_ends_the_wait(harness: LoopHarnes
 
 
 def test_sizes_are_written_without_requests(harness: LoopHarness) -> None:
-    """The sizes of the store are in the metrics file even without any request."""
+    """The metrics file contains the size of stored content even before any request."""
     harness.turn()
 
     assert harness.metric("entrepot_blobs") == 1
@@ -145,7 +145,7 @@ def test_there_are_at_most_ten_commits_per_second(harness: LoopHarness) -> None:
 
 
 def test_commits_are_rarer_while_lines_are_unread(harness: LoopHarness) -> None:
-    """While many lines are unread, the loop commits less often, so each row is updated once.
+    """While many lines are unread, the loop commits less often, to update each row only once.
 
     It commits the last lines as soon as it has read them.
     """
@@ -229,7 +229,7 @@ def test_a_log_barrier_waits_for_haproxy_s_count_of_dropped_lines(harness: LoopH
 def test_a_failed_read_of_haproxy_s_count_is_repeated_after_250_ms(harness: LoopHarness) -> None:
     """If HAProxy does not report its number of dropped lines, the loop asks again after 250 ms.
 
-    The cleaner waits only a short time, and HAProxy may be busy for a moment.
+    The cleaner waits only a short time, and HAProxy can be busy for a moment.
     """
     harness.settle()
     harness.log(written(probe("n1")))
@@ -369,7 +369,7 @@ def test_events_that_are_not_committed_prevent_a_rotation(harness: LoopHarness) 
 
 
 def test_lag_is_the_age_of_the_last_line_while_lines_wait(harness: LoopHarness) -> None:
-    """The lag is the age of the last read line while lines are uncommitted; otherwise it is 0."""
+    """The metric of the lag is the age of the last read line, or 0 if all lines are committed."""
     harness.settle()
     harness.log(written(BLOB))
     harness.settle()
@@ -393,7 +393,7 @@ def test_an_idle_loop_waits_one_second(harness: LoopHarness) -> None:
 def test_an_unreadable_log_is_one_warning(
     harness: LoopHarness, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the log cannot be read, one warning is logged, and the loop tries again later."""
+    """If the log cannot be read, the loop logs one warning and tries again later."""
     harness.places.access.mkdir()
     harness.settle()
     harness.places.access.rmdir()
@@ -407,7 +407,7 @@ def test_an_unreadable_log_is_one_warning(
 
 
 def test_a_replaced_index_gets_all_counters_and_positions(harness: LoopHarness) -> None:
-    """If the index was replaced, the loop writes all counters and positions into the new one."""
+    """If the index was replaced, the loop writes all counters and positions into the new index."""
     harness.log(written(BLOB))
     harness.settle()
     harness.index.stored.clear()

@@ -36,7 +36,7 @@ A = Digest.parse(BLOB.digest)
 
 
 class Logger:
-    """Start and end the process of the logger, and write the access log that it reads."""
+    """Start and stop the logger's process, and write the access log that it reads."""
 
     def __init__(self, folder: Path) -> None:
         self.run = folder / "run"

@@ -50,7 +50,7 @@ def test_a_position_is_found_after_its_file_was_renamed(seen: Seen) -> None:
 
 
 def test_a_copy_with_another_inode_is_the_same_file() -> None:
-    """If a file has the same first bytes as the file of the position, the reader continues in it.
+    """If a file has the first bytes that the position records, the reader continues in that file.
 
     So the position remains valid when a file gets a new inode, for example because the data
     directory was moved to another disk.
@@ -65,7 +65,7 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
 def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
     """If both a file and its copy exist, the reader continues in the file with its inode.
 
-    Otherwise it would read the copy, and then the file a second time.
+    Otherwise it would read the same lines twice, in the copy and in the file.
     """
     copied = [replace(YOUNG, name="log.1", inode=99), YOUNG]
 
@@ -73,7 +73,7 @@ def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
 
 
 def test_another_file_with_the_same_inode_is_a_gap() -> None:
-    """If another file has the inode of the position, the reader reports a gap of lost lines."""
+    """If another file now has the position's inode, the reader reports a gap of lost lines."""
     gone = LogPosition(YOUNG.inode, 50, fingerprint(b"zzzz"), 4, modified=5)
 
     assert locate(FAMILY, gone) == ResumePoint(OLD, OLD.start(), gap=True)
@@ -141,7 +141,7 @@ def test_after_a_deleted_file_older_files_are_not_read_again() -> None:
     ],
 )
 def test_the_generation_is_the_number_in_the_name(name: str, expected: int | None) -> None:
-    """The number in the name of a rotated file is its age: a higher number is older.
+    """A rotated file with a higher number in its name is older.
 
     Only names that the rotation creates belong to the log.
     """

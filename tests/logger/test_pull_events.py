@@ -90,7 +90,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_the_pulls_of_the_log_are_queued_in_order(bench: Bench) -> None:
-    """The collector queues the pulls in the log in their order, and wakes the delivery.
+    """The collector queues the pulls from the log in order and wakes the delivery.
 
     It ignores a request that failed.
     """
@@ -115,7 +115,7 @@ def test_after_many_lines_the_next_ones_wait(bench: Bench) -> None:
 
 
 def test_after_a_kill_no_event_is_lost_or_doubled(bench: Bench) -> None:
-    """After a kill, a new process continues after the queued lines.
+    """After a kill, a new process continues after the lines whose events were queued.
 
     No event is lost or queued twice.
     """
@@ -133,7 +133,7 @@ def test_after_a_kill_no_event_is_lost_or_doubled(bench: Bench) -> None:
 def test_a_kill_before_the_commit_repeats_the_lines(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a process is killed before its commit, the next one reads the same lines again."""
+    """If a process is killed before its commit, the next process reads the same lines again."""
     bench.write(1)
     bench.turn()
     bench.write(2)

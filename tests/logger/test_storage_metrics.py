@@ -32,8 +32,8 @@ def _counted(*events: dict[str, Any], since: float = 0) -> Registry:
 def test_a_request_is_counted_by_verb_and_status_with_its_duration() -> None:
     """Each request to a bucket is counted by method and status, and its duration in a histogram.
 
-    The histogram has docker distribution's name and labels. All unknown values share one label
-    value.
+    The histogram has the name and labels that docker distribution uses. All unknown values share
+    one label value.
     """
     put = {"action": "PutContent", "status": "2xx", "bytes": 70, "seconds": 0.5}
     registry = _counted(

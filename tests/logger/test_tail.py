@@ -1,4 +1,4 @@
-"""A reader reads the files of a log through rotations, truncations and restarts."""
+"""A reader reads the files of a log despite rotations, truncations and restarts."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Writer:
         return not written or b"\n" in written
 
     def rotate(self) -> None:
-        """Rename each file to the next number, delete the oldest one, and create a new one."""
+        """Rename each file to the next number, delete the oldest file and create a new file."""
         for age in range(self.keep, 0, -1):
             old = self.path.with_name(f"{self.path.name}.{age - 1}") if age > 1 else self.path
             if old.exists():
@@ -161,7 +161,7 @@ def test_a_missing_log_is_read_once_it_exists(writer: Writer, reader: Reader) ->
 
 
 def test_an_incomplete_line_is_not_returned(writer: Writer, reader: Reader) -> None:
-    """The reader returns a line only after the end of the line was written."""
+    """The reader returns a line only after the line's newline was written."""
     writer.put(b'{"n":')
     before = reader.drain()[:]
     writer.put(b"1}\n")
@@ -198,7 +198,7 @@ def test_a_split_line_is_joined_across_an_empty_file(writer: Writer, reader: Rea
 
 
 def test_an_unfinished_line_does_not_affect_the_next(writer: Writer, reader: Reader) -> None:
-    """If a writer died in the middle of a line, the next line is still read.
+    """If a writer died in the middle of a line, the reader still returns the next line.
 
     The reader returns the unfinished part as a line of its own.
     """
@@ -376,7 +376,7 @@ def test_a_pipe_in_place_of_a_log_file_is_an_error(writer: Writer, reader: Reade
 def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:
     """The reader also returns lines that a process writes to a file after its rotation.
 
-    A worker may have opened the events file before the rotation.
+    For example, a worker can have opened the events file before the rotation.
     """
     reader = Reader(writer.path, grace=1)
     writer.put(b'{"n":1}\n')
@@ -391,7 +391,7 @@ def test_late_lines_in_a_rotated_file_are_read(writer: Writer) -> None:
 
 
 def test_reading_continues_after_the_log_was_deleted(writer: Writer, reader: Reader) -> None:
-    """If the current file was deleted, the reader continues with the new one.
+    """If the current file was deleted, the reader continues with the new file.
 
     It does not read the rotated files again.
     """

@@ -81,7 +81,7 @@ def test_stale_responses_are_counted_by_reason() -> None:
     ("milliseconds", "place"), [(-1, 0), (1, 0), (2, 1), (300_000, 15), (300_001, 16)]
 )
 def test_a_duration_is_counted_in_its_bucket(milliseconds: int, place: int) -> None:
-    """A duration counts in the histogram's bucket whose upper bound includes it.
+    """A duration is counted in the first histogram bucket whose upper bound includes it.
 
     Prometheus defines buckets in this way.
     """
@@ -100,7 +100,7 @@ def test_similar_lines_are_grouped() -> None:
 
 
 def test_a_repeated_line_is_counted_with_its_number() -> None:
-    """A line with its number of repetitions counts as much as the same lines one by one."""
+    """A line with a number of repetitions changes metrics as much as the same lines one by one."""
     lines = [answer(bytes=10, duration=2), answer(bytes=10, duration=40), answer(cache=STALE)]
     together, apart = Registry(traffic.METRICS), Registry(traffic.METRICS)
     traffic.count([(lines[0], 3), (lines[1], 1), (lines[2], 2)], together, UpstreamLabels())

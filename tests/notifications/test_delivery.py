@@ -29,7 +29,7 @@ def queue(tmp_path: Path) -> Iterator[EventQueue]:
 
 
 def fill(queue: EventQueue, count: int) -> list[str]:
-    """Queue *count* events for the endpoint `a`, and return their IDs."""
+    """Queue *count* events for the endpoint `a` and return their IDs."""
     numbers = [str(number) for number in range(count)]
     queue.append({"a": [Notification(PUSH, "", json.dumps({"id": each})) for each in numbers]})
     return numbers
@@ -74,7 +74,7 @@ def test_all_events_are_delivered_in_order(queue: EventQueue) -> None:
 
 
 def test_a_refused_event_is_sent_again_until_it_is_accepted(queue: EventQueue) -> None:
-    """If an endpoint rejects an event, the event is sent until it is accepted, still in order."""
+    """A rejected event is resent until the endpoint accepts it, and the order is preserved."""
     numbers = fill(queue, 20)
     post = Post(lambda _: len(post.attempts) > 8)
     delivery = EventDelivery(EventEndpoint("a", "", backoff=0.01), queue, post)
@@ -115,7 +115,7 @@ def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
 
 
 def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
-    """If a response takes a quarter of the timeout, the next envelope has half as many events.
+    """If a response takes a quarter of the timeout, the next envelope contains half as many events.
 
     Otherwise the endpoint would at some point need longer than the timeout.
     """
@@ -131,7 +131,7 @@ def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
 
 
 def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
-    """After a 413, each later envelope has at most half as many events as the rejected one."""
+    """After a 413, later envelopes have at most half as many events as the rejected envelope."""
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):
         size.succeeded(0.1)
@@ -143,7 +143,7 @@ def test_an_envelope_that_is_too_large_is_not_tried_again() -> None:
 
 
 def test_after_a_large_envelope_failed_no_other_is_large(queue: EventQueue) -> None:
-    """If an endpoint disconnects at envelopes above 100 kB, it gets all events after one failure.
+    """An endpoint that disconnects at envelopes above 100 kB gets all events after one failure.
 
     The delivery remembers the size in bytes of the failed envelope.
     """
@@ -194,7 +194,7 @@ def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(
 def test_a_failing_receiver_is_logged_once(
     queue: EventQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log names an endpoint once when it begins to fail, and once when it has recovered."""
+    """An endpoint is logged once when it begins to fail and once when it has recovered."""
     fill(queue, 1)
     post = Post(lambda _: len(post.attempts) > 3)
     delivery = EventDelivery(EventEndpoint("a", "http://bob:secret@h/"), queue, post)
@@ -214,7 +214,7 @@ def test_an_empty_queue_is_not_read_until_it_changes(
 ) -> None:
     """If the queue is empty, the delivery reads it only after its file has changed.
 
-    Another process may change the file.
+    Another process can change the file.
     """
     monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", -(10**18))
     post, reads, first = Post(), list[str](), queue.first
@@ -247,7 +247,7 @@ def test_a_file_that_was_just_written_has_no_stamp(
 ) -> None:
     """If the queue's file was just written, `stamp` returns None.
 
-    A stamp is the time and size of the file: an equal stamp means that the file has not changed.
+    A stamp consists of the time and size of the file; an equal stamp means an unchanged file.
     However, two writes in quick succession can have the same time.
     """
     monkeypatch.setattr("entrepot.notifications.queue._SETTLED_NS", 10**18)

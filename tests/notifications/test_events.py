@@ -61,7 +61,7 @@ def test_an_event_has_the_fields_of_docker_distribution() -> None:
 
 
 def test_each_event_has_its_own_id() -> None:
-    """Two events of the same content have different IDs."""
+    """Two events about the same content have different IDs."""
     target = EventTarget("team/app", "a/type", 12, DIGEST)
 
     assert made(PUSH, target)["id"] != made(PUSH, target)["id"]

@@ -32,7 +32,7 @@ def endpoint(
 
 @contextmanager
 def serving(respond: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Handle each connection with *respond*, one after another; yield the server's URL."""
+    """Handle connections one after another with *respond*; yield the server's URL."""
     listener = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -244,7 +244,7 @@ def test_the_body_of_a_response_is_not_read() -> None:
 def test_a_refused_connection_is_a_failure_without_a_status() -> None:
     """If an endpoint refuses the connection, the delivery fails without an HTTP status.
 
-    The message has no password.
+    The error message contains no password.
     """
     with Receiver() as receiver:
         url = receiver.url.replace("http://", "http://bob:secret@")

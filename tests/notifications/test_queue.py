@@ -148,7 +148,7 @@ def test_a_full_queue_drops_its_oldest_pulls_and_counts_them(path: Path) -> None
 
 
 def test_a_full_queue_without_pulls_drops_its_oldest_events(path: Path) -> None:
-    """If a full queue has only pushes, it drops the oldest of them."""
+    """If a full queue contains only pushes, it drops the oldest push."""
     queue = EventQueue(path, 1000, is_durable=False)
     for number in range(8):
         queue.append({"a": [event(f"push{number}")]})
@@ -161,7 +161,7 @@ def test_a_full_queue_without_pulls_drops_its_oldest_events(path: Path) -> None:
 def test_an_event_that_is_larger_than_the_queue_is_dropped(path: Path) -> None:
     """If an event is larger than the whole queue, it is dropped and counted.
 
-    It displaces no other event.
+    No other event is dropped for it.
     """
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("small"), event("x" * 2000)]})
@@ -231,7 +231,7 @@ def test_endpoints_that_are_no_longer_configured_lose_their_events(queue: EventQ
 
 
 def test_attempts_are_counted_by_their_result(queue: EventQueue) -> None:
-    """Attempts to deliver events are counted by docker distribution's kinds of results."""
+    """Delivery attempts are counted by result, with the kinds that docker distribution uses."""
     queue.append({"a": pulls(3)})
     group = queue.first("a", 2, MUCH)
     queue.failed("a", group, None)

@@ -52,7 +52,7 @@ class Pulling:
         return self.ask("GET", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def head(self, path: str, **headers: str) -> Result:
-        """Send a HEAD for a path of the upstream's test repository."""
+        """Send a HEAD for a path in the upstream's test repository."""
         return self.ask("HEAD", f"/v2/{self.prefix}/{NAME}/{path}", **headers)
 
     def ask(self, method: str, url: str, **headers: str) -> Result:
@@ -109,7 +109,7 @@ def pulling(
 ) -> Pulling:
     """Create the registry with the upstreams *u* and *others*, on *storage* or on a disk at *root*.
 
-    *fields* are further settings of each upstream, by their names in `UpstreamConfig`.
+    *fields* are further settings of each upstream, named as in `UpstreamConfig`.
     """
     named = [
         replace(UpstreamConfig(each.host, each.url, read_timeout=20.0), **fields)

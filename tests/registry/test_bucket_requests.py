@@ -1,6 +1,6 @@
 """Tests that count, at the S3 server, the requests that pulls and pushes send to a bucket.
 
-The table "Requests" of docs/storage.md has the same numbers.
+The table "Requests" in docs/storage.md states the same numbers.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def test_a_push_sends_few_requests(registry: Registry) -> None:
 def test_a_blob_without_room_in_the_state_directory_is_not_stored(
     s3: S3Front, tmp_path: Path
 ) -> None:
-    """If the state directory has no space for a blob, a pull passes the blob through.
+    """If the state directory has no space for a blob, the worker passes the blob through.
 
     A push of the blob gets 507.
     """

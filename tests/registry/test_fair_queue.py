@@ -15,9 +15,9 @@ PATIENCE = 20.0
 
 
 def start_waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thread:
-    """Start a thread that waits for a turn of *key* and then appends *key* to *order*.
+    """Start a thread that waits for its turn with *key* and then appends *key* to *order*.
 
-    Return the thread as soon as it waits.
+    Return the thread as soon as the thread is waiting.
     """
     before = _length(line)
 

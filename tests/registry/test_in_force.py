@@ -1,4 +1,4 @@
-"""The settings and the current pull secret decide which upstreams a worker serves."""
+"""The settings and the current pull secret determine which upstreams a worker serves."""
 
 from __future__ import annotations
 

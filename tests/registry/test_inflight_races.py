@@ -316,8 +316,8 @@ def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
 def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: Bench) -> None:
     """If a spool file already contains the whole blob, the next writer commits it.
 
-    Its first writer died before the commit, and the upstream states no size. A range request for
-    bytes after the last byte would always get 416.
+    In this test the first writer died before the commit, and the upstream states no size. A range
+    request for bytes after the last byte would always get 416.
     """
     worker = bench.worker()
     with locked(worker):

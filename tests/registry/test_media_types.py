@@ -49,7 +49,7 @@ def _type(p: Pushing, name: str) -> str:
 
 
 def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> None:
-    """If two repositories push a manifest without `mediaType` as two types, each keeps its own."""
+    """A manifest without `mediaType` that is pushed as two types keeps one type per repository."""
     p = pushing(tmp_path)
     assert _push(p, MINE, BARE, OCI_MANIFEST).status_code == 201
     assert _push(p, OTHERS, BARE, DOCKER_MANIFEST).status_code == 201

@@ -125,7 +125,7 @@ def test_middleware_of_the_registry_wraps_every_response(
     answer = client(f"registry: [{entries}]").simulate_get("/v2/")
 
     assert answer.status_code == 200
-    # The test client keeps only the last of several headers with one name.
+    # The test client keeps only the last of several headers with the same name.
     assert answer.headers["X-Stamp"] == "two"
 
 
@@ -134,7 +134,7 @@ def test_middleware_of_the_registry_that_raises_is_a_500(
 ) -> None:
     """If middleware of kind `registry` raises an error, the client gets 500.
 
-    The log has the middleware's name and the traceback.
+    The log contains the middleware's name and the traceback.
     """
     answer = client("registry: [{name: breaking}]").simulate_get("/v2/")
 

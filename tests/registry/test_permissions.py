@@ -100,7 +100,7 @@ _BY_DIGEST = {str(each.digest): each for each in _ALL}
 
 @dataclass
 class Claimant:
-    """An upstream that has each content, or only claims to have it, as the test decides.
+    """An upstream for which the test decides what content it has and what it only claims to have.
 
     `ever` contains the name of each piece of content that the upstream ever had.
     """

@@ -105,7 +105,7 @@ def _store(root: Path, content: bytes) -> None:
 def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path) -> None:
     """Repositories that docker distribution wrote are served as hosted.
 
-    They have no file with an origin.
+    These repositories have no file with an origin.
     """
     digest = host(tmp_path, "team/app")
     p = pulling(two[0], tmp_path)

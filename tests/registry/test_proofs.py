@@ -1,4 +1,4 @@
-"""With access rules, an upstream's clients get content only if that upstream has sent it."""
+"""With access rules, an upstream's repository serves content only if that upstream sent it."""
 
 from __future__ import annotations
 

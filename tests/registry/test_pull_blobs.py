@@ -408,7 +408,7 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 
 
 def test_a_blob_is_linked_before_its_last_byte_leaves(p: Pulling) -> None:
-    """When a client gets the last byte of a blob, the repository already has its link to the blob.
+    """When a client gets the last byte of a blob, the repository already has a link to the blob.
 
     Without the links, a client with all parts of an image could not pull its manifest during an
     outage.

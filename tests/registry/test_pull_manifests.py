@@ -176,7 +176,8 @@ def test_an_incomplete_manifest_is_confirmed_again_if_the_upstream_has_just_fail
 ) -> None:
     """If the upstream has just failed, a fresh but incomplete manifest gets 503.
 
-    A client that got the manifest could not get its layers, and podman would use no other mirror.
+    Otherwise a client would get the manifest but not its layers, and podman would try no other
+    mirror.
     """
     now = [0.0]
     p = pulling(u, tmp_path, clock=lambda: now[0])
@@ -318,7 +319,7 @@ def test_a_write_is_405(p: Pulling) -> None:
 def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
     """If the upstream responds 405 to a HEAD, the registry requests the manifest with a GET.
 
-    The status of that GET shows whether the repository has the manifest.
+    The status of this GET determines whether the repository has the manifest.
     """
     p.pull()
     digest = digest_of(u)

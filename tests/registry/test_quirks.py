@@ -139,7 +139,7 @@ def _resumes(p: Pulling, image: Image) -> None:
 
 
 def _lists_the_referrer(p: Pulling, image: Image) -> None:
-    """Assert that the list of referrers has the artifact that refers to the image."""
+    """Assert that the list of referrers contains the artifact that refers to the image."""
     got = p.get(f"referrers/{image.digest}")
     assert (got.status_code, got.headers["content-type"]) == (200, OCI_INDEX)
     assert [each["artifactType"] for each in got.json["manifests"]] == [_SIGNATURE_TYPE]

@@ -1,4 +1,4 @@
-"""Clients download large blobs from the bucket directly: the worker redirects to a signed URL."""
+"""Workers redirect clients to a signed URL to download large blobs directly from the bucket."""
 
 from __future__ import annotations
 

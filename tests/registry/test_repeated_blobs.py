@@ -189,9 +189,9 @@ def _truncate(worker: Worker) -> None:
     ids=["a new epoch", "an unlinked blob", "an evicted blob", "a truncated file"],
 )
 def test_a_change_ends_the_permission(worker: Worker, change: Callable[[Worker], None]) -> None:
-    """If rights or content change, a permission to repeat a response ends.
+    """When rights or content change, permissions to repeat responses end.
 
-    It then opens no file, so the server calls the application.
+    The permission then opens no file, so the server calls the application.
     """
     permitted = worker.permission()
     assert permitted is not None
@@ -201,7 +201,7 @@ def test_a_change_ends_the_permission(worker: Worker, change: Callable[[Worker],
 
 
 def _pushed(worker: Worker) -> Repeatable:
-    """Push the blob to `team/app`, and return the permission of the GET that follows."""
+    """Push the blob to `team/app`, and return the permission to repeat the next GET's response."""
     client = worker.pulling.client
     pushed = client.simulate_post(f"/v2/team/app/blobs/uploads/?digest={DIGEST}", body=CONTENT)
     assert pushed.status_code == 201
@@ -214,7 +214,7 @@ def _pushed(worker: Worker) -> Repeatable:
 
 
 def test_a_hosted_blob_is_repeated_until_it_is_deleted(u: FakeUpstream, tmp_path: Path) -> None:
-    """A pushed blob may be repeated until a DELETE removes its link, although its file stays."""
+    """A pushed blob may be repeated until a DELETE removes its link, although its file remains."""
     worker = Worker(u, tmp_path, OpenAuthenticator())
     permitted = _pushed(worker)
 

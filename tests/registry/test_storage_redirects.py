@@ -1,4 +1,4 @@
-"""`storage.redirect:` and `middleware.storage:` decide to which URL a worker redirects clients."""
+"""`storage.redirect:` and `middleware.storage:` determine the URL to which workers redirect."""
 
 from __future__ import annotations
 

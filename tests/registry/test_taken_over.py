@@ -1,4 +1,4 @@
-"""The registry takes over repositories that another caching proxy has stored."""
+"""The registry adopts repositories that another caching proxy has stored."""
 
 from __future__ import annotations
 

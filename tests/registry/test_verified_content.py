@@ -242,7 +242,7 @@ def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Da
 def test_a_damaged_pushed_layer_is_quarantined_and_counted(pushed: Pushing) -> None:
     """A damaged pushed layer is moved to the quarantine, from which an operator can recover it.
 
-    Its bytes still count as used.
+    Its bytes are still included in the used bytes.
     """
     _extended(_stored(pushed.root))
 

@@ -116,7 +116,7 @@ def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
     """A GET of a stored manifest by tag reads the tag's file and the manifest.
 
     It also makes a stat of the tag and of the link. The worker compares the manifest's bytes with
-    those that it verified earlier, and does not parse them again.
+    those that it verified earlier and does not parse them again.
     """
     expected = Counter(stat=2) + SMALL_FILE + SMALL_FILE
 

@@ -100,7 +100,7 @@ def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
-    """If the wall clock jumps ahead and stays there for an hour, the appliance's clock follows it.
+    """If the wall clock jumps ahead and remains so for an hour, the appliance's clock follows it.
 
     Such a jump has probably corrected a wrong clock. Uses before the jump are then treated as at
     most one hour old.
@@ -159,7 +159,7 @@ def test_the_time_never_goes_back(seed: int, path: Path) -> None:
 
 
 def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
-    """All processes have the same time, because they share the state of the clock in a file.
+    """All processes see the same time, because they share the state of the clock in a file.
 
     This includes a process that starts while the wall clock is wrong.
     """

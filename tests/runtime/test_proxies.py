@@ -22,7 +22,7 @@ PROXIES = {"https": "http://proxy:3128", "http": "other:8080"}
     ],
 )
 def test_the_scheme_selects_the_proxy_and_loopback_has_none(url: str, expected: str | None) -> None:
-    """The scheme of a URL decides its proxy; a loopback host has no proxy."""
+    """The scheme of a URL determines its proxy; no proxy is used for a loopback host."""
     assert Proxies(PROXIES).choose(url) == expected
 
 
@@ -48,7 +48,7 @@ def test_the_scheme_selects_the_proxy_and_loopback_has_none(url: str, expected: 
     ],
 )
 def test_exempt_hosts_have_no_proxy(rule: str, url: str, *, exempt: bool) -> None:
-    """A host that matches a rule has no proxy.
+    """No proxy is used for a host that matches an exception rule.
 
     A rule is a domain with its subdomains, an address or a network, each with or without a port.
     """
@@ -56,5 +56,5 @@ def test_exempt_hosts_have_no_proxy(rule: str, url: str, *, exempt: bool) -> Non
 
 
 def test_without_proxies_no_url_has_one() -> None:
-    """If no proxy is configured, no URL has a proxy."""
+    """If no proxy is configured, `choose` returns None for every URL."""
     assert Proxies().choose("https://quay.io/") is None

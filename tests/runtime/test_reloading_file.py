@@ -108,7 +108,7 @@ def test_the_first_read_raises(tmp_path: Path, clock: Clock) -> None:
 def test_a_malformed_change_is_logged_once_and_changes_nothing(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the file becomes malformed, one warning is logged and the last good value stays in use."""
+    """If the file becomes malformed, one warning is logged and the last good value remains."""
     watched = ReloadingFile(path, int, clock=clock)
     _write(path, b"one", at=_WRITTEN + 1)
 
@@ -362,7 +362,7 @@ def test_a_forked_process_takes_the_value_that_other_processes_accepted(
     """A forked process uses the value that other processes have accepted and saved.
 
     In this test the file has the same content as when the parent read it, but the other processes
-    have rejected it.
+    have rejected this content.
     """
 
     def validate(before: int, after: int) -> None:

@@ -206,7 +206,7 @@ def test_a_report_contains_no_password_of_a_url(start: Callable[..., ErrorReport
 
 @pytest.mark.usefixtures("libraries")
 def test_a_line_without_a_traceback_is_not_reported(start: Callable[..., ErrorReports]) -> None:
-    """A tracker gets only log lines with a traceback, and none that its own library has logged.
+    """A tracker receives only log lines with a traceback, and none from its own library.
 
     The report of a line from the library could fail and log another such line, endlessly.
     """

@@ -84,7 +84,7 @@ def test_few_threads_wait() -> None:
 def test_a_waiting_thread_keeps_nothing_of_its_last_function() -> None:
     """A waiting thread has no reference to the last function that it ran.
 
-    So the objects of that function are freed.
+    So the objects that the function used are freed.
     """
 
     class Body:

@@ -42,7 +42,7 @@ class CountingCheck:
         self.times = 0
 
     def __call__(self, user: str, password: str) -> bool:
-        """Return True if the password is right, and count the call."""
+        """Return True if the password is correct, and count the call."""
         self.times += 1
         return (user, password) in {("ann", "right"), ("bob", "right"), ("grün", "right")}
 
@@ -108,7 +108,7 @@ def test_users_with_equal_rights_have_the_same_rights_header(client: Client) -> 
 def test_a_missing_or_wrong_password_is_not_reported_as_verified(
     client: Client, credential: str | None
 ) -> None:
-    """A 401 has no rights header, because HAProxy remembers each credential that comes with one."""
+    """A 401 has no rights header; otherwise HAProxy would remember the rejected credential."""
     answer = client.ask(credential)
 
     assert (answer.status_code, "x-entrepot-rights" in answer.headers) == (401, False)
@@ -256,7 +256,7 @@ class RecordedFills(CacheFill):
         return True
 
     def fill(self, request: HeadRequest) -> None:
-        """Record the request with which HAProxy's cache would be filled."""
+        """Record the request that would fill HAProxy's cache."""
         self.fills.append(request)
 
 

@@ -79,7 +79,7 @@ def test_an_unreadable_list_of_checks_is_itself_a_failure(tmp_path: Path, conten
 
 
 def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
-    """`/debug/vars` has docker distribution's counters, with values from the logger's metrics."""
+    """`/debug/vars` shows docker distribution's counters with values from the logger's metrics."""
     empty = _ask(tmp_path, "/debug/vars").json
     assert empty["registry"]["proxy"]["blobs"]["Requests"] == 0
 

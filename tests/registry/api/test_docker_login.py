@@ -151,7 +151,7 @@ def test_the_token_for_a_right_password_identifies_the_user(
 def test_anonymous_clients_get_an_anonymous_token(
     login: str | None, scopes: tuple[str, ...]
 ) -> None:
-    """A client without a password, or with a wrong one, gets a token that identifies no user.
+    """A client without a correct password gets a token that identifies no user.
 
     dockerd sends its Docker Hub password to every mirror, and must still be able to pull.
     """

@@ -37,7 +37,7 @@ def test_every_exception_class_has_a_row(module: object) -> None:
 
 
 def test_every_reason_of_unavailability_has_a_row() -> None:
-    """Each reason for which an upstream is unavailable has a status in the table of errors."""
+    """The table of errors has a status for each reason why an upstream can be unavailable."""
     assert set(errors.BY_WHY) == set(Why)
 
 

@@ -104,7 +104,7 @@ def test_an_error_response_is_the_oci_envelope(
 ) -> None:
     """Each error response has the JSON body of the OCI spec, and a header that forbids caching.
 
-    Errors that Falcon raises and unexpected errors have the same form.
+    The responses to errors that Falcon raises and to unexpected errors have the same form.
     """
     answer = fails(error, _BLOB)
 
@@ -169,7 +169,7 @@ def test_a_cache_status_set_by_the_resource_is_kept(
 ) -> None:
     """If a resource sets Cache-Status and then raises an error, the response has that Cache-Status.
 
-    A 404 from the cache is a hit.
+    The Cache-Status of a 404 from the cache states a hit.
     """
     failing.cache_status = "entrepot; hit"
 
@@ -226,7 +226,7 @@ def test_a_failed_head_has_the_headers_of_a_get_and_no_body(
 def test_a_disk_error_is_named_without_its_path(
     fails: Callable[..., testing.Result], number: int, reason: str
 ) -> None:
-    """If a disk error occurs, the response names the kind of error; only the log has the path."""
+    """After a disk error, the response names the kind of error; only the log contains the path."""
     cause = OSError(number, "broken", "/data/hunter2")
     error = storage_error(cause)
     error.__cause__ = cause
@@ -271,7 +271,7 @@ def test_errors_of_clients_and_upstreams_are_not_logged(
 def test_an_unknown_path_has_the_envelope(client: testing.TestClient) -> None:
     """A request for an unknown path gets 404 with the JSON body of the OCI spec.
 
-    Falcon raises this error, not the registry.
+    Falcon, not the registry, raises this error.
     """
     answer = client.simulate_get("/v2/a/blobs/b/")
 

@@ -32,7 +32,7 @@ def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptur
 def test_a_flood_of_user_names_causes_few_lines_and_little_memory(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """If a client tries thousands of user names, the log gets 20 lines a minute.
+    """If a client tries thousands of user names, at most 20 lines are logged per minute.
 
     A user name of more than 64 characters is cut in the log.
     """

@@ -1,4 +1,4 @@
-"""The rights of a client decide which metrics it sees."""
+"""The rights of a client determine which metrics the client can read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ entrepot_blobs 2.0
 def test_a_client_that_may_not_pull_everything_sees_no_upstream_metrics(
     tmp_path: Path, pattern: str, *, sees: bool
 ) -> None:
-    """A client that may not pull from every repository gets no metrics with an upstream's name.
+    """A client without the right to pull everything gets no metrics that name an upstream.
 
     The host names of upstreams would reveal from which registries other users pull.
     """

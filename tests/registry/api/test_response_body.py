@@ -47,7 +47,7 @@ def test_a_body_shorter_than_announced_drops_the_connection() -> None:
 def test_a_short_part_of_a_multipart_body_drops_the_connection() -> None:
     """If a part of a multipart body is too short, the server drops the connection.
 
-    The body is then shorter than its Content-Length.
+    In this case the whole body is shorter than its Content-Length.
     """
     resp = falcon.Response()
     parts = [ByteRange(0, 2), ByteRange(5, 9)]
@@ -88,7 +88,7 @@ def descriptor(tmp_path: Path) -> Iterator[int]:
 
 
 def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int) -> None:
-    """A range of a stored file is sent with `sendfile`, and only after the header section."""
+    """A range of a stored file is sent with `sendfile` after the header section was sent."""
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     body = iter([FileSlice(descriptor, 0, 5), FileSlice(descriptor, 5, 8)])
@@ -183,7 +183,7 @@ def blob(tmp_path: Path) -> Blob:
 
 @pytest.fixture
 def client(blob: Blob) -> testing.TestClient:
-    """Return a client of an application with the middleware and two resources.
+    """Return a client of an application with the tested middleware and two resources.
 
     `/blob` returns a file of seven bytes; `/unmeasured` returns a stream of unknown length.
     """
@@ -225,6 +225,6 @@ def test_a_head_closes_the_file_and_keeps_its_length(
 def test_a_head_of_unknown_length_has_no_content_length(client: testing.TestClient) -> None:
     """If the length of a body is unknown, the response to a HEAD has no Content-Length.
 
-    Without this rule Falcon would send 0, which containerd would interpret as the blob's size.
+    Falcon alone would send 0, which containerd would interpret as the blob's size.
     """
     assert "content-length" not in client.simulate_head("/unmeasured").headers

@@ -155,7 +155,7 @@ def test_a_token_opens_no_repository_of_that_name_elsewhere(
     ],
 )
 def test_the_name_in_a_scope(name: str, ns: str | None, expected: str) -> None:
-    """The name in a scope is the name in the path, after the host from `ns` if there is one."""
+    """The name in a scope is the name in the path, preceded by the host from `ns` if present."""
     assert asked_name(name, ns) == expected
 
 
@@ -212,8 +212,8 @@ def test_autoredirect_leads_to_the_host_that_the_client_used(
 ) -> None:
     """With `autoredirect` the realm has the host that the client used.
 
-    Its scheme is https if the client's scheme is unknown. If the Host header is invalid, the realm
-    is the configured one.
+    Its scheme is https if the client's scheme is unknown. If the Host header is invalid, the
+    configured realm is used.
     """
     challenge = BearerChallenge("https://fixed.test/token", SERVICE, redirect="/auth/token")
     p = pushing(tmp_path, authenticator=TokensOnly(challenge))

@@ -168,9 +168,9 @@ def test_the_realm_begins_as_the_other_urls(
 
 
 def test_a_user_logs_in_and_pushes_with_tokens(make: Callable[..., Endpoint]) -> None:
-    """A user logs in with one token and pushes with another that has the scope of the push.
+    """A user logs in with one token and pushes with a second token that has the push's scope.
 
-    The token of the login gives access to `/v2/` only.
+    The token from the login gives access to `/v2/` only.
     """
     here, content = make(), filler(300, 1)
     login = here.ask(RIGHT, account="ann", client_id="docker", offline_token="true")
@@ -326,7 +326,7 @@ def test_too_many_scopes_are_refused(make: Callable[..., Endpoint]) -> None:
 def test_a_token_is_not_exchanged_for_a_wider_one(make: Callable[..., Endpoint]) -> None:
     """A client that sends a token instead of a password to the token endpoint gets 401.
 
-    Otherwise a client could exchange a token for one with more scopes.
+    Otherwise a client could exchange a token for a token with more scopes.
     """
     here = make("pull")
     token = here.ask(RIGHT, PULL).json["token"]
@@ -426,7 +426,7 @@ def test_an_unusable_key_stays_and_a_temporary_one_is_in_force(
 
 
 def test_the_key_is_temporary_where_the_state_directory_cannot_be_written(tmp_path: Path) -> None:
-    """If the state directory cannot be written, the signing key is stored in a temporary place."""
+    """If the state directory is not writable, the signing key is stored in a temporary place."""
     found = key_file(tmp_path / "missing" / "key.pem", tmp_path / "temporary.pem")
 
     assert found == tmp_path / "temporary.pem"

@@ -153,7 +153,7 @@ def test_an_invalid_change_keeps_the_previous_users(
 ) -> None:
     """If the password file becomes invalid, its previous users can still log in.
 
-    One warning names the invalid line.
+    One warning with the number of the invalid line is logged.
     """
     check = Htpasswd(path, clock=clock)
     path.write_bytes(path.read_bytes() + b"carl:hunter2\n")
@@ -311,7 +311,7 @@ def _users(*lines: bytes, generation: int = 1) -> Snapshot[Mapping[str, bytes]]:
 def test_additional_users_are_merged_with_those_of_the_file(path: Path) -> None:
     """Users from the settings are added to those of the password file.
 
-    If both have a user of the same name, the password from the settings is valid.
+    If both define a user of the same name, the password from the settings is valid.
     """
     users = _users(_BOB, _line("ann", b"inline"))
     check = Htpasswd(path, users=lambda: users)

@@ -1,4 +1,4 @@
-"""The authenticators identify clients and give them their rights."""
+"""The authenticators identify clients and determine their rights."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ _TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 def test_any_user_and_password_reach_the_check_unchanged(user: str, password: str) -> None:
     """The password check gets the user and the password exactly as the client sent them.
 
-    A password may contain colons, and both may contain letters of any script.
+    A password can contain colons, and both can contain letters of any script.
     """
     arrived: list[tuple[str, str]] = []
 
@@ -323,7 +323,7 @@ def test_an_embedding_program_passes_a_function_an_authenticator_or_none() -> No
     )
 
 
-# ---- the access rules
+# ---- tests of the access rules
 
 _RULES = AccessRules(
     [
@@ -343,7 +343,7 @@ def _ruled(anonymous: Anonymous = "pull", rules: AccessRules | None = _RULES) ->
 def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None:
     """Access rules give a user rights in the repositories that the rules name.
 
-    Any other request of the user gets 403.
+    Any other request by this user gets 403.
     """
     ann = _ruled().identify(_RIGHT)
 
@@ -390,9 +390,9 @@ def test_rules_give_anonymous_clients_nothing_if_anonymous_is_none() -> None:
 
 
 def test_anonymous_clients_without_any_right_are_challenged() -> None:
-    """If no access rule gives anonymous clients a right, `/v2/` challenges them.
+    """If no access rule gives anonymous clients a right, `/v2/` sends them a challenge.
 
-    That holds even if `auth.anonymous` permits pulls, as in this test.
+    This holds even if `auth.anonymous` permits pulls, as in this test.
     """
     assert not _enters(_ruled("pull", AccessRules([])).identify(None))
 

@@ -17,7 +17,7 @@ class Check:
         self.asked: list[str] = []
 
     def __call__(self, _user: str, password: str) -> bool:
-        """Return True if the password is right, and record it."""
+        """Return True if the password is correct, and record the password."""
         self.asked.append(password)
         return password == "right"
 
@@ -132,7 +132,7 @@ def test_concurrent_checks_of_one_credential_run_once() -> None:
 def test_an_exception_reaches_all_waiting_threads_and_is_not_cached(check: Check) -> None:
     """If a password check raises an error, all threads that wait for it raise the same error.
 
-    The error is not cached: the next call checks again.
+    The error is not cached, so the next call checks the password again.
     """
     entered, release = threading.Event(), threading.Event()
     failing = True

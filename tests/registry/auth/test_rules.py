@@ -1,4 +1,4 @@
-"""The access rules decide which user can do what in which repository."""
+"""The access rules determine the actions that a user is permitted in each repository."""
 
 from __future__ import annotations
 
@@ -75,9 +75,9 @@ def test_without_any_rule_nothing_is_permitted() -> None:
 
 
 def test_without_a_repository_a_right_in_any_repository_counts() -> None:
-    """A request without a repository is permitted if the client has the right in any repository.
+    """A request without a repository needs the right in at least one repository.
 
-    The request for metrics is an example.
+    An example is the request for metrics.
     """
     ann = AccessRules([_rule("ann", "quay.io/secret/**", "pull")]).of("ann")
 
@@ -112,11 +112,11 @@ def test_an_invalid_pattern_is_rejected_when_the_rules_are_made() -> None:
         AccessRules([_rule("ann", "team/[ab]", "pull")])
 
 
-# ---- the rights class, a hash of a client's rights
+# ---- tests of the rights class, a hash of a client's rights
 
 
 def test_users_with_equal_rights_share_a_rights_class() -> None:
-    """Two users with equal rights share a rights class, although their access rules differ."""
+    """Two users with equal rights share a rights class even if different rules give the rights."""
     one = AccessRules([AccessGrant(("ann", "bob"), ("a/*", "b"), PULL)])
     other = AccessRules(
         [_rule("bob", "b", "pull"), _rule("*", "a/*", "pull"), _rule("x", "z", "pull")]
@@ -230,7 +230,7 @@ def test_only_a_pattern_of_two_stars_means_every_repository(
 ) -> None:
     """A user has a right everywhere only if a rule with the pattern `**` gives it.
 
-    A right for one upstream must not show metrics of other upstreams.
+    A right for one upstream must not give access to metrics of other upstreams.
     """
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
 

@@ -458,7 +458,7 @@ def test_a_malformed_payload_is_refused(payload: bytes) -> None:
     ids=lambda each: repr(each[:16]),
 )
 def test_text_that_is_no_token_is_refused(token: str) -> None:
-    """Text that is not a token is rejected with a reason, and raises no other error."""
+    """Text that is not a token is rejected with a reason and raises no other error."""
     assert _reason(_verifier(TRUSTED), token)
 
 

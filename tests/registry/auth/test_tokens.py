@@ -119,7 +119,7 @@ def test_a_client_without_a_token_has_no_right() -> None:
     ],
 )
 def test_a_wrong_credential_is_challenged(authorization: str, error: str | None) -> None:
-    """A request with a wrong credential gets a challenge.
+    """A request with an invalid credential gets a challenge.
 
     As in docker distribution, the challenge has `error="invalid_token"` only for an invalid token.
     """
@@ -248,7 +248,7 @@ def test_a_token_is_verified_once_until_it_expires() -> None:
 def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
     """After the keys have changed, a worker verifies a remembered token again.
 
-    The key of the token may have been removed.
+    The token's key may have been removed by the change.
     """
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token()}"
@@ -264,7 +264,7 @@ def test_a_token_is_verified_again_after_a_change_of_the_keys() -> None:
 def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
     """If the remembered tokens exceed a total size, the worker forgets the oldest tokens.
 
-    In this test the limit holds about eight tokens.
+    In this test about eight tokens fit within the limit.
     """
     authentication = TokenAuthentication()
     headers = [f"Bearer {authentication.token(jti=str(number))}" for number in range(20)]
@@ -277,7 +277,7 @@ def test_the_memory_of_tokens_is_bounded_by_their_size() -> None:
     assert authentication.counted.times == 21
 
 
-# ---- the files of keys
+# ---- tests of the key files
 
 
 def _write(path: Path, content: bytes) -> Path:
@@ -287,7 +287,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None:
-    """A worker uses the keys of the bundle and of the key set, and reads a changed file again.
+    """A worker uses the keys from the bundle and the key set and rereads a changed file.
 
     If a changed file has no usable key, the worker continues to use the previous keys.
     """
@@ -367,9 +367,9 @@ def test_an_unusable_key_set_is_refused(content: bytes, message: str) -> None:
 
 
 def test_unusable_keys_beside_a_usable_one_are_skipped() -> None:
-    """Keys that cannot verify tokens are skipped, such as a key for encryption.
+    """Keys that cannot verify tokens, such as keys for encryption, are skipped.
 
-    If a key set has a private key, only its public part is used.
+    If a key set contains a private key, only the public part of the key is used.
     """
     entries = [
         {"kty": "oct", "k": "c2VjcmV0", "kid": "shared"},

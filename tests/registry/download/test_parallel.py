@@ -44,7 +44,7 @@ def read(
 ) -> Iterator[bytes]:
     """Yield the pieces of a download over *count* connections, starting at the offset *start*.
 
-    *said* is the size in bytes that the manifest states for the blob.
+    *said* is the blob's size in bytes according to the manifest.
     """
     seen: list[RemoteBlob] = []
     budget = ConnectionBudget(count, permits or threading.Semaphore(count - 1))
@@ -206,9 +206,9 @@ def test_a_part_that_breaks_off_is_continued() -> None:
 def test_an_upstream_that_accepts_one_connection_fails_no_pull(
     error: Exception,
 ) -> None:
-    """If an upstream refuses a second connection, the pull succeeds over the first one.
+    """If an upstream refuses a second connection, the pull succeeds over the first connection.
 
-    The first connection fetches the part that the second one should have fetched.
+    The first connection also fetches the part that was assigned to the second.
     """
     remote = FakeRemote(CONTENT)
     permits = threading.Semaphore(0)
@@ -368,7 +368,7 @@ def test_every_byte_is_yielded_once_and_in_order(
 
 
 def test_no_part_is_taken_after_the_last_one() -> None:
-    """If a helper thread finds all parts taken, it releases its permit and sends no request.
+    """If other threads have taken all parts, a helper thread releases its permit unused.
 
     Another thread can take the last part after the helper thread was started.
     """

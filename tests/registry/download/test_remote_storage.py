@@ -1,4 +1,4 @@
-"""If the storage is a bucket, clients get a verified blob before its commit to the bucket ends."""
+"""With a bucket, clients get a verified blob before its commit to the bucket has ended."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Sent:
 
 
 class Remote(MemoryStorage):
-    """A storage that simulates a bucket: a commit waits until the test sets the event `lands`.
+    """A storage that simulates a bucket; a commit waits until the test sets the event `lands`.
 
     `looked` counts how often KEY was read.
     """

@@ -162,7 +162,7 @@ def test_a_download_goes_on_if_its_first_client_never_reads(bench: Bench) -> Non
 def test_the_response_is_closed_if_the_download_cannot_be_written(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the spool file cannot be written, the upstream's response is closed.
+    """If the spool file cannot be written, the worker closes the upstream's response.
 
     The client's thread opened this response, and no other thread reads its body.
     """
@@ -180,7 +180,7 @@ def test_the_response_is_closed_if_the_download_cannot_be_written(
 def test_the_first_bytes_are_sent_as_soon_as_they_arrive(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client gets the first bytes at once; later pieces wait until more bytes have arrived."""
+    """A client gets the first bytes at once; later pieces are collected until they are larger."""
     waits: list[float] = []
     wait = Reader._wait
 
@@ -286,7 +286,7 @@ def test_a_failed_download_ends_after_its_flush(
     reported: list[bool] = []
 
     def flush(_: int) -> None:
-        # within 0.1 s, a download that does not wait for the flush would report its failure
+        # a download that did not wait for the flush would report its failure within 0.1 s
         threading.Event().wait(0.1)
         reported.append(bool(bench.events))
 
@@ -389,7 +389,7 @@ def test_without_space_a_blob_is_sent_and_not_stored(bench: Bench) -> None:
 def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If other programs fill the disk, a download wakes the cleaner and the pull succeeds.
+    """If other programs have filled the disk, a download wakes the cleaner and the pull succeeds.
 
     The worker passes the blob through. As soon as there is space again, the next download is
     stored.
@@ -410,7 +410,7 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
 
 
 def test_a_wrong_blob_breaks_off_without_space_too(bench: Bench) -> None:
-    """If a worker passes a blob with a wrong digest through, the response breaks off."""
+    """If a worker passes through a blob with a wrong digest, the response breaks off."""
     bench.reservations = 1
     with pytest.raises(DigestMismatch):
         read_all(bench.worker().join(task(FakeRemote(CONTENT[:-1] + b"!"))))

@@ -222,9 +222,9 @@ def test_a_download_always_ends_and_never_spins(
 
 
 def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
-    """A connection below the lowest rate is closed after 15 s.
+    """A connection that is slower than the lowest permitted rate is closed after 15 s.
 
-    The next connection is closed after twice that time.
+    The next slow connection is closed after twice that time.
     """
     pace = Pace(Limits(min_rate=1000, slow_span=15.0))
     pace.begin(0.0)
@@ -236,9 +236,9 @@ def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
 
 @pytest.mark.parametrize(("rate", "came"), [(0, 1), (1000, 15_000)], ids=["off", "fast enough"])
 def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
-    """A connection above the lowest rate is not closed.
+    """A connection that is faster than the lowest permitted rate is not closed.
 
-    With a lowest rate of 0, no connection is closed.
+    If that rate is 0, no connection is closed.
     """
     pace = Pace(Limits(min_rate=rate, slow_span=15.0))
     pace.begin(0.0)
@@ -290,7 +290,8 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
 def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
     """If a source has sent bytes and then refuses a new connection, the download retries it.
 
-    Such a source may accept only one connection at a time while the earlier one is still open.
+    Such a source possibly accepts one connection at a time while the earlier connection is still
+    open.
     """
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     time = Time()
@@ -318,7 +319,7 @@ def test_a_source_that_keeps_refusing_is_removed() -> None:
 
 
 def test_a_slow_connection_is_replaced() -> None:
-    """A download closes a slow connection and requests the missing range over a new one.
+    """A download closes a slow connection and requests the missing range over a new connection.
 
     If the slow connection leads to a mirror, the new connection leads to the upstream.
     """
@@ -339,7 +340,7 @@ def test_a_slow_connection_is_replaced() -> None:
 def test_an_outage_during_a_body_is_waited_for() -> None:
     """If the only source fails for a while, the download waits and then continues.
 
-    The outage must be shorter than the time limit.
+    This applies to outages that are shorter than the time limit.
     """
     away = [Unavailable("fake", "refused", Why.REFUSED) for _ in range(8)]
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000], refusals=[])

@@ -82,7 +82,7 @@ def test_access_times_are_kept_while_the_index_is_unavailable(
 
 
 def test_the_tracker_flushes_periodically_and_when_stopped() -> None:
-    """The tracker writes access times periodically, and once more when the program stops it."""
+    """The tracker writes access times periodically and once more when the program stops it."""
     index = Index()
     tracker = AccessTracker(index)
     tracker.start()

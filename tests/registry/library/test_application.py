@@ -1,4 +1,4 @@
-"""Another Python program embeds the registry: it passes plain values to `create_app`."""
+"""Tests of a Python program that embeds the registry and passes plain values to `create_app`."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _check(user: str, password: str) -> bool:
 
 
 def test_a_function_can_check_passwords(make: Callable[..., TestClient]) -> None:
-    """An embedding program can pass a function that checks a user and a password.
+    """A program that embeds the registry can pass a function that checks a user and a password.
 
     A client whose password the function rejects gets 401 with a challenge.
     """
@@ -162,7 +162,7 @@ def test_a_function_can_check_passwords(make: Callable[..., TestClient]) -> None
 
 
 def test_a_password_file_can_be_used(make: Callable[..., TestClient], tmp_path: Path) -> None:
-    """An embedding program can use a password file as in the example of docs/library.md."""
+    """A program that embeds the registry can use a password file as shown in docs/library.md."""
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right", bcrypt.gensalt(4)))
     client = make(authenticator=registry.PasswordCache(registry.Htpasswd(path)))
@@ -181,7 +181,7 @@ def test_anonymous_pulls_can_be_permitted(make: Callable[..., TestClient]) -> No
 
 
 def test_access_rules_are_applied(make: Callable[..., TestClient]) -> None:
-    """A user gets 403 for a pull that the access rules of the embedding program do not permit."""
+    """A user gets 403 for a pull that the access rules passed to `create_app` do not permit."""
     rules = [AccessGrant(("ann",), ("team/*",), frozenset({"pull", "push"}))]
     client = make(authenticator=_check, rules=rules)
     digest = _push(client, b"content", **_ANN)
@@ -221,7 +221,7 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 
 
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
-    """With `trust_proxy`, a proxy can report verified credentials, and responses have its headers.
+    """With `trust_proxy`, a proxy can report verified credentials; responses have headers for it.
 
     The proxy's header contains the epoch of one application object, so another object rejects it.
     """
@@ -336,7 +336,7 @@ def test_a_programs_own_logger_gets_the_records(
 ) -> None:
     """With `logger=`, the program's logger gets each record once.
 
-    The record's fields are part of the message.
+    The message of the record contains its fields.
     """
     own = logging.getLogger("my.program")
     own.setLevel(logging.WARNING)
@@ -355,7 +355,7 @@ def test_a_programs_own_logger_gets_the_records(
 def test_modules_are_loaded_on_demand() -> None:
     """`import entrepot.registry` does not load Falcon.
 
-    The names that a program imports from it load neither `config` nor `logger`.
+    The public names of `entrepot.registry` load neither `config` nor `logger`.
     """
     program = """
 import sys
@@ -378,6 +378,6 @@ sys.exit(", ".join(sorted(names & set(sys.modules))) or 0)
 
 
 def test_an_unknown_attribute_is_an_attribute_error() -> None:
-    """If a program reads an unknown attribute of `entrepot.registry`, AttributeError is raised."""
+    """Reading an unknown attribute of `entrepot.registry` raises AttributeError."""
     with pytest.raises(AttributeError, match=r"'entrepot\.registry' has no attribute 'nothing'"):
         getattr(registry, "nothing")  # noqa: B009 - mypy knows it as well

@@ -205,7 +205,7 @@ def test_a_large_blob_without_a_manifest_is_one_request(
 ) -> None:
     """Without a stored manifest, a worker does not know in advance that a blob is large.
 
-    It then downloads the blob with one request.
+    So it downloads the blob with one request.
     """
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     large = images.filler(300_000, 99)

@@ -54,7 +54,7 @@ def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
 
 
 def test_an_exception_of_the_server_counts_as_an_interruption(p: Pushing) -> None:
-    """An error that the WSGI server raises while the body is read interrupts the upload.
+    """An error that the WSGI server raises during the read of the body interrupts the upload.
 
     Each WSGI server raises its own error when a client disconnects.
     """
@@ -104,8 +104,8 @@ def test_a_saved_hash_is_used_by_another_worker(
 ) -> None:
     """A worker continues with the running hash that another worker saved, without reading the file.
 
-    To show this, the test changes the bytes of the file. The commit marks the blob as unverified,
-    so that the cleaner verifies it later.
+    The test changes the bytes of the file; the commit does not notice this without a read. The
+    commit marks the blob as unverified, so that the cleaner verifies it later.
     """
     monkeypatch.setattr(blobs, "REREAD", 0)
     where = p.begin()
@@ -205,7 +205,8 @@ def test_an_unknown_upload_is_404(p: Pushing, method: str, number: str) -> None:
 def test_an_upload_id_is_valid_in_its_repository_only(p: Pushing) -> None:
     """The ID of an upload is valid only in the URL of the repository in which the upload began.
 
-    Permissions are checked for the repository in the URL.
+    Otherwise a client could bypass the permissions, which are checked for the repository in the
+    URL.
     """
     where = p.begin().replace(NAME, "team/other")
 

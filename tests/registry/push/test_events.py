@@ -1,4 +1,4 @@
-"""A push, mount or deletion queues its notification events before the client gets the response."""
+"""The worker queues the events of a push, mount or deletion before it sends the response."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Recorded:
 
 @pytest.fixture
 def recorded() -> Recorded:
-    """Return the queue of notifications that keeps its events."""
+    """Return the event queue that keeps its events in memory."""
     return Recorded()
 
 
@@ -102,7 +102,7 @@ def test_a_mount_names_its_source(p: Pushing, recorded: Recorded, source: str) -
 
 
 def test_a_mount_that_begins_an_upload_is_no_event(p: Pushing, recorded: Recorded) -> None:
-    """If a blob to mount does not exist, an upload begins and causes no event."""
+    """If a blob to mount does not exist, the worker starts an upload, which causes no event."""
     p.ask("POST", f"blobs/uploads/?mount={Digest.of(b'absent')}&from={NAME}")
 
     assert recorded.take() == []
@@ -190,7 +190,7 @@ def test_an_event_has_the_request_as_haproxy_received_it(p: Pushing, recorded: R
 
 @pytest.mark.slow
 def test_a_worker_without_endpoints_loads_nothing_for_them() -> None:
-    """Without a configured endpoint, a worker imports no module of `notifications`."""
+    """Without a configured endpoint, a worker imports no module of the package `notifications`."""
     loaded = worker_modules()
 
     assert "entrepot.registry.app" in loaded

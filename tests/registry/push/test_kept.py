@@ -67,7 +67,7 @@ def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
 
 
 def test_a_push_is_logged_as_an_access(p: Pushing) -> None:
-    """The response to a push has the kind and the digest as headers, which HAProxy logs.
+    """The response to a push has headers with the kind and the digest, which HAProxy logs.
 
     So a push is treated as a use.
     """

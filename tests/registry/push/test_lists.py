@@ -1,4 +1,4 @@
-"""Lists of tags and of repositories come in pages (OCI spec 1.1, end-8; docker's `_catalog`)."""
+"""Lists of tags and repositories are sent in pages (OCI spec 1.1, end-8; docker's `_catalog`)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_tags_are_listed_in_byte_order(p: Pushing) -> None:
 
 
 def test_a_repository_without_tags_has_an_empty_list(p: Pushing) -> None:
-    """A repository without tags has an empty list of tags; an unknown repository gets 404."""
+    """The list of tags is empty for a repository without tags and a 404 for an unknown one."""
     p.image(_MADE, _MADE.digest)
 
     assert p.tags() == []
@@ -184,7 +184,7 @@ def test_a_larger_n_than_the_limit_of_the_catalog_is_400(tmp_path: Path) -> None
 def test_a_larger_n_than_the_limit_of_tags_gets_a_page_of_that_limit(tmp_path: Path) -> None:
     """If `n` is larger than `tags.maxtags`, a page lists `tags.maxtags` tags.
 
-    Its Link leads to the next page.
+    The page has a Link to the next page.
     """
     p = pushing(tmp_path, tags_page=3)
     _tag(p, *"abcd")

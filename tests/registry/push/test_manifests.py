@@ -63,7 +63,7 @@ def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
 
 @_FAMILIES
 def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
-    """The case of a media type has no effect, in the header and in the manifest (RFC 9110, 8.3.1).
+    """The case of media types is ignored, in headers and in manifests (RFC 9110, 8.3.1).
 
     The header can have parameters.
     """
@@ -123,7 +123,7 @@ def test_an_image_can_be_pushed_by_sha512(p: Pushing) -> None:
 
 
 def test_tag_parameters_set_tags_of_a_push_by_digest(p: Pushing) -> None:
-    """A push by digest sets the tags in its `tag` parameters; the response has them in OCI-Tag.
+    """A push by digest sets the tags in its `tag` parameters; OCI-Tag in the response lists them.
 
     The next version of the OCI spec permits several `tag` parameters.
     """
@@ -174,7 +174,7 @@ def test_a_manifest_can_be_pushed_repeatedly(p: Pushing) -> None:
 
 @pytest.mark.parametrize("tag", [".v1", "v 1", "v" * 129, "v%2B1"])
 def test_an_invalid_tag_is_400(p: Pushing, tag: str) -> None:
-    """A push with an invalid tag gets 400, both as the reference and as a `tag` parameter."""
+    """A push with an invalid tag, as the reference or as a `tag` parameter, gets 400."""
     made = _image()
     p.image(made, made.digest)
 
@@ -287,7 +287,7 @@ def test_unknown_fields_and_inline_data_are_kept(p: Pushing) -> None:
 
 
 def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
-    """If a manifest has no field `mediaType`, the media type in the header applies.
+    """If a manifest has no field `mediaType`, the media type in the Content-Type header is used.
 
     The field is optional since OCI 1.0. Parameters in the header are ignored.
     """

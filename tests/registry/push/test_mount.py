@@ -46,7 +46,7 @@ def _is_mounted(p: Pushing, answer: Result) -> bool:
 def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -> None:
     """A mount of a blob from another repository gets 201, without an upload.
 
-    The new repository still serves the blob after the other repository's link has been deleted.
+    The new repository still serves the blob after the other repository's link is deleted.
     """
     digest = p.blob(_CONTENT, _OTHER, algorithm)
 
@@ -79,7 +79,7 @@ def test_a_link_without_content_is_not_mounted(p: Pushing) -> None:
 
 
 def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
-    """A mount without `from` uses the blob of any repository, first the one in the URL."""
+    """A mount without `from` uses the blob of any repository, preferably the one in the URL."""
     p.blob(_CONTENT, _OTHER)
 
     for _ in range(2):
@@ -125,7 +125,7 @@ def test_a_proxied_blob_can_be_mounted(tmp_path: Path) -> None:
 
 
 def test_a_blob_of_a_removed_upstream_is_not_mounted(p: Pushing) -> None:
-    """If only a repository of a removed upstream has a link to a blob, the blob is not mounted."""
+    """A blob to which only a removed upstream's repositories have links is not mounted."""
     left = Repository("gone.test/app")
     p.blob(_CONTENT, "gone.test/app")
     p.repositories.set_origin(left, "gone.test")

@@ -1,4 +1,4 @@
-"""The name of a repository and the rights of the client decide whether it may push."""
+"""Whether a client may push depends on its rights and on the name of the repository."""
 
 from __future__ import annotations
 

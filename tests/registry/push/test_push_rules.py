@@ -1,4 +1,4 @@
-"""The settings `validation:` and `policy:` decide which manifests clients can push."""
+"""The settings `validation:` and `policy:` determine which manifests clients can push."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_one_refused_url_is_enough(start: Start) -> None:
 
 
 def _index(*platforms: tuple[str, str] | None) -> bytes:
-    """Return an OCI index of images with the given platforms, none of which is stored."""
+    """Return an OCI index of images with the given platforms; none of the images is stored."""
     children = []
     for number, each in enumerate(platforms):
         child = images.descriptor(f"child {number}".encode(), OCI_MANIFEST)
@@ -125,7 +125,7 @@ def _only(*platforms: tuple[str, str]) -> dict[str, object]:
 def test_the_images_of_an_index_must_be_stored_by_platform(
     start: Start, validation: dict[str, object] | None, index: bytes, status: int
 ) -> None:
-    """The settings in `validation:` decide which images of an OCI index must already be stored.
+    """The settings in `validation:` determine which images of an OCI index must already be stored.
 
     The decision depends on the platforms of the images.
     """

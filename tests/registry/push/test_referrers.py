@@ -124,7 +124,7 @@ def test_an_artifact_without_a_type_has_that_of_its_config(p: Pushing) -> None:
 
 @pytest.mark.parametrize("kind", [_SBOM, None])
 def test_an_index_can_have_a_subject(p: Pushing, kind: str | None) -> None:
-    """An OCI index with a subject is listed, with its artifact type if it has one."""
+    """An OCI index with a subject is listed, including its artifact type if present."""
     subject = images.descriptor(_SUBJECT.manifest, OCI_MANIFEST)
     changes: dict[str, Any] = {"subject": subject, "artifactType": kind}
     body = document(images.index([])[0], **changes)
@@ -139,7 +139,7 @@ def test_an_index_can_have_a_subject(p: Pushing, kind: str | None) -> None:
 def test_a_referrer_may_be_pushed_before_its_subject(p: Pushing) -> None:
     """A referrer can be pushed before its subject.
 
-    It is still listed after the subject is deleted.
+    The referrer is still listed after the subject is deleted.
     """
     before, after = _artifact(1), _artifact(2)
     p.image(before, before.digest)
@@ -231,7 +231,7 @@ def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
 
 
 def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
-    """A manifest in the index under a subject's referrers tag is listed if it names that subject.
+    """If an index has a subject's referrers tag, manifests in it that name the subject are listed.
 
     Clients that do not support the list of referrers push such an index. The registry serves its
     tag like any other tag.

@@ -1,4 +1,4 @@
-"""The registry rejects invalid manifests, and records the manifests that it stores in the index."""
+"""The registry rejects invalid manifests and records all stored manifests in the index."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
 
 
 def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
-    """A manifest keeps its media type, even if another repository pushes it with another one."""
+    """A manifest keeps its media type, even if it is pushed elsewhere with another type."""
     made = _image()
     body = document(made.manifest, mediaType=None)
     for name in (NAME, "team/other"):

@@ -32,7 +32,7 @@ _ROOM = 100 * _KB
 def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
     """Return a worker with a cap of 100 KiB, of which 50 KiB are used.
 
-    No cleaner runs that could free space.
+    No cleaner is running that could free space.
     """
     monkeypatch.setattr(datastore_reservations, "_WAIT_S", 0.02)
     p = pushing(tmp_path, limits=SpaceLimits(max_used_bytes=_ROOM, largest=_ROOM))
@@ -94,7 +94,7 @@ def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
 def test_a_stream_is_refused_when_space_runs_out(p: Pushing) -> None:
     """A body without a Content-Length is rejected as soon as no space is left for its next bytes.
 
-    Its upload is deleted.
+    The upload is deleted.
     """
     where = p.begin()
 
@@ -105,7 +105,7 @@ def test_a_stream_is_refused_when_space_runs_out(p: Pushing) -> None:
 
 
 def test_a_stream_that_fits_is_accepted_near_the_limit(p: Pushing) -> None:
-    """A body without a Content-Length is accepted if it just fits.
+    """A body without a Content-Length is accepted if it exactly fits.
 
     Space for such a body is reserved in large steps, and in small steps near the limit.
     """
@@ -140,7 +140,7 @@ def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
-    """While the index is being rebuilt, the used bytes are not known, so a push gets 503.
+    """While the index is being rebuilt, the used bytes are unknown, so a push gets 503.
 
     The upload is kept, so that the client can repeat the request.
     """
@@ -198,7 +198,7 @@ def test_an_upload_keeps_its_reservation_between_chunks(p: Pushing) -> None:
 
 
 def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A push to a full disk gets 503 with the reason, and its upload is deleted."""
+    """A push to a full disk gets 503 with the reason, and the upload is deleted."""
 
     def refuse(*_: object) -> int:
         raise OSError(errno.ENOSPC, "no space")

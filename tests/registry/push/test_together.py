@@ -1,4 +1,4 @@
-"""Pushes run at the same time as deletions, mounts and evictions, and no content is lost."""
+"""No content is lost if pushes run at the same time as deletions, mounts and evictions."""
 
 from __future__ import annotations
 

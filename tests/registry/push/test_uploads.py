@@ -165,7 +165,7 @@ def test_a_first_chunk_must_start_at_0(p: Pushing) -> None:
 def test_a_repeated_chunk_is_416_with_the_offset(p: Pushing) -> None:
     """A chunk that a client sends a second time gets 416.
 
-    A client that missed the first response can then ask for the received range.
+    A client that missed the first response can then request the received range.
     """
     where = p.begin()
     first = {"Content_Range": "0-3999"}
@@ -195,7 +195,7 @@ def test_an_invalid_content_range_is_400(p: Pushing) -> None:
 
 @_ALGORITHMS
 def test_a_stream_stores_a_blob(p: Pushing, algorithm: str) -> None:
-    """Docker and podman push a blob in one PATCH of unknown length, and then send an empty PUT."""
+    """Docker and podman push a blob in one PATCH of unknown length and then send an empty PUT."""
     digest = Digest.of(_CONTENT, algorithm)
     where = p.begin()
 

@@ -1,4 +1,4 @@
-"""One thread polls connections: slow readers, slow senders, and idle or closing connections."""
+"""One thread polls the connections of slow clients, and idle and closing connections."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Threads:
         return self.now
 
     def poller(self, **limits: float) -> ConnectionPoller:
-        """Return a poller with these limits, on the threads and the clock of this object."""
+        """Return a poller with these limits that uses the threads and the clock of this object."""
         return ConnectionPoller(
             self.run,
             ConnectionLimits(**limits),  # type: ignore[arg-type]  # by name
@@ -82,7 +82,7 @@ def handed_over(poller: ConnectionPoller, pieces: Iterator[Piece], length: int) 
 def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descriptor: int) -> None:
     """If a client reads slowly, the poller sends it the rest of the file.
 
-    Then the poller closes the connection.
+    Afterwards the poller closes the connection.
     """
     poller = threads.poller()
     client = handed_over(poller, iter([FileSlice(descriptor, 0, 1_000_000)]), 1_000_000)
@@ -150,7 +150,7 @@ def test_the_pieces_are_closed_when_the_client_leaves(threads: Threads, descript
 def test_the_slowest_reader_is_closed_only_above_the_limit(
     threads: Threads, descriptor: int
 ) -> None:
-    """If too many clients read slowly, the poller disconnects the slowest one."""
+    """If too many clients read slowly, the poller disconnects the slowest client."""
     poller = threads.poller(readers=2, rate=10_000)
     with ExitStack() as stack:
         taking = [_slow(poller, descriptor, stack) for _ in range(2)]
@@ -168,7 +168,7 @@ def test_the_slowest_reader_is_closed_only_above_the_limit(
 
 
 def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> None:
-    """The poller never disconnects a client that reads faster than the lowest rate.
+    """The poller never disconnects a client that reads faster than the lowest permitted rate.
 
     This holds for any number of clients.
     """
@@ -182,9 +182,9 @@ def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> Non
 
 
 def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
-    """If more request bodies arrive than the limit permits, the poller cuts off a slow one.
+    """If more request bodies arrive than the limit permits, the poller cuts off a slow body.
 
-    The thread that waits for that body then wakes up, and `is_cut` is true.
+    The thread that waits for this body then wakes up, and `is_cut` is True.
     """
     poller = threads.poller(bodies=1, rate=100)
     pairs = [socket.socketpair() for _ in range(2)]
@@ -343,7 +343,7 @@ def test_a_thread_gets_any_other_request_with_its_connection(
 
 
 def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None:
-    """If a client closes an idle connection, the poller closes its end and reports that.
+    """If a client closes an idle connection, the poller closes its own end and reports this.
 
     The worker needs this report, because it counts its connections.
     """
@@ -362,7 +362,7 @@ def test_a_connection_is_not_idle_for_more_than_75_seconds(threads: Threads) -> 
     poller = threads.poller()
     with Kept(poller) as kept:
         threads.now = 76.0
-        with Kept(poller):  # wakes the poller, which then checks all idle times
+        with Kept(poller):  # this wakes the poller, which then checks all idle times
             assert kept.closed.wait(20)
         assert kept.client.recv(1) == b""
 

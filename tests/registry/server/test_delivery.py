@@ -43,7 +43,7 @@ def delivered(pieces: list[Piece], length: int) -> bytes:
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 3_000_000), (5, 2_500_000), (7, 7)])
 def test_a_file_slice_arrives_unchanged(descriptor: int, start: int, stop: int) -> None:
-    """A client receives a file slice unchanged, even one that is larger than a socket buffer."""
+    """A client receives a file slice unchanged, even if it is larger than a socket buffer."""
     sent = delivered([FileSlice(descriptor, start, stop)], stop - start)
 
     assert sent == CONTENT[start:stop]
@@ -74,7 +74,7 @@ def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: 
 def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A large file is sent to a client that keeps reading with one call of `sendfile`.
+    """If the client keeps reading, a large file is sent with one call of `sendfile`.
 
     During that call the kernel waits until the client has read. With several calls the thread would
     wake up for each small part of the file.

@@ -29,7 +29,7 @@ def test_a_slice_has_the_bytes_of_its_file(descriptor: int, start: int, stop: in
 
 
 def test_a_slice_ends_at_the_end_of_its_file(descriptor: int) -> None:
-    """If a file is shorter than its `FileSlice`, the chunks end at the end of the file.
+    """If a file is shorter than its `FileSlice`, the last chunk ends at the end of the file.
 
     The caller can then detect that bytes are missing.
     """

@@ -1,4 +1,4 @@
-"""Gunicorn's arbiter starts and replaces the workers, and kills a worker that hangs."""
+"""Gunicorn's arbiter starts and replaces the workers and kills workers that hang."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=re
 def test_a_body_may_be_written_to_the_lent_connection(tmp_path: Path) -> None:
     """The application can write a body directly to the connection after gunicorn sent the headers.
 
-    The client can then send further requests on the same connection.
+    Afterwards the client can send further requests on the same connection.
     """
     content = b"0123456789between" + bytes(range(250)) * 8000
     (tmp_path / "content").write_bytes(content[:2_000_000])
@@ -111,7 +111,7 @@ def _body(client: socket.socket) -> bytes:
 def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
     """The send buffer of a connection is larger than the kernel's default.
 
-    With the default a thread would wake up for every 50 KB, which costs much CPU time.
+    With the default a thread would wake up for every 50 KB, which costs a lot of CPU time.
     """
     with socket.socket(socket.AF_UNIX) as usual, running(_SERVE, tmp_path) as master:
         assert next_line(master) == "started"

@@ -105,7 +105,7 @@ def test_an_equal_request_gets_the_same_headers_and_the_body(
 def test_a_request_with_other_bytes_is_not_answered(
     ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes
 ) -> None:
-    """If a request differs in any byte from the stored one, no stored response is sent."""
+    """If a request differs in any byte from the stored request, no stored response is sent."""
     client, server = ends
 
     assert kept(body).answer(request_, server) is False

@@ -1,4 +1,4 @@
-"""A worker's threads handle requests, wait a moment for the next one, and repeat responses."""
+"""A worker's threads handle requests, wait briefly for the next request, and repeat responses."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_an_idle_connection_returns_to_the_polling_thread() -> None:
 def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker with idle connections wakes up as rarely as a worker without connections.
+    """A worker with idle connections wakes up no more often than a worker without connections.
 
     Only a new connection that has sent nothing wakes the worker each second, because the worker
     must close it in time.
@@ -167,7 +167,7 @@ def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
 
 @pytest.mark.timeout(15)
 def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
-    """If enough threads wait for a next request, a further thread does not wait.
+    """If enough threads already wait for their next request, another thread does not wait.
 
     Otherwise idle connections would occupy all threads of the worker.
     """
@@ -267,7 +267,7 @@ def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: f
         if patience:
             reading.start()
 
-        assert worker.handle(conn) is False  # until here, the slow reader has read nothing
+        assert worker.handle(conn) is False  # up to this point, the slow reader has read nothing
         assert conn.sock.fileno() == -1
         if not patience:
             reading.start()
@@ -502,7 +502,7 @@ class _DownloadApplication(_BlobApplication):
 def test_after_a_download_the_thread_waits_for_the_next_blob(tmp_path: Path) -> None:
     """If a response for a blob cannot be repeated, its thread waits for the next request.
 
-    The poller would have to wake another thread for that request.
+    If the poller waited instead, it would have to wake another thread for that request.
     """
     app = _DownloadApplication(tmp_path / "blob")
     with _worker(_LongWaiting) as worker, _blob_connection(worker, app) as client:
@@ -594,8 +594,8 @@ def test_a_closed_connection_for_blobs_is_counted_by_the_main_thread(tmp_path: P
 def test_a_connection_of_the_worker_can_be_duplicated() -> None:
     """A worker's connection can be duplicated with `dup`.
 
-    The worker needs that to close the connection after a response. If `dup` raised an error, the
-    connection would stay open and its client would wait forever.
+    The worker needs the duplicate to close the connection after a response. If `dup` raised an
+    error, the connection would stay open and its client would wait forever.
     """
     client, accepted = socket.socketpair()
     with client, _Connection.taken_over(accepted) as connection, connection.dup() as other:
@@ -649,7 +649,7 @@ def test_the_thread_of_a_connection_repeats_the_response_to_a_frequent_request()
 
 
 def test_the_thread_of_a_connection_repeats_nothing_to_other_requests() -> None:
-    """If a request differs in one byte from the stored one, the application handles it."""
+    """If a request differs in one byte from the stored request, the application handles it."""
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _frequent_connection(worker, app) as client:
         for _ in range(4):
@@ -718,7 +718,7 @@ def test_a_client_that_left_gets_no_repeated_response() -> None:
         client.sendall(_ASK)
         client.close()
 
-        assert worker._repeat(conn)  # reads the request; the response cannot be sent
+        assert worker._repeat(conn)  # the worker reads the request but cannot send the response
         assert not worker._repeat(conn)
         assert worker._handle_one(conn) is False
         assert len(app.requests) == 3

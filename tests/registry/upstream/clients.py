@@ -32,7 +32,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class PlainSecret:
-    """A pull secret in memory, with one credential for each key: a host, a path or a pattern."""
+    """A pull secret in memory with one credential per key (a host, a path or a pattern)."""
 
     entries: dict[str, Credential]
 

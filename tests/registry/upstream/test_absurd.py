@@ -197,7 +197,7 @@ def test_a_token_that_is_too_long_is_rejected() -> None:
 
 
 class TestUnexpectedErrors:
-    """An unexpected error in a client of an upstream becomes a 502 and counts as a failure."""
+    """An unexpected error in an upstream's client becomes a 502 and is counted as a failure."""
 
     @pytest.fixture(autouse=True)
     def _no_traceback(self) -> None:
@@ -211,7 +211,7 @@ class TestUnexpectedErrors:
         caplog: pytest.LogCaptureFixture,
         error: type[Exception],
     ) -> None:
-        """An unexpected error becomes `Unavailable`; only the log has its traceback."""
+        """An unexpected error becomes `Unavailable`; only the log contains the traceback."""
         failures: list[str] = []
 
         def broken(*_: object) -> None:

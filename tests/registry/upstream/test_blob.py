@@ -40,7 +40,7 @@ def test_a_whole_blob_is_requested_without_a_range(upstream: FakeUpstream) -> No
 def test_a_part_of_a_blob_is_requested_with_an_exact_range(
     upstream: FakeUpstream, start: int, stop: int | None, sent: str, expected: bytes
 ) -> None:
-    """The request for a part of a blob has exactly its Range.
+    """The request for a part of a blob has a Range header for exactly this part.
 
     The response states the start of the part and the size of the blob.
     """

@@ -67,7 +67,7 @@ def _rejection(breaker: Breaker) -> Unavailable:
 def test_breaker_rests_then_probes_then_closes(
     tmp_path: Path, clock: Clock, *, shared: bool
 ) -> None:
-    """An open circuit breaker rejects requests for a while, then admits one request as a probe.
+    """An open circuit breaker rejects requests for some time, then admits one request as a probe.
 
     A response to the probe closes the breaker. This holds whether the breaker shares its state with
     other workers in a file or not.
@@ -279,7 +279,7 @@ def test_a_rate_limit_lasts_as_long_as_retry_after(upstream: FakeUpstream, tmp_p
 
 
 def test_404_does_not_count_as_a_failure(upstream: FakeUpstream) -> None:
-    """A 404 does not count as a failure, because it shows that the upstream works."""
+    """A 404 is not treated as a failure, because it shows that the upstream works."""
     client = client_of(upstream)
 
     for _ in range(5):
@@ -339,7 +339,7 @@ class TestOfOnePath:
 
     @staticmethod
     def _fails(client: Upstream, times: int = 20) -> set[Why]:
-        """Request the failing path *times* times, and return the reasons of the failures."""
+        """Request the failing path *times* times, and return the reasons for the failures."""
         found = set()
         for _ in range(times):
             with pytest.raises(Unavailable) as raised:
@@ -416,7 +416,7 @@ class TestOfOnePath:
         client = client_of(upstream, read_timeout=_patience(knobs))
 
         assert Why.RESTING in self._fails(client)
-        # a request on a dead idle connection is sent a second time
+        # a request that fails on a dead idle connection is sent a second time
         assert upstream.count() <= 5
 
     def test_a_refused_connection_opens_the_breaker_without_a_check_of_v2(self) -> None:
@@ -448,7 +448,7 @@ class TestOfOnePath:
 def test_each_change_of_an_upstream_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If several workers see that an upstream fails or recovers, only one of them logs it."""
+    """If several workers notice that an upstream fails or recovers, only one worker logs it."""
     clock = Clock()
     caplog.set_level(logging.INFO)
     workers = [Breaker("x.test", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""A client requests manifests from an upstream, and raises an error for each kind of failure."""
+"""A client requests manifests from an upstream and raises an error for each kind of failure."""
 
 from __future__ import annotations
 

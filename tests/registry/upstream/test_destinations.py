@@ -115,7 +115,7 @@ def test_an_upstream_may_redirect_to_its_own_kind_of_address(
 
 
 def test_an_upstream_stays_public_after_its_first_public_address() -> None:
-    """An upstream that once had a public address stays public, even if its address changes."""
+    """An upstream that once had a public address is treated as public even after it changes."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     for address in ("8.8.8.8", "10.0.0.1"):
         checked.check_dialled(("https", "a.io", 443), address)
@@ -196,7 +196,7 @@ def test_an_embedded_ipv4_address_has_the_same_reach(address: Any) -> None:
     ],
 )
 def test_an_address_in_a_url_is_checked_before_the_proxy(url: str) -> None:
-    """If a redirect's URL has an internal address, it is refused even if a proxy is configured.
+    """A redirect to a URL with an internal address is refused even if a proxy is configured.
 
     A host name is not checked, because the proxy resolves it.
     """

@@ -135,7 +135,7 @@ def test_an_upstream_without_the_referrers_api_is_absent(
 
 
 class TestBounds:
-    """A list without an end is rejected; the limits apply to all its pages together."""
+    """An endless list is rejected; the limits apply to all its pages together."""
 
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:

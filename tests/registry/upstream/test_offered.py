@@ -86,7 +86,7 @@ def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], R
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_registry_that_hides_repositories_is_sent_the_password(status: int) -> None:
-    """If a repository looks absent, the client requests `/v2/` and sends its password.
+    """If a repository seems to be absent, the client requests `/v2/` and sends its password.
 
     Artifactory can be configured to hide repositories and to send a challenge only at `/v2/`.
     """

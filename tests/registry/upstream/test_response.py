@@ -102,7 +102,7 @@ def test_a_head_ends_at_its_first_empty_line() -> None:
     ids=["hints", "101", "larger", "large", "many", "line", "status", "digits"],
 )
 def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why: Why) -> None:
-    """The client rejects response headers without an end after 64 KiB.
+    """The client rejects endless response headers after 64 KiB.
 
     The kernel's buffers can receive some more bytes.
     """
@@ -165,7 +165,7 @@ def test_slow_bytes_do_not_block_a_thread(pieces: Callable[[], Iterator[bytes]])
 
 
 def test_endless_trailers_are_rejected() -> None:
-    """If a blob has trailers without an end after its last chunk, the download fails."""
+    """If a blob has endless trailers after its last chunk, the download fails."""
     content = b"5\r\nlayer\r\n0\r\n"
     head = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + content
     with (

@@ -1,4 +1,4 @@
-"""Credentials stay at their origin, and a redirect's URL is requested byte for byte."""
+"""Credentials are sent only to their origin, and redirect URLs are requested byte for byte."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_challenge_of_another_host_is_not_answered(
     """The client sends no password after another host's challenge, whose realm may be any URL."""
     registry.misbehave("/tags/list", redirect=_renamed(other) + "{path}")
     client = _client(registry)
-    client.tags("app")  # the client then has the challenge of the upstream
+    client.tags("app")  # after this the client has the upstream's challenge
     requests = len(gate.requests) if isinstance(gate, TokenService) else 0
     other.forget()
     challenge = f'Basic realm="x", Bearer realm="{_renamed(other)}/token",service="s"'
@@ -255,7 +255,7 @@ def test_a_redirect_back_to_the_origin_gets_no_credential(
 ) -> None:
     """If another host redirects back to the upstream, the request has no credential.
 
-    That host must not choose requests with the credential.
+    The other host must not be able to choose requests that carry the credential.
     """
     registry.misbehave("/tags/list", redirect=other.url + "{path}")
     other.misbehave("/tags/list", redirect=registry.url + "/v2/app/manifests/a")

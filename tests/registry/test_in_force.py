@@ -67,7 +67,7 @@ def test_a_restart_with_an_unusable_pull_secret_uses_the_last_good_one(
 ) -> None:
     """If the pull secret becomes unusable while the appliance runs, a worker still starts.
 
-    It uses the last good pull secret, as running workers do.
+    The new worker uses the last good pull secret, as running workers do.
     """
     path = tmp_path / "secret.json"
     path.write_bytes(b'{"auths": {"a.example": {}}}')

@@ -159,7 +159,7 @@ def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
 def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
     """An empty file for the size of a download means that the upstream has not responded yet.
 
-    Readers then wait, as if the file did not exist.
+    Readers wait in this case, as if the file did not exist.
     """
     size_path(tmp_path / "spooled").touch()
 
@@ -182,7 +182,7 @@ class _Flaky(Filesystem):
 def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
     """If a download fails before its first request, it releases the lock of its spool file.
 
-    The next client's download can then begin.
+    So the next client's download can begin.
     """
     bench.disk = _Flaky(bench.root)
     worker = bench.worker()
@@ -197,7 +197,7 @@ def test_a_download_without_a_thread_releases_its_lock(
 ) -> None:
     """If Python cannot start the writer thread, the lock of the spool file is released.
 
-    The next download can then begin.
+    So the next download can begin.
     """
 
     def refuse(_: threading.Thread) -> None:
@@ -217,7 +217,7 @@ def test_a_refusal_that_is_being_reported_does_not_block_another_repository(
 ) -> None:
     """A pull can begin while another repository's failed download of the blob is still ending.
 
-    The upstream has denied the blob to that other repository.
+    The upstream has denied the blob to the other repository.
     """
     # The thread of a download ends with the download and does not wait for the next download.
     monkeypatch.setattr(singleflight, "ReusedThreads", lambda: ReusedThreads(idle_s=0))

@@ -61,7 +61,7 @@ def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> N
 def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
     """If a wrong media type is stored for a manifest, another push corrects it.
 
-    Version 0.1.0 stored one media type for all repositories, which could be wrong.
+    Version 0.1.0 stored one media type for all repositories, and this type could be wrong.
     """
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
@@ -82,7 +82,7 @@ def test_a_repeated_push_repairs_the_media_type(tmp_path: Path) -> None:
 def test_a_media_type_stored_by_0_1_0_is_used_if_plausible(
     tmp_path: Path, kept: str, shown: str
 ) -> None:
-    """A media type that version 0.1.0 stored is used if it agrees with the manifest's fields."""
+    """A media type that version 0.1.0 stored is used if it is consistent with the manifest."""
     p = pushing(tmp_path)
     _push(p, MINE, BARE, OCI_MANIFEST)
     storage = disk_storage(tmp_path)

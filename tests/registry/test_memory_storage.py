@@ -1,7 +1,7 @@
 """The registry and the cleaner work with `MemoryStorage`, a storage driver without files.
 
-Each test runs with each driver of the index. The index stores the times that would be file times on
-a disk.
+Each test runs with each index driver. The index stores the times that would be file times on a
+disk.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def test_the_driver_offers_no_descriptor_and_no_times(memory: InMemory) -> None:
 
 
 def test_a_cold_and_a_warm_pull(memory: InMemory, upstream: FakeUpstream) -> None:
-    """After a cold pull, a warm pull sends no request to the upstream."""
+    """After a first (cold) pull, a second (warm) pull causes no request to the upstream."""
     assert _pull(memory)[1:] == LAYERS
     asked = len(upstream.requests)
 
@@ -292,7 +292,7 @@ def test_after_the_loss_of_the_index_a_tag_must_be_confirmed(
 ) -> None:
     """After the index is rebuilt, a HEAD to the upstream confirms each tag before it is served.
 
-    The time of the last confirmation was in the lost index.
+    The time of the last confirmation was lost with the old index.
     """
     _pull(memory)
     upstream.forget()

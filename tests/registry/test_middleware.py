@@ -160,7 +160,7 @@ def test_middleware_that_cannot_start_ends_the_program(
 def test_middleware_of_repositories_sees_the_facts_and_the_status(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of kind `repository` gets a request's repository and action, then its status.
+    """Middleware of kind `repository` receives a request's repository and action, then its status.
 
     The worker calls the middleware once before it handles the request and once afterwards.
     """
@@ -222,7 +222,7 @@ def test_a_failure_after_the_request_changes_nothing(
 ) -> None:
     """If middleware raises an error after the request, the response does not change.
 
-    The error is logged.
+    The worker logs the error.
     """
     assert client(_GATE).simulate_get("/v2/team/late/manifests/v1").status_code == 404
     assert "middleware failed" in [each.message for each in caplog.records]
@@ -256,7 +256,7 @@ def test_a_refusal_has_a_status_and_a_code_of_errors(status: int, code: str) -> 
 
 
 def test_a_long_message_of_a_refusal_is_cut() -> None:
-    """If middleware rejects a request with a long message, it is cut to 1,024 characters."""
+    """A long message with which middleware rejects a request is cut to 1,024 characters."""
     assert len(str(Refused("x" * 5000))) == 1024
 
 

@@ -1,7 +1,7 @@
-"""Send random sequences of requests, and compare the responses with a small model of permissions.
+"""Send random sequences of requests and compare the responses with a small model of permissions.
 
 Alice can read a private upstream, a second upstream, and her hosted repository. Mallory controls
-the second upstream, and can read that upstream and another hosted repository. Whatever the second
+the second upstream and can read that upstream and another hosted repository. Whatever the second
 upstream claims, sends or withholds, Mallory can read only content that this upstream or Mallory
 had. Alice can always read her content. Alice can read everything in the second upstream's
 repository, but her requests there must not give Mallory access to her other content.
@@ -65,7 +65,7 @@ _MODES: Final[tuple[Mode, ...]] = ("absent", "has", "claims", "claims", "lies", 
 
 @dataclass(frozen=True)
 class Content:
-    """One of the four contents of the test; a manifest refers to the blob `part`."""
+    """One of the four pieces of content in the test; a manifest refers to the blob `part`."""
 
     name: str
     body: bytes
@@ -79,7 +79,7 @@ class Content:
     def media_type(self, source: Who) -> str:
         """Return the media type that clients of *source* get.
 
-        The media type in the manifest has precedence over that of *source*.
+        The media type in the manifest has precedence over the type that *source* sends.
         """
         return str(json.loads(self.body).get("mediaType") or _TYPES[source])
 

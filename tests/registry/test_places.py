@@ -52,7 +52,7 @@ def test_equal_names_at_two_upstreams_do_not_mix(two: Two, tmp_path: Path) -> No
 def test_a_prefix_that_differs_from_ns_is_404(two: Two, tmp_path: Path) -> None:
     """If the path and `ns` of a request name different upstreams, the client gets 404.
 
-    The client then tries its next host.
+    After the 404 the client tries its next host.
     """
     p = pulling(two[0], tmp_path, two[1])
     got = p.ask("GET", f"/v2/{two[0].host}/{NAME}/manifests/v1?ns={two[1].host}")
@@ -119,7 +119,7 @@ def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path
 def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
     two: Two, tmp_path: Path
 ) -> None:
-    """If the default upstream has a repository of a hosted name, the hosted one is served."""
+    """If the default upstream has a repository with a hosted name, the hosted one is served."""
     digest = host(tmp_path, NAME)
     p = pulling(two[0], tmp_path, default=two[0].host)
 
@@ -140,7 +140,7 @@ def test_content_of_a_removed_upstream_is_not_served(two: Two, tmp_path: Path) -
 
 
 def test_official_images_of_docker_hub_are_in_library(tmp_path: Path) -> None:
-    """For Docker Hub, `docker.io/alpine` means the repository `docker.io/library/alpine`."""
+    """For Docker Hub, the name `docker.io/alpine` means `docker.io/library/alpine`."""
     with FakeUpstream() as hub:
         hub.add_image("library/alpine", "3", [b"alpine"])
         p = pulling(hub, tmp_path, host="docker.io")
@@ -171,7 +171,7 @@ def test_tags_are_the_upstreams_or_the_stored_ones_in_an_outage(two: Two, tmp_pa
 
 
 def test_referrers_are_requested_and_stored(two: Two, tmp_path: Path) -> None:
-    """The upstream's list of referrers is filtered by the appliance and stored for outages."""
+    """The appliance filters the upstream's list of referrers and stores the list for outages."""
     u = two[0]
     subject = u.add_image(NAME, "v2", [b"subject"])
     u.put_image(NAME, "sig", images.artifact(subject, b"signature", "application/x-sig"))
@@ -230,7 +230,7 @@ def test_a_large_list_of_referrers_is_not_stored(
 def test_an_upstream_can_be_an_ipv6_address(host: str, spelled: str, tmp_path: Path) -> None:
     """An upstream can be an IPv6 address in any spelling, with brackets in `ns` and in the path.
 
-    The name on the disk has no colons.
+    The folder name on the disk has no colons.
     """
     with FakeUpstream() as upstream:
         image = upstream.add_image(NAME, "v1", [b"layer"])

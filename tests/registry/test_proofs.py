@@ -94,7 +94,7 @@ def a(tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream) -> Ruled:
 
 @pytest.mark.parametrize("path", [BLOB, MANIFEST])
 def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream, path: str) -> None:
-    """If a hostile upstream only confirms private content with a HEAD, its clients do not get it.
+    """If a hostile upstream only confirms private content with a HEAD, clients do not get it.
 
     The digest of a private layer is not secret, so any upstream can confirm it.
     """
@@ -196,7 +196,7 @@ def test_a_proof_survives_the_index_and_is_deleted_with_the_content(
 def test_pushed_content_is_not_a_proof_for_an_upstream(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """A pushed blob is served for an upstream only after that upstream has sent it once."""
+    """An upstream's repository serves a pushed blob only after the upstream has sent it once."""
     found = Ruled(tmp_path, honest, hostile)
     storage = disk_storage(tmp_path)
     storage.write(layout.blob(Digest.of(LAYER)), LAYER)
@@ -235,7 +235,7 @@ def test_a_download_is_joined_within_its_upstream_only(
 
 
 def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: FakeUpstream) -> None:
-    """Without access rules, a second upstream only confirms stored content with a HEAD."""
+    """Without access rules, a second upstream only has to confirm stored content with a HEAD."""
     with FakeUpstream() as second:
         second.put_image(NAME, "v1", IMAGE)
         p = pulling(honest, tmp_path, second)

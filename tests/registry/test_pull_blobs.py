@@ -57,7 +57,7 @@ def test_a_blob_is_fetched_once_and_then_served_from_disk(u: FakeUpstream, p: Pu
 
 
 def test_a_stored_blob_leaves_no_mark_of_a_confirmation(p: Pulling) -> None:
-    """A file in the spool folder marks a blob that the upstream has confirmed.
+    """A file in the spool folder records that the upstream has confirmed a blob.
 
     The worker deletes this file when it links the blob. Otherwise the folder would accumulate one
     file for each blob and repository.
@@ -68,7 +68,7 @@ def test_a_stored_blob_leaves_no_mark_of_a_confirmation(p: Pulling) -> None:
 
 
 def test_a_head_fetches_no_blob(u: FakeUpstream, p: Pulling) -> None:
-    """A HEAD gets the size of a blob, whether it is stored or not, and downloads no blob."""
+    """A HEAD returns a blob's size, whether the blob is stored or not, and downloads no blob."""
     cold = p.head(BLOB)
     assert u.count("GET") == 0
     p.get(BLOB)
@@ -156,10 +156,10 @@ def test_a_blob_is_not_served_to_a_repository_without_permission(
 def test_readers_of_the_same_repository_need_no_confirmation(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight readers of one repository share a download, without further requests to the upstream.
+    """Eight readers of one repository share a download without further requests to the upstream.
 
-    The upstream has confirmed the blob to the first reader. The confirmation is valid for the whole
-    repository.
+    The upstream has confirmed the blob for the first reader. The confirmation is valid for the
+    whole repository.
     """
     release = threading.Event()
     joined: list[Reader] = []
@@ -265,7 +265,7 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 ) -> None:
     """If an upstream fails once, the registry retries; it passes a refusal on to the client.
 
-    Only a 404 is cached, for a few seconds.
+    Only a 404 is cached, and only for a few seconds.
     """
     patience = 2.0 if expected == 429 else 20.0  # s; after a 429, the registry waits 5 s
     p = pulling(u, tmp_path, negative_ttl=0.0, read_timeout=patience)
@@ -351,7 +351,7 @@ def _is_a_download_joined() -> bool:
 
 
 def test_a_disk_error_during_a_joined_download_fails_no_pull(p: Pulling) -> None:
-    """If a disk error ends a download, each pull that has joined it succeeds.
+    """If a disk error ends a download, every pull that has joined the download succeeds.
 
     The worker then fetches the blob again from its first byte and passes it through.
     """

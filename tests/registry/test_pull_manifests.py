@@ -85,8 +85,8 @@ def test_an_unchanged_stale_tag_is_revalidated_by_one_head(u: FakeUpstream, p: P
 def test_a_moved_tag_is_seen_after_its_freshness(u: FakeUpstream, p: Pulling) -> None:
     """After a tag has moved at the upstream, the registry serves the new manifest.
 
-    It notices the move when the tag is no longer fresh. The old manifest can still be pulled by
-    digest.
+    The registry notices the move when the tag is no longer fresh. The old manifest can still be
+    pulled by digest.
     """
     p.pull()
     old = digest_of(u)
@@ -192,7 +192,7 @@ def test_an_incomplete_manifest_is_confirmed_again_if_the_upstream_has_just_fail
 
 
 def test_a_complete_manifest_by_digest_needs_no_upstream(u: FakeUpstream, p: Pulling) -> None:
-    """A complete manifest that is requested by digest is served without the upstream."""
+    """A complete manifest that is requested by digest is served without an upstream request."""
     p.pull()
     u.stop()
     p.age(10_000)
@@ -253,7 +253,7 @@ def test_a_deleted_manifest_follows_the_ongone_policy(
 def test_a_failure_without_a_stored_copy_is_returned(
     u: FakeUpstream, p: Pulling, knobs: dict[str, Any], expected: int
 ) -> None:
-    """If the upstream fails and no copy is stored, the client gets an error for HEAD and GET."""
+    """If the upstream fails and no copy is stored, HEAD and GET return an error."""
     u.misbehave("/manifests/", **knobs)
     got = p.get("manifests/v1")
 

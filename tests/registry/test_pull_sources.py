@@ -150,7 +150,7 @@ def test_a_download_from_another_upstream_is_not_joined(
 
 
 def _received(p: Pulling, path: str) -> bytes | None:
-    """Return the bytes of a response, or None if the connection broke off."""
+    """Return the bytes of a response, or None if the response broke off."""
     try:
         return bytes(p.get(path).content)
     except ConnectionResetError:

@@ -57,7 +57,7 @@ def _pulls(p: Pulling, image: Image) -> None:
 
 
 def _heads(p: Pulling, image: Image) -> None:
-    """Request the length of a layer that is not stored yet, then pull the image."""
+    """Request the length of a layer that is not yet stored, then pull the image."""
     p.get("manifests/v1")
     got = p.head(f"blobs/{Digest.of(_LAYER)}")
     assert (200, str(len(_LAYER))) == (got.status_code, got.headers["content-length"])
@@ -97,7 +97,7 @@ def _lists(*tags: str) -> Callable[[Pulling, Image], None]:
 
 
 def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
-    """Return a check that lists all tags, at once and in pages of *n* tags; no page is empty."""
+    """Return a check that lists all tags, in one page and in pages of *n* tags; none is empty."""
 
     def check(p: Pulling, image: Image) -> None:
         _lists(*tags)(p, image)

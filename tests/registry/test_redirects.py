@@ -219,14 +219,14 @@ def test_a_range_that_not_every_service_knows_is_answered_here(
 ) -> None:
     """A worker does not redirect range requests that some storage services handle differently.
 
-    Azure does not support a range of the last bytes, S3 sends the whole object for several ranges,
+    Azure does not support suffix ranges, S3 sends the whole object if several ranges are requested,
     and the services respond differently to invalid ranges.
     """
     assert registry.get(Range=asked).status_code == status
 
 
 def test_the_appliance_answers_everything_else(registry: Registry) -> None:
-    """A worker redirects neither small blobs and manifests nor HEAD and conditional requests."""
+    """A worker never redirects HEAD or conditional requests, nor requests for small content."""
     head = registry.ask("HEAD", f"blobs/{DIGEST}")
 
     assert (head.status_code, head.headers["content-length"]) == (200, str(len(LARGE)))
@@ -237,7 +237,7 @@ def test_the_appliance_answers_everything_else(registry: Registry) -> None:
 
 
 def test_a_client_that_asks_again_gets_the_bytes(registry: Registry) -> None:
-    """If a redirected client returns with the same request, the worker itself sends the blob.
+    """If a redirected client repeats the same request, the worker itself sends the blob.
 
     The worker first checks with a HEAD that the bucket still has the blob.
     """
@@ -302,7 +302,7 @@ def test_a_bucket_that_does_not_answer_is_awaited_for_two_seconds(registry: Regi
 
 
 def test_a_blob_is_not_evicted_while_its_url_may_be_used(registry: Registry) -> None:
-    """After a redirect, the blob is pinned against eviction while the URL is valid."""
+    """After a redirect, the blob is protected from eviction by a pin while the URL is valid."""
     entry = registry.index.entry(DIGEST)
     assert entry is not None
     registry.get()
@@ -312,7 +312,7 @@ def test_a_blob_is_not_evicted_while_its_url_may_be_used(registry: Registry) -> 
 
 
 def test_a_blob_that_is_being_evicted_is_not_redirected(registry: Registry) -> None:
-    """If a blob is marked for deletion, the worker itself sends it instead of a redirect."""
+    """If a blob is marked for deletion, the worker sends the blob itself instead of a redirect."""
     entry = registry.index.entry(DIGEST)
     assert entry is not None
     assert registry.index.mark_for_deletion(entry)

@@ -24,7 +24,7 @@ from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeat
 from tests.registry.pulling import NAME, Pulling, pulling
 from tests.upstream import FakeUpstream
 
-CONTENT = b"a layer " * 100  # small enough for one write to the socket
+CONTENT = b"a layer " * 100  # this is small enough for one write to the socket
 DIGEST = Digest.of(CONTENT)
 BLOB = f"blobs/{DIGEST}"
 LOGIN = f"Basic {base64.b64encode(b'ann:right').decode()}"
@@ -114,7 +114,7 @@ def test_other_responses_are_not_repeated(
 ) -> None:
     """A partial response may not be repeated.
 
-    Neither may a response to a credential that HAProxy has not verified.
+    A response to a credential that HAProxy has not verified may not be repeated either.
     """
     assert worker.permission(path, method=method, **headers) is None
 
@@ -137,7 +137,7 @@ def test_the_response_with_a_large_blob_is_not_repeated(
 
 
 def test_nothing_is_repeated_without_haproxy(u: FakeUpstream, tmp_path: Path) -> None:
-    """Without HAProxy there is no cache epoch that could end a permission.
+    """Without HAProxy there is no cache epoch that could revoke a permission.
 
     So no response may be repeated.
     """

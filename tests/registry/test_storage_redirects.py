@@ -55,7 +55,7 @@ def key_file(key: RSAPrivateKey, tmp_path: Path) -> Path:
 
 
 def _redirects(folder: ConfigFolder, text: str) -> Redirects | None:
-    """Return the redirects for the configuration *text*, with the blob in the data directory."""
+    """Return the redirects for the configuration *text*; the data directory contains the blob."""
     folder.write(text)
     place = "ENTREPOT_STATEDIR" if "s3:" in text else "REGISTRYDIR"
     settings = folder.settings(**{place: str(folder.file.parent / "data")})
@@ -123,7 +123,7 @@ def test_cloudfront_gets_a_canned_policy_for_the_key_of_the_object(
 def test_cloudfront_is_used_as_configured(config_folder: ConfigFolder, key_file: Path) -> None:
     """A CloudFront URL is valid for the time in `duration`.
 
-    Without a scheme in the base URL, the URL begins with https.
+    If the base URL has no scheme, the CloudFront URL begins with https.
     """
     options = f"baseurl: d1.test, privatekey: {key_file}, keypairid: APKA1, duration: 3000s"
     entry = f"{{name: cloudfront, options: {{{options}}}}}"

@@ -64,7 +64,7 @@ def test_a_push_makes_all_of_it_hosted(tmp_path: Path) -> None:
 def test_a_push_of_a_manifest_alone_makes_it_hosted(tmp_path: Path) -> None:
     """A push of only a manifest also makes a repository of another caching proxy hosted.
 
-    A client pushes only a manifest if all layers are already stored.
+    A client pushes only the manifest if all layers are already stored.
     """
     p = _taken_over(tmp_path)
 

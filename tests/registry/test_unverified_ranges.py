@@ -50,7 +50,7 @@ def test_a_range_is_sent_at_once_up_to_its_last_byte(bench: Bench, same: bool) -
 
 
 def test_a_range_of_a_wrong_blob_breaks_off_before_its_last_byte(bench: Bench) -> None:
-    """If a blob has a wrong digest, a range of it breaks off before its last byte."""
+    """If a blob has a wrong digest, a response with a range breaks off before its last byte."""
     remote = FakeRemote(WRONG, until=5000)
     reader = bench.worker().join(task(remote))
     body = read(reader, 1000, 3000)
@@ -84,7 +84,7 @@ def test_an_early_range_completes_before_verification(bench: Bench) -> None:
 def test_a_range_without_space_is_verified(tmp_path: Path, start: int, stop: int) -> None:
     """Without disk space, a worker hashes the whole blob to serve a range.
 
-    If the digest is wrong, the range breaks off.
+    If the digest is wrong, the response breaks off.
     """
     bench = Bench(tmp_path, reservations=1000)
     right, wrong = FakeRemote(CONTENT), FakeRemote(WRONG)
@@ -154,7 +154,7 @@ def _range(
 def test_a_waiting_range_breaks_off_and_an_early_one_warns(
     u: FakeUpstream, tmp_path: Path, header: str, reservations: int | None
 ) -> None:
-    """With `ranges: verified`, a range of a wrong blob breaks off.
+    """With `ranges: verified`, a response with a range of a wrong blob breaks off.
 
     With `ranges: early` the range is complete, and its Cache-Status has `detail=unverified`.
     """
@@ -162,7 +162,7 @@ def test_a_waiting_range_breaks_off_and_an_early_one_warns(
     with pytest.raises(ConnectionResetError):
         _range(u, tmp_path / "waits", header, "verified", reservations)
 
-    # a range with the last byte of a blob always waits for the verification
+    # a range that includes the last byte of a blob always waits for the verification
     if header != "bytes=70000-":
         early = _range(u, tmp_path / "early", header, "early", reservations)
         assert early.status_code == 206

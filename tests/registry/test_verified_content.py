@@ -1,4 +1,4 @@
-"""A stored file that was damaged on the disk is never served; the content is fetched again."""
+"""A stored file that was damaged on the disk is never served; its content is fetched again."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _rows() -> MemoryIndex:
 def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
     u: FakeUpstream, p: Pulling, damage: Damage
 ) -> None:
-    """If the file of a blob is damaged, a HEAD gets the length that the upstream states."""
+    """If the file of a blob is damaged, a HEAD returns the length that the upstream states."""
     damage(_stored(p.root))
 
     got = p.head(BLOB)
@@ -222,7 +222,7 @@ def test_a_push_replaces_a_damaged_manifest(pushed: Pushing, damage: Damage) -> 
 def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Damage) -> None:
     """If a stored layer is damaged, pushes treat it as missing.
 
-    It is not mounted, a HEAD gets 404, and a manifest that refers to it is rejected.
+    A damaged layer is not mounted, a HEAD gets 404, and manifests that refer to it are rejected.
     """
     made = images.image([LAYER])
     for blob in made.blobs:
@@ -269,7 +269,7 @@ def test_a_damaged_spool_file_is_never_committed(
     at: int,
     same: bool,  # noqa: FBT001
 ) -> None:
-    """If a spool file is damaged during its download, it is never committed.
+    """A spool file that is damaged during its download is never committed.
 
     If the file's length is wrong, clients also get no complete response.
     """

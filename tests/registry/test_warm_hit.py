@@ -77,7 +77,7 @@ SMALL_FILE = Counter(open=1, read=2, close=1)
 def test_a_blob_costs_its_link_its_file_and_one_fstat(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A GET of a stored blob makes one stat of its link, one open and one fstat of its file.
+    """A GET of a stored blob calls stat once for its link, and open and fstat once for its file.
 
     A worker knows the length of the file without a read of the index.
     """
@@ -87,7 +87,7 @@ def test_a_blob_costs_its_link_its_file_and_one_fstat(
 
 
 def test_a_repeated_blob_costs_its_link_its_file_and_one_fstat(tmp_path: Path) -> None:
-    """When the server repeats a response with a blob, it makes the same system calls."""
+    """A repeated response with a blob makes the same system calls as the first."""
     with FakeUpstream() as upstream:
         upstream.add_image(NAME, "v1", LAYERS)
         p = pulling(upstream, tmp_path, epoch=lambda: "0000000001")
@@ -115,7 +115,7 @@ def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
 ) -> None:
     """A GET of a stored manifest by tag reads the tag's file and the manifest.
 
-    It also makes a stat of the tag and of the link. The worker compares the manifest's bytes with
+    It also calls stat for the tag and for the link. The worker compares the manifest's bytes with
     those that it verified earlier and does not parse them again.
     """
     expected = Counter(stat=2) + SMALL_FILE + SMALL_FILE
@@ -127,7 +127,7 @@ def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
 def test_a_manifest_by_digest_costs_a_check_of_each_part(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A GET of a manifest by digest makes a stat of the link and the file of each part.
+    """A GET of a manifest by digest calls stat for the link and the file of each part.
 
     The worker makes these calls because a client must not get a manifest whose layers would be
     missing during an outage.

@@ -66,7 +66,7 @@ def test_the_time_is_that_of_an_even_wall_clock(machine: Machine) -> None:
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0, -400 * _DAY], ids=str)
 def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: float) -> None:
-    """If the wall clock jumps, the appliance's clock does not, and no age becomes wrong."""
+    """If the wall clock jumps, the appliance's clock does not jump, and all ages remain correct."""
     clock = machine.clock()
     machine.run(clock, 100)
     at, expected = clock(), machine.wall()

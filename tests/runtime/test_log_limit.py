@@ -68,7 +68,7 @@ def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
 def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
     """While one message is limited, other messages are still written.
 
-    The same text at another level is another message.
+    The same text at another level is treated as another message.
     """
     log = logging.getLogger("x.y")
     for _ in range(FEW + 1):

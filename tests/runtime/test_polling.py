@@ -69,6 +69,6 @@ def test_a_wait_may_have_no_limit(clock: _Time) -> None:
 
 
 def test_a_false_result_is_a_result(clock: _Time) -> None:
-    """A result such as 0 or False ends `poll`; None means that there is no result yet."""
+    """A result such as 0 or False ends `poll`; only None means that there is no result yet."""
     assert poll(lambda: 0, within=5.0, every=1.0) == 0
     assert clock.pauses == []

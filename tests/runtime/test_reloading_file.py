@@ -86,7 +86,7 @@ def test_an_unchanged_file_is_not_parsed_again(path: Path, clock: Clock) -> None
 
 
 def test_a_check_of_an_old_file_is_a_stat(path: Path, clock: Clock) -> None:
-    """A check of an old file only compares its size and times, because a read costs more.
+    """A check of an old file compares only its size and times, because a read costs more.
 
     So a change that keeps the size and the times is not noticed.
     """

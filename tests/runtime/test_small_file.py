@@ -1,4 +1,4 @@
-"""Tests of `read_small_file`, which reads small files of Entrepot without waiting."""
+"""Tests of `read_small_file`, which reads Entrepot's small files without waiting."""
 
 from __future__ import annotations
 

@@ -180,7 +180,7 @@ def test_the_response_is_closed_if_the_download_cannot_be_written(
 def test_the_first_bytes_are_sent_as_soon_as_they_arrive(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client gets the first bytes at once; later pieces are collected until they are larger."""
+    """A client gets the first bytes at once; for later pieces the reader waits for more bytes."""
     waits: list[float] = []
     wait = Reader._wait
 

@@ -168,7 +168,7 @@ def test_without_a_thread_nothing_is_prefetched_and_no_pull_fails(
 def test_a_large_layer_is_fetched_once_over_several_connections(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A layer whose manifest states a large size is downloaded once, over several connections."""
+    """A layer with a large size in its manifest is downloaded once over several connections."""
     monkeypatch.setattr(writer, "_LARGE", 100_000)
     monkeypatch.setattr(parallel, "PART_SIZE", 64_000)
     large = images.filler(300_000, 99)

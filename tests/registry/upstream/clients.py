@@ -38,7 +38,7 @@ class PlainSecret:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Return the hosts that the pull secret names without a pattern."""
+        """Return the hosts that are keys of the pull secret; leave out patterns."""
         return tuple(host for host in self.entries if "*" not in host)
 
     def names(self, host: str) -> bool:
@@ -46,7 +46,7 @@ class PlainSecret:
         return host in self.entries or f"*.{host.partition('.')[2]}" in self.entries
 
     def lookup(self, host: str, repository: str) -> Credential | None:
-        """Return the credential for *repository*, or else for the whole *host*."""
+        """Return the credential for *repository* if there is one, otherwise that for *host*."""
         return self.entries.get(f"{host}/{repository}") or self.entries.get(host)
 
 

@@ -172,7 +172,7 @@ def test_an_absurd_body_is_a_registry_error(upstream: FakeUpstream, body: bytes)
     ids=lambda each: str(each)[:12],
 )
 def test_an_absurd_lifetime_of_a_token_is_bounded(value: Any) -> None:
-    """If an upstream states an absurd lifetime for a token, the client uses 60 s to one day."""
+    """If an upstream states an absurd token lifetime, the client limits it to 60 s to one day."""
     body = json.dumps({"token": "t", "expires_in": value, "issued_at": value}).encode()
     token, life = read_token(body, {"Date": "x" * 9000})
 
@@ -201,7 +201,7 @@ class TestUnexpectedErrors:
 
     @pytest.fixture(autouse=True)
     def _no_traceback(self) -> None:
-        """Replace the fixture of the module, because these tests cause tracebacks in the log."""
+        """Replace the module's fixture, which would fail because these tests log tracebacks."""
 
     @pytest.mark.parametrize("error", [TypeError, MemoryError, OverflowError, RecursionError])
     def test_an_unexpected_error_is_unavailable_and_logged_once(

@@ -15,7 +15,7 @@ from tests.upstream import FakeUpstream
 
 
 def test_a_whole_blob_is_requested_without_a_range(upstream: FakeUpstream) -> None:
-    """The request for a whole blob has no Range.
+    """The request for a whole blob has no Range header.
 
     The response's body begins at offset 0 and states its size.
     """
@@ -81,7 +81,7 @@ def test_a_body_starts_at_0_if_the_range_was_ignored(upstream: FakeUpstream) -> 
 def test_a_part_other_than_the_requested_one_is_nonsense(
     upstream: FakeUpstream, knobs: dict[str, Any]
 ) -> None:
-    """If the upstream sends another range than the requested one, the download fails at once.
+    """If the upstream sends a range other than the requested range, the download fails at once.
 
     Otherwise only the digest of the whole blob would reveal the error.
     """

@@ -53,7 +53,7 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock at 1000 s."""
+    """Return a clock that is set to 1000 s."""
     return Clock()
 
 
@@ -205,9 +205,9 @@ def test_a_state_file_with_wrong_types_counts_as_a_closed_breaker(
 
 
 def test_read_all_returns_the_state_of_each_upstream(tmp_path: Path, clock: Clock) -> None:
-    """`read_all` returns the state of each upstream that had a problem.
+    """`read_all` returns the circuit breaker's state for each upstream that had a problem.
 
-    The host of an upstream includes its port.
+    The host of an upstream in this result includes the port.
     """
     dead, slow, healthy = (
         Breaker(host, tmp_path, clock=clock) for host in ("a:5000", "b.example", "c")
@@ -515,7 +515,7 @@ def test_the_rest_doubles_up_to_30_s() -> None:
 
 
 def test_one_request_probes_and_others_are_rejected() -> None:
-    """After its pause, an open circuit breaker admits one probe, and rejects all other requests."""
+    """After its pause, an open circuit breaker admits one probe and rejects all other requests."""
     circuit = _tripped(1)
 
     probing, first = admit(circuit, 101, LEASE)
@@ -580,7 +580,7 @@ def test_a_rate_limit_closes_an_open_breaker() -> None:
 def test_a_clock_set_back_does_not_extend_a_rest() -> None:
     """If the clock is set back, the pause of an open circuit breaker is at most 30 s.
 
-    A rate limit is at most 60 s.
+    A rate limit then lasts at most 60 s.
     """
     circuit = limited(_tripped(1, now=5000), 5000, 60)
 

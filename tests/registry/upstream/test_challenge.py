@@ -86,8 +86,9 @@ def test_only_the_upstreams_own_realm_is_trusted(
 ) -> None:
     """The client sends a password only to a trusted token endpoint.
 
-    An endpoint is trusted if it is on the upstream's host, in a list of known pairs of hosts, or
-    named by the setting `realm`. If the upstream uses https, the endpoint must also use https.
+    An endpoint is trusted if it is on the upstream's host, on a host that is known to belong to the
+    upstream, or named by the setting `realm`. If the upstream uses https, the endpoint must also
+    use https.
     """
     assert may_trust(realm, url, trusted) is expected
 
@@ -130,6 +131,6 @@ def test_well_formed_challenges_are_read_back(challenges: list[tuple[str, str, s
 def test_parsing_a_challenge_takes_linear_time(start: str, piece: str) -> None:
     """The time to parse a challenge grows linearly with its length.
 
-    An earlier parser blocked all clients for a minute on 60,000 characters.
+    With quadratic time, a challenge of 60,000 characters could block all clients for a minute.
     """
     assert growth(parse_challenges, piece, start) < 4

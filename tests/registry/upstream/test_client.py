@@ -140,7 +140,7 @@ def test_a_wrong_digest_header_of_a_tag_is_a_warning(
 ) -> None:
     """If the digest header in the response for a tag is wrong, the client uses the body's digest.
 
-    It logs one warning.
+    The client logs one warning.
     """
     image = upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/v1", headers={"Docker-Content-Digest": str(Digest.of(b"other"))})
@@ -232,7 +232,7 @@ def test_a_dead_idle_connection_is_not_a_failure(upstream: FakeUpstream) -> None
 def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> None:
     """If an upstream's URL has a path, the client puts the path before each repository name.
 
-    Harbor stores cached images under the name of a project.
+    For example, Harbor serves cached images below the name of a project.
     """
     upstream.add_image("cache/app", "v1", [b"layer"])
 

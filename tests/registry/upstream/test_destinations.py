@@ -74,7 +74,7 @@ PUBLIC = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2
 
 @pytest.mark.parametrize("address", INTERNAL)
 def test_a_public_upstream_may_not_redirect_to_an_internal_address(address: str) -> None:
-    """If a public upstream redirects to an internal address, in any notation, it is refused."""
+    """A redirect from a public upstream to an internal address, in any notation, is refused."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
 
@@ -105,8 +105,8 @@ def test_an_upstream_may_redirect_to_its_own_kind_of_address(
 ) -> None:
     """An upstream with a private address may redirect to private addresses.
 
-    The metadata address of clouds is excluded. The storage of a private registry is often in the
-    same network.
+    The metadata address of cloud providers is excluded. The storage of a private registry is often
+    in the same network.
     """
     checked = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
     checked.check_dialled(("http", "reg.lan", 5000), home)

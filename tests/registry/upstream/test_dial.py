@@ -83,7 +83,7 @@ def test_the_first_address_that_connects_is_used(
 def test_a_hanging_resolver_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the resolver hangs, the connection fails within its timeout.
 
-    The call of the resolver continues in its own thread.
+    The resolver's call continues in its own thread.
     """
     release = threading.Event()
     real = socket.getaddrinfo

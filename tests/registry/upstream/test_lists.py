@@ -91,7 +91,7 @@ def _kinds(client: Upstream, subject: Digest, artifact_type: str | None = None) 
 def test_referrers_are_returned_as_one_index(upstream: FakeUpstream) -> None:
     """The client merges referrers of several pages into one index.
 
-    It returns a single page unchanged.
+    The client returns a single page unchanged.
     """
     subject = _with_referrers(upstream)
 

@@ -249,7 +249,7 @@ def test_a_password_is_not_sent_to_a_token_endpoint_on_another_host() -> None:
 def test_a_registry_token_is_sent_unchanged() -> None:
     """The client sends the `registrytoken` of a pull secret unchanged.
 
-    It requests no token.
+    With a `registrytoken` the client requests no token.
     """
     registry = TokenRegistry()
     secret = Credential("", "", registry_token="t1")

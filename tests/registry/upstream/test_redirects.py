@@ -97,7 +97,7 @@ def test_a_rejection_by_the_storage_host_is_not_a_denial(
 ) -> None:
     """If the storage host rejects a redirected request, the client raises Unavailable, not Denied.
 
-    The signed URL may have expired.
+    For example, the signed URL may have expired.
     """
     upstream.misbehave("/blobs/", **_to(storage))
     storage.misbehave(status=status)

@@ -63,7 +63,7 @@ def test_a_wrong_password_is_denied_and_not_repeated() -> None:
 
         with pytest.raises(Denied):
             client.head("app", V1)
-        # a HEAD and a GET without the password, and a request for `/v2/` with it
+        # a HEAD and a GET without the password, and a request for `/v2/` with the password
         assert upstream.count() == 3
         assert len(upstream.find(pattern="/v2/$")) == 1
         with pytest.raises(Denied):

@@ -211,7 +211,7 @@ def test_a_path_in_the_url_begins_each_name_or_precedes_the_api(
     A path in `proxy.remoteurl` comes before `/v2/`.
     """
     config = UpstreamConfig(registry.host, f"{registry.url}{path}", path_first=is_first)
-    with suppress(RegistryError):  # the fake upstream has no tags at most of these paths
+    with suppress(RegistryError):  # at most of these paths the fake upstream has no tags
         open_upstream(config, Shared()).tags("app")
 
     assert requested in [each.path for each in registry.requests]
@@ -354,7 +354,7 @@ def test_a_location_that_is_not_a_valid_url_is_nonsense(
 ) -> None:
     """If a Location is not a valid URL, the request fails.
 
-    Parsers could find different hosts in it.
+    URL parsers could find different hosts in an invalid URL.
     """
     upstream.misbehave("/blobs/", status=307, headers={"Location": location})
 

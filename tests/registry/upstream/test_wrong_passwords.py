@@ -106,7 +106,7 @@ def test_a_changed_password_is_tried_at_once() -> None:
 
 
 def test_a_password_that_the_upstream_changed_is_sent_twice_and_no_more() -> None:
-    """If a password becomes invalid, the client sends it twice: with a HEAD and to `/v2/`."""
+    """A password that has become invalid is sent only twice: with a HEAD and to `/v2/`."""
     gate = BasicGate({"me": "right"})
     with upstream_with(gate) as upstream:
         secret = secret_of(upstream.host, "me", "right")

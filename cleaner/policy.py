@@ -6,8 +6,8 @@ the plan keeps a manifest, it keeps everything that the manifest references too,
 is left without its blobs.
 
 Hosted content is removed one image at a time. Images that have expired by their retention rules are
-removed first. Other hosted images are only removed if their rules permit eviction. These images and
-the entries of the index form one sequence, in the order of their last use.
+removed first. Other hosted images are only removed if their rules permit eviction. Such images and
+the entries of the index are removed in one common order, that of their last use.
 """
 
 from __future__ import annotations

@@ -93,7 +93,8 @@ class Rounds:
     def run(self, needs: int) -> bool:
         """Free space for *needs* more bytes; return False if eviction was postponed.
 
-        Raises: StorageFull, StorageBroken, IndexUnavailable. The next round then does the rest.
+        Raises: StorageFull, StorageBroken, IndexUnavailable. After such an error, the next round
+        frees the remaining space.
         """
         began = self._hands.clock()
         if self._hands.is_shared:
@@ -132,7 +133,10 @@ class Rounds:
         return not wrong or self._is_short(needs)
 
     def plan(self, needs: int, stock: HostedSnapshot) -> Iterator[Step]:
-        """Yield the removals of a plan for the current state; keep content that *stock* spares."""
+        """Plan from the current state, and yield what to remove; *stock* has the hosted content.
+
+        Content that a remaining hosted image needs is kept.
+        """
         account, index = stock.open(), self._store.index
         return plan(
             self._store.oldest(),

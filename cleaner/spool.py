@@ -131,9 +131,9 @@ class Spool:
                 self._store.index.reservations.reserve(found.digest, found.size, None, at)
 
     def _remove(self, locked: LockedFile, found: Leftover) -> None:
-        # After the file is removed, another process can start the same download, because the lock
-        # of the removed file does not prevent this. If the reservation were released only then, it
-        # would be that of the new download. So it is released first.
+        # The reservation is released before the file is removed. After the removal, another process
+        # can start the same download, because the lock of the removed file does not prevent this.
+        # To release the reservation then would release the one of the new download.
         self._store.index.reservations.release(found.digest)
         (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
         locked.unlink()

@@ -114,7 +114,10 @@ Their parsed values take twice as much memory.
 """
 
 Repeated = tuple[AccessLine, int]
-"""A `Repeated` stands for lines that differ only in start, ID and port: the last one, the count."""
+"""A `Repeated` has the last of several lines that differ only in start, ID and port, and a count.
+
+The count is the number of these lines.
+"""
 
 
 def is_access(method: str, kind: str, status: int) -> bool:

@@ -63,10 +63,10 @@ def _sections(parts: list[str]) -> list[list[str]]:
 def _section(parts: list[str]) -> str:
     """Return the regular expression for the components up to the next `**`.
 
-    The components can match at several places of a name. A later place is never better, because the
-    next `**` matches any number of components. Therefore the group is atomic: the regular
-    expression tries only the first place. So the time is at most quadratic in the length of the
-    name, even if the pattern has many stars.
+    The components can match at several places of a name. If the first place does not lead to a
+    match of the whole name, no later place does, because the next `**` matches any number of
+    components. Therefore the expression is an atomic group, which tries only the first place. So
+    the time is at most quadratic in the length of the name, even if the pattern has many stars.
     """
     components = "".join(f"{_component(part)}/" for part in parts if part != "**")
     return f"(?>(?:[^/]+/)*?{components})" if parts[:1] == ["**"] else components
@@ -86,8 +86,8 @@ def _ending(parts: list[str]) -> str:
 def _component(part: str) -> str:
     """Return the regular expression for one component.
 
-    Stars divide the component into fixed texts. The last of these must be at the end; each of the
-    others matches at its first occurrence.
+    The stars separate fixed texts. The last text must be at the end of the component, and each text
+    before it matches at the first place where it occurs.
     """
     first, *others = part.split("*")
     if not others:

@@ -187,7 +187,7 @@ class RemoteStorage(Storage, Protocol):
     def has_answered(self, within_s: float) -> bool:
         """Return whether a request of this process succeeded in the last *within_s* seconds.
 
-        Return False also if a later request has failed.
+        Return False if a request has failed after that.
         """
         ...
 

@@ -98,7 +98,7 @@ def _found(storage: Storage, how: How, listed: Stat | None, spared: Spared) -> I
 
 
 def _without_origin(repositories: Repositories, spared: Spared) -> Iterator[Repository]:
-    """Yield the repositories that have no origin and are not spared."""
+    """Yield the repositories that have no origin, and for which *spared* returns False."""
     free = (each for each in repositories.below("") if repositories.origin(each) is None)
     return (each for each in free if not spared(each))
 

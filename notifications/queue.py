@@ -268,8 +268,8 @@ class EventQueue:
         """Yield this process's connection to one thread at a time. Raises: QueueUnavailable.
 
         If another process has locked the file, a thread waits up to `_BUSY_S` for it, and other
-        threads wait for this thread. If its wait fails, all these threads raise QueueUnavailable
-        too. Otherwise each of them would wait `_BUSY_S`, one after the other.
+        threads wait for this thread. If its wait fails, the waiting threads raise QueueUnavailable
+        too, so that they do not each wait `_BUSY_S`, one after the other.
         """
         began = time.monotonic()
         with self._lock:

@@ -182,7 +182,7 @@ def test_a_push_of_the_same_image_to_another_repository_renews(
 def test_ages_count_from_the_creation_of_the_index(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Hosted content counts as used at the creation of the index, which has no earlier uses.
+    """Hosted content counts as used when the index was created, because it has no earlier uses.
 
     Otherwise all content that registry:2 has stored would expire on the first day.
     """

@@ -198,7 +198,7 @@ def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirec
     If no rule matches, it expires by CLEANER_TTL. Images that were pushed recently stay.
     """
     main(["--once"], expiring)
-    # Otherwise all content would count as used when the index was created.
+    # All content counts as used when the index was created. This test needs older content.
     store.index.notes.put({BORN: "0"})
     old, young = time.time() - 90, time.time() - 30
     ruled = [push_image(store, _made(n), f"v{n}", at) for n, at in enumerate((old, time.time()))]

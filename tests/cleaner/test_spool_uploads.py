@@ -1,4 +1,4 @@
-"""An upload without a writer reserves only the size of its file, and is removed for space."""
+"""Tests of the cleaner with uploads that no client continues: it frees their reserved space."""
 
 from __future__ import annotations
 

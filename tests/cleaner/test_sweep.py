@@ -130,8 +130,8 @@ def test_entries_marked_by_a_dead_cleaner_are_removed(
 def test_a_row_recorded_during_the_eviction_is_removed(store: DataDirectory, sweep: Sweep) -> None:
     """If a download writes a row while the content is being evicted, this row is removed too.
 
-    The download has stored the content before, and the eviction deletes it. The row would have no
-    content.
+    The download had already stored the content, which the eviction deletes. So the row would have
+    no content.
     """
     digest = put_blob(store, b"content", used=0)
     marked = _entry(store, digest)

@@ -76,7 +76,7 @@ class MortalTimedStorage(MortalStorage, TimedMemoryStorage):
 
 @dataclass(frozen=True)
 class Push:
-    """A push of an image, a referrer or an index, or a DELETE of an image."""
+    """A step of a test: a push of an image, a referrer or an index, or a DELETE of an image."""
 
     what: int
     kind: str

@@ -1,4 +1,4 @@
-"""Each key of `storage.azure` has its effect on the requests and on the login."""
+"""Tests of the effects of the keys of `storage.azure` on requests to Azure and on the login."""
 
 from __future__ import annotations
 
@@ -293,9 +293,9 @@ def test_a_login_that_is_refused_is_one_line_with_a_remedy(
 def test_a_token_of_kubernetes_that_cannot_be_read_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """If the token file of Kubernetes cannot be read, the start reports this.
+    """If the token file of Kubernetes cannot be read, the appliance reports this when it starts.
 
-    Without this check, the library obstore would fail at each request, as if Azure did not respond.
+    Without this check, each request of the library obstore would fail, as if Azure did not respond.
     """
     for name, value in _APPLICATION.items():
         monkeypatch.setenv(name, value)

@@ -140,9 +140,9 @@ _CHANGES = {
 def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
     path: Path, index: SqliteIndex, statements: tuple[str, ...]
 ) -> None:
-    """An index file with a changed schema is replaced, and impossible counters are recomputed.
+    """When a process opens the index file, it checks the schema and the counters.
 
-    Both happen when the file is opened.
+    A file with a changed schema is replaced, and impossible counters are recomputed.
     """
     index.close()
     _change(path, *statements)
@@ -154,8 +154,8 @@ def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
 def test_running_processes_recover_from_a_deleted_log(path: Path, index: SqliteIndex) -> None:
     """If SQLite's write-ahead log or shared memory is deleted, running processes recover.
 
-    SQLite's shared memory still refers to pages of a deleted log, even in processes that start
-    later.
+    If only the log is deleted, SQLite's shared-memory file still refers to its pages, even for a
+    process that starts later.
     """
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink()

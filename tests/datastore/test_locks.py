@@ -96,8 +96,8 @@ def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
 ) -> None:
     """If the file is renamed between its opening and its lock, a new file is created and locked.
 
-    The rename can be the commit of a spool file. Without the second try, the lock would be on a
-    stored blob.
+    For example, a commit can rename a spool file to a blob. Without the new file, the process would
+    lock the blob.
     """
     flock = fcntl.flock
     moves = iter([path.with_name("committed")])

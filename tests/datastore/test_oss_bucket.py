@@ -1,4 +1,4 @@
-"""The keys of `storage.oss` are translated to keys of `storage.s3`."""
+"""Tests of the translation of the keys of `storage.oss` to keys of `storage.s3`."""
 
 from __future__ import annotations
 

@@ -97,9 +97,10 @@ def test_a_malformed_note_is_ignored(noted: str) -> None:
 def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A push without space gets SpaceAwaited until the cleaner has failed to free space for it.
+    """If there is no space for a push, the error is SpaceAwaited, and the client can retry.
 
-    After such a failure it gets OutOfSpace, with its size and the available bytes.
+    After the cleaner has failed to free the space, the error is OutOfSpace, with the size of the
+    push and the available bytes.
     """
     monkeypatch.setattr(time, "sleep", Waits())
     monkeypatch.setattr(reservations, "_WAIT_S", 0.02)

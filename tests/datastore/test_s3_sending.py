@@ -100,9 +100,9 @@ def _is_free(storage: ObjectStorage) -> None:
 def test_a_file_with_other_bytes_does_not_become_an_object(
     s3: S3Front, storage: ObjectStorage, path: Path, size: int, *, is_early: bool
 ) -> None:
-    """If a file has another digest, no object is created.
+    """If a file does not have the expected digest, no object is created.
 
-    It makes no difference whether parts were sent before the commit.
+    No object is created even if parts of the file were sent before the commit.
     """
     sending = storage.begin_file(path, "key", Digest.of(b"others"))
     length = _grow(path, filler(size, 3))

@@ -104,7 +104,7 @@ class Copy:
 
 
 ABSENT: Final = Known(-1, None)
-"""The journal remembers this for an object that the bucket does not have."""
+"""The journal remembers this value for a key without an object in the bucket."""
 
 
 class Change:

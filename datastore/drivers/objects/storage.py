@@ -137,7 +137,7 @@ class ObjectStorage:
     def has_answered(self, within_s: float) -> bool:
         """Return whether a request of this process succeeded in the last *within_s* seconds.
 
-        Return False also if a later request has failed.
+        Return False if a request has failed after that.
         """
         return self._client.has_answered(within_s)
 

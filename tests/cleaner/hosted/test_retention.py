@@ -158,7 +158,7 @@ def test_expiry_gives_its_reason_in_words() -> None:
 def test_a_tag_of_the_referrers_schema_names_its_subject(suffix: str) -> None:
     """`subject_of` returns the digest in a tag such as `sha256-HEX.sig`.
 
-    Clients use such tags if the registry has no referrers API.
+    Clients set such tags to signatures if a registry has no referrers API.
     """
     assert subject_of(Tag(f"sha256-{_ROOT.hex}{suffix}")) == _ROOT
 

@@ -29,7 +29,7 @@ def serve_plan(
         run=run,
         data=storage.rootdirectory,
         state=storage.statedir,
-        log=_log(settings),
+        log=log_plan(settings),
         access_log=_access_log(settings),
         tls=tls_paths(settings.http.tls),
         environment=environment,
@@ -47,7 +47,8 @@ def tls_paths(tls: TlsSettings) -> TlsPaths:
     return TlsPaths(tls.certificate, tls.key, tls.clientcas)
 
 
-def _log(settings: Settings) -> LogPlan:
+def log_plan(settings: Settings) -> LogPlan:
+    """Return the settings of `log:`."""
     log = settings.log
     return LogPlan(log.level, log.formatter, log.fields, log.reportcaller, log.hooks)
 

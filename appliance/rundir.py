@@ -152,14 +152,21 @@ def _is_folder_locked(path: Path) -> bool:
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Create a private folder in the system's temporary folder; remove it after the `with` block.
+    """Create a private folder in the system's temporary folder, and remove it afterwards.
 
-    The folder is locked. A process that is forked during the block shares the lock, so the lock
-    ends only when that process has exited too. Raises: ConfigError.
+    The folder stays locked until this process and every process forked meanwhile has closed the
+    lock's descriptor. Raises: ConfigError.
     """
+    with locked_folder(prefix) as (folder, _):
+        yield folder
+
+
+@contextmanager
+def locked_folder(prefix: str) -> Iterator[tuple[Path, int]]:
+    """Create a folder as `temporary_folder` does; also yield the descriptor that locks it."""
     folder, lock = _create_locked(prefix)
     try:
-        yield folder
+        yield folder, lock
     finally:
         os.close(lock)
         held_run.remove(folder)

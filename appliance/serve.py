@@ -70,7 +70,7 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if choice.user is None:
         _serve(settings, warnings, argv, environ)
     return separation.serve_as(
-        choice.user, settings, lambda usable: _serve(usable, warnings, argv, environ)
+        choice.user, settings, argv, lambda usable: _serve(usable, warnings, argv, environ)
     )
 
 

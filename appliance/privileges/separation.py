@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 from entrepot import config
-from entrepot.appliance import rundir
-from entrepot.appliance.privileges import ownership, secret_copies, users
+from entrepot.appliance import plan, rundir
+from entrepot.appliance.privileges import first_process, ownership, secret_copies, users
+from entrepot.appliance.privileges.first_process import FirstProcess
 from entrepot.appliance.privileges.users import User
 from entrepot.appliance.supervise.stop_signals import StopSignals
 from entrepot.config.errors import ConfigError, Problem
@@ -30,14 +29,17 @@ from entrepot.runtime.parent_death import end_with_parent
 
 _log = logging.getLogger(__name__)
 
-_LOOK_EVERY = 0.5  # The time in s between two checks of the secret files for changes.
 _FAILED, _BAD_INPUT = 1, 2
 
 
-def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -> int:
+def serve_as(
+    user: User, settings: Settings, argv: Sequence[str], serve: Callable[[Settings], int]
+) -> int:
     """Run *serve* as *user* in a child process, and return its exit code.
 
-    *serve* gets settings with the paths of copies of secret files that *user* can read.
+    *serve* gets settings with the paths of copies of secret files that *user* can read. When the
+    child has been forked, a smaller program is executed in place of this process; *argv* are the
+    arguments of the command `serve`.
 
     Raises: ConfigError before the child starts. The child prints its own ConfigError.
     """
@@ -49,7 +51,17 @@ def serve_as(user: User, settings: Settings, serve: Callable[[Settings], int]) -
         if not state.is_relative_to(root):
             _take_over(state, user)
         usable = config.moved(settings, copied.paths)
-        return run(user, partial(serve, usable), copied.refresh)
+        signals, child = _forked(user, partial(serve, usable))
+        first = FirstProcess(
+            child=child,
+            user=user,
+            originals=tuple(copied.paths),
+            folder=copied.folder,
+            folder_lock=copied.lock,
+            log=plan.log_plan(settings),
+            had_terminal=signals.had_terminal,
+        )
+        first_process.execute(first, argv)
 
 
 def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
@@ -57,20 +69,19 @@ def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
 
     While the child runs, this process calls *look* twice a second.
     """
+    signals, child = _forked(user, serve)
+    return first_process.watch(child, signals, look)
+
+
+def _forked(user: User, serve: Callable[[], int]) -> tuple[StopSignals, int]:
+    """Run *serve* as *user* in a child process; return root's signals and the child's id."""
     signals = StopSignals()
     sys.stdout.flush()
     us, child = os.getpid(), os.fork()
     if child == 0:
         signals.close()
         _begin(user, serve, us)
-    while (code := _reap(child)) is None:
-        for caught in signals.wait(_LOOK_EVERY):
-            # The child has no terminal. It would ignore a SIGHUP, so it gets a SIGTERM instead.
-            number = signal.SIGTERM if caught is signal.SIGHUP else caught
-            with suppress(ProcessLookupError):
-                os.kill(child, number)
-        look()
-    return code
+    return signals, child
 
 
 def refuse_second() -> None:
@@ -114,24 +125,3 @@ def _begin(user: User, serve: Callable[[], int], parent: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-
-def _reap(child: int) -> int | None:
-    """Reap all children that have exited, as process 1 must.
-
-    Return the exit code of *child*, or None if it still runs.
-    """
-    code = None
-    with suppress(ChildProcessError):
-        while (found := os.waitpid(-1, os.WNOHANG))[0]:
-            if found[0] == child:
-                code = _code(found[1])
-    return code
-
-
-def _code(status: int) -> int:
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return code
-    _log.error("serve ended", extra={"how": f"killed by {signal.Signals(-code).name}"})
-    return _FAILED

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from entrepot.appliance.privileges.users import User
+from entrepot.appliance.privileges.user import User
 
 _MOST_LINKS = 40  # The kernel follows at most this many links, path_resolution(7).
 _PATH = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC

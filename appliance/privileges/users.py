@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrepot import config
+from entrepot.appliance.privileges.user import User as User
 from entrepot.config.errors import ConfigError, Problem
 
 NAME = "entrepot"
@@ -26,16 +27,6 @@ NAME = "entrepot"
 NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
 _EFFECTIVE = re.compile(r"^CapEff:\s*([0-9a-fA-F]+)$", re.MULTILINE)
 _PR_SET_NO_NEW_PRIVS = 38  # An option of prctl(2): execve(2) can never add rights after it is set.
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A `User` is an account other than root."""
-
-    name: str
-    uid: int
-    gid: int
-    home: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 _IMPORTS = """
 import sys
-import entrepot.appliance.main_loop
+import entrepot.appliance.main_loop, entrepot.appliance.privileges.first_process
 print(*(each for each in sys.modules if each.startswith(("entrepot.config", "yaml", "pydantic"))))
 """
 # The program executes itself, and then releases the run directory of which it has the locks.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from entrepot.appliance.privileges import secret_copies, separation
-from entrepot.appliance.privileges.secret_copies import SecretCopies
+from entrepot.appliance.privileges.copied_files import SecretCopies
 from entrepot.appliance.privileges.users import User
 from entrepot.config.errors import ConfigError
 from tests.appliance.haproxy import eventually

@@ -274,7 +274,8 @@ def main(argv: Sequence[str]) -> int:
     """Read the plan from the file descriptor *argv*[0], serve, and return the exit code."""
     try:
         return serve(serve_plan.received(int(argv[0])))
-    # The class ConfigError is not imported here. If one was raised, its module is loaded already.
+    # An import of the class ConfigError would load modules that this process does not need. If a
+    # ConfigError was raised, its module is already loaded.
     except Exception as error:
         errors = sys.modules.get("entrepot.config.errors")
         if errors is None or not isinstance(error, errors.ConfigError):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from entrepot.config.errors import Problem
 
 _MIB = 1024 * 1024
-_PROGRAMS = 104 * _MIB  # All idle programs except the workers, without HAProxy's cache.
-_WORKER = 16 * _MIB  # One worker that handles a few requests.
+_PROGRAMS = 104 * _MIB  # The memory of all idle programs except workers, without HAProxy's cache.
+_WORKER = 16 * _MIB  # The memory of a worker that handles a few requests.
 
 
 def needed(workers: int, cache: int) -> int:

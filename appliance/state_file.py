@@ -24,7 +24,7 @@ from entrepot.runtime.small_file import read_small_file
 
 _log = logging.getLogger(__name__)
 
-_ASKED_S = 60.0  # After a request, the state is written for this many seconds.
+_ASKED_S = 60.0  # After a request, the program keeps writing the state for this many seconds.
 _EVERY_S = 1.0
 # A reader waits at most this many seconds for the process that gathers the state.
 _PATIENCE_S = 3.0

@@ -1,5 +1,6 @@
-"""Take over a data directory that another program filled, and report if it cannot shrink.
+"""Take over a data directory that another program filled.
 
+Also warn if the content cannot shrink below the maximum size of the store.
 `datastore/takeover.py` decides which of the content was fetched and which was pushed.
 """
 

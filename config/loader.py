@@ -136,7 +136,7 @@ class _Sources:
         return [self._found(), self._document, self._environment, self._flags.reading]
 
     def warnings(self) -> list[Problem]:
-        """Return the warnings about variables and about files that are not read."""
+        """Return warnings about configuration files that are not read, and about variables."""
         return [*self._unread_files(), *self._environment.warnings]
 
     def certs_without_certificate(

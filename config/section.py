@@ -97,9 +97,9 @@ def setting(
 ) -> Any:  # noqa: ANN401 - the annotation of the attribute has the type
     """Declare a setting. *default* is the default as an operator would write it.
 
-    *env* is a variable that takes precedence over the variable derived from the key, REGISTRY_A_B_C
-    for a.b.c. *shown* describes a default that depends on the environment. *secret* hides the value
-    in messages.
+    *env* is the name of a variable that takes precedence over the variable derived from the key
+    (REGISTRY_A_B_C for a.b.c). If the default depends on the environment, *shown* is the text that
+    describes it in the documentation. If *secret* is true, messages do not show the value.
     """
     return Default(default, meaning, env, shown, is_secret=secret)
 

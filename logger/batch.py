@@ -66,8 +66,8 @@ class LogBatch:
     Only one thread may use a `LogBatch`. Counters continue from their values in *index*. The
     constructor raises IndexUnavailable.
 
-    Metrics have a label with the host of an upstream. The hosts *upstreams* have a label value from
-    the start, and any other host from the first line on that names it. *run* is the name of this
+    Metrics have a label with the host of an upstream. They show the hosts *upstreams* from the
+    start, and any other host once a line names it. *run* is the name of this
     run of the appliance, which began at *since* (s, UTC epoch). The states of circuit breakers from
     earlier runs are dropped.
 

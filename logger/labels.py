@@ -27,8 +27,8 @@ _KINDS = frozenset(_HANDLERS)
 _STATUSES = range(100, 600)
 _BASE = ("/v2", "/v2/")
 _HOST = re.compile(r"localhost|.*[.:].*|.*[^_]_[0-9]{2,5}", re.ASCII)
-# This pattern matches a parameter of the header Cache-Status (RFC 9211, 2). Its value
-# is a token or a quoted string.
+# This pattern matches a parameter of the header Cache-Status (RFC 9211, 2). The value is a token or
+# a quoted string.
 _PARAMETER = re.compile(r';\s*([a-z*][a-z0-9_.*-]*)(?:=("(?:[^"\\]|\\.)*"|[^;,\s]*))?', re.ASCII)
 _REASONS = frozenset(
     [

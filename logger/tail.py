@@ -31,9 +31,9 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 class Batch:
     """A `Batch` is the result of one read: complete lines, and the position after them.
 
-    `overlong` is the number of lines that were skipped because they are too long. `gaps` is how
-    often lines before these were deleted unread. If `more` is true, another read can return lines
-    at once.
+    `overlong` is the number of lines that were skipped because they are too long. `gaps` counts the
+    times that a rotation deleted earlier lines before they were read. If `more` is true, another
+    read can return lines at once.
     """
 
     lines: Sequence[bytes] = ()

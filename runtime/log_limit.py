@@ -11,8 +11,7 @@ PERIOD_S = 60.0
 FEW = 60
 """In a period, at most this many warnings or errors with the same message are logged."""
 MANY = 1000
-"""In a period, at most this many info lines with the same message are logged. Debug lines are
-not limited."""
+"""The largest number of info lines with the same message in a period. Debug lines have no limit."""
 _MAX_MESSAGES = 256  # At most this many messages are counted separately; the others share a count.
 
 

@@ -61,7 +61,7 @@ def hosts_files(endpoint: Endpoint, root: str, ca: str | None) -> tuple[File, ..
 
 
 def _mirrored(endpoint: Endpoint, upstream: str | None, ca: str | None) -> str:
-    title = upstream or "All registries without a folder of their own"
+    title = upstream or "All registries that have no folder here"
     lines = [f"# {title}: from Entrepot first, else from the registry itself."]
     if upstream:
         lines += [f"server = {_quoted(origin(upstream))}", ""]
@@ -73,7 +73,7 @@ def _direct(endpoint: Endpoint, ca: str | None) -> str:
 
     No other registry has these images, so this hosts.toml names no fallback.
     """
-    lines = ["# Entrepot under its own name.", f"server = {_quoted(endpoint.url)}", ""]
+    lines = ["# Images that are named by Entrepot's host", f"server = {_quoted(endpoint.url)}", ""]
     return _text([*lines, *_host(endpoint, ["pull", "resolve", "push"], ca)])
 
 

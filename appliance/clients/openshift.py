@@ -71,7 +71,7 @@ def _steps(endpoint: Endpoint) -> Iterator[str]:
         yield f"""  {_IMAGE} '{{"spec":{{"additionalTrustedCA":{{"name":"{_AUTHORITY}"}}}}}}'"""
         yield "  (if additionalTrustedCA names a map already, add our key to that map instead)"
     if not endpoint.tls:
-        yield "Without TLS, every node needs this setting; the list replaces the present list:"
+        yield "Without TLS, every node needs this setting, which replaces the existing list:"
         insecure = (
             f'{{"spec":{{"registrySources":{{"insecureRegistries":["{endpoint.netloc}"]}}}}}}'
         )

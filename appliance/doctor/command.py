@@ -112,7 +112,7 @@ def _own_host(settings: Settings) -> str:
 
 
 def _certified(settings: Settings) -> str | None:
-    """Return the first name in the appliance's certificate, which differs from localhost."""
+    """Return the first name in the appliance's certificate, which usually is not localhost."""
     path = settings.http.tls.certificate
     try:
         return authority.hosts_of(path.read_bytes())[0] if path else None

@@ -55,7 +55,7 @@ def pull(
         if route.is_optional and pulled.is_unknown:
             why = "names without an upstream are not found"
             remedy = (
-                "if a client needs names without an upstream: ENTREPOT_DEFAULT_UPSTREAM=docker.io"
+                "if clients use names without a registry, set ENTREPOT_DEFAULT_UPSTREAM=docker.io"
             )
             return Finding(route.name, Health.NOT_TRIED, f"{route.users}: {why}", remedy)
         remedy = error.remedy

@@ -41,7 +41,10 @@ class Route:
 
 
 def routes(image: ImageName, default: str | None) -> list[Route]:
-    """Return the routes to *image*; *default* is the upstream of names without a host, if known."""
+    """Return the forms in which clients request *image*.
+
+    *default* is the upstream of names without a host, or None if it is not known.
+    """
     prefixed = f"{fold(image.host)}/{image.repository}"
     plain = image.repository
     found = [

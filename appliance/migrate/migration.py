@@ -64,7 +64,10 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """An `_Item` is a value of the source. `there` has size and time of the target's value."""
+    """An `_Item` is a value of the source.
+
+    `there` has the size and the time of the target's value with the same key, or None.
+    """
 
     value: Value
     there: tuple[int, float | None] | None

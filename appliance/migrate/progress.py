@@ -1,4 +1,7 @@
-"""Show the progress of a migration: on a terminal in one changing line, else a line every 10 s."""
+"""Show the progress of a migration.
+
+On a terminal, one line shows the current state. Otherwise a new line is printed every 10 s.
+"""
 
 from __future__ import annotations
 

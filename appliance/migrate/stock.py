@@ -33,7 +33,10 @@ _PAGE: Final = "SELECT digest, size, used FROM blob WHERE digest > ? AND %s ORDE
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A `Blob` is a blob of the source. `size` is in bytes, `used` its last use (s, UTC epoch)."""
+    """A `Blob` is a blob of the source.
+
+    `size` is in bytes, and `used` is the time of its last use (s, UTC epoch).
+    """
 
     digest: Digest
     size: int

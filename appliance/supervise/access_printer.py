@@ -134,7 +134,7 @@ class AccessPrinter:
         return True
 
     def _has_room(self, length: int) -> bool:
-        """Return whether stdout has room for *length* bytes, and then for the programs' messages.
+        """Return whether *length* bytes fit into stdout and leave room for the programs' messages.
 
         A pipe consists of pages, and a short write can take a whole page. In the worst case, lines
         take twice their number of bytes in the pipe.

@@ -115,8 +115,8 @@ def set_command_line(argv: Sequence[str]) -> None:
     """Make ps(1) show *argv* as the command line, cut to the length of the original command line.
 
     The name of the process becomes the last part of the module's name. The kernel logs this name
-    when it kills the process because memory is short. If the kernel does not report where the
-    command line is in memory, it stays as it is.
+    when it kills the process because the machine has no free memory. If the kernel does not report
+    where the command line is in memory, ps(1) shows the original one.
     """
     name = argv[2].rpartition(".")[2].encode()
     with suppress(OSError):

@@ -64,7 +64,7 @@ class LogMail:
         self._waiting = deque[LogEntry]()
         self._left_out = 0
         self._sent = deque[float](maxlen=MOST_MAILS)  # The times at which the last mails were sent.
-        self._deadline: float | None = None  # After `close`: when to drop the remaining lines.
+        self._deadline: float | None = None  # `close` sets when the remaining lines are dropped.
         self._thread = threading.Thread(target=self._send_all, name="log mail", daemon=True)
         self._thread.start()
 

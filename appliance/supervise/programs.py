@@ -121,7 +121,7 @@ class ProgramWatch:
 
     def __init__(self, now: float) -> None:
         self._looked = now
-        self._silent = 0.0  # The time in s without a response of supervisord.
+        self._silent = 0.0  # How long supervisord has not responded (s).
         self._pids: dict[str, int] = {}
         self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
 
@@ -174,7 +174,7 @@ class ProgramWatch:
 def how_it_ended(name: str, lines: Sequence[str]) -> str:
     """Return how the program *name* exited last, from *lines* of supervisord's log.
 
-    Return "" if the lines do not contain this.
+    Return an empty string if no line states how it exited.
     """
     found = (_ENDED.search(line) for line in reversed(lines))
     return next((match["how"] for match in found if match and match["name"] == name), "")

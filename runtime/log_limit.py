@@ -11,7 +11,8 @@ PERIOD_S = 60.0
 FEW = 60
 """In a period, at most this many warnings or errors with the same message are logged."""
 MANY = 1000
-"""The largest number of info lines with the same message in a period. Debug lines have no limit."""
+"""In a period, at most this many info lines with the same message are logged. Debug lines are
+not limited."""
 _MAX_MESSAGES = 256  # At most this many messages are counted separately; the others share a count.
 
 

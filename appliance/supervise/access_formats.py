@@ -27,7 +27,7 @@ TAIL_FIELDS: Final = ("protocol", "referer", "agent")
 _TAIL = b'},"protocol":'
 _TAILS = re.compile(re.escape(_TAIL) + rb"[^\n]*")
 _METHOD = b',"method":'
-_OWN_HEALTH_CHECK = b',"source":"unix","uri":"\\/healthz?'
+_OWN_HEALTH_CHECK = b',"source":"unix","uri":"/healthz?'
 # Every log line begins like {"start":1790000000123,"duration":. These slices of the line are the
 # seconds, the milliseconds and the text after them.
 _SECONDS, _MILLISECONDS, _AFTER_START = slice(9, 19), slice(19, 22), slice(22, 34)

@@ -145,14 +145,15 @@ def test_a_hostile_uri_is_logged_unchanged(haproxy: Haproxy, target: str) -> Non
     assert haproxy.line(target).uri == target
 
 
+@pytest.mark.parametrize("filler", ["/", '"'])
 @pytest.mark.parametrize(("path", "longest"), [("/echo?", 1024), ("/v2/%2f?", 256)])
-def test_a_long_uri_is_cut(haproxy: Haproxy, path: str, longest: int) -> None:
+def test_a_long_uri_is_cut(haproxy: Haproxy, path: str, longest: int, filler: str) -> None:
     """A long URI is truncated in the log, so that long URIs do not crowd out other lines.
 
     The logger needs no URI of a request that used no content: HAProxy truncates such a URI to 256
-    characters.
+    characters. A URI with quotes is cut before it is escaped, so no escape sequence is cut.
     """
-    target = f"{path}{next(_marks)}" + "/" * 3900
+    target = f"{path}{next(_marks)}" + filler * 3900
     haproxy.request(target)
 
     assert haproxy.line(target[:20]).uri == target[:longest]

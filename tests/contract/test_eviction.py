@@ -243,7 +243,7 @@ class TestForget:
         assert (index.oldest(None, 1), index.marked_for_deletion()) == ([ROW], [])
 
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
-        """A use of content does not remove the mark from its row; its file may be gone already.
+        """A use of content does not remove the mark from its row, as the file may already be gone.
 
         Only a download or push removes the mark, because it records the row again after it has
         stored the file.

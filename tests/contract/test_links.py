@@ -119,7 +119,7 @@ class TestEveryPlace:
         assert place.storage.read(KEY) == str(B).encode()
 
     def test_a_kept_link_has_its_digest(self, links: Links) -> None:
-        """`keep` writes a link of a tag's history, whose digest is used but not its time."""
+        """`keep` writes a link of a tag's history; only the digest of such a link is used."""
         links.keep(KEY, A)
         links.keep(KEY, B)
 

@@ -416,7 +416,7 @@ def test_every_driver_has_the_values_of_the_memory_driver(
         storage.delete(stat.key)
     model = MemoryStorage()
     for parts, is_write in steps:
-        key = "/".join([*parts, "value"])  # as on a disk, no key is below another key
+        key = "/".join([*parts, "value"])  # as on a disk, no key lies below another key
         for each in (storage, model):
             if is_write:
                 each.write(key, key.encode())

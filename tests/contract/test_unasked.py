@@ -34,7 +34,7 @@ def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) 
 def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """A prefetched row becomes used by any use after the start of its prefetch.
+    """A prefetched row is treated as used after any use since the start of its prefetch.
 
     This includes a use before the row was recorded, which the logger can report later.
     """

@@ -81,7 +81,7 @@ def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
 
 
 def test_a_response_has_the_epoch_at_its_start() -> None:
-    """A response during which the worker notices a changed file still carries the old epoch.
+    """If a worker notices a changed file during a response, the response keeps the old epoch.
 
     The next response is the first to carry the raised epoch.
     """

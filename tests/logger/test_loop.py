@@ -95,7 +95,7 @@ def harness() -> Iterator[LoopHarness]:
 def test_a_line_updates_an_access_time_and_a_metric(harness: LoopHarness) -> None:
     """A log line updates its blob's last use in one turn of the loop.
 
-    It updates the metrics within a second.
+    The loop updates the metrics within a second.
     """
     harness.log()
     harness.settle()

@@ -182,7 +182,7 @@ class _Flaky(Filesystem):
 def test_a_download_that_fails_to_begin_releases_its_lock(bench: Bench) -> None:
     """If a download fails before its first request, it releases the lock of its spool file.
 
-    So the next client's download can begin.
+    So the next client can start the download.
     """
     bench.disk = _Flaky(bench.root)
     worker = bench.worker()
@@ -274,9 +274,10 @@ def test_a_reservation_is_released_before_another_download_begins(bench: Bench) 
 
 
 def test_readers_of_a_dead_writer_do_not_share_a_refusal(bench: Bench) -> None:
-    """Readers continue even if a killed writer's download is taken over and the upstream denies it.
+    """Readers of a killed writer's blob get the rest even if the next writer is denied the blob.
 
-    The new writer's repository has no access to the blob, but the readers' repository has.
+    The upstream denies the blob to the next writer's repository, but not to the readers'
+    repository.
     """
     bench.disk = disk = _Watched(bench.root)
     disk.lands.set()

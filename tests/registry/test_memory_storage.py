@@ -174,7 +174,7 @@ def test_the_driver_offers_no_descriptor_and_no_times(memory: InMemory) -> None:
 
 
 def test_a_cold_and_a_warm_pull(memory: InMemory, upstream: FakeUpstream) -> None:
-    """After a first (cold) pull, a second (warm) pull causes no request to the upstream."""
+    """After a first pull, a second pull causes no request to the upstream."""
     assert _pull(memory)[1:] == LAYERS
     asked = len(upstream.requests)
 

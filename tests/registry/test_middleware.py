@@ -256,7 +256,7 @@ def test_a_refusal_has_a_status_and_a_code_of_errors(status: int, code: str) -> 
 
 
 def test_a_long_message_of_a_refusal_is_cut() -> None:
-    """A long message with which middleware rejects a request is cut to 1,024 characters."""
+    """If middleware rejects a request with a long message, 1,024 characters of it are kept."""
     assert len(str(Refused("x" * 5000))) == 1024
 
 

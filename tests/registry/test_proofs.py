@@ -166,7 +166,7 @@ def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream
 
 
 def test_repositories_of_one_upstream_share_its_content(a: Ruled, honest: FakeUpstream) -> None:
-    """Repositories of one upstream share its stored blobs after a HEAD for each repository."""
+    """Repositories of one upstream share stored blobs after one HEAD request per repository."""
     sent = honest.count("GET", "/blobs/")
 
     assert a.ask(honest, BLOB, name="other/app").content == LAYER

@@ -97,7 +97,7 @@ def _lists(*tags: str) -> Callable[[Pulling, Image], None]:
 
 
 def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
-    """Return a check that lists all tags, in one page and in pages of *n* tags; none is empty."""
+    """Return a check that lists all tags, in one page and in non-empty pages of *n* tags."""
 
     def check(p: Pulling, image: Image) -> None:
         _lists(*tags)(p, image)

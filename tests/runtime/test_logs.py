@@ -73,7 +73,7 @@ def test_no_value_can_change_how_a_terminal_shows_the_line(
 ) -> None:
     """Invisible and control characters in a value are escaped.
 
-    So a user name cannot manipulate the display of a terminal.
+    So a user name cannot manipulate the terminal in which an operator reads the log.
     """
     logs.configure("info", formatter, "registry", stream=stream)
 
@@ -152,9 +152,9 @@ def _line(stream: io.StringIO) -> dict[str, object]:
 def test_a_level_that_is_already_set_changes_no_logger(
     stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A program that was forked after the level was set does not write to the loggers again.
+    """Setting a log level that is already set does not modify any logger object.
 
-    Each logger that is written to would need its own copy of memory in each program.
+    Otherwise each forked process would need its own copy of the modified logger objects.
     """
     logs.set_level("warn")
     changed = list[int]()

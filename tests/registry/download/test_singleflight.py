@@ -120,9 +120,9 @@ def test_the_thread_of_the_first_client_sends_the_request(bench: Bench) -> None:
 
 
 def test_the_first_client_does_not_wait_for_the_announcement_of_its_download(bench: Bench) -> None:
-    """The client that begins a download knows the size before the size is announced to others.
+    """The client that begins a download gets the blob's size before other workers can read it.
 
-    So the client's response can begin before the files for other workers are written.
+    So its response can begin before the download has written the files for other workers.
     """
     is_known = threading.Event()
     order: list[str] = []

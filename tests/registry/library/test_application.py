@@ -271,7 +271,7 @@ def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> 
 def test_a_proxied_pull_is_reported_with_its_local_name(
     make: Callable[..., TestClient],
 ) -> None:
-    """For a proxied blob, `on_blob_access` receives the repository's local name and blob's size.
+    """For a proxied blob, `on_blob_access` receives the local repository name and the blob's size.
 
     The application calls it before the download ends.
     """

@@ -57,7 +57,7 @@ def test_tags_are_listed_in_byte_order(p: Pushing) -> None:
 
 
 def test_a_repository_without_tags_has_an_empty_list(p: Pushing) -> None:
-    """The list of tags is empty for a repository without tags and a 404 for an unknown one."""
+    """A repository without tags returns an empty list of tags; an unknown repository gets 404."""
     p.image(_MADE, _MADE.digest)
 
     assert p.tags() == []

@@ -103,7 +103,7 @@ def test_idle_uploads_are_removed_at_the_limit(
 
 
 def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
-    """The file of an upload that a request is using is locked, so the upload is never deleted."""
+    """The file of an upload in use by a request is locked, so a new upload cannot displace it."""
     number = uploads.begin("ann")
     uploads.begin("ann")
     uploads.age(number, 10_000)

@@ -152,7 +152,7 @@ def test_a_request_that_is_not_one_whole_get_is_not_remembered(
     """A worker stores a response only for a whole GET without a body and without further bytes.
 
     The worker compares later bytes with those of the stored request. With any other kind of request
-    it could assume a wrong end of the request.
+    the worker could misjudge where the request ends.
     """
     repeats = Repeats()
     repeats.keep(request_, PARSED | parsed, HEADERS, body.repeatable)

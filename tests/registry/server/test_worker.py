@@ -118,7 +118,7 @@ def test_a_request_that_follows_soon_is_handled_by_the_same_thread() -> None:
 
 
 def test_a_closed_connection_ends_the_wait() -> None:
-    """If a client closes its connection, no thread waits for its next request any longer."""
+    """After a client has closed its connection, no thread waits for another request on it."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK)
         client.shutdown(socket.SHUT_WR)

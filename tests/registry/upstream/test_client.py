@@ -260,10 +260,10 @@ def test_events_have_each_request_and_the_rate_limit(
 
 
 def test_a_download_is_recorded_when_its_body_is_first_read(upstream: FakeUpstream) -> None:
-    """The event of a response with a blob is written before its body is read, not with its head.
+    """The client writes the event of a blob's response when the body is first read.
 
-    So the event does not delay the head of a client's response. If nothing reads the body, the
-    event is written when the response is closed.
+    An earlier write would delay the headers of the registry's response to its own client. If
+    nothing reads the body, the client writes the event when the response is closed.
     """
     events, shared = listening()
     client = client_of(upstream, shared)

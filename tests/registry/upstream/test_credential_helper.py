@@ -57,7 +57,7 @@ def _runs(folder: Path) -> int:
 
 
 def test_the_program_gets_the_word_get_and_the_host(helper: Helper, tmp_path: Path) -> None:
-    """A credential helper receives the argument `get` and, as its standard input, the host.
+    """A credential helper receives the argument `get`, and the host on its standard input.
 
     The protocol of docker-credential-helpers defines this.
     """

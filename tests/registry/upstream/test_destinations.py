@@ -115,7 +115,7 @@ def test_an_upstream_may_redirect_to_its_own_kind_of_address(
 
 
 def test_an_upstream_stays_public_after_its_first_public_address() -> None:
-    """An upstream that once had a public address is treated as public even after it changes."""
+    """An upstream that once had a public address is treated as public from then on."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     for address in ("8.8.8.8", "10.0.0.1"):
         checked.check_dialled(("https", "a.io", 443), address)

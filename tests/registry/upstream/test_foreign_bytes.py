@@ -1,4 +1,4 @@
-"""Error messages contain no bytes from an upstream, as these can be internal data."""
+"""Error messages contain no bytes from an upstream, which could be internal data."""
 
 from __future__ import annotations
 

@@ -77,7 +77,10 @@ def test_interim_responses_are_skipped(interim: bytes) -> None:
 
 
 def test_a_head_ends_at_its_first_empty_line() -> None:
-    """If lines end with LF alone, an empty line with CRLF in the body does not end the head."""
+    """The first empty line ends the headers, even if header lines end with LF and not CRLF.
+
+    A later empty line in the body with CRLF does not count as that end.
+    """
     body = b"{}\r\n\r\n" + b"x" * 100
     answer = b"HTTP/1.1 200 OK\nContent-Length: %d\n\n" % len(body) + body
     with sending(lambda: iter([answer])) as (client, _):

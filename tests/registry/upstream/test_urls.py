@@ -51,7 +51,7 @@ def test_the_spellings_of_one_origin_are_equal(url: str) -> None:
     ],
 )
 def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
-    """Two spellings of one IPv6 address have the same origin, in the text form of RFC 5952."""
+    """URLs with two spellings of one IPv6 address (RFC 5952) have the same origin."""
     assert origin_of(url) == origin_of(other) is not None
 
 
@@ -86,7 +86,7 @@ def test_spellings_of_one_ipv6_address_are_equal(url: str, other: str) -> None:
 def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
     """A request to a URL of another origin gets no credential.
 
-    A request to a URL that two parsers could interpret differently also gets none.
+    A request to a URL that two parsers could interpret differently gets no credential either.
     """
     known = sealed(HOME, "Basic secret")
     assert known is not None
@@ -237,7 +237,7 @@ def test_no_spelling_of_a_redirect_forwards_the_credential(
 ) -> None:
     """However the URL of a redirect is written, no other host gets the credential.
 
-    The hosts that URL parsers find in some URLs differ.
+    For some URLs, different URL parsers find different hosts.
     """
     there = _renamed(other).removeprefix("http://")
     target = location.format(own=registry.host, other=there)

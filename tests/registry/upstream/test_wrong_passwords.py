@@ -120,7 +120,7 @@ def test_a_password_that_the_upstream_changed_is_sent_twice_and_no_more() -> Non
 
 
 def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
-    """If one repository rejects a correct password, other repositories still receive it."""
+    """If one repository rejects a correct password, the client still sends it to the others."""
 
     class Gate(BasicGate):
         def challenge(self, seen: Seen) -> str | None:

@@ -67,19 +67,19 @@ _COPY_WAIT = "the key is for copies inside Azure, which the appliance does not m
 _ONE_COPY = "an object is copied with one request, and only if it turns out to be damaged"
 _NO_REDIS = "the appliance looks blobs up on the disk, without redis"
 _LOOKED_UP = "the appliance looks blobs up on the disk"
-_PACKAGE = "the names are those of middleware in installed Python packages, not in Go"
-_EXTRA = "the tracker gets the errors of the workers, if its Python library is installed"
+_PACKAGE = "the names refer to middleware in installed Python packages, not to Go middleware"
+_EXTRA = "the workers send their errors to the tracker if its Python library is installed"
 
 ROWS: Final = (
     _honoured("version", "0.1"),
-    _honoured("log.level", "capitals are accepted too"),
+    _honoured("log.level", "upper-case names are accepted too"),
     _honoured("log.formatter", "text, json and logstash"),
     _honoured("log.accesslog.disabled", "the default is false in the image, else true"),
     _honoured("log.reportcaller", "log lines have the fields func and file"),
     _honoured("log.fields", "the log lines of all programs have the fields"),
-    _honoured("log.fields.*", "a variable can set one field"),
-    _honoured("log.hooks", "the type mail is implemented; another type is refused"),
-    _honoured("log.hooks.*.**", "a variable can set one key of one hook"),
+    _honoured("log.fields.*", "an environment variable can set a single field"),
+    _honoured("log.hooks", "only the type mail is implemented; every other type is refused"),
+    _honoured("log.hooks.*.**", "an environment variable can set a single key of a hook"),
     _honoured("loglevel", "the same as log.level"),
     _honoured("storage.filesystem.rootdirectory"),
     _ineffective(
@@ -88,7 +88,10 @@ ROWS: Final = (
         instead="set ENTREPOT_WORKERS",
     ),
     _honoured("storage.inmemory.rootdirectory", "docker distribution has no such key"),
-    _honoured("storage.s3.accesskey", "without the key, the AWS environment is used, as there"),
+    _honoured(
+        "storage.s3.accesskey",
+        "without the key, the driver uses the AWS environment, as docker distribution does",
+    ),
     _honoured("storage.s3.secretkey"),
     _honoured("storage.s3.sessiontoken"),
     _honoured("storage.s3.region"),
@@ -175,7 +178,10 @@ ROWS: Final = (
     ),
     _honoured("storage.maintenance.readonly.enabled", "content of upstreams is still stored"),
     _honoured("storage.maintenance.uploadpurging.enabled"),
-    _honoured("storage.maintenance.uploadpurging.age", "the age counts from the last byte"),
+    _honoured(
+        "storage.maintenance.uploadpurging.age",
+        "the age is the time since the upload received its last byte",
+    ),
     _honoured("storage.maintenance.uploadpurging.interval"),
     _honoured("storage.maintenance.uploadpurging.dryrun"),
     DistributionKey(
@@ -214,15 +220,19 @@ ROWS: Final = (
     _honoured("auth.token.rootcertbundle", "changes take effect without a restart"),
     _honoured("auth.token.jwks", "changes take effect without a restart"),
     _honoured("auth.token.signingalgorithms", "HS256, HS384 and HS512 are never accepted"),
-    _honoured("auth.token.signingalgorithms.*", "a variable can set one entry"),
+    _honoured("auth.token.signingalgorithms.*", "an environment variable can set a single entry"),
     _honoured("auth.token.autoredirect"),
     _honoured("auth.token.autoredirectpath"),
     _honoured("middleware.registry", _PACKAGE),
-    _honoured("middleware.registry.**", "a variable can set one key of an entry"),
+    _honoured("middleware.registry.**", "an environment variable can set a single key of an entry"),
     _honoured("middleware.repository", _PACKAGE),
-    _honoured("middleware.repository.**", "a variable can set one key of an entry"),
-    _honoured("middleware.storage", "redirect and cloudfront; another name is refused"),
-    _honoured("middleware.storage.**", "a variable can set one key of an entry"),
+    _honoured(
+        "middleware.repository.**", "an environment variable can set a single key of an entry"
+    ),
+    _honoured(
+        "middleware.storage", "redirect and cloudfront are implemented; every other name is refused"
+    ),
+    _honoured("middleware.storage.**", "an environment variable can set a single key of an entry"),
     _honoured("reporting.bugsnag.apikey", _EXTRA),
     _honoured("reporting.bugsnag.releasestage"),
     _honoured("reporting.bugsnag.endpoint"),
@@ -237,15 +247,17 @@ ROWS: Final = (
     _honoured("http.relativeurls", "the default is true; distribution's default is false"),
     _honoured("http.draintimeout", "the default is 4s"),
     _honoured("http.tls.certificate"),
-    _honoured("http.tls.key", "the key may be in the certificate's file"),
+    _honoured("http.tls.key", "the private key may be in the certificate's file"),
     _honoured("http.tls.clientcas", "changes take effect without a restart"),
-    _honoured("http.tls.clientcas.*", "a variable can set one entry of the list"),
+    _honoured("http.tls.clientcas.*", "an environment variable can set a single entry of the list"),
     _honoured("http.tls.clientauth", "the four values of distribution 3.x are accepted"),
     _honoured("http.tls.minimumtls", "tls1.0 to tls1.3"),
     _honoured(
         "http.tls.ciphersuites", "the suites have Go's names; the list also restricts TLS 1.3"
     ),
-    _honoured("http.tls.ciphersuites.*", "a variable can set one entry of the list"),
+    _honoured(
+        "http.tls.ciphersuites.*", "an environment variable can set a single entry of the list"
+    ),
     DistributionKey(
         "http.tls.letsencrypt.**",
         KeySupport.REFUSED,
@@ -258,25 +270,27 @@ ROWS: Final = (
     ),
     _honoured("http.debug.prometheus.enabled", "http.addr serves the metrics at /metrics as well"),
     _honoured("http.debug.prometheus.path"),
-    _honoured("http.headers", "every response gets the headers, error responses too"),
-    _honoured("http.headers.*", "a variable can set one header"),
+    _honoured("http.headers", "every response carries these headers, even an error response"),
+    _honoured("http.headers.*", "an environment variable can set a single header"),
     _honoured("http.http2.disabled"),
     _honoured(
         "http.h2c.enabled", "HTTP/2 without TLS is always on, for clients with prior knowledge"
     ),
     _honoured("notifications.events.includereferences"),
     _honoured("notifications.endpoints", "events are queued on disk, in order for each endpoint"),
-    _honoured("notifications.endpoints.**", "a variable can set one key of an endpoint"),
+    _honoured(
+        "notifications.endpoints.**", "an environment variable can set a single key of an endpoint"
+    ),
     _ineffective("redis.**", _NO_REDIS),
     _honoured("health.storagedriver.enabled", "the check also fails if the disk does not respond"),
     _honoured("health.storagedriver.interval"),
     _honoured("health.storagedriver.threshold"),
     _honoured("health.file"),
-    _honoured("health.file.*.**", "a variable can set one key of one check"),
+    _honoured("health.file.*.**", "an environment variable can set a single key of a check"),
     _honoured("health.http", "the default timeout is 10s; distribution has no timeout"),
-    _honoured("health.http.*.**", "a variable can set one key of one check"),
+    _honoured("health.http.*.**", "an environment variable can set a single key of a check"),
     _honoured("health.tcp", "the default timeout is 10s; distribution has no timeout"),
-    _honoured("health.tcp.*.**", "a variable can set one key of one check"),
+    _honoured("health.tcp.*.**", "an environment variable can set a single key of a check"),
     _honoured("catalog.maxentries", "the default is 1000; without ?n= a page has 100 entries"),
     _honoured("tags.maxtags", "the default is 1000; without ?n= a page has all tags"),
     _honoured("proxy.remoteurl", "the key declares an upstream and makes it the default"),
@@ -284,7 +298,8 @@ ROWS: Final = (
     _honoured("proxy.password"),
     _honoured(
         "proxy.ttl",
-        "the same as CLEANER_TTL, which takes precedence; the span counts from the last use",
+        "the same as CLEANER_TTL, which takes precedence; the time starts at the last use of "
+        "the content",
     ),
     _honoured("proxy.exec.command"),
     _honoured("proxy.exec.lifetime"),
@@ -308,16 +323,19 @@ ROWS: Final = (
     _honoured(
         "validation.manifests.urls.allow", "any URL is allowed if there is no validation section"
     ),
-    _honoured("validation.manifests.urls.allow.*", "a variable can set one entry"),
+    _honoured(
+        "validation.manifests.urls.allow.*", "an environment variable can set a single entry"
+    ),
     _honoured("validation.manifests.urls.deny"),
-    _honoured("validation.manifests.urls.deny.*", "a variable can set one entry"),
+    _honoured("validation.manifests.urls.deny.*", "an environment variable can set a single entry"),
     _honoured("validation.manifests.indexes.platforms"),
     _honoured("validation.manifests.indexes.platformlist"),
     _honoured(
-        "validation.manifests.indexes.platformlist.*.*", "a variable can set one key of an entry"
+        "validation.manifests.indexes.platformlist.*.*",
+        "an environment variable can set a single key of an entry",
     ),
     _honoured("policy.repository.classes", "image and plugin"),
-    _honoured("policy.repository.classes.*", "a variable can set one entry"),
+    _honoured("policy.repository.classes.*", "an environment variable can set a single entry"),
 )
 
 DRIVERS: Final = frozenset(

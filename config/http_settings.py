@@ -85,7 +85,8 @@ class HttpSettings(Section):
     net: value_types.Net = setting("tcp", "the kind of address in http.addr: tcp or unix")
     addr: value_types.Listen = setting(
         "127.0.0.1:5000",
-        "the address and port to listen on; with http.net: unix the absolute path of a socket",
+        "the address and port on which to listen; with http.net: unix, the absolute path of a "
+        "socket",
         shown=":8443 with a certificate; else :5000 in the image, 127.0.0.1:5000 outside",
     )
     prefix: value_types.Prefix = setting(
@@ -93,7 +94,8 @@ class HttpSettings(Section):
     )
     host: value_types.MaybeBaseUrl = setting(
         None,
-        "the URL by which clients reach the appliance; it begins every absolute URL in responses",
+        "the URL by which clients reach the appliance; every absolute URL in responses begins with "
+        "it",
         shown="none: the URL of the request",
     )
     relativeurls: value_types.Switch = setting(
@@ -120,7 +122,7 @@ class HttpSettings(Section):
     )
     threads: value_types.Threads = setting(
         threads_here,
-        "the number of HAProxy's threads, 1 to 4; with http.net: unix always 1",
+        "the number of HAProxy's threads, 1 to 4; with http.net: unix, always 1",
         env="ENTREPOT_THREADS",
         shown="one for each two cores",
     )

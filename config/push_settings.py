@@ -148,7 +148,7 @@ class ValidationSettings(Section):
         shown="true",
     )
     disabled: _Switch = setting(
-        None, "true: the other settings of validation have no effect", shown="false"
+        None, "true: the other settings of validation are ignored", shown="false"
     )
     manifests: ManifestSettings = section(ManifestSettings)
 

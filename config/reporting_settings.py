@@ -74,7 +74,7 @@ class BugsnagSettings(Section):
     """The settings of `reporting.bugsnag:`."""
 
     apikey: value_types.MaybeText = setting(
-        None, "the key of a project at Bugsnag, which gets the errors of workers", secret=True
+        None, "the key of a project at Bugsnag, to which workers send their errors", secret=True
     )
     releasestage: value_types.MaybeText = setting(
         None,
@@ -90,7 +90,7 @@ class NewRelicSettings(Section):
     """The settings of `reporting.newrelic:`."""
 
     licensekey: value_types.MaybeText = setting(
-        None, "the key of an account at New Relic, which gets the errors of workers", secret=True
+        None, "the key of an account at New Relic, to which workers send their errors", secret=True
     )
     name: value_types.Text = setting(
         "entrepot", "the name of the application in the reports to New Relic"
@@ -102,7 +102,7 @@ class SentrySettings(Section):
     """The settings of `reporting.sentry:`, which docker distribution does not have."""
 
     dsn: MaybeDsn = setting(
-        None, "the DSN of a project at Sentry, which gets the errors of workers", secret=True
+        None, "the DSN of a project at Sentry, to which workers send their errors", secret=True
     )
     environment: value_types.MaybeText = setting(
         None,

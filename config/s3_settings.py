@@ -17,7 +17,7 @@ class S3Settings(Section):
 
     accesskey: value_types.MaybeText = setting(
         None,
-        "the access key; without an access key, the AWS environment of the process has the login",
+        "the access key; if it is not set, the login comes from the AWS environment of the process",
         secret=True,
     )
     secretkey: value_types.MaybeText = setting(None, "the secret key", secret=True)

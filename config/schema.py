@@ -344,7 +344,7 @@ class NotificationsSettings(Section):
     events: EventsSettings = section(EventsSettings)
     endpoints: value_types.Endpoints = setting(
         (),
-        "servers that get an event for each pull, push, mount and deletion",
+        "servers to which an event is sent for each pull, push, mount and deletion",
         secret=True,
     )
 

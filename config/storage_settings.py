@@ -35,7 +35,7 @@ class InMemorySettings(Section):
     rootdirectory: value_types.File = setting(
         "/dev/shm/entrepot",  # noqa: S108 - the start makes it private
         "a folder on a tmpfs that no other program uses; the appliance empties it when it starts"
-        " and when it ends",
+        " and when it exits",
     )
 
 
@@ -50,7 +50,7 @@ class UploadPurgingSettings(Section):
 
     enabled: value_types.Switch = setting("true", "whether the cleaner deletes abandoned uploads")
     age: value_types.LongerSpan = setting(
-        "168h", "an upload that receives no byte for this long counts as abandoned"
+        "168h", "an upload that receives no byte for this long is treated as abandoned"
     )
     interval: value_types.LongerSpan = setting(
         "24h", "the time between two searches for abandoned uploads"

@@ -202,7 +202,7 @@ def parts(settings: Settings, cache_epoch: CacheEpoch, invalidation: Invalidatio
 def _redirects(
     settings: Settings, storage: Storage, index: Index, clock: Clock
 ) -> Redirects | None:
-    """Return the redirects to the storage; None if every blob is sent by the appliance."""
+    """Return the redirects to the storage, or None if the appliance sends every blob."""
     if not settings.has_redirects:
         return None
     from entrepot.registry.storage_redirects import redirects  # noqa: PLC0415 - rarely used
@@ -211,7 +211,7 @@ def _redirects(
 
 
 def _debug_pages(settings: Settings) -> Callable[[App], None] | None:
-    """Return a function that adds the pages of `http.debug.addr`; None without that address."""
+    """Return a function that adds the pages of `http.debug.addr`, or None without that address."""
     debug = settings.http.debug
     if debug.addr is None:
         return None
@@ -235,7 +235,7 @@ def _debug_pages(settings: Settings) -> Callable[[App], None] | None:
 
 
 def _write_events(settings: Settings, limited: LimitReports) -> WriteEvents | None:
-    """Return the queue for events of pushes and deletions; None if no endpoint is configured."""
+    """Return the queue for events of pushes and deletions, or None if no endpoint is configured."""
     if not settings.notifications.active:
         return None
     # These modules load SQLite and UUIDs, so a worker imports them only if an endpoint is
@@ -301,7 +301,7 @@ class _InForce:
         return self._current().known.hosts
 
     def config(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream; None if there is no such upstream."""
+        """Return the settings of an upstream, or None if there is no such upstream."""
         view = self._current()
         found = view.sources.get(host)
         if found is None and view.known.globs and view.known.names(host):

@@ -82,7 +82,7 @@ class Why(Enum):
 
 
 class Unavailable(UpstreamError):  # noqa: N818
-    """The upstream gives no usable response; `retry_after` is in seconds, None if unknown.
+    """The upstream sends no usable response; `retry_after` is in seconds, or None if unknown.
 
     `is_temporary` is True if the same request may succeed a moment later. `is_final` is True if the
     configuration forbids the request, so that no retry can succeed.

@@ -30,8 +30,8 @@ class RepositoryRequest:
     `repository` begins with the upstream's host, as in the access log; the name of a hosted
     repository has no host. `kind` is the path segment after the repository's name: `manifests`,
     `blobs`, `uploads`, `tags` or `referrers`. `reference` is the tag, digest or upload in the path
-    as the client sent it, possibly invalid; empty if the path has no reference. `user` is None for
-    an anonymous client.
+    as the client sent it, so it may be invalid; it is empty if the path has no reference. `user` is
+    None for an anonymous client.
     """
 
     method: str

@@ -38,7 +38,7 @@ def _either(given: Mapping[str, str], name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """An `Outbound` has the URLs of proxies by scheme, and the hosts that need no proxy.
+    """An `Outbound` holds the URLs of proxies by scheme and the hosts that need no proxy.
 
     The URLs can contain passwords.
     """

@@ -52,7 +52,7 @@ class ReloadingFile(Generic[T]):
 
     Each read of the value checks the file if the last check was at least *interval* seconds ago. If
     the file is missing, or *parse* rejects its content with one of *errors*, the last good value
-    remains valid. *validate* gets the current and the new value, and can reject the new value.
+    remains valid. *validate* receives the current and the new value and can reject the new value.
 
     Any thread may read the value. While one thread checks the file, other threads get the last good
     value without waiting. If several processes of one program read the same bad content, only one

@@ -41,8 +41,8 @@ _LONGEST_TEXT: Final = 4096
 class ReportingClient:
     """A `ReportingClient` describes the client library of one tracker.
 
-    `modules` are the modules that must be installed. The function `start` gets the settings of the
-    tracker, imports the library, and returns a function that sends an error.
+    `modules` are the modules that must be installed. The function `start` receives the settings of
+    the tracker, imports the library and returns a function that sends an error.
     """
 
     modules: tuple[str, ...]

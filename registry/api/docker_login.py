@@ -59,11 +59,11 @@ class DockerLoginResource:
         """Send a token to the docker daemon.
 
         Raises: Unauthenticated if `docker login` sends a wrong password, or if anonymous clients
-        have no rights. A token request of `docker login` has no scope. A token request with a scope
-        gets a token even for a wrong password, because dockerd would retry a rejected token request
-        for a minute. If a later request with that token needs the rights of a user, the registry
-        rejects that request. A daemon that uses this registry as a mirror of Docker Hub sends its
-        Docker Hub password, and gets the token of an anonymous client.
+        have no rights. A token request of `docker login` has no scope. For a token request with a
+        scope, the response is a token even if the password is wrong, because dockerd would retry a
+        rejected token request for a minute. If a later request with that token needs the rights of
+        a user, the registry rejects that request. A daemon that uses this registry as a mirror of
+        Docker Hub sends its Docker Hub password and receives the token of an anonymous client.
         """
         identity = self._authorization.identify(req, resp)
         scopes = req.get_param_as_list("scope") or []

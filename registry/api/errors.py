@@ -35,10 +35,10 @@ Detail = Mapping[str, str | int] | None
 class ErrorRow:
     """An `ErrorRow` describes the response to a class of errors.
 
-    If `code` is None, the code depends on the route: the route determines whether a blob, a
-    manifest or a repository is reported as unknown. If `is_internal` is True, the worker logs the
-    error and sends the client only the message `general`, because the error's own text can contain
-    file paths.
+    If `code` is None, the code depends on the route, which determines whether the error reports a
+    blob, a manifest or a repository as unknown. If `is_internal` is True, the worker logs the error
+    and sends the client only the message `general`, because the error's own text can contain file
+    paths.
     """
 
     status: int

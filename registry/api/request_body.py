@@ -107,7 +107,10 @@ def body(req: falcon.Request, part: ByteRange | None = None) -> RequestBody:
 
 
 def read_small(req: falcon.Request, largest: int) -> bytes | None:
-    """Return a body of at most *largest* bytes; None if the body is larger. Raises: BodyBroken."""
+    """Return a body of at most *largest* bytes, or None if the body is larger.
+
+    Raises: BodyBroken.
+    """
     received = body(req)
     if received.length is not None and received.length > largest:
         return None
@@ -146,7 +149,7 @@ def _stream(req: falcon.Request) -> Readable:
 
 
 def _length(req: falcon.Request) -> int | None:
-    """Return the length of a request body in bytes; None for a chunked body."""
+    """Return the length of a request body in bytes, or None for a chunked body."""
     if req.content_length is not None:
         return req.content_length
     ends_itself = req.env.get("wsgi.input_terminated") or "HTTP_TRANSFER_ENCODING" in req.env

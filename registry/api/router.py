@@ -3,8 +3,8 @@
 A repository name contains slashes, which Falcon's path templates do not match. The router cuts the
 name out of the path, lets Falcon look up the shortened path, and adds the name to the parameters of
 the match. So resources need no special code for names with slashes. The part after the name has a
-fixed number of segments, so a path can be split in one way only: the path
-`/v2/a/manifests/b/manifests/latest` has the name `a/manifests/b`.
+fixed number of segments, so a path can be split in only one way. For example, the name in the path
+`/v2/a/manifests/b/manifests/latest` is `a/manifests/b`.
 """
 
 from __future__ import annotations

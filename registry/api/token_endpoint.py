@@ -26,9 +26,8 @@ from entrepot.registry.challenges import basic_challenge
 from entrepot.registry.errors import MalformedRequest, Unauthenticated
 
 MOST_SCOPES: Final = 100
-"""A token request may have this many scopes; a token with many more repositories would be too long
-for a header.
-"""
+"""A token request may have at most this many scopes, because a token for many more repositories
+would be too long for a header."""
 
 _LARGEST_FORM: Final = 16_384  # A token request's form has at most this many bytes.
 _FORM: Final = "application/x-www-form-urlencoded"
@@ -36,7 +35,7 @@ _CATALOG: Final = ("registry", "catalog")
 
 
 class TokenResource:
-    """`/v2/token` issues tokens; a wrong password gets a Basic challenge with *realm*."""
+    """`/v2/token` issues tokens; for a wrong password it sends a Basic challenge with *realm*."""
 
     def __init__(self, authorization: Authorization, issuer: TokenIssuer, realm: str) -> None:
         self._authorization = authorization
@@ -47,7 +46,7 @@ class TokenResource:
         """Send a token for Basic credentials, or for an anonymous client.
 
         Raises: Unauthenticated if a login has a wrong password. The token request of a login has no
-        scope. A token request with a scope and a wrong password gets the token of an anonymous
+        scope. For a token request with a scope and a wrong password, send the token of an anonymous
         client, provided that anonymous clients may pull. The docker daemon needs this: it sends its
         Docker Hub password to a mirror, and would repeat a rejected request for a minute.
         """

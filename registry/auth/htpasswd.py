@@ -154,7 +154,7 @@ class Htpasswd:
             raise
 
     def hash_of(self, user: str) -> bytes | None:
-        """Return the hash of a user's password; None if the user does not exist."""
+        """Return the hash of a user's password, or None if the user does not exist."""
         return self._passwords().hashes.get(user)
 
     def _checked(self, offered: bytes, hashed: bytes, source: LoginSource) -> bool:

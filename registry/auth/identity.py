@@ -1,10 +1,10 @@
 """Authenticate clients, and give them an identity with rights.
 
 The section "Logins" of docs/internals/edge-cache.md describes how clients log in. If a password
-file is configured, every client without credentials gets a challenge. If anonymous clients may
-pull, the registry sends a challenge only for a request that needs more than the right to pull. It
-then treats a client with invalid credentials as anonymous, because dockerd sends its Docker Hub
-credentials to a mirror.
+file is configured, the registry sends a challenge to every client without credentials. If anonymous
+clients may pull, the registry sends a challenge only for a request that needs more than the right
+to pull. It then treats a client with invalid credentials as anonymous, because dockerd sends its
+Docker Hub credentials to a mirror.
 """
 
 from __future__ import annotations

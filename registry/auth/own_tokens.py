@@ -63,7 +63,7 @@ def parse_key(content: bytes) -> OwnKey:
         key = None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise UnusableKeys(
-            "the file has no private key of the curve P-256", "delete the file, and restart"
+            "the file does not contain a P-256 private key", "delete the file, and restart"
         )
     number = key.private_numbers().private_value.to_bytes(32, "big")
     return OwnKey(

@@ -23,9 +23,9 @@ class Claims:
 
     The token is valid before `expires`, in seconds since the UTC epoch.
 
-    `subject` is the token's user; empty for an anonymous client. `password` is the fingerprint of
-    the user's password when the token was issued; only this appliance's own tokens have a
-    fingerprint.
+    `subject` is the token's user; it is empty for an anonymous client. `password` is the
+    fingerprint of the user's password when the token was issued; only this appliance's own tokens
+    have a fingerprint.
     """
 
     subject: str
@@ -36,7 +36,7 @@ class Claims:
     def covers(self, scope: Scope) -> bool:
         """Return whether the token grants every action of *scope*.
 
-        Names are compared literally: a `*` in a name in a token matches only `*`, as in docker
+        Names are compared literally, so a `*` in a name in a token matches only `*`, as in docker
         distribution.
         """
         granted = self.access.get((scope.kind, scope.name), frozenset())

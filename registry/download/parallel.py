@@ -22,7 +22,7 @@ from entrepot.registry.upstream.protocol import RemoteBlob
 PART_SIZE = 8 * 1024 * 1024
 """A part of a blob has at most this size in bytes; one request fetches one part."""
 
-# A connection needs a permit, except the first one of a blob. An upstream has permits for all
+# Every connection except the first one of a blob needs a permit. An upstream has permits for all
 # connections of this many blobs, because clients fetch 3 layers at once.
 _BLOBS = 3
 _WAIT_S = 0.2
@@ -80,7 +80,7 @@ class MissingRange:
 
 @dataclass(frozen=True, slots=True)
 class PartList:
-    """A `PartList` has the parts of a missing range, computed on demand.
+    """A `PartList` computes the parts of a missing range on demand.
 
     All parts but the last have `each` bytes.
     """
@@ -201,7 +201,7 @@ class _Helpers:
             number += 1
 
     def _claim(self, number: int) -> _Part | None:
-        """Return a part if a thread has taken the part; None if the caller must fetch it."""
+        """Return a part if a thread has taken the part, or None if the caller must fetch it."""
         with self._lock:
             part = self._taken.pop(number, None)
             if part is None:

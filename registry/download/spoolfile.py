@@ -61,8 +61,8 @@ def mark_verified(descriptor: int) -> None:
     """Record for readers in all processes that a spool file contains the whole verified blob.
 
     The mark is a bit of the file's mode: the execute permission of its owner. Therefore a reader
-    gets mark and length with one system call, and no mark is left after the file is deleted.
-    Raises: OSError.
+    obtains the mark and the length with one system call, and deleting the file also deletes the
+    mark. Raises: OSError.
     """
     os.fchmod(descriptor, _VERIFIED)
 

@@ -407,8 +407,8 @@ class Download:
         else:
             self._release_last_byte()
         self.task.verified()
-        # The blob gets its reservation before the download loses its own, so that a crash cannot
-        # leave the blob without a reservation.
+        # The blob's reservation begins before the download's reservation ends, so that a crash
+        # cannot leave the blob without a reservation.
         if self.task.key != verified:
             self._destination.reservations.settle(verified, self._offset)
             self._destination.reservations.release(self.task.key)

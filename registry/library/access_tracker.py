@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class AccessTracker:
     """An `AccessTracker` keeps access times until they are written to the index.
 
-    Any thread may add an access time. *clock* returns the time in seconds, UTC epoch.
+    Any thread may add an access time. *clock* returns the time in seconds since the UTC epoch.
     """
 
     def __init__(self, index: AccessIndex, *, clock: Callable[[], float] = time.time) -> None:

@@ -111,7 +111,7 @@ class Lists:
 
 
 def _tagged(resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes | None:
-    """Return the index under the tag `<algorithm>-<hex>`; None if there is no such tag.
+    """Return the index under the tag `<algorithm>-<hex>`, or None if there is no such tag.
 
     OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries respond with the manifest
     that has that digest, which is not a list of referrers.

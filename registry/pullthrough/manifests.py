@@ -43,8 +43,8 @@ _JUST_NOW_S = 0.5
 class KeyedLock:
     """A `KeyedLock` provides one lock for each key, which all workers share as a file in *folder*.
 
-    A caller that gets the lock must first look for the result in the store, because an earlier
-    holder of the lock may have stored the result.
+    A caller that has acquired the lock must first look for the result in the store, because an
+    earlier holder of the lock may have stored it.
     """
 
     def __init__(self, folder: Path, patience: float = 35.0) -> None:
@@ -66,7 +66,7 @@ class KeyedLock:
 
 
 def is_fresh(state: TagState, source: UpstreamConfig, now: float) -> bool:
-    """Return True if a tag was confirmed within `freshness`; *now* is in seconds, UTC epoch.
+    """Return True if a tag was confirmed within `freshness`; *now* is in seconds (UTC epoch).
 
     A tag whose confirmation time is UNKNOWN is never treated as fresh.
     """

@@ -39,7 +39,7 @@ _PERMIT_WAIT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PrefetchRequest:
-    """A `PrefetchRequest` states that a client requested the blob `digest` in `repository`.
+    """A `PrefetchRequest` reports that a client requested the blob `digest` in `repository`.
 
     `task` makes the task that downloads another blob of the repository.
     """

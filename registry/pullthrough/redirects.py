@@ -45,7 +45,7 @@ class Storehouse(Protocol):
     """A `Storehouse` is the part of a `RemoteStorage` that redirects need."""
 
     def look(self, key: str) -> Stat | None:
-        """Return key and size of a value as the storage has it now; None if the value is absent.
+        """Return the current key and size of a value in the storage, or None if it is absent.
 
         Raises: StorageBroken.
         """

@@ -18,8 +18,8 @@ from entrepot.runtime.polling import poll
 _GRACE_S = 3600.0
 """A pin lasts this many seconds if the worker dies during a push and does not remove the pin."""
 
-# A push waits this long (s) for the cleaner to end a removal. If the removal takes longer, the
-# cleaner may have died.
+# A push waits up to this many seconds for the cleaner to finish a removal. If the removal takes
+# longer, the cleaner may have died.
 _CLEANER_WAIT_S = 5.0
 _POLL_S = 0.01
 

@@ -93,7 +93,7 @@ def url_predicate(
 
 
 def platforms(given: Iterable[Platform]) -> frozenset[Platform] | None:
-    """Return the platforms of a list; None for an empty list, which means all platforms."""
+    """Return the platforms of a list, or None, which means all platforms, for an empty list."""
     return frozenset(given) or None
 
 

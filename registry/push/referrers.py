@@ -114,7 +114,7 @@ class Referrers:
 
 
 def subject(stored: StoredManifest) -> Digest | None:
-    """Return the digest in a manifest's field `subject`; None without that field."""
+    """Return the digest in a manifest's field `subject`, or None without that field."""
     return stored.manifest.subject.digest if stored.manifest.subject else None
 
 

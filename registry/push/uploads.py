@@ -151,7 +151,7 @@ class BlobUploads:
         """Let a remote storage receive the blob while its last bytes arrive.
 
         The key of the blob contains the digest. Therefore nothing can be sent before the request
-        that names the digest. If this request has no body, no more bytes arrive, and the commit
+        that names the digest. If this request has no body, no further bytes arrive, and the commit
         sends the whole blob.
         """
         if body.length != 0:

@@ -25,7 +25,7 @@ class Upstreams(Protocol):
         ...
 
     def find(self, host: str) -> Registered | None:
-        """Return the upstream of a host, with `:` or `_` before its port; None if unknown."""
+        """Return the upstream of a host, with `:` or `_` before its port, or None if unknown."""
         ...
 
 
@@ -47,7 +47,7 @@ class ResolvedRepository:
 
     @property
     def host(self) -> str:
-        """Return the host of the upstream; empty for a hosted repository."""
+        """Return the host of the upstream, or an empty text for a hosted repository."""
         return self.upstream.config.host if self.upstream else ""
 
 

@@ -149,7 +149,8 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
     """
 
     look_s = 10.0
-    """The arbiter checks its workers at this interval (s), and at once when a worker ends."""
+    """The arbiter checks its workers at this interval in seconds, and at once when a worker
+    exits."""
     pause_s = 20.0
     """A gap of this many seconds between two checks is treated as a pause."""
 

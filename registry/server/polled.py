@@ -51,8 +51,8 @@ class KeptConnection:
     """A `KeptConnection` is an idle connection, which is closed at `until` (monotonic seconds).
 
     Until then, the polling thread waits for the next request. If the thread cannot repeat the
-    response to that request, `handle` gets the bytes of the request and owns the connection from
-    then on. The polling thread calls `closed` after it has closed the connection.
+    response to that request, it passes the bytes of the request to `handle`, which owns the
+    connection from then on. The polling thread calls `closed` after it has closed the connection.
     """
 
     connection: socket.socket

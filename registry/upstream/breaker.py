@@ -6,7 +6,7 @@ functions to the shared state.
 
 The state of each upstream is one small file in the run directory. The run directory exists only
 while the appliance runs, so the file is written without fsync. If the run directory is not
-writable, each process keeps its own state.
+writable, each process keeps a state of its own.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class HttpUpstream:
         return self._exchange.is_healthy
 
     def head(self, name: str, reference: Reference) -> HeadResult:
-        """Return a manifest's descriptor; if HEAD gives no usable response, read the manifest."""
+        """Return a manifest's descriptor; if HEAD gets no usable response, read the manifest."""
         path = f"manifests/{reference}"
         head, get = (
             UpstreamRequest("head", "HEAD", name, path),
@@ -133,7 +133,7 @@ class HttpUpstream:
     def blob_size(self, name: str, digest: Digest) -> int | None:
         """Return the size of a blob in bytes, or None if the upstream does not send the size.
 
-        If HEAD gives no usable response, the client requests the first byte with GET.
+        If HEAD gets no usable response, the client requests the first byte with GET.
         """
         path = f"blobs/{digest}"
         head, whole = (

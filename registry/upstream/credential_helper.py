@@ -42,7 +42,7 @@ class HelperFailed(Exception):  # noqa: N818 - the name states the fact
 
 
 class _Run:
-    """A `_Run` is one run of the helper program, *started* at a monotonic time (s).
+    """A `_Run` is one run of the helper program, *started* at a monotonic time in seconds.
 
     `found` is the program's login once `ended` is set.
     """
@@ -123,7 +123,7 @@ class HelperCredentials:
             found = self._found
         if is_first:
             log.warning(
-                "credential helper does not end",
+                "credential helper does not exit",
                 extra={
                     "command": self._command,
                     "host": self._host,

@@ -48,7 +48,8 @@ _BASE_AGAIN_S = 60.0
 _SKIP_HEAD_S = 600.0
 """If an upstream rejects HEAD, no HEAD request is sent for this many seconds."""
 _TRANSIENT = frozenset({408, 425, 502, 503, 504})
-"""After a HEAD with one of these statuses, HEAD is not skipped: the next HEAD may succeed."""
+"""After a HEAD with one of these statuses, HEAD is not skipped, because the next HEAD may
+succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +367,7 @@ class Exchange:
         return hides and self._authorizer.has_credential(scope)
 
     def _challenge_of_base(self) -> str:
-        """Return the WWW-Authenticate of /v2/; empty if /v2/ sends none.
+        """Return the WWW-Authenticate header of /v2/, or an empty text if /v2/ sends none.
 
         If /v2/ sends no challenge, /v2/ is not requested again for `_BASE_AGAIN_S` seconds.
         """

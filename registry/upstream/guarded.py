@@ -111,7 +111,7 @@ class _GuardedBlob:
 
     @property
     def stop(self) -> int | None:
-        """The offset in the blob at which the body ends (exclusive); None if unknown."""
+        """Return the offset in the blob at which the body ends (exclusive), or None if unknown."""
         return self._body.stop
 
     def chunks(self) -> Iterator[bytes]:

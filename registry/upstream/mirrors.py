@@ -33,10 +33,10 @@ _LEAST_S = 0.5
 class Mirrored:
     """A `Mirrored` is an upstream with mirrors, which are tried in their order.
 
-    If a mirror fails or rejects a request, the next mirror gets the request. The upstream itself
-    (*origin*) is last, and its error is raised. Except for blobs, all mirrors share a time limit,
-    which does not include the time of the origin. A download uses `blob_sources` and changes to the
-    next source when a body is cut off.
+    If a mirror fails or rejects a request, the request is sent to the next mirror. The upstream
+    itself (*origin*) is last, and its error is raised. Except for blobs, all mirrors share a time
+    limit, which does not include the time of the origin. A download uses `blob_sources` and changes
+    to the next source when a body is cut off.
     """
 
     def __init__(self, mirrors: Sequence[Upstream], origin: Upstream) -> None:

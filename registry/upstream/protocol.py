@@ -40,7 +40,7 @@ class RemoteBlob(Protocol):
 
     @property
     def stop(self) -> int | None:
-        """The offset in the blob at which the body ends (exclusive); None if unknown."""
+        """Return the offset in the blob at which the body ends (exclusive), or None if unknown."""
         ...
 
     def chunks(self) -> Iterator[bytes]:

@@ -66,7 +66,7 @@ class CurrentUpstreams(Protocol):
         ...
 
     def config(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of the upstream `host` or `host:port`; None if unknown."""
+        """Return the settings of the upstream `host` or `host:port`, or None if unknown."""
         ...
 
 
@@ -81,7 +81,7 @@ class FixedUpstreams:
         return list(self._configs)
 
     def config(self, host: str) -> UpstreamConfig | None:
-        """Return the settings of an upstream; None if there is no such upstream."""
+        """Return the settings of an upstream, or None if there is no such upstream."""
         return self._configs.get(host)
 
 
@@ -103,7 +103,7 @@ class UpstreamTable:
         self._from_globs: BoundedDict[str, Registered] = BoundedDict(_MOST_FROM_GLOBS)
 
     def find(self, host: str) -> Registered | None:
-        """Return the upstream of a host, with `:` or `_` before its port; None if unknown."""
+        """Return the upstream of a host, with `:` or `_` before its port, or None if unknown."""
         names: tuple[str, ...] = (host.lower(), unfold(host))
         # An IPv6 address has many spellings, so look up the usual spelling too.
         if host.startswith("["):
@@ -166,7 +166,7 @@ def _client(
 ) -> Upstream:
     """Create one client, of the upstream or of its *mirror* (a URL).
 
-    A mirror has a breaker and credentials of its own host, and never the upstream's.
+    A mirror uses the breaker and the credentials of its own host, never those of the upstream.
     """
     own = config if mirror is None else _as_mirror(config, mirror)
     wire = Wire(own, shared.proxies, shared.contexts)

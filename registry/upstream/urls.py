@@ -100,7 +100,7 @@ class Origin:
 
 
 def origin_of(url: str) -> Origin | None:
-    """Return the origin of a URL; None if two URL parsers could disagree about it.
+    """Return the origin of a URL, or None if two URL parsers could disagree about it.
 
     Callers must treat None as different from every origin. A trailing dot of a host is kept, so
     `quay.io.` and `quay.io` are different hosts.
@@ -117,7 +117,7 @@ def origin_of(url: str) -> Origin | None:
 
 
 def _address(text: str) -> str:
-    """Return an IPv6 address in its canonical spelling (RFC 5952); empty if invalid."""
+    """Return an IPv6 address in its canonical spelling (RFC 5952), or an empty text."""
     try:
         return f"[{ipaddress.IPv6Address(text)}]"
     except ValueError:
@@ -132,11 +132,11 @@ class Sealed:
     authorization: str = field(repr=False)
 
     def headers_for(self, url: str) -> dict[str, str]:
-        """Return the Authorization header for a request to *url*; empty for any other origin."""
+        """Return the Authorization header for a request to *url*, or none for any other origin."""
         return {"Authorization": self.authorization} if origin_of(url) == self.origin else {}
 
 
 def sealed(url: str, authorization: str | None) -> Sealed | None:
-    """Bind an Authorization to the origin of *url*; None if URL or Authorization is missing."""
+    """Bind an Authorization to the origin of *url*; return None if either is missing."""
     origin = origin_of(url)
     return Sealed(origin, authorization) if origin and authorization else None

@@ -176,7 +176,7 @@ def test_a_program_that_hangs_holds_requests_for_a_bounded_time(
     assert found == [None, None, None]
     assert login == Credential("robot", "secret")
     assert _runs(tmp_path) == 1
-    assert [each.message for each in caplog.records] == ["credential helper does not end"]
+    assert [each.message for each in caplog.records] == ["credential helper does not exit"]
 
 
 def test_a_program_that_hangs_leaves_its_previous_login_in_use(

@@ -1,10 +1,11 @@
 """Declare settings, read them from plain values, and write them as plain values.
 
-A section is a class below `Section`: each annotated attribute is a setting (`setting`) or a further
-section (`section`). The type of a setting names the function that reads its value (`ReadBy`).
+A section of the configuration is a subclass of `Section`. Each annotated attribute is a setting
+(declared with `setting`) or a nested section (`section`). The type of a setting contains the
+function that reads its value (`ReadBy`).
 
-No library is used for this, because the programs of the appliance would keep the library's models
-in memory: 12 MB, a third of all that they share (decision 042).
+A library such as pydantic could do the same. But the programs of the appliance would keep its
+models in memory, which take 12 MB, a third of the memory that the programs share (decision 042).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import (
 from entrepot.config.errors import Unreadable
 
 Place = tuple[str, ...]
-"""A `Place` is the path of a value below a section."""
+"""A `Place` is the path of a value in a section: the names of nested attributes."""
 
 _S = TypeVar("_S", bound="Section")
 
@@ -38,24 +39,31 @@ _EXAMPLE: Final = "compare config/example.yml"
 
 @dataclass(frozen=True, slots=True)
 class ReadBy:
-    """A `ReadBy` in an `Annotated` type reads the value of a setting, or raises Unreadable."""
+    """A `ReadBy` in an `Annotated` type has the function that reads a setting's value.
+
+    The function raises Unreadable if the value is invalid.
+    """
 
     read: Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenBy:
-    """A `WrittenBy` in an `Annotated` type returns the plain value that its `ReadBy` can read."""
+    """A `WrittenBy` in an `Annotated` type has the function that returns a plain value.
+
+    The function of the `ReadBy` in the same type can read this plain value.
+    """
 
     write: Callable[[Any], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A `Default` is what a section declares about one of its attributes.
+    """A `Default` is the declaration of one attribute of a section.
 
-    `value` is the default as an operator would write it; a function returns it, and may take the
-    values of the attributes that precede. `is_internal` leaves the attribute out of `as_tree`.
+    `value` is the default as an operator would write it, or a function that returns the default.
+    Such a function can have a parameter, a map with the values of the earlier attributes. If
+    `is_internal` is true, `as_tree` leaves the attribute out.
     """
 
     value: object
@@ -78,7 +86,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class InvalidValue:
-    """An `InvalidValue` is the error of one value at its place below the section."""
+    """An `InvalidValue` is the error in one value, at its place in the section."""
 
     place: Place
     error: Unreadable
@@ -105,7 +113,7 @@ def setting(
 
 
 def section(factory: Callable[[], object]) -> Any:  # noqa: ANN401 - as for `setting`
-    """Declare an attribute that operators do not set as a whole; *factory* returns its default."""
+    """Declare a nested section, of which operators set single values; *factory* returns it."""
     return Default(factory)
 
 
@@ -115,9 +123,9 @@ def internal(default: object) -> Any:  # noqa: ANN401 - as for `setting`
 
 
 class Section:
-    """A `Section` is the base class of the sections of the configuration; it cannot be changed.
+    """A `Section` is the base class of the sections of the configuration; objects are immutable.
 
-    The constructor reads all given values, and the defaults of the others.
+    The constructor reads all given values. For attributes that are not given, it reads the default.
     """
 
     def __init__(self, **given: object) -> None:
@@ -130,7 +138,7 @@ class Section:
         return _section(cls, tree)
 
     def as_tree(self) -> dict[str, Any]:
-        """Return all values as JSON has them: maps, lists, texts, numbers, Booleans, None."""
+        """Return all values in types of JSON: maps, lists, texts, numbers, Booleans and None."""
         return {
             each.name: _written(each, getattr(self, each.name))
             for each in fields_of(type(self))
@@ -138,11 +146,11 @@ class Section:
         }
 
     def values(self) -> dict[str, Any]:
-        """Return the values of all attributes by name; each section below is a map, too."""
+        """Return the values of all attributes by name. Each nested section becomes a map too."""
         return {name: _as_map(each) for name, each in self.__dict__.items()}
 
     def changed(self, **values: object) -> Self:
-        """Return a copy with other *values*, which are not read."""
+        """Return a copy with the attributes *values*, which must have their final types."""
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__, **values)
         return copy
@@ -169,7 +177,7 @@ _FIELDS: dict[type[Section], tuple[Field, ...]] = {}
 
 
 def fields_of(model: type[Section]) -> tuple[Field, ...]:
-    """Return the attributes of a section, in the order of the class."""
+    """Return the attributes of a section, in the order in which the class declares them."""
     if model not in _FIELDS:
         hints = get_type_hints(model, include_extras=True)
         _FIELDS[model] = tuple(
@@ -198,7 +206,7 @@ def _read(model: type[Section], given: Mapping[str, object]) -> dict[str, Any]:
         try:
             if each.name in given:
                 values[each.name] = _value(each, given[each.name])
-            # A default that depends on an invalid value would be an error of its own.
+            # If a value is invalid, a default that depends on it would cause a second error.
             elif not found or not _takes_values(each.default.value):
                 values[each.name] = _value(each, _default(each.default.value, values))
         except InvalidValues as error:
@@ -227,7 +235,7 @@ def _value(each: Field, given: object) -> object:
 
 
 def _of_type(kind: object, given: object) -> object:
-    """Read a value whose type has no reader, or has the reader inside."""
+    """Read a value whose type has no reader, or has the readers in its type arguments."""
     if get_origin(kind) in {Union, UnionType}:
         if given is None and NoneType in get_args(kind):
             return None
@@ -245,7 +253,10 @@ def _of_type(kind: object, given: object) -> object:
 
 
 def _entries(key: object, value: object, given: object) -> Iterator[tuple[Any, Any]]:
-    """Read a map of sections, whose keys have a reader. Raises: InvalidValues."""
+    """Read a map, with *key* as the type of its keys and *value* as that of its values.
+
+    Raises: Unreadable if it is not a map; InvalidValues.
+    """
     if not isinstance(given, Mapping):
         raise Unreadable("not a map", _EXAMPLE)
     found = list[InvalidValue]()
@@ -276,7 +287,7 @@ def _unknown(name: str) -> InvalidValue:
 
 
 def _as_map(value: object) -> object:
-    """Return a section, or each section of a map, as a map."""
+    """Return *value* with each section in it replaced by a map."""
     if isinstance(value, Section):
         return value.values()
     return {key: _as_map(each) for key, each in value.items()} if isinstance(value, dict) else value
@@ -288,7 +299,7 @@ def _written(each: Field, value: object) -> object:
 
 
 def _plain(value: object) -> object:
-    """Return a value as JSON has it."""
+    """Return a value in types of JSON."""
     if isinstance(value, Section):
         return value.as_tree()
     if isinstance(value, Mapping):

@@ -21,7 +21,7 @@ class Wake:
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
         self.events: FileEvents | None = None
-        """Changes of files that end a wait, too."""
+        """If this is set, changes of the watched files end a wait too."""
 
     def set(self) -> None:
         """Make the current call of `wait`, or else the next one, return at once."""
@@ -68,7 +68,8 @@ class FolderWatch:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             events = FileEvents()
-            # The reader itself opens and closes files, so that is no change.
+            # Events of opening and closing files are left out, because the logger causes them
+            # itself when it reads the logs.
             events.watch(self._folder, WRITTEN | CREATED | MOVED)
         except OSError as error:
             if events is not None:

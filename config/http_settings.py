@@ -132,7 +132,7 @@ class HttpSettings(Section):
         env="ENTREPOT_EDGE_CACHE",
     )
     edgecachesize: value_types.EdgeCacheSize = setting(
-        "8M",
+        "4M",
         "the size of HAProxy's cache, 1M to 1G in whole MiB; HAProxy allocates all of it at the"
         " start",
         env="ENTREPOT_EDGE_CACHE_SIZE",

@@ -34,7 +34,8 @@ _MOST_REFUSALS = 2
 MOST_DENIALS = 6
 """After this many responses 401, 403 or 404 in a row, a source that delivered bytes is dropped.
 
-Fewer such responses are tolerated, because a source may accept only one connection at a time.
+More of these responses are tolerated than invalid responses, because the reason may be that the
+source accepts only one connection at a time.
 """
 
 

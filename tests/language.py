@@ -61,17 +61,18 @@ def prose(path: Path) -> str:
         return _CODE.sub("X", _FENCE.sub("", text))
     if path.suffix == ".py":
         tree = ast.parse(text)
-        return _CODE.sub("X", "\n\n".join([*_docstrings(tree), *_comments(text, tree)]))
+        texts = [found for _, found in (*docstrings(tree), *comments(text, tree))]
+        return _CODE.sub("X", "\n\n".join(texts))
     return _CODE.sub("X", "\n".join(_hashed(text)))
 
 
-def _docstrings(tree: ast.Module) -> Iterator[str]:
-    """Yield the docstrings of a module, and the strings that document its constants."""
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and text of each docstring, and of each string that documents a constant."""
     for node in _statements(tree.body):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             value = node.value.value
             if isinstance(value, str):
-                yield value
+                yield node.lineno, value
 
 
 def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
@@ -84,9 +85,12 @@ def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
                 yield from _statements(below)
 
 
-def _comments(text: str, tree: ast.Module) -> Iterator[str]:
-    """Yield the comments of a Python file; comments on consecutive lines are one text."""
-    block, last = list[str](), -1
+def comments(text: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the first line and the text of each comment of a Python file.
+
+    Comments on consecutive lines are one text.
+    """
+    block, last, first = list[str](), -1, 0
     lines = text.splitlines()
     marked = {number for number, line in enumerate(lines, 1) if "#" in line}
     strings = _strings(tree, marked) if marked else {}
@@ -97,11 +101,12 @@ def _comments(text: str, tree: ast.Module) -> Iterator[str]:
         _, mark, comment = line.partition(b"#")
         if mark:
             if number != last + 1 and block:
-                yield " ".join(block)
+                yield first, "\n".join(block)
                 block = []
+            first = first if block else number
             block.append(comment.decode().lstrip("#: "))
             last = number
-    yield " ".join(block)
+    yield first, "\n".join(block)
 
 
 def _strings(tree: ast.Module, lines: set[int]) -> dict[int, list[tuple[int, int]]]:

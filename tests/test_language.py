@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.language import LIMITS, ROOT, count, rates
+from tests.sentences import draw
 
 
 def test_the_repository_is_within_the_limits() -> None:
@@ -39,3 +40,18 @@ def test_plain_sentences_are_not_counted() -> None:
     plain = "What is the size? The file, for example, waits for the disk. Return the name."
 
     assert sum(count(plain).values()) == 0
+
+
+def test_a_draw_of_sentences_can_be_repeated() -> None:
+    """The same seed draws the same sentences, each with a line that exists; another seed does not.
+
+    The words of a sentence may continue on the next lines, so only its first word is compared.
+    """
+    drawn = draw(60, "a")
+
+    assert drawn == draw(60, "a")
+    assert drawn != draw(60, "b")
+    assert {kind for _, _, kind, _ in drawn} <= {"comment", "docstring", "message", "page"}
+    for path, line, _, sentence in drawn:
+        lines = (ROOT / path).read_text(encoding="utf-8").splitlines()
+        assert sentence.split()[0] in " ".join(lines[line - 1 : line + 3])

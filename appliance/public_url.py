@@ -9,8 +9,7 @@ from entrepot.appliance.authority import private_root
 from entrepot.config.address import registry_host
 from entrepot.config.errors import ConfigError, Problem, Unreadable
 from entrepot.config.schema import Settings
-
-_PORTS = {"http": 80, "https": 443}
+from entrepot.runtime.urls import DEFAULT_PORTS
 
 
 class PublicAddress(NamedTuple):
@@ -29,7 +28,7 @@ def address(given: str, settings: Settings) -> PublicAddress:
     Raises: ConfigError.
     """
     scheme, _, rest = given.rpartition("://")
-    if scheme and scheme not in _PORTS:
+    if scheme and scheme not in DEFAULT_PORTS:
         remedy = "try https://registry.example"
         raise ConfigError([Problem(f"--host={given}", "not http or https", remedy)])
     tls = scheme == "https" if scheme else settings.http.tls.certificate is not None
@@ -40,7 +39,7 @@ def address(given: str, settings: Settings) -> PublicAddress:
     host, colon, port = ("", "", "") if netloc.endswith("]") else netloc.rpartition(":")
     if colon:
         return PublicAddress(host, int(port), tls)
-    return PublicAddress(netloc, _PORTS[scheme] if scheme else settings.http.addr.port, tls)
+    return PublicAddress(netloc, DEFAULT_PORTS[scheme] if scheme else settings.http.addr.port, tls)
 
 
 def private_authority(path: str | None, settings: Settings) -> str | None:

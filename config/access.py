@@ -5,17 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 from entrepot.config.errors import Unreadable
 from entrepot.config.htpasswd import is_bcrypt
 from entrepot.config.readers import suggestion, text, words
 from entrepot.config.yaml_text import from_yaml
-
-Action = Literal["pull", "push", "delete"]
-
-ANYBODY: Final = "anonymous"
-EVERY_USER: Final = "*"
+from entrepot.runtime.access import ANONYMOUS, EVERY_USER, Action
 
 _ACTIONS: Final = get_args(Action)
 _KEYS: Final = ("user", "repository", "allow")
@@ -78,7 +74,7 @@ def users(given: object) -> dict[str, str] | None:
         raise Unreadable("not a map of users", "write NAME: HASH, as htpasswd -nB prints them")
     hashes = {text(name): text(hashed) for name, hashed in found.items()}
     for name, hashed in hashes.items():
-        if _NO_NAME.search(name) or name in {ANYBODY, EVERY_USER}:
+        if _NO_NAME.search(name) or name in {ANONYMOUS, EVERY_USER}:
             raise Unreadable(f"{name!r} can't be a user's name", "choose another name")
         if not is_bcrypt(hashed):
             raise Unreadable(
@@ -109,8 +105,8 @@ def _problems(given: object) -> Iterator[str]:
             yield f"{key}: {error.message}"
         else:
             yield from (f"{key}: {each}" for each in wrong(valid[key]))
-    if ANYBODY in valid.get("user", ()) and set(valid.get("allow", ())) - {"pull"}:
-        yield f"allow: {ANYBODY} may pull at most"
+    if ANONYMOUS in valid.get("user", ()) and set(valid.get("allow", ())) - {"pull"}:
+        yield f"allow: {ANONYMOUS} may pull at most"
 
 
 def _listed(key: str, given: object) -> tuple[str, ...]:
@@ -128,7 +124,7 @@ def _listed(key: str, given: object) -> tuple[str, ...]:
 
 def _wrong_users(named: tuple[str, ...]) -> Iterator[str]:
     if not named:
-        yield f"none; name one, {EVERY_USER} for every user, or {ANYBODY}"
+        yield f"none; name one, {EVERY_USER} for every user, or {ANONYMOUS}"
     yield from (f"{each!r} can't be a name" for each in named if _NO_NAME.search(each))
 
 

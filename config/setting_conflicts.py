@@ -19,12 +19,12 @@ from entrepot.config import (
     storage_conflicts,
     token_auth,
 )
-from entrepot.config.access import ANYBODY
 from entrepot.config.errors import Problem
 from entrepot.config.keys import Key, Setting
 from entrepot.config.raw_value import RawValue
 from entrepot.config.schema import Settings, UpstreamSettings
 from entrepot.config.upstreams import default_hosts
+from entrepot.runtime.access import ANONYMOUS
 
 _LEAST_SIZE: Final = 4 * 2**20
 """If `cleaner.maxsize` is smaller (in bytes), the logs and the index leave no space for content.
@@ -129,7 +129,7 @@ def _no_passwords(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator
 
 def _rules_for_anonymous(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     if not _may_be_anonymous(settings) and _has_rule_for_anonymous(settings):
-        message = f"a rule is for {ANYBODY}, but auth.anonymous is none"
+        message = f"a rule is for {ANONYMOUS}, but auth.anonymous is none"
         yield given["access",].objection(message, "set auth.anonymous: pull")
 
 
@@ -141,14 +141,14 @@ def _may_be_anonymous(settings: Settings) -> bool:
 def _no_rule_for_anonymous(settings: Settings) -> Iterator[Problem]:
     is_ruled = settings.access is not None and settings.auth.htpasswd is not None
     if is_ruled and settings.auth.anonymous == "pull" and not _has_rule_for_anonymous(settings):
-        message = f"the key has no effect: no access rule is for {ANYBODY}"
+        message = f"the key has no effect: no access rule is for {ANONYMOUS}"
         yield Problem(
             "auth.anonymous=pull", message, "add an access rule for it, or take the key out"
         )
 
 
 def _has_rule_for_anonymous(settings: Settings) -> bool:
-    return any(ANYBODY in each.user for each in settings.access or ())
+    return any(ANONYMOUS in each.user for each in settings.access or ())
 
 
 def _key_alone(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:

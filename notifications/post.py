@@ -21,6 +21,7 @@ from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from entrepot.notifications.endpoint import EventEndpoint
 from entrepot.notifications.errors import NotDelivered
 from entrepot.notifications.events import MEDIA_TYPE
+from entrepot.runtime.urls import authority_of, raw_origin_of
 
 ProxyFor = Callable[[str], str | None]
 """A `ProxyFor` takes a URL, and returns the URL of the proxy for it, or None."""
@@ -111,11 +112,15 @@ class Poster:
             return secure, target, ()
         plain = http.client.HTTPConnection(host, port, timeout=left)
         plain.connect()
-        origin = f"http://{parts.netloc.rpartition('@')[2]}"
+        origin = f"http://{authority_of(url)}"
         return (plain, f"{origin}{target}", login) if proxy else (plain, target, ())
 
     def _headers(self, url: str, body: bytes) -> Iterator[tuple[str, str]]:
-        configured = self._endpoint.headers if _is_same_origin(url, self._endpoint.url) else ()
+        configured = (
+            self._endpoint.headers
+            if raw_origin_of(url) == raw_origin_of(self._endpoint.url)
+            else ()
+        )
         names = {name.lower() for name, _ in configured}
         own = [("User-Agent", _AGENT), ("Connection", "close")]
         if body:
@@ -175,14 +180,6 @@ def _next(url: str, response: _Response) -> str:
     if not is_valid or not target.isprintable() or " " in target:
         raise NotDelivered("the endpoint sent a redirect to an invalid URL", response.status)
     return target
-
-
-def _is_same_origin(url: str, other: str) -> bool:
-    return _origin(urlsplit(url)) == _origin(urlsplit(other))
-
-
-def _origin(parts: SplitResult) -> tuple[str, str | None, int]:
-    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def _login(parts: SplitResult) -> Sequence[tuple[str, str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from entrepot.runtime.hostnames import is_loopback
+from entrepot.runtime.urls import raw_origin_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,13 @@ class Proxies:
 
     def choose(self, url: str) -> str | None:
         """Return the URL of the proxy for *url*, or None; a loopback host never has a proxy."""
-        target = urlsplit(url)
+        target = raw_origin_of(url)
         proxy = self.by_scheme.get(target.scheme)
         # A name with a trailing dot, such as `localhost.`, names the same host.
-        hostname = (target.hostname or "").lower().rstrip(".")
+        hostname = target.host.rstrip(".")
         if not proxy or is_loopback(hostname):
             return None
-        port = target.port or (443 if target.scheme == "https" else 80)
-        if any(_exempts(rule.strip().lower(), hostname, port) for rule in self.exempt):
+        if any(_exempts(rule.strip().lower(), hostname, target.port) for rule in self.exempt):
             return None
         return proxy if "://" in proxy else f"http://{proxy}"
 

@@ -13,8 +13,9 @@ from typing import Literal
 from entrepot.registry.auth.htpasswd import Htpasswd, LoginSource, Users, no_users
 from entrepot.registry.auth.identity import Authenticator, Identity, OpenAuthenticator
 from entrepot.registry.auth.password_cache import PasswordCache
-from entrepot.registry.auth.rules import ALL, PULL, AccessRules, Action
+from entrepot.registry.auth.rules import ALL, PULL, AccessRules
 from entrepot.registry.challenges import AuthChallenge, basic_challenge
+from entrepot.runtime.access import Action
 
 Anonymous = Literal["none", "pull"]
 Check = Callable[[str, str], bool]

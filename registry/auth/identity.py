@@ -18,10 +18,10 @@ from typing import Protocol, runtime_checkable
 from entrepot.datastore.refs import Repository
 from entrepot.registry.auth.htpasswd import LoginSource as LoginSource
 from entrepot.registry.auth.rules import ALL, AccessRights, everywhere
-from entrepot.registry.auth.rules import Action as Action
 from entrepot.registry.auth.token_grant import TokenGrant
 from entrepot.registry.challenges import AuthChallenge
 from entrepot.registry.errors import Forbidden, Unauthenticated
+from entrepot.runtime.access import Action as Action
 
 _NO_RIGHTS: frozenset[Action] = frozenset()
 

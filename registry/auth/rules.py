@@ -10,18 +10,14 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.refs import Repository
 from entrepot.runtime import docker_hub
+from entrepot.runtime.access import ANONYMOUS, EVERY_USER, Action
 from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.hostnames import fold
-
-Action = Literal["pull", "push", "delete"]
-
-EVERY_USER: Final = "*"
-ANONYMOUS: Final = "anonymous"
 
 PULL: Final[frozenset[Action]] = frozenset({"pull"})
 ALL: Final[frozenset[Action]] = frozenset({"pull", "push", "delete"})

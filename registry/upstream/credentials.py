@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from entrepot.registry.errors import Unavailable, Why
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.runtime.urls import authority_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,7 @@ def credentials_for(config: UpstreamConfig, secret: Secret) -> Credentials:
             HelperCredentials,
         )
 
-        host = urlsplit(config.url).netloc.rpartition("@")[2]
+        host = authority_of(config.url)
         return HelperCredentials(config.helper, host, config.helper_lifetime)
     if config.username is not None:
         return SourceCredentials(config)

@@ -12,18 +12,12 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 from enum import Enum
-from urllib.parse import urlsplit
 
 from entrepot.registry.upstream import urls
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
+from entrepot.runtime.urls import RawOrigin, raw_origin_of
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-RawOrigin = tuple[str, str, int]
-"""A `RawOrigin` consists of the scheme, the host name in lower case and the port.
-
-Unlike `urls.Origin`, a `RawOrigin` exists for any URL.
-"""
-
 # These metadata services of clouds return credentials: Alibaba, Azure, Oracle, AWS over IPv6.
 # 169.254.169.254 and its neighbours are covered as link-local addresses.
 _METADATA = frozenset(
@@ -150,7 +144,7 @@ class Destinations:
             return list(addresses)
         kept = [each for each in addresses if self._is_allowed(each)]
         if addresses and not kept:
-            raise AddressRefused(origin[1], addresses[0])
+            raise AddressRefused(origin.host, addresses[0])
         return kept
 
     def check_dialled(self, origin: RawOrigin, address: str) -> None:
@@ -174,8 +168,8 @@ class Destinations:
         """
         origin = raw_origin_of(url)
         if origin not in self._homes and urls.origin_of(url) is None:
-            raise AddressRefused(origin[1], origin[1])
-        address = _literal(origin[1].rstrip("."))
+            raise AddressRefused(origin.host, origin.host)
+        address = _literal(origin.host.rstrip("."))
         if address is not None:
             self.permitted(origin, [address])
 
@@ -186,13 +180,6 @@ class Destinations:
         if reach is Reach.PUBLIC or reach in _MAY_REACH[self._reach or Reach.PUBLIC]:
             return True
         return bool(self._networks) and any(_unwrapped(address) in each for each in self._networks)
-
-
-def raw_origin_of(url: str) -> RawOrigin:
-    """Return scheme, host and port of any URL that urllib parses. Raises: ValueError."""
-    target = urlsplit(url)
-    default = 80 if target.scheme == "http" else 443
-    return target.scheme, (target.hostname or "").lower(), target.port or default
 
 
 def _unwrapped(address: str) -> _Address:

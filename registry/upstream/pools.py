@@ -24,6 +24,7 @@ from entrepot.registry.upstream.response import BoundedResponse
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.urls import as_written
 from entrepot.runtime.bounded_dict import BoundedDict
+from entrepot.runtime.urls import RawOrigin
 
 if TYPE_CHECKING:
     from urllib3._base_connection import BaseHTTPConnection
@@ -257,7 +258,7 @@ def _connect(
 def _dial_checked(
     host: str, port: int, timeout: float, destinations: Destinations, scheme: str
 ) -> socket.socket:
-    origin = (scheme, host.strip("[]").lower(), port)
+    origin = RawOrigin(scheme, host.strip("[]").lower(), port)
     dialled = dial(host, port, timeout, lambda found: destinations.permitted(origin, found))
     try:
         destinations.check_dialled(origin, dialled.getpeername()[0])

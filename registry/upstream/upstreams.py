@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from entrepot.registry.upstream.authorizer import Authorizer
 from entrepot.registry.upstream.breaker import Breaker
@@ -24,6 +23,7 @@ from entrepot.registry.upstream.wire import Wire
 from entrepot.runtime.bounded_dict import BoundedDict
 from entrepot.runtime.hostnames import fold, is_host, unfold
 from entrepot.runtime.proxies import Proxies
+from entrepot.runtime.urls import authority_of
 from entrepot.runtime.version import version
 
 _MOST_FROM_GLOBS = 64
@@ -199,7 +199,7 @@ def _client(
 
 def _as_mirror(config: UpstreamConfig, url: str) -> UpstreamConfig:
     """Return the settings of a mirror: those of its upstream, but without the credentials."""
-    host = urlsplit(url).netloc.rpartition("@")[2].lower()
+    host = authority_of(url).lower()
     return replace(
         config,
         host=host,

@@ -20,6 +20,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
+from entrepot.runtime.urls import DEFAULT_PORTS
+
 _ABSOLUTE = re.compile(r"https?://[^/?#\\\s]+(?=[/?#]|$)", re.IGNORECASE)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 # Control characters could end the request line or start another header.
@@ -27,7 +29,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _target: ContextVar[str | None] = ContextVar("target", default=None)
 
 _HIGHEST_PORT = 65535
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 # PERF: the cost is linear, because the expression is matched at one position, and each part ends at
 # a character that the part cannot contain. The expression is strict on purpose, because URL parsers
 # disagree about backslashes, blanks, userinfo and non-ASCII hosts. In an ambiguous URL the compared
@@ -110,7 +111,7 @@ def origin_of(url: str) -> Origin | None:
         return None
     scheme, address, name, port = match.groups()
     host = (name or _address(address)).lower()
-    number = int(port) if port else _DEFAULT_PORTS[scheme.lower()]
+    number = int(port) if port else DEFAULT_PORTS[scheme.lower()]
     if not host or not 0 < number <= _HIGHEST_PORT:
         return None
     return Origin(scheme.lower(), host, number)

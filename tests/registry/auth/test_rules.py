@@ -12,7 +12,8 @@ from entrepot.datastore.errors import InvalidRepository
 from entrepot.datastore.globs import Globs
 from entrepot.datastore.refs import Repository
 from entrepot.registry.auth import rules as auth_rules
-from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules, Action
+from entrepot.registry.auth.rules import ALL, PULL, AccessGrant, AccessRules
+from entrepot.runtime.access import Action
 
 _SECRET = Repository("quay.io/secret/app")
 _OPEN = Repository("quay.io/open/app")

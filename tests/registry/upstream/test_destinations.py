@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,10 +22,11 @@ from entrepot.registry.upstream.protocol import Upstream
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared
 from entrepot.runtime.proxies import Proxies
+from entrepot.runtime.urls import RawOrigin
 from tests.registry.upstream.clients import client_of
 from tests.upstream import FakeUpstream
 
-CDN = ("https", "cdn.example", 443)
+CDN = RawOrigin("https", "cdn.example", 443)
 INTERNAL = [
     "127.0.0.1",
     "127.255.0.1",
@@ -76,7 +78,7 @@ PUBLIC = ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2
 def test_a_public_upstream_may_not_redirect_to_an_internal_address(address: str) -> None:
     """A redirect from a public upstream to an internal address, in any notation, is refused."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
-    checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
+    checked.check_dialled(RawOrigin("https", "a.io", 443), "8.8.8.8")
 
     assert reach_of(address) is not Reach.PUBLIC
     with pytest.raises(AddressRefused):
@@ -109,7 +111,7 @@ def test_an_upstream_may_redirect_to_its_own_kind_of_address(
     in the same network.
     """
     checked = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
-    checked.check_dialled(("http", "reg.lan", 5000), home)
+    checked.check_dialled(RawOrigin("http", "reg.lan", 5000), home)
 
     assert checked.permitted(CDN, [*leads_to, *not_to]) == leads_to
 
@@ -118,7 +120,7 @@ def test_an_upstream_stays_public_after_its_first_public_address() -> None:
     """An upstream that once had a public address is treated as public from then on."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io"))
     for address in ("8.8.8.8", "10.0.0.1"):
-        checked.check_dialled(("https", "a.io", 443), address)
+        checked.check_dialled(RawOrigin("https", "a.io", 443), address)
 
     with pytest.raises(AddressRefused):
         checked.permitted(CDN, ["10.0.0.2"])
@@ -130,11 +132,12 @@ def test_another_port_of_the_upstream_is_another_origin() -> None:
     The operator did not configure that port.
     """
     checked = Destinations(UpstreamConfig("a.io", "https://a.io", realm="https://sso.lan/t"))
-    checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
+    checked.check_dialled(RawOrigin("https", "a.io", 443), "8.8.8.8")
 
-    assert checked.permitted(("https", "a.io", 443), ["10.0.0.1"]) == ["10.0.0.1"]
-    assert checked.permitted(("https", "sso.lan", 443), ["10.0.0.1"]) == ["10.0.0.1"]
-    for origin in (("https", "a.io", 8443), ("http", "a.io", 80), ("https", "sso.lan", 8443)):
+    assert checked.permitted(RawOrigin("https", "a.io", 443), ["10.0.0.1"]) == ["10.0.0.1"]
+    assert checked.permitted(RawOrigin("https", "sso.lan", 443), ["10.0.0.1"]) == ["10.0.0.1"]
+    others = [("https", "a.io", 8443), ("http", "a.io", 80), ("https", "sso.lan", 8443)]
+    for origin in itertools.starmap(RawOrigin, others):
         with pytest.raises(AddressRefused):
             checked.permitted(origin, ["10.0.0.1"])
 
@@ -155,7 +158,7 @@ def test_the_operator_can_permit_more_addresses(
 ) -> None:
     """With the setting for redirects, the operator permits `any` address or a list of networks."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io", redirects=allowed))
-    checked.check_dialled(("https", "a.io", 443), "8.8.8.8")
+    checked.check_dialled(RawOrigin("https", "a.io", 443), "8.8.8.8")
     if expected:
         assert checked.permitted(CDN, [address]) == [address]
     else:

@@ -33,13 +33,16 @@ _REJECTED = "the upstream rejects the configured credentials"
 class Authorizer:
     """An `Authorizer` creates the Authorization header for requests to one upstream.
 
-    The authorizer remembers the last challenge, so that later requests carry credentials from the
-    start.
+    The authorizer remembers the last challenge, so that later requests carry the Authorization
+    without a new challenge.
 
-    Before a password is used, one thread sends it to *base*, the URL of `/v2/`. The password is
-    wrong if `/v2/`, or the token endpoint for a request without a scope, responds with 401. A wrong
-    password is not sent again for `AGAIN_S` seconds (registry/upstream/trials.py), unless the
-    configured password changes. So a wrong password in the configuration does not lock an account.
+    A password for Basic authentication is checked before its first use: it is sent to *base*, the
+    URL of `/v2/`. If the token endpoint responds with 401, the password is checked with a request
+    for a token without a scope. A password whose check gets a 401 is wrong.
+
+    A wrong password is not sent again for `AGAIN_S` seconds (registry/upstream/trials.py), unless
+    the configured password changes. Many wrong passwords in a short time could lock the account at
+    the upstream.
     """
 
     def __init__(
@@ -122,7 +125,7 @@ class Authorizer:
         return f"Bearer {self._tokens.get(key, stale)}"
 
     def doubt(self, name: str) -> None:
-        """Let the credential for the repository *name* be checked before its next use."""
+        """Record that the credential for the repository *name* must be checked before its use."""
         credential = self._credentials.find(name)
         if credential is not None:
             self._trials.doubt(credential)
@@ -130,8 +133,8 @@ class Authorizer:
     def _prove(self, credential: Credential) -> None:
         """Check a password at `/v2/`, unless the upstream has accepted it. Raises: Denied.
 
-        Some registries respond with the status of a wrong password to requests for single
-        repositories, or to every HEAD. But every registry accepts a correct password at `/v2/` (OCI
+        Even with a correct password, some registries respond 401 to requests for some repositories,
+        or to every HEAD. But at `/v2/`, every registry accepts a correct password (OCI
         distribution-spec, end-1).
         """
         if self._base is None or self._trials.may_be_sent(credential):

@@ -57,7 +57,7 @@ class Circuit:
     `failures` counts consecutive failures while the breaker is closed, and `trips` counts
     consecutive rests. No request is sent to the upstream before the time `until`. After `until`,
     one request probes the upstream; other requests are rejected until the probe ends or until the
-    time `probing`. A rate limit lasts until `limited`, and only for requests of the same
+    time `probing`. A rate limit lasts until `limited`, and applies only to requests of the kind
     `operation`. For example, Docker Hub limits GETs of manifests, but still serves the layers of an
     image whose manifest the client has. `detail` describes the last failure for an operator.
     `refused` is the time at which the upstream last rejected credentials.
@@ -96,7 +96,7 @@ class Pass:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A `Rejection` means that no request may be sent for `retry_after` seconds; it states why."""
+    """A `Rejection` forbids requests for `retry_after` seconds; `because` is the reason."""
 
     because: Literal["resting", "limited"]
     retry_after: float
@@ -124,7 +124,7 @@ def admit(
 
 
 def limit_left(circuit: Circuit, now: float, operation: str) -> float:
-    """Return how many more seconds *operation* is limited; 0 or less means that it is not."""
+    """Return the seconds until the rate limit of *operation* ends; 0 or less means no limit."""
     if circuit.operation != operation:
         return 0.0
     return min(circuit.limited - now, LIMIT_LONGEST)
@@ -132,7 +132,7 @@ def limit_left(circuit: Circuit, now: float, operation: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamFailure:
-    """An `UpstreamFailure` is a failed request; if `at_once` is set, it alone opens the breaker."""
+    """An `UpstreamFailure` is a failed request; with `at_once`, one failure opens the breaker."""
 
     reason: str
     at_once: bool = False
@@ -149,7 +149,7 @@ def opens(circuit: Circuit, failure: UpstreamFailure, *, probe: bool) -> bool:
 def failed(circuit: Circuit, now: float, failure: UpstreamFailure, *, probe: bool) -> Circuit:
     """Return the breaker's state after a failure.
 
-    A request that was sent before the breaker opened does not change an open breaker.
+    If a request was sent before the breaker opened, its failure does not change the open breaker.
     """
     if not circuit.is_closed and not probe:
         return circuit
@@ -200,7 +200,7 @@ _LARGEST_FILE = 64 * 1024  # At most this many bytes of a state file are read.
 _MOST_FILES = 512
 """If there are this many state files, no file is added for a host that only a glob names.
 
-Each process then keeps a state of its own for such a host. Without this limit, clients could cause
+Each process then keeps a state of its own for such a host. Without this limit, clients could create
 any number of files, because they can invent hosts that match a glob.
 """
 
@@ -306,7 +306,7 @@ class Breaker:
     def _change(self, change: Callable[[Circuit], Circuit]) -> tuple[Circuit, Circuit]:
         """Apply *change* to the state; return the states before and after the change.
 
-        The breaker writes an event and a log line if it opened or closed.
+        If the breaker opens or closes, write an event and a log line.
         """
 
         def step(circuit: Circuit) -> tuple[Circuit, tuple[Circuit, Circuit]]:
@@ -341,9 +341,9 @@ class Breaker:
 
 
 def read_all(directory: Path, clock: Callable[[], float] = time.time) -> list[BreakerState]:
-    """Return the breaker state of every upstream that has a file in *directory*, by host.
+    """Return the state of each upstream that has a state file in *directory*, in file order.
 
-    An upstream without a state file has had no problem since the start.
+    An upstream gets its state file with its first failure, rate limit or rejected credential.
     """
     try:
         names = sorted(path.name for path in directory.iterdir() if path.suffix == _SUFFIX)
@@ -388,7 +388,7 @@ class _StateStore:
     def read(self) -> Circuit:
         """Return the current state of the breaker.
 
-        Readers need no lock, because the state file is replaced atomically.
+        This method takes no lock, because the state file is replaced atomically.
         """
         return self._own if self._path is None else _load(self._path)
 

@@ -122,7 +122,7 @@ def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
     """
     if trusted is not None and realm == trusted:
         return True
-    if origin_of(realm) is None:  # URL parsers could disagree about the host of such a URL.
+    if origin_of(realm) is None:  # Two URL parsers could disagree about its host.
         return False
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)

@@ -96,8 +96,8 @@ class HttpUpstream:
     def manifest(self, name: str, reference: Reference) -> RemoteManifest:
         """Fetch a manifest. If *reference* is a digest, verify the body against that digest.
 
-        Ignore the header Docker-Content-Digest, because some registries send the digest of another
-        manifest.
+        Do not trust the header Docker-Content-Digest, because some registries send the digest of
+        another manifest in it.
         """
         with self._open(
             UpstreamRequest("manifest", "GET", name, f"manifests/{reference}")

@@ -1,4 +1,4 @@
-"""Connect to a host within one time-out, for DNS and all addresses together.
+"""Connect to a host; one time-out covers the DNS query and all attempts to connect.
 
 Attempts to connect start a quarter of a second apart and alternate between IPv6 and IPv4, a simple
 form of RFC 8305. So broken IPv6 delays a connection by a quarter of a second, and a host that drops
@@ -31,8 +31,8 @@ def dial(
 ) -> socket.socket:
     """Return a connected socket; its time-out is the rest of *timeout* (seconds).
 
-    *allow* returns the addresses that may be dialled, or raises an error. Raises: socket.gaierror,
-    TimeoutError, OSError with the errno of the last failed attempt.
+    *allow* gets the addresses of the host, and returns those that may be dialled, or raises an
+    error. Raises: socket.gaierror, TimeoutError, OSError with the errno of the last failed attempt.
     """
     deadline = time.monotonic() + timeout
     found = _resolve(host, port, timeout)
@@ -46,8 +46,8 @@ def dial(
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    # TCP_USER_TIMEOUT detects a connection that is dropped while in use, because sent data is never
-    # acknowledged.
+    # TCP_USER_TIMEOUT ends a connection that is dropped while in use: the network then no longer
+    # acknowledges the sent data.
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     return winner
 
@@ -56,8 +56,8 @@ def _resolve(host: str, port: int, timeout: float) -> list[_Address]:
     """Return the addresses of a host, within *timeout* seconds.
 
     The resolver runs in a separate thread, because a call of the resolver cannot be cancelled.
-    After the time-out, the thread continues, but its result is ignored. Names below `localhost` are
-    loopback addresses without DNS (RFC 6761, 6.3).
+    After the time-out, the thread continues, but its result is ignored. A name that ends in
+    `.localhost` is resolved to the loopback addresses without DNS (RFC 6761, 6.3).
     """
     if host.lower().rstrip(".").endswith(".localhost"):
         loopback: list[_Address] = [(socket.AF_INET, ("127.0.0.1", port))]

@@ -95,7 +95,7 @@ def is_page(listed: Sequence[str], last: str, limit: int | None) -> bool:
 
 
 def read_referrers(body: bytes) -> list[dict[str, Any]]:
-    """Read the descriptors of one page of referrers; a null in the JSON is an empty list.
+    """Read the descriptors of one page of referrers; if `manifests` is null, there are none.
 
     Raises: ValueError.
     """

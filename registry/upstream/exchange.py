@@ -1,4 +1,4 @@
-"""Send one request to one upstream; every request to an upstream takes this path.
+"""Send the requests for manifests, blobs and lists of repositories to one upstream.
 
 A request has these steps: ask the circuit breaker for admission, authorize, follow redirects,
 classify the status, update the breaker, write an event.
@@ -83,7 +83,7 @@ class UpstreamRequest:
 
     @property
     def limit(self) -> str:
-        """Return the kind of this request; after a 429, the breaker limits only this kind.
+        """Return the kind of this request; a 429 for one kind does not limit the other kind.
 
         The kind is `manifest` for a GET of a manifest, and empty for all other requests.
         """
@@ -100,7 +100,7 @@ class _Answered(NamedTuple):
 class _Inconclusive(NamedTuple):
     """An `_Inconclusive` is a HEAD request without a usable response.
 
-    It holds the status of the response (0 without one) and the Authorization of the request.
+    It holds the status of the response (0 without a response) and the Authorization of the request.
     """
 
     status: int
@@ -135,9 +135,9 @@ class HeadSupport:
 class Exchange:
     """An `Exchange` sends requests to the upstream at `config.url`.
 
-    A path in that URL is the first part of every repository name; if `path_first` is set, it
-    precedes `/v2/` instead. Requests to a mirror have the query parameter `ns` with *namespace*,
-    the host of the upstream whose images are requested.
+    A path in `config.url` is the first part of every repository name at the upstream. If
+    `config.path_first` is set, the path precedes `/v2/` instead. Requests to a mirror have the
+    query parameter `ns` with *namespace*, the host of the upstream whose images are requested.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class Exchange:
             return answered
 
     def _record_success(self, request: UpstreamRequest, response: Response, seconds: float) -> None:
-        """Record a usable response, which came after *seconds*: in the breaker, and as an event."""
+        """Record a usable response, which took *seconds*, in the breaker; write an event."""
         self._breaker.answered()
         length = content_length(response.headers) or 0
         self._write_event(request, "ok", seconds, bytes=length)
@@ -276,7 +276,7 @@ class Exchange:
         return self._breaker.is_healthy
 
     def broken(self, error: ConnectionBroken) -> Unavailable:
-        """Return the error for a body that was cut off; do not count it in the breaker."""
+        """Return the error for a connection that failed; the breaker does not count it."""
         return Unavailable(
             self.host,
             str(error),

@@ -93,7 +93,7 @@ class Guarded:
 
 
 class _GuardedBlob:
-    """A `_GuardedBlob` is the open body of a blob; *call* converts unexpected errors of a read."""
+    """A `_GuardedBlob` is the open body of a blob; *call* makes errors of reads Unavailable."""
 
     def __init__(self, body: RemoteBlob, call: Callable[[Callable[[], bytes]], bytes]) -> None:
         self._body = body

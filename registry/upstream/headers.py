@@ -16,7 +16,9 @@ from entrepot.datastore.errors import InvalidDigest
 from entrepot.datastore.refs import Digest
 
 LARGEST_SIZE = 2**53
-"""Lengths above this number of bytes (8 PiB) are ignored, so that sums of lengths fit into SQLite.
+"""Lengths above this number of bytes (8 PiB) are ignored.
+
+So sums of lengths fit into SQLite's integers.
 """
 
 _DIGITS = 16

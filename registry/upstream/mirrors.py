@@ -27,16 +27,16 @@ This limit is short enough that the clients still wait when the upstream respond
 _REST_S = 3.0
 """After the first failure of a mirror, the other mirrors together may take this many seconds."""
 _LEAST_S = 0.5
-"""No further mirror is tried with less than this many seconds left."""
+"""If fewer than this many seconds are left, no other mirror is tried."""
 
 
 class Mirrored:
     """A `Mirrored` is an upstream with mirrors, which are tried in their order.
 
     If a mirror fails or rejects a request, the request is sent to the next mirror. The upstream
-    itself (*origin*) is last, and its error is raised. Except for blobs, all mirrors share a time
-    limit, which does not include the time of the origin. A download uses `blob_sources` and changes
-    to the next source when a body is cut off.
+    itself (*origin*) is tried last, and only its error is raised. Except for blobs, all mirrors
+    share a time limit, which does not include the time of the origin. A download uses
+    `blob_sources` and changes to the next source when a body is cut off.
     """
 
     def __init__(self, mirrors: Sequence[Upstream], origin: Upstream) -> None:

@@ -22,7 +22,7 @@ Nearly all manifests are smaller; small documents never wait.
 _PAUSE = 2
 """The pause after a large document lasts this many times the CPU time that the document took."""
 
-# This many threads may wait for their turn; half of these may wait for one upstream.
+# At most this many threads wait for their turn, and at most half as many for one upstream.
 _WAITING = 512
 _PATIENCE_S = 30.0
 _BUSY = "too many large responses of upstreams are being read; retry later"
@@ -31,9 +31,10 @@ _BUSY = "too many large responses of upstreams are being read; retry later"
 class LargeDocuments:
     """A `LargeDocuments` admits one large document at a time, with a pause after each document.
 
-    So large documents take at most a third of the worker's time. If documents of several upstreams
-    wait, the upstreams take turns. *clock* is a monotonic clock, *spent* returns the CPU time of
-    the calling thread, and *wait* waits for a duration; all times are in seconds.
+    The pause is twice as long as the CPU time of the document. So large documents take at most a
+    third of the worker's time. If documents of several upstreams wait, the upstreams take turns.
+    *clock* is a monotonic clock, *spent* returns the CPU time of the calling thread, and *wait*
+    waits for a duration; all times are in seconds.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Make connection pools of urllib3, whose connections `dial` opens, with TLS and proxies."""
+"""Make urllib3's connection pools, with TLS and proxies; `dial` opens their connections."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def _tls(config: UpstreamConfig) -> ssl.SSLContext:
     """
     context = ssl.create_default_context()
     # Python 3.13 rejects authorities without keyUsage, which other clients accept. It also trusts
-    # an intermediate authority without its root. Both flags are set explicitly, so that the
-    # registry does the same with all versions of Python.
+    # an intermediate authority without its root. Both flags are set explicitly, so that all
+    # versions of Python accept the same certificates.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     if config.ca is not None:
@@ -137,7 +137,7 @@ class StaleConnection(ConnectionResetError):  # noqa: N818 - the name states the
 
 
 class _Plain(HTTPConnection):
-    """A `_Plain` connection is established within one time-out.
+    """A `_Plain` is an HTTP connection that `dial` opens within one time-out.
 
     `answered` is True if a response has arrived over this connection.
     """
@@ -178,7 +178,7 @@ class _Plain(HTTPConnection):
 class _Secure(HTTPSConnection):
     """A `_Secure` connection uses TLS.
 
-    A time-out of the handshake is a time-out of the connection.
+    A time-out of the TLS handshake raises the exception of a connect time-out.
     """
 
     response_class = BoundedResponse

@@ -52,7 +52,7 @@ class RemoteBlob(Protocol):
 
 
 class Fetch(Protocol):
-    """A `Fetch` opens a blob at one source, from `start` to `stop` (exclusive; None: its end)."""
+    """A `Fetch` opens a blob at one source, from `start` to `stop` (exclusive; None: the end)."""
 
     def __call__(
         self, start: int, stop: int | None = None, /
@@ -63,7 +63,7 @@ class Fetch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RemoteManifest:
-    """A `RemoteManifest` is a manifest byte for byte as received; `digest` belongs to `body`."""
+    """A `RemoteManifest` is a manifest; `digest` is the digest of the received bytes `body`."""
 
     digest: Digest
     media_type: str
@@ -74,7 +74,7 @@ class RemoteManifest:
 class HeadResult:
     """A `HeadResult` is the descriptor of a manifest; `size` is in bytes.
 
-    Each field is None if the upstream omitted it.
+    If the upstream sent no usable value, `digest` or `size` is None and `media_type` is empty.
 
     `manifest` is set if HEAD gave no usable response and the client read the manifest with GET.
     """

@@ -20,8 +20,10 @@ from typing import Any
 from entrepot.registry.upstream.headers import LARGEST_SIZE, whole_number
 
 LARGEST_HEAD = 64 * 1024
-"""The status line and all headers, including those of interim responses, have at most this many
-bytes."""
+"""The status line and all headers must have fewer than this many bytes.
+
+The limit includes the status lines and headers of interim responses.
+"""
 
 _MOST_INTERIM = 16
 _EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n")
@@ -35,7 +37,7 @@ class InvalidContentLength(HTTPException):
 class BoundedResponse(HTTPResponse):
     """A `BoundedResponse` limits the size and the time of the status line and headers.
 
-    They have at most `LARGEST_HEAD` bytes, and arrive within the time-out of the socket.
+    They must have fewer than `LARGEST_HEAD` bytes, and arrive within the time-out of the socket.
 
     Raises: the errors of `http.client`; HTTPException and TimeoutError beyond a limit.
     """
@@ -100,7 +102,8 @@ class BoundedResponse(HTTPResponse):
 class _BoundedLines:
     """A `_BoundedLines` reads the lines of *real* within two limits.
 
-    All lines together have at most `LARGEST_HEAD` bytes, and arrive within *within* seconds.
+    All lines together must have fewer than `LARGEST_HEAD` bytes, and arrive within *within*
+    seconds.
     """
 
     def __init__(self, real: BufferedReader, within: float | None) -> None:
@@ -112,7 +115,7 @@ class _BoundedLines:
     def readline(self, size: int | None = -1, /) -> bytes:
         """Read a line of at most *size* bytes.
 
-        PERF: a head usually arrives in one piece, of which `_received` then has all lines.
+        PERF: the headers usually arrive in one piece. `_received` then contains all of their lines.
         """
         most = self._left if size is None or size < 0 else min(size, self._left)
         line = self._received.readline(most) or self._next_line(most)

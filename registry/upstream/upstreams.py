@@ -1,4 +1,4 @@
-"""Look up the upstreams that the configuration and the pull secret name, and their clients."""
+"""Look up upstreams (from the configuration and the pull secret) and their clients."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class UpstreamTable:
         self._from_globs: BoundedDict[str, Registered] = BoundedDict(_MOST_FROM_GLOBS)
 
     def find(self, host: str) -> Registered | None:
-        """Return the upstream of a host, with `:` or `_` before its port, or None if unknown."""
+        """Return the upstream of a host, or None if unknown; `:` or `_` precedes the port."""
         names: tuple[str, ...] = (host.lower(), unfold(host))
         # An IPv6 address has many spellings, so look up the usual spelling too.
         if host.startswith("["):

@@ -31,8 +31,8 @@ _target: ContextVar[str | None] = ContextVar("target", default=None)
 _HIGHEST_PORT = 65535
 # PERF: the cost is linear, because the expression is matched at one position, and each part ends at
 # a character that the part cannot contain. The expression is strict on purpose, because URL parsers
-# disagree about backslashes, blanks, userinfo and non-ASCII hosts. In an ambiguous URL the compared
-# host would not be the dialled host.
+# disagree about backslashes, blanks, userinfo and non-ASCII hosts. In an ambiguous URL, the
+# compared host could differ from the dialled host.
 _AUTHORITY = re.compile(
     r"(https?)://(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_][a-z0-9._-]{0,252}))(?::([0-9]{0,5}))?(?=[/?#]|$)",
     re.IGNORECASE | re.ASCII,

@@ -51,7 +51,7 @@ _LEAST_S = 0.001  # A socket time-out of 0 would mean non-blocking.
 
 @contextmanager
 def deadline(until: float) -> Iterator[None]:
-    """End requests that this thread sends in this context before *until* (monotonic seconds).
+    """Limit each request of this thread in this context: it ends by *until* (monotonic, s).
 
     If an outer context has an earlier deadline, that deadline stays in force.
     """
@@ -134,7 +134,7 @@ class Response:
     def before_use(self, act: Callable[[], None]) -> None:
         """Call *act* once: before the first byte of the body is read, or at the close.
 
-        PERF: so the thread that sent the request may first use the head of the response.
+        PERF: the work of *act* is delayed, so that the thread can first use the response's headers.
         """
         self._before_use = act
 
@@ -177,9 +177,10 @@ class Response:
     def read(self, limit: int, within: float | None = None) -> bytes:
         """Return the whole body of the response, decoded.
 
-        Raises: TooLong if the body has more than *limit* bytes; ConnectionBroken also if the body
-        takes longer than *within* seconds (None: the read time-out). Without a time limit for a
-        whole body, an upstream that sends one byte per read time-out would block a thread for ever.
+        Raises: TooLong if the body has more than *limit* bytes; ConnectionBroken if the body is cut
+        off, or takes longer than *within* seconds (None: the read time-out). Without a time limit
+        for a whole body, an upstream that sends one byte per read time-out would block a thread for
+        ever.
         """
         body = bytearray()
         span = min(self._wire.read_timeout if within is None else within, left())
@@ -195,8 +196,8 @@ class Response:
     def limit_read_time(self, seconds: float) -> None:
         """Limit each read of the body to *seconds*; a slower read raises ConnectionBroken.
 
-        The attribute `why` of that error is TIMEOUT. The next request on a connection has the
-        upstream's read time-out again.
+        The attribute `why` of that error is TIMEOUT. The next request on the same connection uses
+        the upstream's read time-out again.
         """
         connection = getattr(self._response.connection, "sock", None)
         if isinstance(connection, socket.socket):  # This check also matches TLS sockets.

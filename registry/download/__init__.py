@@ -3,9 +3,9 @@
 - `singleflight` joins or begins the one download of a blob, and follows its file as a reader.
 - `writer` runs the thread that fills the spool file, verifies the blob and commits it.
 - `parallel` fetches a large blob over several connections.
-- `resume` continues a body that broke off, at the same source or at the next.
+- `resume` continues a download after a connection failed, from the same source or the next one.
 - `sources` decides which source gets the next request, how long the download pauses and when it
   ends.
 - `verify` holds back the last byte of a response until the digest is verified.
-- `spoolfile` defines the format of spool files, and syncs these files.
+- `spoolfile` defines the format of spool files, and flushes these files to the disk.
 """

@@ -70,8 +70,8 @@ class MissingRange:
     def parts(self, connections: int) -> PartList:
         """Divide the missing range so that all connections finish at about the same time.
 
-        `size` may be any number that a manifest claims, because the cost of this function does not
-        depend on it.
+        The cost of this method does not depend on `size`, which may be any number that a manifest
+        states.
         """
         missing = self.size - self.start
         rounds = -(-missing // (PART_SIZE * connections))
@@ -108,9 +108,10 @@ def in_parallel(
 ) -> Iterator[bytes]:
     """Yield the bytes of a missing range in order, over as many connections as permitted.
 
-    The function requests no byte of the blob twice. If an upstream does not support these ranges,
-    or reports another size, the function fetches the rest of the blob as one stream. It calls
-    *opened* with the first response of the upstream. Raises: UpstreamError.
+    The function requests no byte of the blob twice. If an upstream does not support ranges, or its
+    response has another size than the blob, the function fetches the rest of the blob as one
+    stream. It calls *opened* with each response for the first part or for that stream. Raises:
+    UpstreamError.
     """
     parts = missing.parts(budget.connections)
     start, stop = parts.part(0)
@@ -201,7 +202,7 @@ class _Helpers:
             number += 1
 
     def _claim(self, number: int) -> _Part | None:
-        """Return a part if a thread has taken the part, or None if the caller must fetch it."""
+        """Return the part *number* if a thread fetches it, or None if the caller must fetch it."""
         with self._lock:
             part = self._taken.pop(number, None)
             if part is None:
@@ -214,7 +215,7 @@ class _Helpers:
     def _from_thread(self, part: _Part) -> Iterator[bytes]:
         """Yield the part that a thread fetches.
 
-        If the upstream of that thread fails, this method fetches the rest of the part.
+        If the thread's connection fails, this method fetches the rest of the part.
         """
         at = part.start
         while isinstance(item := part.chunks.get(), bytes):
@@ -273,7 +274,7 @@ class _Helpers:
                 part.chunks.put(chunk)
             part.chunks.put(None)
         except Exception as error:  # noqa: BLE001 - raised in the thread that calls `chunks`
-            if isinstance(error, Denied):  # The upstream accepts no further connection.
+            if isinstance(error, Denied):  # The upstream accepts no more connections.
                 with self._lock:
                     self._next = self._count
             part.chunks.put(error)

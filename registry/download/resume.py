@@ -1,4 +1,4 @@
-"""Read the bytes of a blob in order, over as many connections and sources as needed."""
+"""Read the bytes of a blob in order, with as many connections and sources as needed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def resumed(
 ) -> Iterator[bytes]:
     """Yield a blob from *start* to its end.
 
-    *bound* returns the exclusive end at which to stop, or None for the end of the blob. If a source
-    breaks off or sends less than was requested (RFC 9110, 15.3.7), the function requests the
-    missing range from the same source again or from the next source. It calls *opened* with the
-    response of each connection. Raises: UpstreamError when *sources* ends the download.
+    *bound* returns the exclusive end at which to stop, or None for the end of the blob. If a
+    response is cut off or has fewer bytes than were requested (RFC 9110, 15.3.7), the function
+    requests the missing range from the same source again or from the next source. It calls *opened*
+    with the response of each connection. Raises: UpstreamError when *sources* ends the download.
     """
     pace = Pace(sources.limits)
     while True:
@@ -45,9 +45,9 @@ def resumed(
 def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) that arrive over one connection.
 
-    The download has other connections at the same time. If this connection breaks off or is
-    refused, another connection fetches the missing bytes, so the failure is not counted against the
-    source. Raises: UpstreamError.
+    The download has other connections at the same time. If this connection fails or is refused,
+    another connection fetches the missing bytes, so the failure is not counted against the source.
+    Raises: UpstreamError.
     """
     source, fetch = sources.choose_now()
     with fetch(start, stop) as remote:
@@ -96,7 +96,7 @@ def passed_through(
 def _check_pace(
     remote: RemoteBlob, chunks: Iterator[bytes], pace: Pace, now: Callable[[], float]
 ) -> Iterator[bytes]:
-    """Yield *chunks*; raise an error if they arrive too slowly and the last one is missing.
+    """Yield *chunks*; raise an error if they arrive too slowly, except after the last chunk.
 
     Raises: Unavailable (TIMEOUT).
     """
@@ -109,8 +109,8 @@ def _check_pace(
 
 
 def _end(remote: RemoteBlob, bound: int | None) -> int:
-    """Return the end of a blob, in bytes.
+    """Return the smaller one of the blob's size and *bound*, in bytes.
 
-    Return 0 if the size is unknown; the blob then ends where the response's body ends.
+    Return 0 if neither is known; the blob then ends at the end of the response's body.
     """
     return min((each for each in (remote.size, bound) if each is not None), default=0)

@@ -3,9 +3,9 @@
 Every client of a download is a reader. The writer belongs to no request: it is a thread that
 appends to a spool file and holds the file's lock. Readers in any process follow the file as it
 grows. While the lock is held, a writer is active. The length of the spool file shows how many bytes
-have arrived. A file in the blob store is verified. A writer can therefore die at any byte. The
-kernel then releases the writer's lock, a reader acquires the lock, and the reader's process
-continues the download where the file ends.
+have arrived. A file in the blob store is verified. All state of a download is in these files and
+the lock, so a writer can die at any byte. The kernel then releases the writer's lock, a reader
+acquires the lock, and the reader's process continues the download where the file ends.
 
 The worker sends the last byte of a blob only after the digest is verified. A commit to a remote
 storage takes long. Therefore the writer marks the spool file as verified before such a commit, and
@@ -52,14 +52,14 @@ _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
 _DISTRUSTED_S = 600.0
 _MOST_DISTRUSTED = 1024
-# After this many seconds without new bytes, a reader checks that the writer is alive.
+# After this many seconds without new bytes, a reader checks whether the writer is alive.
 _TOO_QUIET_S = 0.016
 
 
 class _Distrusted:
     """A `_Distrusted` lists sources that sent wrong bytes in the last 10 minutes.
 
-    The sources are listed by digest and upstream. A download of the digest uses a listed source
+    The sources are listed by digest and upstream. A download of a digest uses its listed sources
     only if there is no other source.
     """
 
@@ -102,7 +102,7 @@ class SingleFlight:
         return self._spool / layout.spool(key)
 
     def stored_size(self, task: Task) -> int | None:
-        """Return the size in bytes of a blob after its download is committed, else None."""
+        """Return the size of a committed blob in bytes, or None if the blob is not committed."""
         if self.is_remote and self._destination.is_absent(task.digest):
             return None
         stat = self._destination.blobs.stat(task.digest)
@@ -335,7 +335,7 @@ class Reader:
         return self._stored_size if self._stored is not None else self._size or 0
 
     def _is_worth_it(self, length: int) -> bool:
-        """Return True if *length* bytes are enough to send, because each wake-up costs CPU time."""
+        """Return whether to send *length* bytes now; each wake-up of a reader costs CPU time."""
         return length >= _MIN_SEND or self._is_verified or self._stored is not None
 
     def _pieces(self, start: int, stop: int) -> Iterator[Piece]:
@@ -407,7 +407,7 @@ class Reader:
         return self._stored is not None
 
     def _length_of_stored(self, file: BinaryIO) -> int:
-        """Return the current length of the stored blob's file in bytes; it may be truncated."""
+        """Return the current length of the stored file, in bytes; a fault may have truncated it."""
         descriptor = descriptor_of(file)
         return self._stored_size if descriptor is None else os.fstat(descriptor).st_size
 
@@ -472,10 +472,10 @@ class Reader:
     ) -> Iterator[Piece]:
         """Fetch the rest of the blob for this client only, and verify all received bytes.
 
-        The digest of the whole blob also needs the bytes before *start*. Bytes that are not on disk
-        are fetched again, although a client that resumes a pull has these bytes already. If *early*
-        is set, a range is sent without verification. Raises: ContentDamaged if bytes that were sent
-        can no longer be verified.
+        The verification needs all bytes of the blob, including those before *start*. Bytes that are
+        not on disk are fetched again, although a client that resumes a pull has these bytes
+        already. If *early* is set, a range is sent without verification. Raises: ContentDamaged if
+        bytes that were sent can no longer be verified.
         """
         sources, digest = self._downloads.trusted(self._task).sources(), self._task.digest
         if early and (first or stop not in (None, self._size)):

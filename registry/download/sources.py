@@ -3,8 +3,9 @@
 A source that fails moves to the end of the order, and the download uses the next source at once.
 The download pauses only if every source has failed since the last progress. The first pause is a
 random fraction of 0.2 s. Each further pause is a random fraction of twice the previous maximum, up
-to 5 s. No pause is shorter than the Retry-After of the sources. A download ends when no source is
-left, or when each source was used in the last `Limits.silence` seconds and none delivered a byte.
+to 5 s. A pause lasts at least until the Retry-After of one source has passed. A download ends when
+no source is left. It also ends when no byte has arrived for `Limits.silence` seconds, although each
+source was used after the last byte.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ that source again.
 """
 
 _MOST_REFUSALS = 2
-"""After this many invalid responses in a row, the download no longer uses a source."""
+"""If a source sends this many invalid responses in a row, the download no longer uses it."""
 
 MOST_DENIALS = 6
 """After this many responses 401, 403 or 404 in a row, a source that delivered bytes is dropped.
@@ -43,7 +44,7 @@ source accepts only one connection at a time.
 class Limits:
     """A `Limits` holds the time limits of a download, in seconds.
 
-    A download ends after `silence` seconds without a byte. Pauses grow from `first_pause` to
+    A download ends if no byte arrives for `silence` seconds. Pauses grow from `first_pause` to
     `longest_pause`. The download replaces a connection that delivers less than `min_rate` bytes/s
     over `slow_span`.
     """
@@ -174,7 +175,7 @@ class Pace:
         self._received = 0
 
     def begin(self, now: float) -> None:
-        """Start a new span, because another connection was opened."""
+        """Start a new span at the time *now*."""
         self._span_began, self._received = now, 0
 
     def is_too_slow(self, now: float, count: int) -> bool:

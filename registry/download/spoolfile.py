@@ -31,7 +31,7 @@ def read_size(path: Path) -> int | None:
         raise
     except OSError as error:
         raise storage_error(error) from error
-    # The size file of a download exists for a moment before the writer writes its text.
+    # The size file of a download is empty for a moment, until the writer has written the size.
     if not text:
         raise FileNotFoundError(path)
     return int(text) if text.isdecimal() else None
@@ -89,7 +89,7 @@ class BackgroundFsync:
         self._thread: threading.Thread | None = None
 
     def reached(self, offset: int) -> None:
-        """Flush the bytes before *offset*, if they are a full step and no flush is running."""
+        """Flush the file up to *offset* if `_STEP` new bytes have arrived and no flush runs."""
         if offset - self._flushed < _STEP or (self._thread and self._thread.is_alive()):
             return
         self._flushed = offset

@@ -54,10 +54,10 @@ class Task:
     download is a prefetch.
 
     A download calls three functions of its task in this order. The download calls `shown` after the
-    upstream responded to a request for the blob in this repository, before any reader but the one
-    that sent the request sees the response. The download calls `verified` after the digest matched,
-    before the blob is committed. The download calls `landed` after the commit. If the storage is
-    remote, readers get the last byte before `verified` is called.
+    upstream responded to a request for the blob in this repository. Before this call, only the
+    reader that sent the request sees the response. The download calls `verified` after the digest
+    matched, before the blob is committed. The download calls `landed` after the commit. If the
+    storage is remote, readers get the last byte before `verified` is called.
 
     `key` names the download in the spool: tasks with the same key share one download. If `key` is
     not the digest, all bytes come from one upstream, and the blob is treated as stored only if
@@ -158,8 +158,8 @@ class Download:
     def open(self) -> bool:
         """Send the request to the upstream in the calling thread; return True if it responded.
 
-        After True, `size` is known to the caller. `run` announces the response to all other
-        readers, after the caller has sent the head of its own response.
+        If this method returns True, the attribute `size` is set. `run` announces the response to
+        all other readers, after the caller has sent the head of its own response.
 
         PERF: the thread of a client waits for the response in any case. If this thread sends the
         request itself, the client's response needs no wake-up of the writer thread or of this
@@ -180,14 +180,14 @@ class Download:
         return self._is_answered
 
     def follow(self) -> None:
-        """Let the writer continue after the first reader has sent the headers of its response."""
+        """Let the writer continue, because the first reader has sent its response's headers."""
         if not self._is_followed:
             with self._changed:
                 self._is_followed = True
                 self._changed.notify_all()
 
     def wait_opened(self) -> None:
-        """Wait until the upstream has responded to the download.
+        """Wait until the upstream has responded to the request of the download.
 
         Raises: UpstreamError if the request to the upstream failed.
         """
@@ -238,8 +238,8 @@ class Download:
         try:
             outcome = self._fill_and_commit()
         except (UpstreamError, DatastoreError) as error:
-            # The exception loses its frames, which would keep the download and the connections of
-            # its body alive.
+            # The traceback is removed, because its frames would keep the download and the
+            # connections of its body alive.
             self.error = error.with_traceback(None)
             outcome = self._abandon(error)
         except Exception as error:  # Any error must end the download, because its readers wait.
@@ -372,8 +372,8 @@ class Download:
             append(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = storage_error(error)
-            # A blob for which there is no disk space is sent without being stored, but the cleaner
-            # can free space for the next download.
+            # This blob is sent without being stored. The call makes the cleaner free space for the
+            # next download.
             if isinstance(refused, StorageFull):
                 self._destination.reservations.refused(self.size or self._offset + len(chunk))
             raise refused from error
@@ -449,7 +449,7 @@ class Download:
             self._distrust(self.task, self._sources.delivered)
         if isinstance(error, DatastoreError) or self._offset == 0:
             # The writer releases its reservation before the spool file and its lock are gone.
-            # Otherwise the writer would release the reservation of the next writer.
+            # Otherwise this writer could release the reservation of the next writer.
             self._destination.reservations.release(self.task.key)
             with contextlib.suppress(OSError):
                 size_path(self._path).unlink(missing_ok=True)

@@ -60,9 +60,9 @@ class Lists:
         """Return the index of the manifests that refer to a manifest, as bytes.
 
         If the upstream has no referrers API, the list under the upstream's referrers tag is
-        returned. Raises: ManifestUnknown if the referrers tag is absent too. An empty index instead
-        would hide signatures under other tags, and clients understand NameUnknown as a missing
-        repository.
+        returned. Raises: ManifestUnknown if the referrers tag is absent too. With an empty index, a
+        client would not look for signatures under other tags. With NameUnknown, a client would
+        treat the repository as missing.
         """
         if resolved.upstream is None:
             raise NameUnknown(f"there is no repository {resolved.repository}")
@@ -79,7 +79,7 @@ class Lists:
         return body
 
     def _listed(self, resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes:
-        """Return the upstream's index of referrers, from the referrers API or else by tag.
+        """Return the upstream's referrers, from the referrers API or else from the referrers tag.
 
         Raises: ManifestUnknown, Denied, Unavailable.
         """

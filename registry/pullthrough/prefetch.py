@@ -51,7 +51,7 @@ class PrefetchRequest:
 
 
 class Prefetch:
-    """In all workers together, a `Prefetch` fetches *concurrency* blobs at a time per upstream.
+    """A `Prefetch` fetches *concurrency* blobs of an upstream at a time, over all workers.
 
     *folder* contains the lock files of prefetched downloads, and of the manifests whose prefetch is
     running.

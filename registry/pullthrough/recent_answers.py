@@ -26,7 +26,7 @@ _MAX_ENTRIES = 10_000
 class NegativeCache:
     """A `NegativeCache` remembers recent 404 responses of upstreams by repository and reference.
 
-    A `NegativeCache` belongs to one worker.
+    Each worker has its own `NegativeCache`.
     """
 
     def __init__(self, clock: Callable[[], float] = elapsed) -> None:

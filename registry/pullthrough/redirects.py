@@ -1,11 +1,12 @@
-"""Decide whether a client fetches a stored blob from the storage itself, and make the URL.
+"""Decide whether to redirect a client to the remote storage for a blob, and make the URL.
 
 The URL is a permission: its holder can read that blob until the URL expires. So a URL is made only
 after the client's rights were checked, is never logged, and no cache may keep it.
 
-A redirected client does not come back if the storage then fails. So a client is redirected only if
-the storage responded to this process within the last 1.5 s; otherwise the process first asks the
-storage for the blob. The blob is pinned, so that it is not evicted before the URL expires.
+A redirected client does not request the blob from the appliance again if the storage then fails. So
+a client is redirected only if the storage responded to this process within the last 1.5 s;
+otherwise the process first asks the storage for the blob. The blob is pinned, so that it is not
+evicted before the URL expires.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ SMALLEST: Final = 64 * 1024
 """The appliance itself sends blobs up to this size in bytes, because HAProxy can cache them."""
 
 _SHORTEST_S: Final = 5
-"""A URL must be valid for more than this many seconds, so that the client can use it in time."""
+"""A URL must be valid for at least this many seconds, so that the client can use it in time."""
 _ANSWERED_S: Final = 1.5
 _CONFIRMED_S: Final = 600.0
 _MOST: Final = 32 * 1024

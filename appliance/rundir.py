@@ -1,8 +1,8 @@
 """Create, find and remove the run directory with the sockets, pipes and settings of one start.
 
 The run directory exists while the appliance runs. The file `run` in the state directory contains
-its path, and the appliance keeps that file locked. So `entrepot status` can find the run directory,
-and a second appliance on the same data directory is refused.
+the path of the run directory, so that `entrepot status` can find the run directory. The appliance
+keeps this file locked, so that a second appliance on the same data directory is refused.
 """
 
 from __future__ import annotations

@@ -253,7 +253,8 @@ ROWS: Final = (
     _honoured("http.tls.clientauth", "the four values of distribution 3.x are accepted"),
     _honoured("http.tls.minimumtls", "tls1.0 to tls1.3"),
     _honoured(
-        "http.tls.ciphersuites", "the suites have Go's names; the list also restricts TLS 1.3"
+        "http.tls.ciphersuites",
+        "the suites have Go's names; if some are of TLS 1.3, only those of TLS 1.3 are offered",
     ),
     _honoured(
         "http.tls.ciphersuites.*", "an environment variable can set a single entry of the list"

@@ -20,8 +20,8 @@ class LimitsSettings(Section):
     )
     few: value_types.Many = setting(
         "32",
-        "a client address with at most this many requests may use slots that are reserved for such"
-        " addresses",
+        "while requests wait for a worker, a client address with fewer concurrent requests than"
+        " this gets a reserved slot",
     )
     logins: value_types.Many = setting(
         "60",

@@ -2,8 +2,8 @@
 
 A driver only stores bytes: it neither verifies content nor decides what is stored.
 
-A driver does not need to store values in files. Some features exist only if it does: a value that
-is open has a file descriptor (`descriptor_of`), and a value has a time (`TimedStorage`, `as_timed`,
+A driver does not need to store values in files. A driver that does can offer two features: an open
+value has a file descriptor (`descriptor_of`), and a value has a time (`TimedStorage`, `as_timed`,
 `time_of`, `set_time`). Other modules use these features only through the functions of this module.
 Free disk space (`datastore.disk_space`) and locks (`datastore.locks`) concern local folders, and
 are no features of a storage.

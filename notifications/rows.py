@@ -4,7 +4,8 @@ A row consists of lines. There are three kinds of lines:
 
 - the JSON of an event;
 - `=` and a template, or `=` and the number of an earlier template of this row;
-- the values of a pull (`request_line.split`), for the template of the last line with `=`.
+- the values of one pull (the first part of a `request_line.Head`), with tabs between them. They
+  fill in the template of the nearest line with `=` above.
 
 The kinds can be distinguished: JSON contains no line break and no tab, and does not begin with `=`;
 the values of a pull contain tabs.

@@ -195,7 +195,7 @@ def without_credentials(text: str) -> str:
 
 
 class _Formatter(logging.Formatter):
-    """An adapter from the functions above to the interface of `logging.Formatter`."""
+    """An adapter from a line function, such as `json_line`, to a `logging.Formatter`."""
 
     def __init__(self, line: _Line, source: LineSource) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ _SUPERVISOR_OWN = {"supervisord.out", "supervisord.pid"} | {
 
 
 def _strings(path: Path) -> set[str]:
-    """Return the string literals of a module, without those in f-strings.
+    """Return the string literals of a module, including the constant parts of f-strings.
 
     A module is parsed only if its text has one of the names in quotes.
     """

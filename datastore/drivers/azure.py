@@ -108,8 +108,8 @@ def signer_of(
             "sv": _SAS_VERSION,
             "sr": "b",
         }
-        # The signed text has the following fields, in this order, and then seven empty fields:
-        # permission, start, expiry, resource, identifier, address, protocol, version, kind.
+        # The signed text has these fields, in this order: permission, start, expiry, resource,
+        # identifier, address, protocol, version, kind. Seven empty fields follow.
         # Source: https://learn.microsoft.com/en-us/rest/api/storageservices/create-service-sas
         resource = f"/blob/{account}/{folder}/{key}"
         head = (fields["sp"], "", fields["se"], resource, "", "", fields["spr"], fields["sv"])

@@ -71,7 +71,7 @@ def test_a_failed_round_is_repeated_soon(outcome: Callable[[], bool]) -> None:
 
 
 def test_a_short_interval_is_not_lengthened_by_a_failure() -> None:
-    """If the interval of rounds is shorter than 5 s, the interval also follows a failed round."""
+    """If the interval of rounds is shorter than 5 s, it is also the pause after a failed round."""
     work = Work([_postponed])
 
     work.go(every=2)

@@ -156,7 +156,9 @@ def test_a_folder_of_certificates_without_certs_pem_is_a_problem(
 def test_in_the_image_an_empty_folder_of_certificates_is_a_problem(
     config_folder: ConfigFolder,
 ) -> None:
-    """In the image an empty folder of certificates is a problem, because it is a mount.
+    """In the image, an empty folder of certificates is a problem.
+
+    The image has no such folder, so the operator has mounted it and wants TLS.
 
     Without a mount of certificates, or with an empty setting, plain HTTP is intended.
     """

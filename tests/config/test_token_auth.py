@@ -54,9 +54,9 @@ def test_variables_set_a_token_server(config_folder: ConfigFolder) -> None:
 
 @pytest.mark.parametrize("text", ["auth: token", "auth: {token: {}}", "auth: {token: }"])
 def test_a_token_server_without_its_keys_is_refused(config_folder: ConfigFolder, text: str) -> None:
-    """A token server without its keys is refused; each missing key is one line.
+    """`auth.token` without realm, service, issuer or key files is refused, with a line for each.
 
-    An appliance without its token keys is never open to all.
+    So an incomplete `auth.token` never lets the appliance start without authentication.
     """
     config_folder.write(text)
 

@@ -87,7 +87,7 @@ def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
 
 
 def _break_once(monkeypatch: pytest.MonkeyPatch, verb: str, number: int) -> None:
-    """Make one call of the storage's method *verb* fail: that with the *number*, from 0."""
+    """Make one call of the storage's method *verb* fail: call *number*, counted from 0."""
     real, calls = getattr(Filesystem, verb), itertools.count()
 
     def call(*arguments: object, **named: object) -> object:

@@ -1,6 +1,6 @@
 """Tests that count, at the S3 server, the requests that pulls and pushes send to a bucket.
 
-The table "Requests" in docs/storage.md states the same numbers.
+The section "Requests and bytes" of docs/storage.md states the same numbers.
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ def test_a_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> Non
 @pytest.mark.soak
 @pytest.mark.parametrize("name", [name for name in _NAMES if name not in _QUICK])
 def test_every_other_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """With each other configuration the appliance responds or does not start as the file states."""
+    """Each configuration that is not in `_QUICK` has the effect that its first lines state.
+
+    The appliance sends the listed responses, or exits at the start with code 2.
+    """
     _probe(name, tmp_path)
 
 

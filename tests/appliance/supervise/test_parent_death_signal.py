@@ -20,7 +20,10 @@ child.wait()
 
 
 def test_a_program_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """The kernel terminates a program whose parent was killed, because no process could stop it."""
+    """The kernel terminates a program whose parent was killed.
+
+    Otherwise no process would stop this program.
+    """
     note = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(note)], cwd=ROOT)
     eventually(lambda: note.exists() and note.read_text())

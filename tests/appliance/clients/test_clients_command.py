@@ -58,7 +58,10 @@ def test_without_a_client_option_all_clients_are_printed(
 def test_missing_parts_of_the_host_come_from_the_settings(
     capsys: pytest.CaptureFixture[str], host: str, url: str
 ) -> None:
-    """`--host` can lack scheme and port, which then come from the appliance's settings."""
+    """If `--host` has no scheme, the scheme and a missing port come from the appliance's settings.
+
+    If `--host` has a scheme, a missing port is the default port of that scheme.
+    """
     own = "--http.addr=:5123"
 
     text = output_of(capsys, "--host", host, "--client", "containerd", QUAY, own)
@@ -69,10 +72,10 @@ def test_missing_parts_of_the_host_come_from_the_settings(
 def test_a_private_ca_is_read_from_the_appliances_certificate(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Without `--ca`, `entrepot clients` reads the CA from the appliance's chain.
+    """Without `--ca`, `entrepot clients` reads the CA from the appliance's certificate file.
 
-    `entrepot certs` writes its CA into the chain of the appliance's certificate. A chain of a
-    public CA has no root certificate, and clients need none.
+    `entrepot certs` appends its CA to the certificate in this file. A file from a public CA
+    contains no root certificate, and clients need none.
     """
     signer = Authority(tmp_path)
     chain = signer.certificate("cache.test")
@@ -110,7 +113,7 @@ def test_a_login_is_read_from_the_file_of_podman_login(
 def test_written_files_have_the_layout_of_the_clients_file_system(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`--out` writes one folder for each client; below it are the paths of the client's root.
+    """`--out` writes a folder for each client, with the paths of the client's file system below it.
 
     A second run changes nothing.
     """

@@ -48,10 +48,7 @@ def test_every_other_registry_is_pulled_through_the_appliance_first() -> None:
 
 
 def test_images_under_the_appliances_name_can_be_pulled_and_pushed() -> None:
-    """The appliance's own name has a hosts.toml, so that clients can pull and push by it.
-
-    containerd would send `?ns=` with the appliance's name to `_default`, which has no CA.
-    """
+    """The appliance's own name has a hosts.toml, so that clients can pull and push by that name."""
     own = read(TLS, "cache.test:8443")
 
     assert own["server"] == "https://cache.test:8443"
@@ -79,9 +76,9 @@ def test_a_login_is_a_header_in_files_that_only_root_can_read() -> None:
 
 
 def test_a_needed_but_unknown_password_is_mentioned_in_the_steps() -> None:
-    """The steps mention a password that `entrepot clients` does not know.
+    """If the appliance needs a password and no login is given, the steps mention `--authfile`.
 
-    Without the password every pull would bypass the appliance, for no visible reason.
+    Without the password, containerd would pull every image directly from the upstream.
     """
     needs_login = replace(PLAIN, needs_login=True)
 

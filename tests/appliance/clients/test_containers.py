@@ -20,7 +20,7 @@ def registries(endpoint: Endpoint) -> dict[str, Any]:
 
 
 def test_an_upstreams_host_becomes_the_first_component_of_the_name() -> None:
-    """For podman a mirror's name has the upstream's host as its first component.
+    """For podman the repository names of a mirror begin with the upstream's host.
 
     Podman does not send the upstream's host to a mirror in any other way.
     """
@@ -64,8 +64,8 @@ def test_the_ca_is_in_the_folder_of_the_appliances_name() -> None:
 def test_upstreams_that_cannot_be_mirrored_are_mentioned_in_the_steps() -> None:
     """The steps name each upstream for which podman can have no mirror.
 
-    Such an upstream is a pattern in the pull secret, which stands for many hosts. Where the
-    appliance needs a login, the steps also have the command for it.
+    Such an upstream is a pattern in the pull secret, and matches many hosts. If the appliance needs
+    a login, the steps also have the command `podman login`.
     """
     steps = " ".join(containers.configure(replace(TLS, needs_login=True)).steps)
 

@@ -22,7 +22,8 @@ def daemon(endpoint: Endpoint) -> Any:
 def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
     """Docker Hub is mirrored for dockerd if it is the default upstream.
 
-    dockerd's older store does not send the registry's host to a mirror.
+    dockerd's older store does not send the registry's host to a mirror, so the appliance finds only
+    images of its default upstream.
     """
     assert daemon(replace(TLS, default="docker.io")) == {
         "registry-mirrors": ["https://cache.test:8443"]
@@ -41,7 +42,7 @@ def test_otherwise_no_mirror_is_written_and_the_remedy_is_in_the_steps() -> None
 
 
 def test_plain_http_is_an_insecure_registry() -> None:
-    """For an appliance without TLS, daemon.json lists an insecure registry; dockerd uses HTTP."""
+    """daemon.json lists an appliance without TLS as insecure, so that dockerd uses plain HTTP."""
     assert daemon(PLAIN) == {"insecure-registries": ["cache.test:5000"]}
 
 

@@ -23,9 +23,9 @@ from tests.appliance.clients.endpoints import PLAIN, TLS
     ids=["plain", "tls", "https' own port", "http's own port", "odd", "IPv6"],
 )
 def test_only_the_port_of_https_is_omitted(endpoint: Endpoint, url: str) -> None:
-    """The address of the appliance in an image reference leaves out port 443 only.
+    """The appliance's URL omits the port only if it is 443 and the appliance uses TLS.
 
-    Clients try TLS first for a reference without a port, so port 80 must be written.
+    Clients use TLS for an address without a port, so port 80 must be written.
     """
     assert url == endpoint.url
 

@@ -1,4 +1,4 @@
-"""The registries.yaml has the form that k3s' and RKE2's documentation describe."""
+"""The registries.yaml has the form that the documentation of k3s and RKE2 describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`entrepot doctor` stops at the first failure on which all further checks depend."""
+"""`entrepot doctor` stops at a failure after which no further check can succeed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def last(report: Diagnosis) -> tuple[str, Health, str]:
 
 
 def test_without_a_failure_all_checks_run(registry: FakeUpstream) -> None:
-    """Without a failure `doctor` checks the registry, the login, and a pull under each name."""
+    """Without a failure `doctor` checks the registry, the login, and a pull by each route."""
     report = examine(at(registry.host), time.time())
 
     assert [each.what for each in report.findings] == ["registry", "login", "prefix", "ns"]
@@ -183,7 +183,7 @@ def test_the_certificate_is_checked_first(tmp_path: Path) -> None:
 def test_a_certificate_that_clients_reject_ends_the_checks(
     tmp_path: Path, name: str, expected: str, *, is_known: bool
 ) -> None:
-    """`doctor` ends its checks if clients would reject the certificate, for its CA or its name.
+    """`doctor` ends its checks if clients would reject the certificate's CA or name.
 
     It sends no password to a server with such a certificate.
     """
@@ -222,7 +222,7 @@ def test_only_a_certificate_near_its_end_has_a_remedy() -> None:
 def test_a_failed_pull_names_the_cause_of_the_breaker(
     registry: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The finding about a failed pull has the cause that the upstream's circuit breaker has."""
+    """The finding about a failed pull contains the cause from the upstream's circuit breaker."""
     registry.misbehave("/manifests/", status=502)
     failure = UpstreamFailure("timeout", at_once=True, detail="timeout: no connection within 2 s")
     Breaker("one.test", tmp_path).failed(failure, Pass())

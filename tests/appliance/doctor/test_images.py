@@ -32,7 +32,7 @@ DIGEST = f"sha256:{'0' * 64}"
     ],
 )
 def test_a_name_is_parsed_as_podman_and_docker_do(text: str, name: ImageName) -> None:
-    """`doctor` parses a name without a host as one of Docker Hub, as podman does.
+    """`doctor` parses a name without a host as an image of Docker Hub, as podman does.
 
     If an image's name has a tag and a digest, `doctor` uses the digest.
     """
@@ -95,7 +95,7 @@ def test_pushed_images_are_not_chosen(tmp_path: Path) -> None:
 
 
 def keep(root: Path, name: str, made: Image, origin: str | None = "somewhere") -> None:
-    """Store an image with the tag v1, as the appliance stores one from the upstream *origin*."""
+    """Store an image with the tag v1, pulled from the upstream *origin* (None: pushed)."""
     repositories, repository = Repositories(disk_storage(root)), Repository.parse(name)
     for content in (made.manifest, *made.blobs):
         _write(root, content)

@@ -70,7 +70,7 @@ def test_every_part_of_the_image_is_pulled(registry: FakeUpstream, route: Route)
 def test_parts_fetched_from_the_upstream_are_counted(registry: FakeUpstream) -> None:
     """`doctor` counts the parts that came from the upstream.
 
-    Parts that the appliance has stored do not come from the upstream in a second pull.
+    The appliance stores these parts, so they come from the cache at the next pull.
     """
     add_image(registry)
     registry.misbehave("/blobs/", method="GET", times=2, headers=MISS)
@@ -81,7 +81,7 @@ def test_parts_fetched_from_the_upstream_are_counted(registry: FakeUpstream) -> 
 
 
 def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:
-    """`doctor` pulls one platform of an index, as a client does: this machine's, else the first."""
+    """`doctor` pulls one platform of an index: that of its machine, or else the first one."""
     children = [image([b"a"], architecture="wasm"), image([b"b"], architecture="riscv64")]
     registry.add_index("one.test/app", "v1", children)
 
@@ -99,7 +99,7 @@ def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:
 def test_the_remedy_of_a_refused_login_depends_on_the_challenge(
     registry: FakeUpstream, challenge: str, remedy: str
 ) -> None:
-    """For a refused login `doctor` names its own options, or the token server that decides."""
+    """The remedy for a refused login names `--authfile` (Basic) or the token server (Bearer)."""
     registry.misbehave("/manifests/", status=401, headers={"WWW-Authenticate": challenge})
 
     assert remedy in pulled(registry).remedy
@@ -159,9 +159,10 @@ def test_a_fault_that_clients_tolerate_is_a_fallback(
 
 
 def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUpstream) -> None:
-    """An optional route is not tried if the appliance has no default upstream.
+    """A 404 on an optional route is no failure; `doctor` reports the route as not tried.
 
-    Only dockerd's older image store pulls without naming a host, and so needs a default upstream.
+    Only dockerd's older image store requests images without the host of their registry, and so
+    needs an appliance with a default upstream.
     """
     optional = Route("default", "dockerd", "app", is_optional=True)
 

@@ -49,7 +49,7 @@ def _look(run: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    """Create a run directory that any user may enter, because pytest's folders are closed."""
+    """Create a run directory that any user may enter, unlike the folders that pytest creates."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -71,7 +71,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can change its
 def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> None:
     """`doctor` as root follows no link in the run directory.
 
-    A compromised worker could link the run directory to a file that only root can read.
+    A compromised worker could create a link there to a file that only root can read.
     """
     (run / run_names.SETTINGS).symlink_to(secret)
 

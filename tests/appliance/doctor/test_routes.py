@@ -7,7 +7,7 @@ from entrepot.appliance.doctor.routes import routes
 
 
 def test_an_image_has_a_route_by_prefix_and_one_by_namespace() -> None:
-    """A route by prefix has an underscore for a port's colon; a route by `ns` has the colon."""
+    """A route by prefix has "_" instead of the colon before a port; a route by `ns` has a colon."""
     prefix, ns = routes(ImageName("reg.test:5000", "app", "v1"), None)
 
     assert prefix.manifest("v1") == "/v2/reg.test_5000/app/manifests/v1"

@@ -1,4 +1,4 @@
-"""`entrepot doctor` requests tokens as clients do, and reports why a token does not verify."""
+"""`entrepot doctor` requests tokens as clients do, and reports why a token is not valid."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def issuing() -> Iterator[TokenServer]:
 
 
 def settings(folder: Path, server: TokenServer, **changed: Any) -> TokenSettings:
-    """Return the settings `auth.token` for the token server *server*, with changes."""
+    """Return the settings `auth.token` for the token server *server*, modified by *changed*."""
     bundle = folder / "tokens.pem"
     bundle.write_bytes(server.pair.pem())
     given = {
@@ -156,7 +156,7 @@ def test_a_token_that_the_appliance_would_refuse_is_a_failure(
 def test_a_token_of_an_unknown_key_names_the_files_of_keys(
     issuing: TokenServer, tmp_path: Path
 ) -> None:
-    """For a token of another server's key `doctor` names the files of keys."""
+    """For a token signed with an unknown key, the remedy names the setting of the key files."""
     other = tmp_path / "other.pem"
     other.write_bytes(signer("RS256").bundle())
 
@@ -167,7 +167,7 @@ def test_a_token_of_an_unknown_key_names_the_files_of_keys(
 
 
 def test_the_keys_are_counted_by_their_type(issuing: TokenServer, tmp_path: Path) -> None:
-    """The finding about the keys shows that both files load, with the number of keys by type."""
+    """The finding about the keys counts the certificates, and the keys of both files by type."""
     jwks = tmp_path / "keys.json"
     jwks.write_bytes(signer("RS256").jwks(kid="one"))
     found = token_checks.keys(settings(tmp_path, issuing, jwks=jwks))

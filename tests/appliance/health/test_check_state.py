@@ -28,7 +28,7 @@ def test_a_check_fails_after_as_many_failures_in_a_row_as_its_threshold() -> Non
 
 
 def test_a_check_that_does_not_end_counts_as_a_failure_in_each_period() -> None:
-    """A check that hangs counts as one failure in each period, so it fails after `threshold`.
+    """A check that hangs has one failure in each period, so it fails after `threshold` periods.
 
     A check of a file hangs, for example, if its disk does not respond.
     """

@@ -28,9 +28,9 @@ from tests.serving import EndsAtOnce
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """A server that responds to HEAD by the path: /204, /moved (to /200), /loop (to itself).
+    """Responds to HEAD with the status in the path, such as 204 for /204.
 
-    The server keeps each request for the test.
+    /moved redirects to /200, and /loop redirects to itself. `seen` records each request.
     """
 
     seen: list[tuple[str, str, list[str] | None]]
@@ -69,7 +69,7 @@ class _BrokenStorage(MemoryStorage):
 
 
 def test_a_file_that_exists_is_a_fault(tmp_path: Path) -> None:
-    """A file check fails while its file exists: an operator creates it to get no more requests."""
+    """A file check fails while its file exists; an operator creates it to stop all requests."""
     path = tmp_path / "down"
 
     assert not file_fault(path)
@@ -123,7 +123,7 @@ def test_a_uri_gets_every_configured_header(server: str) -> None:
 
 
 def test_the_reason_has_no_password_of_the_uri() -> None:
-    """The reason of a failed check has no password of its URI: anyone may read the reason."""
+    """The reason of a failed check lacks the password of its URI: anyone may read the reason."""
     found = http_fault(HttpCheck(f"http://ann:secret@127.0.0.1:{free_port()}/", timeout=1))
 
     assert "connection refused" in found.lower()
@@ -147,7 +147,7 @@ def test_a_server_that_never_answers_is_left_after_the_timeout() -> None:
 
 
 def test_each_check_has_the_name_that_docker_distribution_gives_it(tmp_path: Path) -> None:
-    """The names of health checks are those at /debug/health of docker distribution."""
+    """Health checks have the names that docker distribution shows at /debug/health."""
     settings = Settings.from_tree(
         {
             "storage": {"filesystem": {"rootdirectory": str(tmp_path)}},

@@ -28,7 +28,7 @@ _CACHED = {
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    """Return a run directory with a short path and the file for HAProxy about failing checks."""
+    """Return a run directory with a short path and the map file with the state "open"."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         gate.begin(Path(folder))
         yield Path(folder)
@@ -92,8 +92,8 @@ def test_an_answer_of_the_cache_is_503_too(run: Path, haproxy: Haproxy) -> None:
 def test_probes_of_the_programs_and_metrics_stay_available(run: Path, haproxy: Haproxy) -> None:
     """While a check fails, the programs' probes and /metrics still respond with 200.
 
-    A restart of the programs would not repair what the check examines. The metrics show which check
-    fails.
+    If the probes failed, an orchestrator would restart the programs, which repairs nothing. The
+    metrics show which check fails.
     """
     Gate(run).publish({"a": "down"})
 

@@ -14,7 +14,7 @@ _SOON = 10.0
 
 
 class _Published:
-    """Receives the failing checks as HAProxy would; the first *rejected* calls raise an error."""
+    """Receives the failing checks in place of HAProxy; the first *rejected* calls return False."""
 
     def __init__(self, rejected: int = 0) -> None:
         self._rejected = rejected

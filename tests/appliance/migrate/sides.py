@@ -30,14 +30,14 @@ def on_disk(root: Path) -> DataDirectory:
 
 
 def in_memory() -> DataDirectory:
-    """Return an empty storage in memory, without file times and with a lost index."""
+    """Return an empty storage in memory, without file times, whose index must be rebuilt."""
     index = MemoryIndex(clock=lambda: NOW, rebuilt=False)
     return DataDirectory(MemoryStorage(), index, Path("/nonexistent"))
 
 
 @dataclass
 class Run:
-    """Runs a migration; *interrupted_by* is called with each number of bytes that were read.
+    """Runs a migration; *interrupted_by* is called after each read with the number of bytes.
 
     The migration is interrupted when *interrupted_by* returns True.
     """
@@ -49,7 +49,7 @@ class Run:
     def __call__(
         self, source: DataDirectory, target: DataDirectory, storage: Storage | None = None
     ) -> Report:
-        """Migrate and return the report; *storage* replaces that of the target."""
+        """Migrate and return the report; *storage* replaces the storage of the target."""
         self.scratch.mkdir(parents=True, exist_ok=True)
         (self.scratch / "stock.sqlite").unlink(missing_ok=True)
         migration = Migration(
@@ -64,7 +64,7 @@ class Run:
 
 
 class _Watched(Progress):
-    """Interrupts the migration when the test requests it."""
+    """Interrupts the migration when `interrupted_by` returns True."""
 
     def __init__(self, run: Run) -> None:
         super().__init__(io.StringIO())

@@ -21,7 +21,7 @@ from tests.images import filler
 class _Impatient(threading.Event):
     """A stand-in for the event that ends a migration.
 
-    It never waits, and `waits` has the times (s).
+    It never waits; `waits` lists the requested pauses in seconds.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class _Impatient(threading.Event):
 
 
 class _Failing(MemoryStorage):
-    """A stand-in for a bucket, whose next requests fail as if the service limited the rate."""
+    """A bucket whose next `failures` requests fail, as if the service limited the rate."""
 
     def __init__(self, failures: int = 0) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ def test_a_signal_ends_the_wait_for_a_source_that_fails(tmp_path: Path) -> None:
 def test_content_that_is_longer_than_its_length_is_damaged(tmp_path: Path) -> None:
     """A blob that is longer than its listed length is damaged, and is not read to its end.
 
-    Short blobs are copied through memory, which a grown file would fill.
+    Short blobs are copied through memory, and a file that has grown could fill the memory.
     """
     source, content = MemoryStorage(), filler(100)
     source.write(layout.blob(Digest.of(content)), filler(SMALL + 1))

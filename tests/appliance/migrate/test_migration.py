@@ -133,7 +133,7 @@ def test_a_link_of_unknown_time_is_not_confirmed_now(run: Run, tmp_path: Path) -
 def test_a_second_run_copies_only_the_difference(
     source: DataDirectory, target: DataDirectory, run: Run
 ) -> None:
-    """A new image, a moved tag and a later use are copied; nothing else is written."""
+    """A new image, a moved tag and a later access time are copied; nothing else is written."""
     run(source, target)
     assert run(source, target).copied_blobs == 0
     before = contents(target)
@@ -218,7 +218,7 @@ def test_a_blob_of_another_length_is_replaced(
 def test_content_that_only_the_target_has_stays(
     source: DataDirectory, target: DataDirectory, run: Run
 ) -> None:
-    """The target keeps its own content, and its index is rebuilt at the next start."""
+    """The target keeps content that the source lacks; its index is rebuilt at the next start."""
     own = filler(100, 8)
     target.storage.write(layout.blob(Digest.of(own)), own)
 

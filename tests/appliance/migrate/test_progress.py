@@ -10,7 +10,7 @@ from tests.system.waiting import eventually
 
 
 class _Terminal(io.StringIO):
-    """A terminal that keeps what is written to it."""
+    """A stand-in for a terminal, which stores the output."""
 
     def isatty(self) -> bool:
         """Return True."""
@@ -31,7 +31,7 @@ def test_a_step_with_a_known_total_shows_numbers_bytes_and_rate() -> None:
 
 
 def test_a_step_without_a_total_shows_a_number() -> None:
-    """The line counts links only once they are copied, because their number is unknown before."""
+    """The line about links has only the number of copied links: their total is unknown."""
     progress = Progress(io.StringIO())
     progress.begin("links, tags and other values")
     for _ in range(3):

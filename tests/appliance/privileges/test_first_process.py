@@ -66,7 +66,7 @@ def test_root_copies_changed_files_and_removes_the_copies_at_the_end(tmp_path: P
 
 
 def test_without_secret_files_root_only_forwards_signals(tmp_path: Path) -> None:
-    """Without a secret file, root's process still forwards signals and ends with the child."""
+    """Without a secret file, root's process still forwards signals, and exits after the child."""
     with running(_PROGRAM, tmp_path) as process:
         assert next_line(process) == f"serves {process.pid}"
         process.send_signal(signal.SIGTERM)

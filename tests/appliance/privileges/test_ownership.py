@@ -22,7 +22,7 @@ BLOB = "docker/registry/v2/blobs/sha256/aa/aabb/data"
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Create a data directory as registry:2 leaves it, with a state directory of the appliance."""
+    """Create a data directory with files of registry:2 and a state directory of the appliance."""
     folder = tmp_path / "data"
     for name in (BLOB, "docker/registry/v2/repositories/a/_layers/sha256/aabb/link"):
         _write(folder / name)
@@ -91,7 +91,10 @@ def test_later_starts_check_only_entries_near_the_top(data: Path) -> None:
     ["", "entrepot/log/access.log", "docker/registry/v2/blobs/sha256/aa", "entrepot", "new"],
 )
 def test_an_entry_of_root_near_the_top_starts_a_full_walk(data: Path, name: str) -> None:
-    """If root owns an index, a log or a folder near the top, all files get the service user."""
+    """If root owns an entry near the top, all files get the service user as owner.
+
+    Such an entry is, for example, the state directory, a log, or a new file.
+    """
     take_over(data, USER)
     _write(data / "new")
     os.chown(data / "new", 12345, 0)

@@ -86,7 +86,7 @@ def test_a_replaced_file_is_copied_again(secret: Path, copied: SecretCopies) -> 
 
 
 def test_a_swapped_link_above_the_file_is_followed(tmp_path: Path) -> None:
-    """A secret is copied again if a link above the file is replaced, as Kubernetes does."""
+    """A secret is copied again if a link in its path is replaced; Kubernetes renews secrets so."""
     mounted = tmp_path / "volume"
     for name in ("first", "second"):
         (mounted / name).mkdir(parents=True)
@@ -103,7 +103,10 @@ def test_a_swapped_link_above_the_file_is_followed(tmp_path: Path) -> None:
 
 
 def test_the_last_copy_stays_while_the_file_is_missing(secret: Path, copied: SecretCopies) -> None:
-    """The last copy of a secret stays while the original is missing, and is then renewed."""
+    """The last copy of a secret stays while the original is missing.
+
+    When the original exists again, the copy is replaced.
+    """
     secret.unlink()
     for _ in range(3):
         assert _now(copied, secret) == "old"

@@ -100,7 +100,10 @@ def test_a_signal_to_stop_is_forwarded(number: signal.Signals) -> None:
 
 
 def test_a_closed_terminal_stops_the_child() -> None:
-    """The child has no terminal, so root's process sends SIGTERM when its own is closed."""
+    """When the terminal of root's process is closed, it sends SIGTERM to the child.
+
+    The child has no terminal, so the kernel sends it no SIGHUP.
+    """
     with running(PROGRAM, "waits", "terminal") as process:
         assert _next_line(process, "caught") == "caught SIGTERM"
         assert process.wait(timeout=10) == 0

@@ -91,8 +91,8 @@ def test_a_link_in_the_data_directory_gives_the_user_no_other_file(
 ) -> None:
     """A link in the data directory gives the service user no file outside of it.
 
-    The test of the change of owners plants symbolic and hard links, also in place of the
-    appliance's own files.
+    The test creates a symbolic or hard link in the data directory, also in place of the appliance's
+    own files, and then gives the directory to the service user.
     """
     plant(data, outside)
 
@@ -214,7 +214,7 @@ def planted(data: Path, outside: Path, tmp_path: Path) -> dict[str, Path]:
 def test_a_file_that_the_user_can_replace_is_not_copied(planted: dict[str, Path]) -> None:
     """Root copies no secret from a path that the user can replace.
 
-    The user could name any file, and root would copy it for the user.
+    The user could replace the path by a link to any file, and root would copy that file.
     """
     with secret_copies.create(planted.values(), USER) as copied:
         assert {name for name, path in planted.items() if path in copied.paths} == set()
@@ -273,7 +273,7 @@ def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
         pass
 
 
-# Each entry makes a different folder to which a command of root would write.
+# Each entry prepares the output folder `out` of a command of root in a different way.
 
 
 OUTPUTS: dict[str, Plant] = {

@@ -114,7 +114,7 @@ def test_a_process_that_changed_its_user_has_no_rights_of_root() -> None:
 
 
 def test_an_unknown_user_is_none() -> None:
-    """`account` returns None for an unknown user, because other systems lack that user."""
+    """`account` returns None for an unknown user: only the image has the service user."""
     assert users.account("nobody-of-this-name") is None
     root = users.account("root")
     assert root is not None
@@ -125,9 +125,10 @@ def test_an_unknown_user_is_none() -> None:
 def test_a_command_states_that_the_service_user_cannot_read_the_interpreter(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str
 ) -> None:
-    """A command as root reports that the user cannot read this file.
+    """A command as root reports a file of the program that the service user cannot read.
 
-    Otherwise a command with an interpreter below /root would fail later, with a traceback.
+    The file is the interpreter, a standard library module, or a module of Entrepot. For example, an
+    interpreter below /root would otherwise fail later, with a traceback.
     """
     hidden = str(tmp_path / "hidden")
     target = {"interpreter": (sys, "executable"), "library": (os, "__file__")}
@@ -145,7 +146,7 @@ def test_a_command_states_that_the_service_user_cannot_read_the_interpreter(
 def test_a_command_continues_if_the_service_user_can_read_the_interpreter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A command as root continues if the user can read the interpreter, as it can in the image."""
+    """A command as root continues if the service user can read the interpreter, as in the image."""
     became: list[users.User] = []
     user = users.User("entrepot", 65532, 65532, "/")
     monkeypatch.setattr(users, "choose", lambda _: users.Choice(user))

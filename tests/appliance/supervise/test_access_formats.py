@@ -41,7 +41,7 @@ def _line(**fields: str) -> bytes:
 
 
 def test_a_line_has_the_combined_log_format() -> None:
-    """A printed access line is that of docker distribution, with the request's local start time."""
+    """A printed access line has docker distribution's format, with the start time in local time."""
     expected = (
         b'10.1.2.3 - - [21/Sep/2026:16:13:20 +0200] "GET /v2/a/b/manifests/c?n=1 HTTP/1.1" 200 1234'
         b' "" "docker/24.0.7 (linux)"\n'
@@ -73,7 +73,7 @@ def test_each_line_has_its_own_time() -> None:
     ],
 )
 def test_a_value_is_escaped_as_in_docker_distribution(given: str, expected: str) -> None:
-    """A client cannot end a value or a line, because values are escaped as by Go's appendQuoted."""
+    """No character in a value ends the value or the line; values are escaped as in Go."""
     rendered = combined_lines(_line(agent=given, referer=given, uri=given)).decode()
 
     assert f'"GET {expected} HTTP/1.1" 200 1234 "{expected}" "{expected}"\n' in rendered
@@ -96,7 +96,7 @@ def test_data_that_is_not_http_has_a_line_without_a_request() -> None:
 def test_the_health_check_of_the_appliance_is_not_printed(
     render: access_formats.Render,
 ) -> None:
-    """The cleaner's health check over a unix socket is not printed, but a client's is."""
+    """The cleaner's health check over a unix socket is not printed; a client's request is."""
     own = _line(source="unix", uri="/healthz?news=1")
     of_a_client = _line(source="unix", uri="/v2/")
 

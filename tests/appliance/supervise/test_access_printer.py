@@ -48,7 +48,7 @@ def test_all_lines_are_printed_in_order(tmp_path: Path) -> None:
 
 
 def test_a_slow_reader_gets_all_lines(pipe: tuple[int, int]) -> None:
-    """The access printer waits for a reader of stdout that needs time."""
+    """The access printer waits for a slow reader of stdout, and drops no line."""
     reader, writer = pipe
     printer = AccessPrinter(writer, _unchanged)
     for _ in range(20):
@@ -64,7 +64,7 @@ def test_a_slow_reader_gets_all_lines(pipe: tuple[int, int]) -> None:
 def test_a_reader_that_stands_still_blocks_nothing(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Lines for which stdout has no room are left out and counted, so HAProxy's pipe stays free."""
+    """If nothing reads stdout, access lines are dropped and counted, so that HAProxy can go on."""
     monkeypatch.setattr(access_printer, "QUEUE_BYTES", 100_000)
     monkeypatch.setattr(access_printer, "_CLOSE_S", 0.1)
     reader, writer = pipe
@@ -88,7 +88,7 @@ def test_a_reader_that_stands_still_blocks_nothing(
 def test_lines_are_printed_again_after_a_pause(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The access printer prints the later lines when the reader of stdout continues."""
+    """When the reader of stdout continues after a pause, later access lines are printed."""
     monkeypatch.setattr(access_printer, "QUEUE_BYTES", 20_000)
     reader, writer = pipe
     counts = list[int]()
@@ -124,7 +124,7 @@ def test_a_malformed_line_does_not_end_the_printing(tmp_path: Path) -> None:
 
 
 def test_a_stdout_that_accepts_nothing_ends_nothing() -> None:
-    """If stdout cannot be written, the access printer counts the lines and goes on."""
+    """If stdout cannot be written to, the access printer counts the lines and goes on."""
     counts = list[int]()
     read_only = os.open(os.devnull, os.O_RDONLY)
     printer = AccessPrinter(read_only, _unchanged, counts.append)

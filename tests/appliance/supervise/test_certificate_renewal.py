@@ -51,7 +51,7 @@ def _path(settings: Settings) -> Path:
 
 
 def _watch(settings: Settings, run: Path) -> CertificateRenewal:
-    """Return a watcher that checks the files in this process."""
+    """Return the renewal, which checks the files in this process instead of a child process."""
 
     def problems(*_: object) -> list[str]:
         return [str(each) for each in config.certificate_problems(settings)]
@@ -154,7 +154,7 @@ def test_a_certificate_that_haproxy_rejects_is_logged_once(
 
 
 def test_without_a_certificate_no_file_is_watched(tmp_path: Path) -> None:
-    """Without TLS no certificate is watched, and the run directory gets none."""
+    """Without TLS no certificate is watched, and none is written to the run directory."""
     settings = ConfigFolder(tmp_path).settings(REGISTRY_HTTP_TLS_CERTIFICATE="")
 
     _watch(settings, tmp_path / "absent").look()

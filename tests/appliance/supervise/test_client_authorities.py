@@ -72,7 +72,7 @@ def site(made: _Site) -> _Site:
 
 
 def _watch(settings: Settings, run: Path) -> ClientAuthorities | None:
-    """Return a watcher that checks the files in this process."""
+    """Return the watcher, which checks the files in this process instead of a child process."""
 
     def problems(*_: object) -> list[str]:
         return [str(each) for each in config.client_authority_problems(settings)]
@@ -156,7 +156,8 @@ def test_changed_authorities_take_effect_without_a_restart(
 ) -> None:
     """Changed CAs of clients take effect without a restart.
 
-    A half-written file changes nothing, and a resumed session does not avoid the change.
+    A half-written file changes nothing. A client of a removed CA is refused even if it resumes an
+    earlier TLS session.
     """
     caplog.set_level("INFO")
     settings = site.settings()

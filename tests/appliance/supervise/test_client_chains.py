@@ -46,9 +46,9 @@ class _Holder:
 def _signed(
     name: str, issuer: _Holder | None = None, *, ca: bool = True, begin: int = -1
 ) -> _Holder:
-    """Return a holder whose certificate *issuer* has signed, or the holder itself.
+    """Return a holder whose certificate is signed by *issuer*, or self-signed if that is None.
 
-    The certificate is valid from *begin* days from now on.
+    The certificate becomes valid *begin* days from now, and expires two days later.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     start = dt.datetime.now(dt.UTC) + begin * _DAY

@@ -34,8 +34,8 @@ START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, file
 def test_every_variable_in_the_files_has_a_value(name: str) -> None:
     """Each variable of haproxy.cfg and supervisord.conf has a value.
 
-    HAProxy reads a missing variable as an empty text, and supervisord does not start with one.
-    haproxy.cfg sets or unsets some variables itself, which need no value.
+    HAProxy reads a missing variable as an empty text, and supervisord does not start without it.
+    Variables that haproxy.cfg sets or unsets itself need no value.
     """
     text = shipped(name).read_text()
     names = re.findall(r"\$\{(ENTREPOT_\w+)(?:\[\*\])?\}|%\(ENV_(\w+)\)s", text)
@@ -114,8 +114,8 @@ def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
 ) -> None:
     """HAProxy may open a pipe for each body that it forwards, within its limit of open files.
 
-    Without a pipe for a body HAProxy loops at full CPU; if it may need too many files it does not
-    start.
+    Without a pipe for a body HAProxy loops at full CPU. If its configuration needs more open files
+    than its limit allows, HAProxy does not start.
     """
     share = file_share(files, slots)
 
@@ -182,7 +182,7 @@ def test_users_of_docker_cache_server_are_not_inherited() -> None:
 
 
 def test_the_registry_gets_the_proxies_with_their_passwords(tmp_path: Path) -> None:
-    """The registry gets the outbound proxies with passwords from a file.
+    """The registry reads the outbound proxies with their passwords from a file.
 
     Only the registry's user can read the file of proxies, which is in the run directory.
     """

@@ -73,7 +73,7 @@ def test_a_malformed_request_is_refused(haproxy: Haproxy, request_: bytes) -> No
 
 
 def test_a_request_that_haproxys_rules_refuse_gets_the_oci_envelope(haproxy: Haproxy) -> None:
-    """A request that HAProxy's rules refuse gets the OCI envelope from the same error file."""
+    """A request that HAProxy's rules refuse gets the OCI envelope of the status's error file."""
     response = haproxy.send_raw(b"GET / HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n")
 
     assert response.status == 400

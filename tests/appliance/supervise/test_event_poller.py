@@ -1,4 +1,4 @@
-"""Supervisord waits for events, and looks at time-outs only while a program starts or stops."""
+"""Supervisord waits for events; its waits are short only while a program starts or stops."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_next_signal_is_handled_without_a_wait() -> None:
     ],
 )
 def test_a_program_that_starts_or_stops_needs_time_outs(number: int, *, is_quiet: bool) -> None:
-    """Supervisord waits with a time-out while a program starts or stops: no event follows then."""
+    """While a program starts or stops, supervisord's waits are short: no event may end them."""
     assert is_settled(state(number)) is is_quiet
 
 

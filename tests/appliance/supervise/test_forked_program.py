@@ -111,7 +111,7 @@ def test_a_forked_program_has_nothing_of_its_parent() -> None:
 
 @pytest.mark.parametrize("case", EXITS)
 def test_a_forked_program_exits_like_the_interpreter(case: str) -> None:
-    """A forked program exits like an executed one, with the same code, message and last actions."""
+    """A forked program exits like an executed one: same code, message and exit functions."""
     main, code, printed = EXITS[case]
     ended = run(main)
 
@@ -123,7 +123,8 @@ def test_a_forked_program_exits_like_the_interpreter(case: str) -> None:
 def test_a_signal_between_fork_and_program_is_not_lost() -> None:
     """A forked program gets a signal that is sent before the program starts.
 
-    Signals are blocked from the fork on, because the parent's handler would have ignored this one.
+    Signals are blocked from the fork on. Otherwise the parent's handler would receive the signal in
+    the child, and the signal would be lost.
     """
     ended = run("print('it ran')", before="os.kill(os.getpid(), signal.SIGTERM)")
 

@@ -96,7 +96,7 @@ def test_urls_begin_with_the_host_the_request_or_nothing(
 def test_a_header_has_its_values_on_one_line_in_haproxys_notation() -> None:
     """A configured header has its values on one line in HAProxy's notation.
 
-    A percent sign in a configured header would begin an expression of HAProxy.
+    A percent sign is doubled, because a single one would begin an expression of HAProxy.
     """
     found = _variables(headers={"X-A": ["50%", "b"]}, http2={"disabled": "true"})
 
@@ -106,7 +106,7 @@ def test_a_header_has_its_values_on_one_line_in_haproxys_notation() -> None:
 def test_the_origin_and_its_methods_are_those_of_the_headers() -> None:
     """The CORS origin and its methods are those of the configured headers.
 
-    Without configured methods in the CORS headers, a page may only read.
+    If no header configures methods, a page may only use GET.
     """
     origin = "access-control-allow-origin"
     methods = "Access-Control-Allow-Methods"
@@ -140,8 +140,8 @@ _OTHER_VALUES = {
 }
 """For each key of `http:` that has an effect, a value other than the default, and the effect.
 
-Words in capitals are variables of haproxy.cfg. Other words name the module that reads the setting,
-or the reason why the key needs no setting.
+Words in capitals are variables of haproxy.cfg. Other words name the function that reads the
+setting, or the reason why the key needs no variable.
 """
 _TOGETHER: dict[str, dict[str, Any]] = {
     "http.tls.clientauth": {"tls": {"clientcas": ["/ca.pem"]}},

@@ -1,4 +1,4 @@
-"""In a flood, the access log keeps space for lines that show a use of content."""
+"""In a flood of log lines, the access log keeps the lines that show a use of content."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MUCH = 1024 * 1024
 
 
 class Clock:
-    """A clock that returns the time (s) that the test has set."""
+    """A clock that returns the time that the test has set, in seconds."""
 
     def __init__(self) -> None:
         self.now = 0.0
 
     def __call__(self) -> float:
-        """Return the time that the test has set (s)."""
+        """Return the time that the test has set, in seconds."""
         return self.now
 
 

@@ -94,7 +94,10 @@ def test_a_socket_at_which_a_program_listens_is_refused(folder: Path) -> None:
 
 
 def test_a_path_with_another_file_or_no_folder_is_refused(folder: Path) -> None:
-    """A path with another file, or in no folder, is refused: only a socket is ever removed."""
+    """The path of a regular file, or a path in a missing folder, is refused.
+
+    Only a socket is ever removed.
+    """
     file = folder / "a.sock"
     file.touch()
     with pytest.raises(ConfigError, match="a file that is not a socket; choose another path"):

@@ -29,7 +29,7 @@ def _parsed(formatter: str, stream: io.StringIO) -> LogEntry | None:
 
 @pytest.mark.parametrize("formatter", list(logs.FORMATTERS))
 def test_a_line_of_each_format_is_parsed(stream: io.StringIO, formatter: str) -> None:
-    """A log line of each format keeps level, message and fields, with spaces and quotes."""
+    """A log line of each format is parsed into level, message and fields with spaces and quotes."""
     logs.configure("info", formatter, "registry", fields={"service": "a b"}, stream=stream)
 
     logging.getLogger("x").warning("not stored", extra={"why": 'a "b" c=d', "path": "/data"})

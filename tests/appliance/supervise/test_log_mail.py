@@ -108,9 +108,9 @@ def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
 
 
 def test_the_number_of_mails_in_a_minute_is_limited(server: SmtpServer) -> None:
-    """At most `MOST_MAILS` log lines are mailed in a minute, and also a line before the exit.
+    """At most `MOST_MAILS` log lines are mailed in a minute, and in addition a fatal line.
 
-    That line, after which all programs stop, also has the number of lines that were not mailed.
+    All programs stop after a fatal line. Its mail has the number of lines that were not mailed.
     """
     now = [0.0]
     mail = LogMail([_hook(server, "error")], clock=lambda: now[0])
@@ -210,7 +210,7 @@ def test_starttls_is_used_and_its_certificate_verified(
 ) -> None:
     """A password is sent to a mail server over TLS only, after its certificate was verified.
 
-    `insecure` accepts any certificate.
+    With the setting `insecure` any certificate is accepted.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.certificate("localhost"))
@@ -234,7 +234,7 @@ def test_no_password_is_sent_to_another_machine_without_tls(
 ) -> None:
     """Without TLS no password is sent to a mail server on another machine.
 
-    Docker distribution has this rule too; `insecure` lifts it.
+    Docker distribution has this rule too. The setting `insecure` disables the rule.
     """
     monkeypatch.setattr(log_mail, "_LOCAL", frozenset({"localhost"}))
     hook = replace(_hook(server), username="ann", password="right")

@@ -35,7 +35,7 @@ for number in range(int(sys.argv[2])):
 
 
 class Disk(RotatedLog):
-    """An access log on a disk that takes at most `takes` bytes in one write.
+    """An access log on a disk that accepts at most `takes` bytes in one write.
 
     If `takes` is 0, each write raises OSError.
     """
@@ -147,7 +147,7 @@ def test_a_file_ends_with_a_complete_line(pipe: int, writer: int, tmp_path: Path
 def test_an_incomplete_line_is_not_written_until_it_is_complete(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """An incomplete line is written when it is complete, because a rotation could split it.
+    """The beginning of a line is written only with its end, because a rotation could split it.
 
     At `close` an incomplete line is written as it is.
     """
@@ -256,7 +256,7 @@ def test_the_pipe_is_large(pipe: int) -> None:
 def test_lines_are_printed_and_the_file_has_them_without_tails(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """A line from the pipe is printed whole, and written to the log file without its tail."""
+    """A line from the pipe is printed with its tail, and written to the log file without it."""
     line = b'{"start":1790000000123,"duration":0,"method":"GET","status":200,"uri":"%d"}'
     lines = [line % number for number in range(2000)]
     with (tmp_path / "stdout").open("wb") as stdout:
@@ -273,9 +273,9 @@ def test_lines_are_printed_and_the_file_has_them_without_tails(
 
 
 def test_the_lines_of_all_pipes_are_in_one_log(tmp_path: Path, pipe: int, disk: Disk) -> None:
-    """Each thread of HAProxy has a pipe.
+    """Each thread of HAProxy has a pipe, and the lines of all pipes are written to one log.
 
-    An incomplete line of one pipe is not mixed with others.
+    An incomplete line of one pipe is not mixed with the lines of another pipe.
     """
     second = log_pipe.create(tmp_path, thread=2)
     writers = [os.open(os.devnull, os.O_WRONLY) for _ in range(2)]

@@ -67,7 +67,7 @@ def test_a_closed_stdout_is_not_a_failure(tmp_path: Path) -> None:
 
 
 def test_an_observer_receives_the_copied_lines(tmp_path: Path) -> None:
-    """An observer gets the lines that are copied, but not those that go to a function."""
+    """An observer gets the lines that are copied to stdout, but not those passed to a function."""
     target, received = io.BytesIO(), list[str]()
     readers: dict[str, Reader | None] = {"logger": None, "haproxy": lambda _: None}
     output = Output(tmp_path, readers, target, received.append)

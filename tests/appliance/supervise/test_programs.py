@@ -48,7 +48,7 @@ def test_five_ends_within_a_minute_are_a_failure() -> None:
 
 
 def test_five_ends_in_an_hour_are_no_failure() -> None:
-    """A program that exits five times in an hour, and runs for minutes between, is no failure."""
+    """A program that exits five times in an hour, and runs for minutes each time, is no failure."""
     watch = ProgramWatch(0.0)
     for number in range(6):
         watch.restarted([running(100 + number)], now=700.0 * number)

@@ -55,6 +55,6 @@ def test_a_signal_that_other_daemons_handle_does_not_stop_the_appliance(
 def test_a_closed_terminal_stops_the_appliance(start: str, printed: str) -> None:
     """SIGHUP stops an appliance whose terminal was closed, unless nohup started the appliance.
 
-    While the terminal is open, SIGHUP is a request to reload the files.
+    While the terminal is open, SIGHUP is a request to reload files, and is ignored.
     """
     assert run(IN_A_TERMINAL, start).strip() == f"[] {printed}"

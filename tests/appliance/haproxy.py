@@ -26,13 +26,13 @@ from tests.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = 100  # requests that HAProxy sends to a worker at a time
 UPLOADS = 4  # of these requests, those that may have large bodies
-SPARE = 2  # of these requests, those only for client addresses with few requests
+SPARE = 2  # of these requests, those reserved for client addresses with few requests
 _ONE_LOG = ("sh", "-c", 'exec "$@" 7>&1 8>&1 9>&1', "sh")  # all threads write to stdout
 T = TypeVar("T")
 
 
 def eventually(condition: Callable[[], T], within: float = 10.0) -> T:
-    """Return the first true result of *condition*; fail after *within* s."""
+    """Return the first true result of *condition*; fail after *within* seconds."""
     deadline = time.monotonic() + within
     while not (seen := condition()):
         assert time.monotonic() < deadline, f"not within {within} s"
@@ -127,7 +127,7 @@ class Haproxy:
         self._process.wait(timeout=10)
 
     def stop_gracefully(self) -> None:
-        """Stop HAProxy with supervisord's signal, and wait until it has exited."""
+        """Stop HAProxy with the signal that supervisord uses, and wait until it has exited."""
         self._process.send_signal(signal.SIGUSR1)
         self._process.wait(timeout=10)
 
@@ -166,7 +166,7 @@ class Haproxy:
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def active_requests(self, backend: str) -> int:
-        """Return how many requests of *backend* the workers handle, without those that wait."""
+        """Return how many requests of *backend* the workers handle, without queued requests."""
         rows = self.admin("show stat").splitlines()
         names = rows[0].removeprefix("# ").split(",")
         stats = [dict(zip(names, row.split(","), strict=False)) for row in rows[1:] if row]
@@ -186,7 +186,7 @@ class Haproxy:
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
         except OSError:
             return False
-        # HAProxy creates the admin socket after the listener, so both exist then
+        # HAProxy creates the admin socket after the listener, so both exist if the socket does
         return (self.run / run_names.ADMIN_SOCKET).exists()
 
 

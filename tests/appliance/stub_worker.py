@@ -1,9 +1,9 @@
 """A stand-in for a registry worker, for tests of HAProxy: an HTTP server on a unix socket.
 
 The path of a request selects the response: `/hang-up` closes the connection, `/html/500` fails with
-HTML as gunicorn does, and `/status/401` has that status. `/wait/a/file` responds when that file
-exists, and creates `/a/file.waiting` meanwhile; `/large` has 8 MiB. Any other path, such as
-`/echo`, is answered with the headers of the request as JSON.
+HTML as gunicorn does, and `/status/401` gets the status 401. `/wait/a/file` creates
+`/a/file.waiting`, and gets its response when `/a/file` exists. The body of `/large` has 8 MiB. Any
+other path, such as `/echo`, is answered with the headers of the request as JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.serving import EndsAtOnce
 
 
 class _Server(EndsAtOnce, ThreadingMixIn, UnixStreamServer):
-    """The server, from which the handler of a request gets its stand-in."""
+    """The server, whose attribute `worker` gives its stand-in to the handler of a request."""
 
     worker: StubWorker
     daemon_threads = True
@@ -115,4 +115,4 @@ class _Handler(BaseHTTPRequestHandler):
         return "haproxy"  # a client on a unix socket has no address
 
     def log_message(self, *_: object) -> None:
-        """Log nothing of a request."""
+        """Discard the log line of a request."""

@@ -1,4 +1,4 @@
-"""HAProxy's content cache with a stand-in for a worker: what it stores, for whom, how long."""
+"""HAProxy's content cache: which responses it stores, for which users, and for how long."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def is_cached(response: Response) -> bool:
 
 
 def login(haproxy: Haproxy, worker: StubWorker, credential: str, rights: str = SOME) -> None:
-    """Make HAProxy remember that a worker has verified *credential* with these rights."""
+    """Make HAProxy remember that a worker has verified *credential* with the rights *rights*."""
     worker.headers["X-Entrepot-Rights"] = rights
     haproxy.request("/v2/", credential)
     del worker.headers["X-Entrepot-Rights"]
@@ -170,7 +170,7 @@ def test_a_response_without_permission_is_not_cached(
 def test_a_response_without_a_cache_epoch_is_not_cached(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """A response that names no cache epoch is not cached: it may be older than a change."""
+    """A response that names no cache epoch is not cached: it may be from before a change."""
     del worker.headers["X-Entrepot-Generation"]
     haproxy.request(path)
 
@@ -374,10 +374,10 @@ def test_the_log_names_the_user_of_the_request(
 def test_only_addresses_with_many_failed_logins_are_marked(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """HAProxy counts failed logins by address and user, and marks requests of those with many.
+    """HAProxy marks requests of an address and user that together have many failed logins.
 
-    A worker verifies the passwords of marked requests after all others. A right password among them
-    is still accepted.
+    A worker verifies the passwords of marked requests after all others. A request with a verified
+    password is not marked.
     """
     login(haproxy, worker, "Authorization: Basic bWFyeTpyaWdodA==")  # mary:right
     guess = "Authorization: Basic bWFyeTp3cm9uZw=="  # mary:wrong

@@ -190,7 +190,7 @@ def test_internal_headers_of_a_worker_do_not_reach_the_client(haproxy: Haproxy) 
 
 
 def test_forged_headers_do_not_reach_a_worker(haproxy: Haproxy) -> None:
-    """Forged headers do not reach a worker: a client cannot pose as HAProxy or choose the host."""
+    """Headers that only HAProxy may set do not reach a worker from a client."""
     response = haproxy.request(
         "/echo",
         "X-Entrepot-User: root",
@@ -226,9 +226,9 @@ def test_forged_headers_do_not_reach_a_worker(haproxy: Haproxy) -> None:
 def test_a_worker_gets_the_scheme_of_a_proxy_that_ended_tls(
     haproxy: Haproxy, header: str, expected: list[str]
 ) -> None:
-    """A worker gets `https` from a proxy in front that decrypts TLS, for the URLs of responses.
+    """A worker gets the scheme `https` if the request has `X-Forwarded-Proto: https`.
 
-    HAProxy accepts the scheme only from a proxy that the operator trusts.
+    A proxy in front that decrypts TLS sends this header. The scheme is a part of URLs in responses.
     """
     assert echoed(haproxy.request("/echo", header), "X-Client-Scheme") == expected
 
@@ -363,8 +363,8 @@ def test_haproxy_waits_for_a_body_without_occupying_a_worker(
 def test_each_kind_of_request_has_its_own_slots(haproxy: Haproxy) -> None:
     """HAProxy limits requests with large bodies and other requests separately.
 
-    So large bodies cannot keep out other requests. An address with few requests may use slots that
-    are kept free for such addresses.
+    Many requests with large bodies therefore do not delay other requests. An address with few
+    requests may use slots that are reserved for such addresses.
     """
     address = ("127.0.0.1", haproxy.port)
     head = "PUT /wait{} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + "x" * 40_000
@@ -401,7 +401,9 @@ _RESET_FRAME = 3
 def test_a_body_shorter_than_its_content_length_is_refused(
     tmp_path: Path, announced: str, responses: set[bytes]
 ) -> None:
-    """A body shorter than its Content-Length is refused; a worker would wait for five minutes.
+    """HAProxy refuses a body shorter than its Content-Length.
+
+    A worker would wait for the missing bytes for five minutes.
 
     HAProxy 2.6 refuses a short body only with a rule in haproxy.cfg; 3.0 and later reset the stream
     by themselves (RFC 9113, 8.1.1).
@@ -510,7 +512,7 @@ def test_a_browser_cannot_write_where_no_password_is_needed(
 def test_a_read_without_any_response_byte_is_retried_once(
     haproxy: Haproxy, first: StubWorker, second: StubWorker, method: str, tries: int
 ) -> None:
-    """If a worker sends no byte in response to a GET or HEAD, HAProxy asks the other worker once.
+    """If a worker sends no byte in response to a GET or HEAD, HAProxy sends it to the other worker.
 
     A write without a response may have taken effect, so HAProxy does not repeat a write.
     """
@@ -543,7 +545,7 @@ def test_the_internal_socket_follows_the_same_rules(haproxy: Haproxy) -> None:
 
 
 def test_healthz_reflects_the_state_of_the_workers() -> None:
-    """/healthz gets 200 while one worker responds, 503 while none does, and 200 afterwards.
+    """/healthz gets 200 while at least one worker responds, and 503 while none does.
 
     A failed request makes HAProxy check the workers at once.
     """

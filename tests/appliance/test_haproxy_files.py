@@ -1,4 +1,4 @@
-"""haproxy.cfg and `ulimit -n`: HAProxy starts with few open files and a pipe for each body."""
+"""haproxy.cfg with a low limit of open files (`ulimit -n`), and pipes for bodies in transfer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def info(haproxy: Haproxy, name: str) -> int:
 
 @pytest.mark.parametrize("files", [1024, 4096, 20000])
 def test_haproxy_starts_with_few_open_files(run: Path, files: int) -> None:
-    """HAProxy starts with few open files, and does not report "Cannot raise FD limit"."""
+    """HAProxy starts with a low limit of open files, without "Cannot raise FD limit"."""
     with stub_worker(run, 1), Haproxy(run, workers=16, files=files) as haproxy:
         assert info(haproxy, "Maxsock") <= files
         assert haproxy.request("/echo").status == 200

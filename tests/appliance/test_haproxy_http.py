@@ -260,7 +260,7 @@ def test_only_paths_below_the_prefix_reach_the_api(
 
 
 def test_the_appliances_own_socket_needs_no_prefix(started: _Started) -> None:
-    """Requests over the appliance's own socket need no prefix; its own programs send them."""
+    """Requests over the appliance's own socket, which its programs send, need no prefix."""
     haproxy = started.get(prefix="/reg/")
 
     assert _over(haproxy.run / run_names.FRONT_SOCKET, "/echo").status == 200
@@ -339,7 +339,7 @@ def test_a_unix_socket_takes_requests() -> None:
         stack.enter_context(stub_worker(run, 1))
         address = bindable(SocketPath(str(path)))
         http = HttpSettings.from_tree({"net": "unix", "addr": str(path), "prefix": "/reg"})
-        # HAProxy also listens on a port here, because the test waits for that
+        # HAProxy also listens on a TCP port, because `Haproxy` waits until that port accepts
         haproxy = stack.enter_context(Haproxy(run, 1, http=http, second_address=address))
 
         assert _over(path, "/reg/echo?unix").status == 200

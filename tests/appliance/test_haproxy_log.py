@@ -1,4 +1,4 @@
-"""haproxy.cfg: the log line of a request that is refused before the HTTP rules can be parsed."""
+"""haproxy.cfg: the log line of a request that HAProxy cannot parse, and the tail of a line."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def raw_line(haproxy: Haproxy, mark: str) -> bytes:
 
 
 def parsed(line: bytes) -> tuple[AccessLine, RequestLine, list[str]]:
-    """Return the fields of a line, and the request's ID, end, address and port."""
+    """Return a line's fields in both formats, and the request's ID, end, address and port."""
     ((values, rest),) = request_line.split([line])
     return *request_line.parse_rest(rest), values.split(request_line.SEPARATOR)
 
@@ -163,7 +163,7 @@ def test_the_line_limit_passes_uses_and_limits_other_lines(haproxy: Haproxy, pat
 
 @pytest.mark.parametrize("agent", ['"quote"\\back', "{'}", "/" * 192], ids=["quotes", "'", "/"])
 def test_a_hostile_user_agent_is_logged_unchanged(haproxy: Haproxy, path: str, agent: str) -> None:
-    """A hostile user agent is in its log line, because client bytes are escaped."""
+    """A hostile user agent is logged unchanged, because HAProxy escapes its bytes."""
     haproxy.request(path, f"User-Agent: {agent}")
     _, request, _ = parsed(raw_line(haproxy, path))
 
@@ -200,7 +200,7 @@ def test_a_read_has_no_such_header(haproxy: Haproxy) -> None:
 
 
 def test_a_rejected_request_has_a_line_that_makes_no_event(haproxy: Haproxy) -> None:
-    """The line of a request that HAProxy rejected can be parsed, and makes no event."""
+    """The line of a request that HAProxy rejected can be parsed, and causes no event."""
     haproxy.request("/v2/rejected", "Authorization: Basic YTpi", "Authorization: Basic YTpj")
     line = raw_line(haproxy, "/v2/rejected")
 

@@ -63,7 +63,7 @@ def _in(seconds: float) -> int:
 
 
 def _verified(haproxy: Haproxy, worker: StubWorker, header: str, rights: str = USER) -> None:
-    """Make HAProxy remember that a worker has verified *header* with these rights."""
+    """Make HAProxy remember that a worker has verified *header* with the rights *rights*."""
     worker.headers["X-Entrepot-Rights"] = rights
     haproxy.request("/v2/", header)
     del worker.headers["X-Entrepot-Rights"]
@@ -81,7 +81,7 @@ def _is_cached(response: Response) -> bool:
 def test_a_known_token_is_served_from_the_cache_until_it_expires(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """A known token is served from the cache until the second of its `exp`, without leeway."""
+    """A request with a known token is served from the cache until the token's `exp`, not longer."""
     expires = _in(4)
     header = _token({"exp": expires, "sub": "ann"})
     _verified(haproxy, worker, header)
@@ -167,7 +167,7 @@ def test_a_user_whose_name_haproxy_could_read_differently_gets_every_response_fr
 def test_a_password_is_remembered_beside_tokens(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """A password for the appliance's own token endpoint is remembered beside tokens."""
+    """HAProxy also remembers a password, which the appliance's own token endpoint accepts."""
     _verified(haproxy, worker, BASIC)
     haproxy.request(path, BASIC)
 
@@ -243,7 +243,10 @@ def test_a_worker_gets_the_scheme_that_a_proxy_states(haproxy: Haproxy, proto: s
 
 
 def test_any_credential_of_silly_is_the_same_user(path: str) -> None:
-    """With auth `silly` each credential is the user whose name docker distribution logs."""
+    """With `auth.silly` every credential is logged as the user `silly`.
+
+    Docker distribution logs this name too.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="ent-") as folder,
         stub_worker(Path(folder), 1) as worker,

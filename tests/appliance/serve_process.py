@@ -70,7 +70,7 @@ class ServeProcess:
         self.process = self.start()
 
     def start(self, *flags: str, **more: str) -> subprocess.Popen[bytes]:
-        """Start `entrepot serve` again on the same data directory."""
+        """Start `entrepot serve` on the data directory `data`, with *flags* and more variables."""
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(self._path),
@@ -112,7 +112,7 @@ class ServeProcess:
         assert " serving " in self.output(), self.output()
 
     def processes(self) -> dict[int, str]:
-        """Return the command line of each living process of this start, by process id."""
+        """Return the command line of each running process of this object, by process id."""
         return {
             int(each.name): _text(each / "cmdline").replace("\0", " ")
             for each in Path("/proc").glob("[0-9]*")

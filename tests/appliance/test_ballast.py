@@ -9,7 +9,10 @@ from entrepot.datastore.budget import BALLAST_BYTES
 
 
 def test_the_ballast_allocates_disk_blocks_once(tmp_path: Path) -> None:
-    """The ballast allocates disk blocks once: a sparse file would reserve nothing."""
+    """The ballast file has all its disk blocks, because a sparse file would reserve nothing.
+
+    A second call of `create` allocates no more blocks.
+    """
     ballast.create(tmp_path)
     ballast.create(tmp_path)
     (found,) = tmp_path.iterdir()

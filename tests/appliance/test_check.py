@@ -64,7 +64,7 @@ def test_a_report_without_upstreams_shows_none(config_folder: ConfigFolder) -> N
 
 
 def test_json_has_the_same_as_the_report(config_folder: ConfigFolder) -> None:
-    """`check --json` has every setting, upstream, key, warning and problem, with its parts."""
+    """`check --json` prints an object for every setting, upstream, key, warning and problem."""
     config_folder.write("storage: {gcs: {bucket: b}}\nredis: {addr: 'a:1', password: hunter2}\n")
     loaded = config_folder.examine("--cleaner.ttl=72h")
     document = json.loads(as_json(loaded))

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """A server that responds to /healthz with its `status`."""
+    """Responds to /healthz with the attribute `status` of the server."""
 
     def do_GET(self) -> None:
         known = self.path == "/healthz"
@@ -50,7 +50,7 @@ def test_the_appliance_is_healthy_if_it_responds_with_200(
 ) -> None:
     """The appliance is healthy if a worker responds with 200 through HAProxy.
 
-    `entrepot healthy` works on every port, with TLS and without.
+    `entrepot healthy` connects to a unix socket, so it works with any port, with and without TLS.
     """
     with socketserver.UnixStreamServer(str(run / run_names.FRONT_SOCKET), _Handler) as server:
         server.status = status  # type: ignore[attr-defined]  # ours
@@ -97,7 +97,7 @@ def test_a_failing_check_makes_the_appliance_unready_and_not_dead(
 def test_the_socket_of_a_killed_appliance_is_not_healthy(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The socket file of a killed appliance, on which no process listens, is not healthy."""
+    """A killed appliance, whose socket file exists but has no listener, is not healthy."""
     server = socketserver.UnixStreamServer(str(run / run_names.FRONT_SOCKET), _Handler)
     server.server_close()
 
@@ -161,7 +161,10 @@ def _line(problem: str) -> str:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has groups to lose")
 def test_root_keeps_none_of_its_groups_for_the_check(run: Path) -> None:
-    """Root keeps none of its groups for the health check, because a link could misuse them."""
+    """For the health check root gives up its groups.
+
+    A link of the service user could lead to a socket that only these groups may open.
+    """
     (run / run_names.FRONT_SOCKET).touch()
     for each in (run.parent, run):
         os.chown(each, 12345, 12345)

@@ -78,7 +78,7 @@ def test_the_run_directory_stays_locked_when_a_program_is_executed() -> None:
 
 
 def test_a_run_directory_without_a_note_is_released(tmp_path: Path) -> None:
-    """On a full disk the run directory has no note, and is removed like any other."""
+    """A run directory whose path could not be written to the file `run` is removed all the same."""
     run = tmp_path / "run-directory"
     run.mkdir()
     run_lock, state_lock = (os.open(each, os.O_RDONLY) for each in (run, tmp_path))

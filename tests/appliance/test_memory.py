@@ -31,7 +31,7 @@ def test_a_limit_that_is_too_small_is_named_with_a_remedy() -> None:
 
 
 def test_a_limit_that_suffices_is_no_problem() -> None:
-    """The least limit grows with the number of workers and with the size of HAProxy's cache."""
+    """A limit of exactly the needed memory is no problem, but a limit of one byte less is."""
     assert problems(4, _MIB, needed(4, _MIB)) == []
     assert problems(4, _MIB, needed(4, _MIB) - 1) != []
 
@@ -57,7 +57,7 @@ def test_serve_refuses_to_start_with_too_little_memory(tmp_path: Path) -> None:
 
 
 def test_the_shipped_manifests_request_what_the_default_needs() -> None:
-    """deployment.yaml and the chart request more than the least limit of two workers."""
+    """deployment.yaml and the chart request at least the memory that two workers need."""
     documents = yaml.safe_load_all((ROOT / "deployment.yaml").read_text())
     items = [each for document in documents for each in document.get("items", [document])]
     (deployment,) = (each for each in items if each["kind"] == "Deployment")

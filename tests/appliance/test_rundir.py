@@ -189,7 +189,7 @@ def test_a_second_appliance_is_refused_before_any_file_changes(tmp_path: Path) -
 def test_a_missing_temporary_folder_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If no temporary folder can be used, because all are missing or full, this is reported."""
+    """If no run directory can be created, the error names the temporary folder."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
 
     with pytest.raises(ConfigError, match="temporary folder: no folder can be created"):
@@ -199,7 +199,7 @@ def test_a_missing_temporary_folder_is_reported(
 def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A second appliance is refused even if the state directory cannot be written.
+    """A second appliance is refused even if the state directory cannot be written to.
 
     The first appliance locks the folder itself instead of a file in it. Commands find its run
     directory by a search of the temporary folder.

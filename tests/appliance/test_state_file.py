@@ -43,11 +43,11 @@ class Clock:
         self.requests: dict[int, Path] = {}
 
     def __call__(self) -> float:
-        """Return the time in s."""
+        """Return the time in seconds."""
         return self.now
 
     def pause(self, seconds: float) -> None:
-        """Advance the clock, and touch the file that is due after so many pauses."""
+        """Advance the clock, and touch the file that `requests` has for this number of pauses."""
         self.now += seconds
         self.pauses += 1
         if path := self.requests.get(self.pauses):

@@ -78,7 +78,7 @@ def test_the_remedy_in_the_message_works(tmp_path: Path, host: str, kind: str) -
 
 
 def _named(folder: Path, host: str, kind: str) -> tuple[list[str], dict[str, str]]:
-    """Return the arguments and variables that make *host* an upstream in the way *kind*."""
+    """Return the arguments and variables that make *host* an upstream by the source *kind*."""
     environ = {"REGISTRYDIR": str(folder)}
     if kind == "file":
         (folder / "config.yml").write_text(f"upstreams: {{{host}: {{}}}}")

@@ -11,11 +11,11 @@ configuration:
 - `sets KEY VALUE`: `entrepot check` shows the value; without VALUE, any value except `none`;
 - `probe METHOD PATH STATUS [HEADER: VALUE]`: a request gets this status, and the response's
   header begins with VALUE;
-- `quick`: `make test` starts an appliance with it too.
+- `quick`: `make test` also starts an appliance with this configuration.
 
 The rest of the file is a configuration file (`.yml`), a compose file (`.compose.yml`), Kubernetes
 manifests (`.k8s.yml`) or variables (`.env`). Paths below `/auth`, `/certs`, `/etc` and
-`/var/lib/registry` in the file are replaced by those of a folder of the test.
+`/var/lib/registry` in the file are moved below a folder of the test.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Case:
     words: tuple[str, ...]
 
     def keys(self, word: str) -> set[str]:
-        """Return the keys of all first lines that begin with *word*."""
+        """Return the keys of all `#:` lines that begin with *word*."""
         return {key for line in self.expected.get(word, []) for key in line.split()}
 
     def expects(self, word: str, verdict: KeySupport) -> set[str]:
@@ -64,7 +64,7 @@ class Case:
         }
 
     def lines(self, word: str) -> list[str]:
-        """Return the text after *word* in each first line that begins with it."""
+        """Return the text after *word* in each `#:` line that begins with *word*."""
         return self.expected.get(word, [])
 
 

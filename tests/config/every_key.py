@@ -1,8 +1,8 @@
 """List every key of docker distribution 2.8.3 and 3.1.1, with a value other than its default.
 
 The keys are those of `configuration/configuration.go` of both versions, those that only 3.1's
-documentation names, and each storage driver. A key in a list or map is part of the value of that
-list or map, and is also listed by itself.
+documentation names, and each storage driver. A key inside a list or map is not listed by itself; it
+is a part of the value of that list or map.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ VALUES: Final[dict[str, str]] = {
     "policy.repository.classes": "[image]",
 }
 
-# keys without which the named key has no effect; the test sets them as well
+# for a key or section, the other keys without which it has no effect; the test sets them too
 BESIDE: Final[dict[str, dict[str, str]]] = {
     "storage.s3.keyid": {
         "storage.s3.region": "eu-central-1",

@@ -1,4 +1,4 @@
-"""Test access rules, and users in addition to the password file."""
+"""Test access rules, and users that the configuration contains (`auth.htpasswd.users`)."""
 
 from __future__ import annotations
 
@@ -97,9 +97,9 @@ def test_rules_and_users_may_be_set_in_the_environment(config_folder: ConfigFold
 def test_an_invalid_rule_is_a_problem(
     config_folder: ConfigFolder, rules: str, expected: str
 ) -> None:
-    """An invalid access rule is a problem with its number and key.
+    """The message about an invalid access rule has the number of the rule and the key.
 
-    An access rule that is ignored would protect nothing.
+    If the appliance ignored such a rule, the rule would protect nothing.
     """
     config_folder.write(_USERS + f"access: {rules}")
 

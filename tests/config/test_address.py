@@ -57,7 +57,7 @@ def test_an_invalid_address_is_an_error(text: str) -> None:
 def test_loopback_is_this_machine_only(host: str, *, expected: bool) -> None:
     """`is_loopback` is true only for addresses of this machine.
 
-    `is_loopback` decides on plain HTTP to an upstream, and on the warning of open access.
+    Its result decides whether an upstream gets plain HTTP, and whether open access is a warning.
     """
     assert expected is is_loopback(host)
 

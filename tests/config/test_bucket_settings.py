@@ -16,7 +16,7 @@ _COPY = "copy one of the two keys of the storage account, all of it"
 
 
 def test_the_driver_gets_the_keys_and_the_state_directory(config_folder: ConfigFolder) -> None:
-    """The settings name the login as a map, and the place of the content by account and prefix."""
+    """The driver gets the login as a map; the place of the content names account and prefix."""
     config_folder.write(f"storage: {{azure: {{{_AZURE}, rootdirectory: /a/}}}}")
     storage = config_folder.settings(ENTREPOT_STATEDIR="/state").storage
 
@@ -101,7 +101,7 @@ def test_the_driver_gets_the_keys_and_the_state_directory(config_folder: ConfigF
 def test_each_mistake_is_one_line_with_a_remedy(
     config_folder: ConfigFolder, keys: str, expected: str
 ) -> None:
-    """Each mistake in `storage.azure` is one line with a remedy, without a key or a secret."""
+    """Each mistake in `storage.azure` is one line with a remedy, without an account's key."""
     config_folder.write(f"storage: {{azure: {{{keys}}}}}")
 
     assert config_folder.problems() == [expected]
@@ -136,7 +136,7 @@ def test_each_mistake_is_one_line_with_a_remedy(
 def test_a_key_of_another_login_is_a_warning(
     config_folder: ConfigFolder, keys: str, expected: list[str]
 ) -> None:
-    """A key of `storage.azure` that its kind of login does not use is a warning.
+    """A key of `storage.azure` that the configured type of login does not use is a warning.
 
     Docker distribution documents `accountkey` as required, and ignores it with other logins.
     """
@@ -160,8 +160,8 @@ def test_only_the_key_of_an_account_signs_redirects(
 ) -> None:
     """By default clients are redirected to Azure only with an account's key, and never to OSS.
 
-    Without that key the appliance would need a request to Azure to sign a URL. Redirects to OSS
-    were never tested.
+    Without an account's key the appliance would need a request to Azure to sign a URL. Redirects to
+    OSS were never tested.
     """
     config_folder.write(f"storage: {{{storage}}}")
 
@@ -183,7 +183,7 @@ def test_a_missing_key_of_oss_is_one_line(config_folder: ConfigFolder, name: str
 
 
 def test_oss_is_marked_as_not_tested(config_folder: ConfigFolder) -> None:
-    """For `storage.oss` the start and `entrepot check` warn that no test has used the service."""
+    """For `storage.oss` a warning states that the driver was not tested with the service."""
     config_folder.write(f"storage: {{oss: {{{_OSS}}}}}")
 
     assert config_folder.problems() == []

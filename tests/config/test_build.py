@@ -71,7 +71,7 @@ def test_all_problems_are_reported_at_once(config_folder: ConfigFolder) -> None:
 
 
 def test_an_invalid_value_does_not_affect_other_settings(config_folder: ConfigFolder) -> None:
-    """An invalid value does not affect other settings, which `entrepot check` shows beside it."""
+    """An invalid value does not affect other settings, which `entrepot check` still shows."""
     loaded = config_folder.examine(CLEANER_MAXSIZE="10X", CLEANER_TTL="1h", REGISTRYDIR="")
 
     assert (loaded.settings.cleaner.maxsize, loaded.settings.cleaner.ttl) == (10 * 2**30, 3600.0)
@@ -106,7 +106,7 @@ def test_a_value_is_shown_on_one_line_and_shortened(config_folder: ConfigFolder)
     "name", ["CLEANER_MAXSIZE", "REGISTRY_HTTP_ADDR", "REGISTRY_LOG", "REGISTRYDIR"]
 )
 def test_an_empty_variable_is_like_an_absent_one(config_folder: ConfigFolder, name: str) -> None:
-    """An empty variable is like an absent one, because compose's `${VARIABLE:-}` produces it."""
+    """An empty variable is like an absent one: compose's `${VARIABLE:-}` makes it empty."""
     assert config_folder.settings() == config_folder.settings(**{name: ""})
 
 

@@ -1,4 +1,4 @@
-"""`check` and the start warn of a certificate that clients refuse."""
+"""`check` and the start warn about a certificate that clients refuse."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_unreadable_certificate_is_a_fault(chain: bytes) -> None:
 
 
 def test_the_names_of_a_certificate_without_names_are_an_error() -> None:
-    """The names of a certificate without names are an error, so `doctor` prints no traceback."""
+    """To read the names of a certificate without names raises ValueError with the reason."""
     with pytest.raises(ValueError, match="subjectAltName"):
         authority.hosts_of(_certificate(names=()))
 

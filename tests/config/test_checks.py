@@ -43,7 +43,7 @@ def test_a_missing_data_directory_is_valid_and_not_created(
 def test_a_data_directory_that_is_a_file_is_a_problem(
     config_folder: ConfigFolder, tmp_path: Path, below: str
 ) -> None:
-    """A data directory that is a file, or lies below a file, is a problem."""
+    """A data directory that is a file, or whose path is below a file, is a problem."""
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
 
@@ -124,7 +124,7 @@ def test_a_certificate_without_a_key_is_a_problem(
 def test_a_key_of_another_certificate_is_a_problem(
     config_folder: ConfigFolder, data: str, authority: Authority
 ) -> None:
-    """A key of another certificate is a problem, as after a renewal of one of two files."""
+    """A key of another certificate is a problem; it may be left after only one file was renewed."""
     certificate, _ = _halves(authority.certificate("a.example"))
     _, key = _halves(authority.certificate("b.example"))
 
@@ -167,7 +167,7 @@ def test_an_encrypted_key_is_a_problem_without_a_prompt(
 def test_each_missing_tls_file_is_a_problem(
     config_folder: ConfigFolder, data: str, tmp_path: Path
 ) -> None:
-    """Each missing TLS file is a problem; a file that is both causes one problem."""
+    """Each missing TLS file is a problem; one file for certificate and key is one problem."""
     absent, other = tmp_path / "a.pem", tmp_path / "b.pem"
 
     tail = "no such file or directory; name a file that can be read"
@@ -245,7 +245,10 @@ def test_a_missing_secret_is_a_problem(
 def test_a_folder_in_place_of_a_secret_is_a_problem(
     config_folder: ConfigFolder, data: str, tmp_path: Path
 ) -> None:
-    """A folder in place of a pull secret is a problem; Docker creates such a folder."""
+    """A folder in place of a pull secret is a problem.
+
+    Docker creates such a folder if the source of a mount is missing.
+    """
     remedy = "mount an existing file by its path (./NAME); otherwise Docker creates a folder"
 
     found = _lines(config_folder.settings(data, PULLSECRETPATH=str(tmp_path)))

@@ -66,7 +66,7 @@ def test_a_configuration_in_use_starts_or_is_refused_with_a_remedy(
 def test_a_configuration_in_use_has_the_settings_that_it_asks_for(
     name: str, files: Path, tmp_path: Path
 ) -> None:
-    """`entrepot check` shows each value that the first lines of the file name."""
+    """`entrepot check` shows each value that the lines `#: sets` of the file contain."""
     case = cases.read(name, files)
     loaded = _loaded(case, files, tmp_path)
     shown = {".".join(key): value for key, value in config.shown_settings(loaded.settings)}

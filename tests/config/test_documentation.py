@@ -120,7 +120,7 @@ def test_the_page_lists_the_public_upstreams() -> None:
 
 
 def test_the_errors_on_the_page_are_real(config_folder: ConfigFolder) -> None:
-    """The errors in docs/configuration.md are real: this configuration causes each of these lines.
+    """The errors in docs/configuration.md are real: the configuration of this test causes them.
 
     The tests in test_checks.py cover the errors about files.
     """

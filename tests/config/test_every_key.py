@@ -58,8 +58,8 @@ def _is_named(row: DistributionKey, loaded: Loaded) -> str:
 def test_no_key_of_distribution_is_ignored_silently(config_folder: ConfigFolder, key: str) -> None:
     """Each key of docker distribution changes a setting, or a message names the key and a remedy.
 
-    A key that the table lists as honoured causes no message. It changes the settings, or its row in
-    `SHOWN_BY` explains why it need not.
+    A key that the table lists as honoured causes no message. It changes the settings, unless it is
+    in `_WITHOUT_A_SETTING`.
     """
     row = _row(key)
     assert row is not None, f"{key} has no row in config/distribution.py"
@@ -77,7 +77,7 @@ def test_no_key_of_distribution_is_ignored_silently(config_folder: ConfigFolder,
     assert changes or key in _WITHOUT_A_SETTING
 
 
-# keys that request what the appliance always does, as a test shows
+# honoured keys that change no setting, because the appliance always has the requested behaviour
 _WITHOUT_A_SETTING = frozenset({"version", "http.secret", "http.h2c.enabled"})
 
 
@@ -97,12 +97,12 @@ def test_each_effect_that_the_table_claims_is_shown_by_a_test(row: DistributionK
     assert function in _functions(_TESTS / file), f"{named} does not exist"
 
 
-# keys whose whole effect is that the configuration is accepted, with or without a message
+# keys whose only effect is that the configuration is accepted, with or without a message
 _SHOWN_BY_THEIR_MESSAGES = frozenset({"version", "auth.none.**"})
 
 
 def test_each_setting_that_distribution_has_is_in_the_list() -> None:
-    """Each row of the table matches a key of distribution in the list, so that a test covers it."""
+    """Each row of the table is a setting or matches a key of `VALUES`, so that a test covers it."""
     listed = [tuple(key.split(".")) for key in VALUES]
     missing = [
         row.key

@@ -65,7 +65,7 @@ def test_only_the_paths_of_files_are_replaced(config_folder: ConfigFolder) -> No
 
 
 def test_settings_without_files_stay_equal(config_folder: ConfigFolder) -> None:
-    """Settings without files stay equal, so that a missing password file does not become a path."""
+    """`moved` does not change settings without files: no path is made from None."""
     settings = config_folder.settings()
 
     assert moved(settings, {}) == settings

@@ -57,7 +57,7 @@ def test_problems_of_other_settings_are_ignored(config_folder: ConfigFolder) -> 
 def test_an_invalid_edit_raises_an_error_with_its_line(
     config_folder: ConfigFolder, text: str, expected: str
 ) -> None:
-    """An invalid change of the file raises the same error as at the start, with its line."""
+    """An invalid change of the file raises the same error as at the start, with a line number."""
     with pytest.raises(ConfigError) as caught:
         read_rights(text.encode(), config_folder.file)
 
@@ -68,7 +68,8 @@ def test_an_invalid_edit_raises_an_error_with_its_line(
 def test_only_values_that_come_from_the_file_are_reread(config_folder: ConfigFolder) -> None:
     """While the appliance runs, only values that came from the configuration file are read again.
 
-    Flags and variables keep their values. If the file sets no passwords, it is not read again.
+    Flags and variables keep their values. Without passwords and tokens at the start, the file is
+    not read again.
     """
     config_folder.write(_TEXT)
     flag = "--access=[{user: bob, repository: b, allow: pull}]"

@@ -74,7 +74,7 @@ def test_a_variable_and_a_flag_contain_rules_as_yaml(config_folder: ConfigFolder
 def test_an_invalid_rule_is_a_problem_with_a_remedy(
     config_folder: ConfigFolder, text: str, problem: str
 ) -> None:
-    """An invalid retention rule is a problem with a remedy at the start."""
+    """An invalid retention rule is a problem with a remedy."""
     (line,) = config_folder.problems(REGISTRY_HOSTED=text)
 
     assert line == f"REGISTRY_HOSTED={text}: {problem}; try {{ci/**: {{ttl: 7d, keep: 10}}}}"
@@ -97,7 +97,7 @@ def test_every_accepted_pattern_is_valid_in_the_cleaner() -> None:
 
 
 def test_rules_are_passed_on_unchanged(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """Retention rules reach the programs that `entrepot serve` starts unchanged."""
+    """The programs that `entrepot serve` starts read the same retention rules."""
     settings = config_folder.settings(REGISTRY_HOSTED="{ci/**: {ttl: 500ms, untagged: 0}, a: {}}")
     config.dump(settings, tmp_path / run_names.SETTINGS)
     environ = {"ENTREPOT_SETTINGS": str(tmp_path / run_names.SETTINGS)}

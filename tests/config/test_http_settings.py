@@ -26,7 +26,7 @@ def test_headers_are_a_map_of_names_to_lists(config_folder: ConfigFolder) -> Non
 def test_a_variable_sets_one_header_or_all(config_folder: ConfigFolder) -> None:
     """A variable sets one header or all; docker-registry-ui names one in each variable.
 
-    The case of a header's name in a variable may differ.
+    The case of a header's name in a variable may differ from that in the file.
     """
     config_folder.write("http: {headers: {Access-Control-Allow-Origin: ['http://a'], X-B: [b]}}")
     one = {f"REGISTRY_HTTP_HEADERS_{_ORIGIN}": "[http://ui.test]"}
@@ -65,9 +65,9 @@ def test_a_variable_sets_one_header_or_all(config_folder: ConfigFolder) -> None:
 def test_a_header_that_would_break_responses_is_refused(
     config_folder: ConfigFolder, text: str, message: str
 ) -> None:
-    """A configured header that would break responses is refused with a message of one line.
+    """A configured header that would break responses is refused.
 
-    That holds even if the header contains a line break.
+    The message has one line, even if the header contains a line break.
     """
     config_folder.write(f"http: {{headers: {text}}}")
 
@@ -122,7 +122,7 @@ def test_every_page_that_may_write_without_a_password_is_a_warning(
 def test_a_unix_socket_needs_net_and_an_absolute_path(config_folder: ConfigFolder) -> None:
     """A unix socket needs `net: unix` and an absolute path.
 
-    `net: unix` without a path, or a path without it, would listen at an unintended place.
+    With only one of the two, HAProxy would listen at an unintended address.
     """
     config_folder.write("http: {net: unix, addr: /run/registry.sock}")
     assert config_folder.settings().http.addr == SocketPath("/run/registry.sock")
@@ -158,7 +158,7 @@ def test_a_prefix_needs_no_slash_at_its_end(
 
 @pytest.mark.parametrize("given", ["a/", "/a b/", "/../", "/a//b", "/%2f/", "/[a/"])
 def test_a_prefix_that_is_no_plain_path_is_refused(config_folder: ConfigFolder, given: str) -> None:
-    """A prefix that is no plain path is refused, because every request would get 404."""
+    """A prefix that is not a plain path is refused, because every request would get 404."""
     config_folder.write(f"http: {{prefix: '{given}'}}")
 
     assert "not an absolute path of plain characters; try /registry/" in config_folder.problems()[0]
@@ -203,8 +203,8 @@ def test_a_host_and_relative_urls_contradict_each_other(config_folder: ConfigFol
 def test_a_host_without_the_prefix_is_a_warning(config_folder: ConfigFolder) -> None:
     """If `http.prefix` is set, an `http.host` without that prefix is a warning.
 
-    It is right behind a proxy that adds the prefix, and wrong behind a proxy that forwards the
-    prefix.
+    Such a host is right behind a proxy that adds the prefix, and wrong behind a proxy that forwards
+    the prefix.
     """
     config_folder.write("http: {host: 'https://registry.test', prefix: /reg/}")
     (warning,) = config_folder.warnings()
@@ -319,7 +319,7 @@ def test_letsencrypt_is_refused_with_the_way_that_works(config_folder: ConfigFol
 def test_a_debug_address_that_others_can_reach_is_a_warning(config_folder: ConfigFolder) -> None:
     """A debug address that other machines can reach is a warning.
 
-    Docker distribution's examples have the debug address `:5001`, which is every address of the
+    Docker distribution's examples have the debug address `:5001`, which means every address of the
     machine.
     """
     config_folder.write("http: {debug: {addr: '127.0.0.1:5001', prometheus: {enabled: true}}}")

@@ -1,4 +1,4 @@
-"""Test `storage.inmemory`: which driver is selected, and what contradicts it."""
+"""Test `storage.inmemory`: how it is selected, and settings that contradict it."""
 
 from __future__ import annotations
 

@@ -194,7 +194,8 @@ def test_there_is_one_worker_per_core_from_2_to_16(
 ) -> None:
     """The default is one worker per core, from 2 to 16.
 
-    A busy worker must not block all clients, and haproxy.cfg lists sixteen workers.
+    With two workers, one busy worker does not block all clients. haproxy.cfg has only sixteen
+    workers.
     """
 
     def workers(cores: int) -> int:

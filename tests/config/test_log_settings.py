@@ -25,7 +25,7 @@ _HOOK = """
 
 @pytest.mark.parametrize("given", ["debug", "DEBUG", "Debug"])
 def test_a_level_may_have_capitals(config_folder: ConfigFolder, given: str) -> None:
-    """A log level may have capitals, because docker distribution reads it in lower case."""
+    """A log level may have capitals, as in docker distribution."""
     assert config_folder.settings(f"--log.level={given}").log.level == "debug"
     assert config_folder.settings(REGISTRY_LOGLEVEL=given).log.level == "debug"
 
@@ -157,7 +157,10 @@ def test_a_mail_hook_has_the_keys_of_docker_distribution(config_folder: ConfigFo
 
 
 def test_a_disabled_hook_is_left_out(config_folder: ConfigFolder) -> None:
-    """A disabled mail hook, as in docker distribution's sample file, is left out unchecked."""
+    """A disabled mail hook is ignored, and its keys are not checked.
+
+    Docker distribution's sample file has such a hook.
+    """
     config_folder.write("log: {hooks: [{type: mail, disabled: true, levels: [loud]}]}")
 
     assert config_folder.settings().log.hooks == ()
@@ -166,8 +169,8 @@ def test_a_disabled_hook_is_left_out(config_folder: ConfigFolder) -> None:
 def test_variables_set_single_keys_of_a_hook(config_folder: ConfigFolder) -> None:
     """Variables set single keys of a mail hook.
 
-    A password need not be in the file. docker distribution names `options` MAILOPTIONS in
-    variables.
+    The password need not be in the file. In variables docker distribution's name of `options` is
+    MAILOPTIONS.
     """
     config_folder.write(f"log:\n hooks:\n  -{_HOOK}")
 

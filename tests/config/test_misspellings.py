@@ -11,7 +11,7 @@ from tests.config.config_folder import ConfigFolder
 from tests.config.every_key import VALUES
 from tests.sizes import scaled
 
-# for a misspelt key in these sections the start is refused: nothing would be protected
+# a misspelt key in these sections prevents the start, because otherwise nothing would be protected
 _PROTECTING = ("auth.", "http.tls.", "proxy.username", "proxy.password")
 _EDITS = scaled(1, 40)
 _OPEN = "every client that can reach the appliance"

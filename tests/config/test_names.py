@@ -98,7 +98,7 @@ def test_a_key_similar_to_a_protecting_key_is_a_problem(
 ) -> None:
     """An unknown key that resembles the key of a protection, such as passwords, is a problem.
 
-    The operator may rely on that protection. The message comes even if the appliance refuses the
+    The operator may rely on that protection. The message appears even if the appliance refuses the
     correctly spelt key too.
     """
     config_folder.write(text)
@@ -197,7 +197,11 @@ def test_variables_of_other_programs_are_ignored(config_folder: ConfigFolder, na
 def test_a_port_that_no_service_link_has_is_a_warning(
     config_folder: ConfigFolder, name: str
 ) -> None:
-    """A variable with a plain port is a warning: a service link begins with `tcp://`."""
+    """A variable such as ENTREPOT_PORT with a plain number is a warning.
+
+    The value of a variable that Kubernetes makes for a service begins with `tcp://`, and is
+    ignored.
+    """
     assert config_folder.warnings(**{name: "8080"}) == [
         f"{name}: no such setting; write REGISTRY_HTTP_ADDR=:8080"
     ]
@@ -228,7 +232,7 @@ def test_each_misspelling_of_a_protecting_variable_is_a_problem(
 ) -> None:
     """Each misspelling of a protecting variable is a problem, not only a warning.
 
-    The misspelling may be in the prefix, in a word, or one letter.
+    The misspelling may be in the prefix or in a word, or a word may be missing.
     """
     assert config_folder.problems(**{name: "x"}) == [
         f"{name}: no such setting; did you mean {meant}?"

@@ -61,7 +61,7 @@ def test_an_endpoint_has_the_keys_of_docker_distribution(config_folder: ConfigFo
 def test_the_defaults_are_those_of_docker_distribution(
     config_folder: ConfigFolder, unset: str
 ) -> None:
-    """An endpoint's time-out and threshold that are not positive are 1 s and 10 failures."""
+    """An endpoint's time-out and threshold are 1 s and 10 failures if unset or not positive."""
     config_folder.write(
         f"notifications: {{endpoints: [{{name: a, url: 'http://h', {unset.strip()}}}]}}"
     )
@@ -146,7 +146,7 @@ def test_a_disabled_endpoint_needs_no_url(config_folder: ConfigFolder) -> None:
 def test_a_bad_endpoint_is_refused_on_one_line_with_a_remedy(
     config_folder: ConfigFolder, text: str, reason: str
 ) -> None:
-    """A bad endpoint is one line with endpoint, key and remedy, without its secrets."""
+    """A bad endpoint causes one line with the endpoint, the key and a remedy, without secrets."""
     (problem,) = config_folder.problems(**{_VARIABLE: text})
 
     assert reason in problem

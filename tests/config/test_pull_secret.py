@@ -50,7 +50,7 @@ def test_a_secret_may_be_in_base64(wrapped: bytes) -> None:
 
 @pytest.mark.parametrize("text", [b"bm8ganNvbiBoZXJl", b"bnVsbA==", b"null", b"e30", b"%%%="])
 def test_base64_of_an_invalid_secret_is_an_error(text: bytes) -> None:
-    """A pull secret that is invalid after the base64 is an error about its content."""
+    """If a pull secret in base64 is invalid after decoding, the error is about the decoded text."""
     with pytest.raises(ConfigError) as caught:
         parse(text)
 
@@ -195,7 +195,7 @@ def test_a_secret_may_have_no_entries(text: str) -> None:
 
 
 def test_a_credential_helper_is_a_warning() -> None:
-    """A credential helper is a warning: it is a program on the machine of `docker login`."""
+    """A credential helper is a warning, because the appliance does not run such a program."""
     secret = parse(b'{"auths": {}, "credsStore": "desktop", "credHelpers": {"gcr.io": "gcloud"}}')
 
     why = "the key has no effect: credential helpers are not run; put the credentials into auths"
@@ -328,7 +328,7 @@ def test_secrets_that_differ_in_layout_only_are_equal() -> None:
 def test_a_line_end_is_no_part_of_a_password(end: str) -> None:
     """A line end in `auth` is no part of the password: `echo user:password | base64` adds it.
 
-    A line end in a pull secret is no part of a password: RFC 7617, 2 forbids control characters.
+    RFC 7617, 2 forbids control characters in a password.
     """
     auth = base64.b64encode(f"joe:pass word{end}".encode()).decode()
     secret = parse(json.dumps({"auths": {"reg.example": {"auth": auth}}}).encode())

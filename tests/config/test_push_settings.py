@@ -62,7 +62,7 @@ def test_the_older_switch_has_precedence_if_it_is_on(
 
 
 def test_without_the_section_nothing_is_given(config_folder: ConfigFolder) -> None:
-    """Without `validation:` nothing is checked, so Windows images can be pushed."""
+    """Without `validation:` no URL of a layer is checked; layers of Windows images have URLs."""
     assert not config_folder.settings().validation.is_given
 
 

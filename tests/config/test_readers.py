@@ -63,7 +63,7 @@ def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\0b", "a\udc80", "", None, ["a"]], ids=repr)
 def test_a_text_is_one_line(text: object) -> None:
-    """A text setting is one line, because it goes to log lines, headers and other files."""
+    """A text setting is one line, because it is written to log lines, headers and other files."""
     with pytest.raises(Unreadable):
         readers.text(text)
 
@@ -76,7 +76,7 @@ def test_a_count_stays_within_its_bounds(text: str) -> None:
 
 
 def test_a_choice_suggests_the_nearest_word() -> None:
-    """A message about a choice suggests the nearest word: other programs use `warning`."""
+    """A message about a choice suggests the nearest word, such as `warn` for `warning`."""
     with pytest.raises(Unreadable, match="not one of info, warn; try warn"):
         readers.choice("info", "warn")("warning")
 

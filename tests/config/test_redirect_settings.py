@@ -24,7 +24,7 @@ def _warnings(folder: ConfigFolder, s3: str, redirect: str, *argv: str) -> list[
 def test_the_driver_with_a_bucket_redirects_unless_it_is_disabled(
     config_folder: ConfigFolder,
 ) -> None:
-    """Redirects are on only for a bucket, unless `disable` is set; their URLs last ten minutes."""
+    """Only a bucket has redirects, unless `disable` is set; URLs are valid for ten minutes."""
     config_folder.write(f"storage: {{s3: {{{_S3}}}}}")
     storage = config_folder.settings().storage
 
@@ -74,9 +74,10 @@ def test_the_driver_with_a_bucket_redirects_unless_it_is_disabled(
 def test_an_endpoint_that_clients_cannot_use_is_a_warning(
     config_folder: ConfigFolder, s3: str, redirect: str, argv: tuple[str, ...], expected: list[str]
 ) -> None:
-    """A redirect to a host that only the appliance can resolve, or without TLS, is a warning.
+    """A redirect that clients cannot follow is a warning.
 
-    Clients could not follow such a redirect.
+    The host may be known only in the appliance's network, may lack TLS, or may be below the
+    registry's host, so that clients send their password to it.
     """
     expected = [f"{_AT}.{each}; {_REMEDY}" for each in expected]
 

@@ -81,7 +81,7 @@ def test_each_mistake_is_one_line_with_a_remedy(
 
 @pytest.mark.parametrize("name", ["accelerate", "usedualstack", "usefipsendpoint"])
 def test_hosts_of_aws_contradict_another_endpoint(config_folder: ConfigFolder, name: str) -> None:
-    """A key that selects hosts of AWS is a problem with another endpoint: it has no effect."""
+    """A key that selects a host of AWS is a problem if `regionendpoint` names another host."""
     config_folder.write(f"storage: {{s3: {{{_GIVEN}, regionendpoint: 'http://m', {name}: true}}}}")
 
     (problem,) = config_folder.problems()

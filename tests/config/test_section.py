@@ -62,7 +62,7 @@ def _errors(**given: object) -> dict[str, str]:
 
 
 def test_defaults_are_read_like_given_values() -> None:
-    """A default as an operator would write it is read; a default may depend on other values."""
+    """A default is read like the text of an operator, and may depend on other values."""
     found = _Outer()
 
     assert (found.inner.number, found.inner.double, found.size) == (1, 2, (2, 3))
@@ -82,7 +82,7 @@ def test_a_tree_is_read_down_to_its_last_value() -> None:
 
 
 def test_each_invalid_value_is_reported_with_its_place() -> None:
-    """All invalid values are reported at once; a default that depends on one is not."""
+    """All invalid values are reported at once, but no default that depends on an invalid value."""
     assert _errors(
         inner={"number": "x", "other": 1},
         maybe="text",

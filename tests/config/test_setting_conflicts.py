@@ -82,7 +82,7 @@ def test_an_address_without_passwords_is_one_warning(
 
 
 def test_the_warning_mentions_deletes_if_they_are_enabled(config_folder: ConfigFolder) -> None:
-    """The warning of open access mentions deletes if they are enabled."""
+    """The warning about open access mentions deletes if they are enabled."""
     environ = {"REGISTRY_HTTP_ADDR": ":5000", "REGISTRY_STORAGE_DELETE_ENABLED": "true"}
     (warning,) = config_folder.examine(**environ).warnings
 
@@ -102,7 +102,7 @@ def test_the_warning_mentions_deletes_if_they_are_enabled(config_folder: ConfigF
 def test_loopback_or_passwords_cause_no_warning(
     config_folder: ConfigFolder, environ: dict[str, str]
 ) -> None:
-    """On loopback, or with passwords, there is no warning of open access."""
+    """On loopback, or with passwords, there is no warning about open access."""
     assert config_folder.examine(**environ).warnings == ()
 
 
@@ -129,7 +129,7 @@ def test_a_size_without_its_unit_is_a_warning(
 def test_a_login_for_no_upstream_is_a_warning(config_folder: ConfigFolder) -> None:
     """A login without `proxy.remoteurl` is a warning.
 
-    Docker distribution would not proxy either.
+    Docker distribution does not proxy without this URL either.
     """
     (warning,) = config_folder.warnings("--proxy.username=a", "--proxy.password=b")
 

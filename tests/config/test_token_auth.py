@@ -90,7 +90,10 @@ def test_anonymous_beside_a_token_server_is_a_contradiction(config_folder: Confi
 
 
 def test_rules_for_anonymous_apply_to_tokens_without_a_user(config_folder: ConfigFolder) -> None:
-    """Rules for `anonymous` apply to tokens without a user, without `auth.anonymous`."""
+    """With `auth.token`, rules for `anonymous` need no other setting.
+
+    These rules apply to tokens without a user.
+    """
     rules = "access: [{user: anonymous, repository: '**', allow: pull}]"
     _write(config_folder, f"{_COMPLETE}, jwks: /k", rules)
 

@@ -32,7 +32,7 @@ from entrepot.config.errors import Unreadable
     ],
 )
 def test_a_size_is_read_in_bytes(text: str, expected: int) -> None:
-    """A size is read in bytes: K, M, G, T alone or with iB (or `i`) are binary, with B decimal."""
+    """A size is read in bytes: `10G`, `10GiB` and `10Gi` are binary, and `10GB` is decimal."""
     assert expected == units.size(text)
 
 

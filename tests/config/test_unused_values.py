@@ -59,7 +59,7 @@ def test_a_wrong_name_or_value_is_a_warning(
 ) -> None:
     """A wrong name or value in a section without effect is a warning.
 
-    Docker distribution ignores the name, and does not start with the value.
+    Docker distribution ignores a wrong name, and does not start with a wrong value.
     """
     config_folder.write(text)
 

@@ -79,7 +79,7 @@ def test_a_secret_that_names_a_registry_replaces_the_public_ones(
 def test_a_secret_that_names_no_registry_leaves_the_public_ones(
     config_folder: ConfigFolder, secret: bytes
 ) -> None:
-    """A pull secret that names no registry, as Docker Desktop's, leaves the public upstreams.
+    """With a pull secret that names no registry, such as Docker Desktop's, the public ones stay.
 
     All parts of the appliance must compute the same upstreams from the pull secret.
     """
@@ -267,7 +267,7 @@ def test_an_invalid_network_is_a_problem_with_a_remedy(
 def test_a_flag_that_adjusts_a_public_registry_leaves_the_others(
     config_folder: ConfigFolder, flag: str
 ) -> None:
-    """A flag that adjusts a public registry leaves the other public registries."""
+    """If a flag adjusts one public registry, the other public registries are still upstreams."""
     settings = config_folder.settings(flag)
 
     assert [*PUBLIC] == _hosts(upstreams(settings))
@@ -298,7 +298,7 @@ def test_an_adjusted_registry_has_the_value_of_the_flag(config_folder: ConfigFol
 def test_a_section_makes_its_hosts_the_only_upstreams(
     config_folder: ConfigFolder, text: str, argv: list[str], environ: dict[str, str]
 ) -> None:
-    """A section of `upstreams` makes its hosts the only upstreams."""
+    """If `upstreams` has sections for hosts, or `remoteurl` is set, only these are upstreams."""
     config_folder.write(text)
 
     assert _hosts(upstreams(config_folder.settings(*argv, **environ))) == ["quay.io"]
@@ -364,7 +364,7 @@ def test_an_upstream_can_be_disabled(
 def test_the_public_registries_can_be_switched_off(config_folder: ConfigFolder) -> None:
     """The public registries can be switched off; configured upstreams remain.
 
-    Without upstreams the appliance only receives pushes.
+    Without upstreams the appliance serves only pushed content.
     """
     known = upstreams_in_force(config_folder.settings(ENTREPOT_PUBLIC_UPSTREAMS="false"), None)
     named = upstreams_in_force(

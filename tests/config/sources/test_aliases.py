@@ -45,7 +45,7 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_file_of_its_readme_has_the_same_effect(config_folder: ConfigFolder) -> None:
     """The file of docker-cache-server's README has the same effect in the appliance.
 
-    Content that was pushed to docker-cache-server expires only by its last use.
+    All content, also pushed content, expires only by its last use.
     """
     config_folder.write(README)
     settings = config_folder.settings()
@@ -100,7 +100,8 @@ def test_the_warning_about_its_users_shows_no_hash(config_folder: ConfigFolder) 
 def test_variables_of_its_http_section_are_read(config_folder: ConfigFolder) -> None:
     """Variables of docker-cache-server's `http:` section are read.
 
-    Newer releases have the section of docker distribution, with variables of their own prefix.
+    Newer releases of docker-cache-server have the section `http:` of docker distribution, with the
+    prefix `DCS_` for its variables.
     """
     found = config_folder.settings(
         DCS_HTTP_ADDR="127.0.0.1:6000", DCS_HTTP_DEBUG_ADDR="127.0.0.1:6001"
@@ -240,7 +241,7 @@ def test_its_users_may_be_a_map_or_have_hashes(config_folder: ConfigFolder) -> N
 def test_changes_of_its_users_take_effect_without_a_restart(config_folder: ConfigFolder) -> None:
     """A change of the users in docker-cache-server's file takes effect without a restart.
 
-    The appliance reads them again at the same times as those of `auth.htpasswd.users`.
+    The appliance rereads these users at the same times as the users of `auth.htpasswd.users`.
     """
     config_folder.write(README)
     settings = config_folder.settings()

@@ -1,4 +1,4 @@
-"""A configuration that no operator writes is refused with one line, in bounded time and memory."""
+"""An excessive configuration file is refused with one line, in bounded time and memory."""
 
 from __future__ import annotations
 

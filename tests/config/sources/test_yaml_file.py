@@ -93,7 +93,7 @@ def test_two_files_are_a_problem(config_folder: ConfigFolder) -> None:
 def test_the_usual_place_is_read_in_the_image_only(config_folder: ConfigFolder) -> None:
     """A file in the usual place is read in the image only.
 
-    Outside the image Debian's docker-registry may have installed a file in the usual place.
+    Outside the image, a file in the usual place may belong to Debian's docker-registry.
     """
     config_folder.places.file.write_text("log: {level: debug}", encoding="utf-8")
 
@@ -195,9 +195,9 @@ def test_an_empty_file_changes_no_setting(config_folder: ConfigFolder, text: str
 
 
 def test_text_is_not_converted(config_folder: ConfigFolder) -> None:
-    """A text in the YAML file is not converted, although YAML makes 0123 an 83 and yes a True.
+    """A value in the YAML file stays the text that the operator wrote.
 
-    YAML also makes 2024-01-01 a date.
+    YAML libraries convert 0123 to 83, yes to True, and 2024-01-01 to a date.
     """
     config_folder.write(
         """

@@ -63,6 +63,6 @@ def summarize(found: outcome.Outcome, status: int) -> int:
 
 
 if __name__ == "__main__":
-    # exits through `with`, so that the appliance is stopped
+    # SystemExit leaves the `with` blocks, so that the appliance is stopped
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(main(sys.argv[1:]))

@@ -36,7 +36,7 @@ def _read(folder: Path, text: str) -> Outcome:
 
 
 def test_the_current_suites_report_is_counted_in_checks(tmp_path: Path) -> None:
-    """The current suite's report is counted in checks; its list names those that failed."""
+    """The current suite's report has the number of checks, and the names of failed tests."""
     found = _read(tmp_path, CURRENT.format(ranges="passed"))
 
     assert found == Outcome(passed=3, failed=("push", "pull"), skipped=("cancel",))
@@ -45,8 +45,8 @@ def test_the_current_suites_report_is_counted_in_checks(tmp_path: Path) -> None:
 def test_a_report_of_the_ginkgo_suite_is_read_too(tmp_path: Path) -> None:
     """A report of the older suite, which is made with ginkgo, is read too.
 
-    In such a report an element of a test states the result, and its names differ from those of the
-    current suite.
+    In such a report an XML element inside the test case states the result, and the words for a
+    result differ from those of the current suite.
     """
     found = _read(tmp_path, GINKGO)
 

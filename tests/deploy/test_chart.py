@@ -293,7 +293,7 @@ def test_the_schema_refuses_values_without_effect(more: dict[str, Any]) -> None:
 
 
 def test_a_bucket_has_its_keys_from_values_and_secrets() -> None:
-    """The keys of the driver are variables, and the login comes from an existing Secret."""
+    """The chart sets the driver's keys as variables, with the login from an existing Secret."""
     documents = chart.documents(**CHOICES["a bucket"])
     storage = config.load([], manifests.environment(documents, SECRETS)).settings.storage
 
@@ -343,7 +343,10 @@ def test_content_in_memory_has_no_volume_and_no_size_limit_of_a_disk() -> None:
 
 @every_choice
 def test_each_variable_is_set_once(more: dict[str, Any]) -> None:
-    """A variable of the operator replaces that of the chart: Kubernetes warns of a second one."""
+    """A variable of the operator replaces that of the chart, because no variable may occur twice.
+
+    Kubernetes would warn about a second variable with one name.
+    """
     names = [each["name"] for each in manifests.container(chart.documents(**more))["env"]]
 
     assert len(names) == len(set(names))
@@ -414,7 +417,7 @@ def test_endpoints_have_their_options_and_secrets() -> None:
 
 
 def test_the_secret_contains_the_given_json() -> None:
-    """The chart's Secret has exactly the given JSON, and no other part of the output has it."""
+    """The chart's Secret contains the given JSON in base64, and not as plain text."""
     content = '{"auths": {"quay.io": {"auth": "cm9ib3Q6c2VjcmV0"}}}'
     secret = manifests.of_kind(chart.documents(pullSecret={"json": content}), "Secret")
 
@@ -457,7 +460,7 @@ def test_the_chart_agrees_with_deployment_yaml() -> None:
 
 
 def test_the_notes_warn_of_access_without_passwords() -> None:
-    """The notes that Helm prints after an installation warn of access without passwords."""
+    """The notes that Helm prints after an installation warn about access without passwords."""
     mark = "Every client that can connect"
 
     assert mark in chart.rendered()["NOTES.txt"]

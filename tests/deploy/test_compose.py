@@ -45,7 +45,10 @@ def test_the_appliance_uses_the_service_and_the_bucket(services: dict[str, Any])
 
 
 def test_without_keys_the_file_is_refused() -> None:
-    """Without a password in the environment the compose file is refused: it has no default."""
+    """Without the keys of the bucket in the environment the compose file is refused.
+
+    The keys have no default, which anyone could read in the file.
+    """
     with pytest.raises(KeyError, match="S3_ACCESS_KEY"):
         compose.document(FILE, {})
 

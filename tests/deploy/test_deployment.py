@@ -108,7 +108,8 @@ def test_the_volume_is_larger_than_the_cap(documents: list[Document]) -> None:
 def test_it_is_hardened(documents: list[Document]) -> None:
     """The pod in deployment.yaml has few rights, so a break-in gains little.
 
-    It runs without root, capabilities, a writable root file system and a token of the cluster.
+    It runs without root, without capabilities, with a read-only root file system, and without a
+    token of the cluster.
     """
     pod, container = manifests.pod(documents), manifests.container(documents)
 
@@ -156,7 +157,7 @@ def test_the_service_selects_the_container(documents: list[Document]) -> None:
 
 
 def test_it_uses_only_features_of_podman_4_3(documents: list[Document]) -> None:
-    """Podman 4.3 can run deployment.yaml, such as a Secret with `optional: false`.
+    """deployment.yaml uses only features of podman 4.3, and the values that podman needs.
 
     podman refuses a claim whose volume exists, but ignores a List of claims, so deployment.yaml has
     its claim in a List.

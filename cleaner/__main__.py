@@ -1,4 +1,4 @@
-"""Run the cleaner process: rounds and maintenance jobs by the settings, until SIGTERM."""
+"""Run the cleaner process, which runs rounds and maintenance jobs until SIGTERM."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ class CleanerProcess:
                 signal.signal(number, self._end)
             log.info("cleaner started", extra={"every": every})
             self._own_bucket()
-            # With a bucket, each read costs a request and the transfer of the object. Therefore no
-            # thread reads the stored content again.
+            # With a bucket, each read costs a request and the transfer of the object. Therefore the
+            # threads that verify stored content are not started.
             if not self._settings.storage.bucket:
                 self._readers.start()
             # If the previous cleaner was killed between an eviction and the purge of HAProxy's
@@ -220,9 +220,11 @@ class CleanerProcess:
         Print one line for each item of garbage, with the reason.
 
         If *untagged* is set, hosted images without a tag are garbage too, in every repository. A
-        client can pull such an image by its digest. So while the appliance runs, such images are
-        removed only after the logger has written all accesses to the index. Return the exit code of
-        the command.
+        client can pull such an image by its digest, and the index may lack the latest pulls. So
+        while the appliance runs, such images are removed only after the logger has written all
+        accesses to the index.
+
+        Return the exit code of the command.
         """
         if self._settings.storage.shared and not is_dry:
             why = "storage.shared is true: another program may be writing to the bucket"
@@ -305,7 +307,7 @@ class _StoppedAppliance:
 
 
 class EventsFile:
-    """An `EventsFile` appends events to a file, which the logger follows.
+    """An `EventsFile` appends events to a file that the logger reads.
 
     An event that cannot be written is lost. If several writes fail one after the other, only the
     first failure is logged.
@@ -415,7 +417,7 @@ def _print(line: str) -> None:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     words = sys.argv[1:] if argv is None else argv
-    # PERF: `serve` gives no flags, and a parser takes 1.5 MB of memory.
+    # PERF: `serve` passes no flags. Then no parser is created, because it takes 1.5 MB of memory.
     if not words:
         return argparse.Namespace(**{name.replace("-", "_"): False for name in _FLAGS})
     parser = argparse.ArgumentParser(prog="cleaner", description=__doc__)

@@ -52,9 +52,9 @@ class Cleaner:
     limit. *threshold* is the percentage by which the data directory can temporarily exceed
     *max_size*. Content that was not used for *ttl* seconds is evicted; 0 means that content is not
     evicted for its age. If *hosted* is set, hosted images are evicted by the same limits as proxied
-    content. *rules*, if given, replace the rule that follows from *hosted*. A round runs every
-    *every* seconds, and also when space is short. Hosted content that no manifest references is
-    removed if it was not used for *garbage* seconds.
+    content. If *rules* are given, they apply to hosted images, and *hosted* is ignored. A round
+    runs every *every* seconds, and also when space is short. Hosted content that no manifest
+    references is removed if it was not used for *garbage* seconds.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Cleaner:
     def start(self, root: Path, index: Index, settle: Callable[[], bool]) -> None:
         """Start a thread that cleans the data directory *root*.
 
-        *settle* writes all accesses that this process has not yet written to the index. It returns
+        *settle* writes to the index all accesses that this process has not written yet. It returns
         False if the index is unavailable.
         """
         self._stop = threading.Event()
@@ -100,7 +100,7 @@ class Cleaner:
     def wake(self, needs: int) -> None:
         """Wake the thread that cleans, perhaps in another process, so that it frees *needs* bytes.
 
-        With 0, only start a round.
+        If *needs* is 0, the thread only starts a round.
         """
         if self._state is not None:
             with suppress(OSError), _short_path(self._state) as folder:
@@ -118,7 +118,7 @@ class Cleaner:
         return StoreLimits(self._ttl, budget.target, budget.start, budget.max_used_bytes)
 
     def _clean_when_locked(self, work: _Work, state: Path) -> None:
-        """Wait for the lock `cleaner.lock`, then run the rounds of the cleaner until `stop`."""
+        """Wait for the lock `cleaner.lock`, then run rounds of the cleaner until it is stopped."""
         while not self._stop.is_set():
             try:
                 with _cleaner_lock(state) as is_locked:

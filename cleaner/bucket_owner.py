@@ -17,7 +17,8 @@ class BucketOwner:
     """A `BucketOwner` is a thread that renews *claim* every 15 s until *stop* is set.
 
     After a failure it tries again every 2 s. While this appliance owns the bucket, the thread also
-    starts the repair of values that the bucket has lost and of which *copies* has local copies.
+    starts repairs: values that the bucket has lost are written again from the local copies in
+    *copies*.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ class Disk:
         return max(lacks, self._lacking_files(found) * _bytes_per_file(found))
 
     def _lacking_files(self, found: os.statvfs_result) -> int:
-        """Return how many inodes to free; 0 for a file system that has no limit of inodes.
+        """Return how many inodes to free; 0 for a file system without a limit on inodes.
 
         A file system without such a limit reports an `f_files` of 0. Some file systems always
         report 0 free inodes, even if a file can be created. Therefore the method tries to create a

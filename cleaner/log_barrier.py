@@ -9,8 +9,8 @@ the meantime, its content is passed through to the client.
 
 Some lines never reach the index: HAProxy dropped them, or the log was rotated before the logger
 read them. A round that detects such a loss evicts nothing. After a loss, any content may have been
-used immediately before the detection. So the age of all content then counts from the round that
-detected the loss (`blind`).
+used immediately before the detection. So later rounds count the age of all content from the round
+that detected the loss (`blind`).
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class LogBarrier:
 
     *front* is the unix socket of HAProxy. *notes* are texts in the index, which the logger commits
     together with the accesses. *pause* waits for a number of seconds, and returns True if the
-    process must exit. *clock* returns s, UTC epoch; *timer* returns monotonic time (s). `blind` is
-    the time at which lost lines were last detected (s, UTC epoch).
+    process must exit. *clock* returns the time in seconds since the UTC epoch; *timer* returns
+    monotonic time in seconds. `blind` is the time at which lost lines were last detected (seconds
+    since the UTC epoch).
     """
 
     def __init__(

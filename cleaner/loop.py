@@ -28,7 +28,10 @@ class RoundLoop:
     every: float
 
     def run(self) -> None:
-        """Run rounds until `stopped` returns True; after a postponed or failed round, wait 5 s."""
+        """Run rounds until `stopped` returns True.
+
+        After a postponed or failed round, the next round begins after at most 5 s.
+        """
         needs = 0
         while not self.stopped():
             self.jobs.start_due()
@@ -41,7 +44,7 @@ class RoundLoop:
 
 
 def period(every: float, ttl: float) -> float:
-    """Return the interval of rounds (s): the shorter one of *every* and half of *ttl*.
+    """Return the interval of rounds (s): the shorter of *every* and half of *ttl*.
 
     Half of *ttl* counts as at least 1 s. If *ttl* is 0, return *every*.
     """

@@ -6,8 +6,8 @@ the plan keeps a manifest, it keeps everything that the manifest references too,
 is left without its blobs.
 
 Hosted content is removed one image at a time. Images that have expired by their retention rules are
-removed first. Other hosted images are only removed if their rules permit eviction. Such images and
-the entries of the index are removed in one common order, that of their last use.
+removed first. Other hosted images are removed only if their rules permit eviction. These evictable
+images and the entries of the index are removed in one common order, the least recently used first.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ Unasked = Callable[[], Iterable[IndexEntry]]
 
 @dataclass(frozen=True, slots=True)
 class StoreLimits:
-    """A `StoreLimits` has the limits of the data directory: sizes in bytes, `ttl` in s.
+    """A `StoreLimits` has the limits of the data directory: sizes in bytes, `ttl` in seconds.
 
-    None means that there is no such limit of size, and a `ttl` of 0 that there is no limit of age.
+    None means no limit of size, and a `ttl` of 0 means no limit of age.
 
     Eviction for size begins when the used bytes exceed `start`. It also begins when the used bytes
     and the bytes that waiting downloads need together exceed `room`, the cap. It ends when their
@@ -56,15 +56,16 @@ class StoreLimits:
 class Demand:
     """A `Demand` is the state of the store for which a plan is made.
 
-    Sizes are in bytes, times in s, UTC epoch.
+    Sizes are in bytes. Times are in seconds since the UTC epoch.
 
     `held` is the number of used bytes, and `needs` the number of bytes that waiting downloads need.
     `lacking` is the number of bytes that must be freed on the disk.
 
-    Accesses before `blind` may be missing from the index. So content counts as used at `blind` or
-    later. The index was created at `born`, and has no earlier accesses, so hosted content counts as
-    used at `born` or later. `looked` is when the hosted repositories were read. Content that was
-    used after `looked` is kept: it may belong to an image that was pushed since.
+    Accesses before `blind` may be missing from the index. So content with an earlier last use
+    counts as used at `blind`. The index was created at `born`, and has no earlier accesses. So
+    hosted content with an earlier last use counts as used at `born`. `looked` is when the hosted
+    repositories were read. Content that was used after `looked` is kept: it may belong to an image
+    that was pushed after that read.
     """
 
     now: float
@@ -95,7 +96,7 @@ class Eviction:
 
     @property
     def evictions(self) -> list[Eviction]:
-        """Return a list of this eviction, as `Removal.evictions` returns a list."""
+        """Return a list of only this eviction, so that callers can treat it like a `Removal`."""
         return [self]
 
 
@@ -165,8 +166,8 @@ def plan(
     3. while space is short, prefetched layers that no client has requested (*unused*);
     4. while space is short, the least recently used entries and evictable images.
 
-    An entry for which *spares* returns True is kept, with everything that it references. At most
-    one entry is read from *entries* before it is needed.
+    An entry for which *spares* returns True is kept, with everything that it references. The plan
+    reads at most one entry of *entries* in advance.
     """
     making = _Plan(bounds, moment, pushed or _Nothing(), unused)
     yield from making.expired()
@@ -319,7 +320,7 @@ def _in_order(
 ) -> Iterable[IndexEntry | HostedImage]:
     """Merge entries and images in the order of their last use.
 
-    The merge reads one entry before it is needed. Without images, *entries* is returned unchanged.
+    The merge reads one entry in advance. Without images, *entries* is returned unchanged.
     """
     if not images:
         return entries

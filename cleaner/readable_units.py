@@ -7,7 +7,7 @@ _SPANS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 
 
 def size(count: int) -> str:
-    """Return *count* bytes as a text such as `231 MiB`; below ten, such as `2.3 MiB`."""
+    """Return *count* bytes as a text: `231 MiB`, or `2.3 MiB` if the number is below ten."""
     if abs(count) < 1024:  # noqa: PLR2004 - the size of a KiB
         return f"{count} B"
     value, unit = float(count), "B"

@@ -54,7 +54,9 @@ class Barrier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RoundTools:
-    """A `RoundTools` has the objects and functions that a round uses; times are in s, UTC epoch.
+    """A `RoundTools` has the objects and functions that a round uses.
+
+    Times are in seconds since the UTC epoch.
 
     If `stopped` returns True, the round ends before the next removal. `is_ready` returns False
     while the index is being rebuilt. `taken_at` returns when the appliance took over the content of
@@ -133,7 +135,7 @@ class Rounds:
         return not wrong or self._is_short(needs)
 
     def plan(self, needs: int, stock: HostedSnapshot) -> Iterator[Step]:
-        """Plan from the current state, and yield what to remove; *stock* has the hosted content.
+        """Yield the removals for the current state, in order; *stock* has the hosted content.
 
         Content that a remaining hosted image needs is kept.
         """
@@ -156,7 +158,10 @@ class Rounds:
                 yield each
 
     def _unused_before(self) -> float:
-        """Return the time (s, UTC epoch) before which a prefetched layer counts as unused."""
+        """Return the time before which a prefetched layer counts as unused.
+
+        The time is in seconds since the UTC epoch.
+        """
         clock = self._hands.clock
         return clock() - _PREFETCH_GRACE_S if clock.since() < math.inf else -math.inf
 
@@ -182,7 +187,7 @@ class Rounds:
     def _lacking(self, needs: int, held: int) -> int:
         """Return how many bytes must be freed on the disk to write *needs* bytes.
 
-        If even the eviction of all content could not free this number, ignore *needs*.
+        If even the eviction of all content could not free so many bytes, ignore *needs*.
         """
         lacking = self._hands.lacking(needs)
         return lacking if lacking <= held else self._hands.lacking(0)
@@ -206,7 +211,7 @@ class Rounds:
         return not why
 
     def _evict(self, needs: int, stock: HostedSnapshot) -> None:
-        """Carry out plans until one is completed; later plans keep content that was in use."""
+        """Carry out a plan; if some of its content was in use, keep it and make another plan."""
         began = self._hands.clock()
         evicted: list[Eviction] = []
         while not self._sweep(needs, stock, evicted):

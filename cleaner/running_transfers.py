@@ -23,8 +23,8 @@ from entrepot.datastore.refs import Digest
 def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
     """Reserve the full size of each spool file and each upload, if less is reserved.
 
-    If a file announces a size above *room*, the cap in bytes, that size is ignored. Raises:
-    IndexUnavailable.
+    The file with the suffix `.size` announces the final length. A length above *room*, the cap in
+    bytes, is ignored. Raises: IndexUnavailable.
     """
     known = {each.digest: each for each in store.index.reservations.all()}
     for digest, path in _files(store):
@@ -34,7 +34,7 @@ def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
 
 
 def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
-    """Yield the file of each download and upload, with the digest of its reservation."""
+    """Yield each file of a download or upload, and the digest that identifies its reservation."""
     for path in _below(store.spool):
         digest = layout.spool_of(path.name)
         if digest is not None:
@@ -47,8 +47,8 @@ def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
 def _largest_reservation(path: Path, room: int | None) -> int:
     """Return the number of bytes to reserve for a file.
 
-    This is the length of the file, if no process writes to it. Otherwise it is the final length, or
-    the length plus one step of reservations if the final length is unknown.
+    This is the length of the file, if no process writes to it. Otherwise it is the final length or,
+    if this is unknown, the current length plus `STEP`.
     """
     try:
         length = path.stat().st_size

@@ -38,7 +38,7 @@ _IDLE_S = 60
 class Leftover:
     """A `Leftover` is a spool file with its state when it was listed.
 
-    `size` is in bytes; `modified` is in s, UTC epoch.
+    `size` is in bytes; `modified` is in seconds since the UTC epoch.
     """
 
     digest: Digest
@@ -49,7 +49,10 @@ class Leftover:
 
 
 class Spool:
-    """A `Spool` has the spool files of one data directory; *clock* returns s, UTC epoch."""
+    """A `Spool` has the spool files of one data directory.
+
+    *clock* returns the time in seconds since the UTC epoch.
+    """
 
     def __init__(self, store: DataDirectory, clock: Ages) -> None:
         self._store = store
@@ -132,8 +135,8 @@ class Spool:
 
     def _remove(self, locked: LockedFile, found: Leftover) -> None:
         # The reservation is released before the file is removed. After the removal, another process
-        # can start the same download, because the lock of the removed file does not prevent this.
-        # To release the reservation then would release the one of the new download.
+        # can start the same download, because the lock of the removed file does not prevent this. A
+        # release after the removal could therefore release the reservation of the new download.
         self._store.index.reservations.release(found.digest)
         (self._store.spool / layout.spool_size(found.digest)).unlink(missing_ok=True)
         locked.unlink()
@@ -165,7 +168,7 @@ class Spool:
         digest, written = reservation.digest, time_of(stat)
         used = reservation.at if written is None else written
         kind, names = ContentKind.BLOB, tuple[Digest, ...]()
-        # If the content cannot be parsed as a manifest, it is a layer, so its kind stays BLOB.
+        # If the content cannot be parsed as a manifest, it is a blob, so `kind` stays BLOB.
         with suppress(InvalidManifest, NotFound):
             read = manifest.parse(self._store.blobs.read(digest))
             kind, names = read.kind, read.parts()

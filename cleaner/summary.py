@@ -23,8 +23,8 @@ def summary(evicted: Sequence[Eviction], repositories: Repositories) -> dict[str
     """Return the fields `bytes`, `reasons` and `images` for the log line of a round.
 
     `images` has the names of the first ten evicted manifests: repository and tag, or repository and
-    digest. The function finds the names by the links to the manifests, which still exist. It
-    searches at most a thousand repositories.
+    digest. The function finds the names by the links to the manifests, which an eviction does not
+    remove. It searches at most a thousand repositories.
     """
     reasons = Counter(each.reason.value for each in evicted)
     roots = [each.entry.digest for each in evicted if each.entry.kind is not ContentKind.BLOB]

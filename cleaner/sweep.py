@@ -1,6 +1,6 @@
 """Evict the content that `policy` planned to evict.
 
-If the row of the content was not used since it was planned, the sweep marks the row in the index,
+If the content was not used since its eviction was planned, the sweep marks its row in the index,
 deletes the content, and then deletes the row. If the sweep is interrupted, the next cleaner
 completes the eviction. A response that has already opened the file is completed; a later request
 for the content is a cache miss.
@@ -36,7 +36,8 @@ Report = Callable[[Event], None]
 class Sweep:
     """A `Sweep` evicts content, one blob or manifest at a time.
 
-    *clock* returns s, UTC epoch. The sweep calls *removed* each time it has deleted content.
+    *clock* returns the time in seconds since the UTC epoch. The sweep calls *removed* each time it
+    has deleted content.
     """
 
     def __init__(

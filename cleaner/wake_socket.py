@@ -1,4 +1,4 @@
-"""Receive messages of the workers on the wake socket, a datagram socket.
+"""Receive messages from the workers on the wake socket, a datagram socket.
 
 A message is a JSON object with the key `needs`: the number of bytes that a waiting download needs,
 or 0 to only start a round. Workers send these messages with `datastore.reservations`.

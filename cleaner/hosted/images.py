@@ -1,9 +1,10 @@
 """Find the images of hosted repositories, because hosted content is removed one image at a time.
 
-An image consists of a root manifest and everything that depends on it: the manifests that the root
-lists if it is an index, the blobs of all these manifests, and the manifests whose `subject` is one
-of them, such as signatures. The root belongs to no other image. Two images of one repository can
-share parts.
+An image consists of a root manifest and its parts: the manifests that the root lists if it is an
+index, the manifests whose `subject` is one of these, such as signatures, and the blobs of all these
+manifests. A root has no subject in the repository, and it has a tag or is not listed by an index.
+So if a child of an index has a tag, it is also the root of a separate image. Two images of one
+repository can share parts.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from entrepot.datastore.repositories import TagState
 class HostedImage:
     """A `HostedImage` is an image of a repository.
 
-    `used` is the time of the last pull or push (s, UTC epoch). `own` has the root and the manifests
-    that it lists; `manifests` also has the manifests that refer to these by `subject`. If all tags
-    of the repository are sorted from the newest to the oldest, `place` is the position of the
-    image's newest tag; 0 is the first position. `place` is None for an image without a tag.
+    `used` is the time of the last pull or push (seconds since the UTC epoch). `own` has the root
+    and the manifests that it lists; `manifests` also has the manifests that refer to these by
+    `subject`. If the tags of all images of the repository are sorted from the newest to the oldest,
+    `place` is the position of the image's newest tag; 0 is the first position. `place` is None for
+    an image without a tag.
     """
 
     name: Repository
@@ -54,9 +56,9 @@ class HostedImage:
 class HostedRepository:
     """A `HostedRepository` has the images, tags and links of one hosted repository.
 
-    `links` has the linked manifests with the time of each link (s, UTC epoch); `layers` has the
-    linked blobs. `is_readable` is False if a linked manifest is absent or has an unknown type. Any
-    of the blobs could then belong to that manifest.
+    `links` has the linked manifests with the time of each link (seconds since the UTC epoch);
+    `layers` has the linked blobs. `is_readable` is False if a linked manifest is absent or has an
+    unknown type. Any of the blobs could then belong to that manifest.
     """
 
     name: Repository
@@ -201,7 +203,8 @@ def images(
 ) -> tuple[HostedImage, ...]:
     """Return the images of a repository.
 
-    *last_use* takes manifests, and returns when any of them was last used (s, UTC epoch).
+    *last_use* takes manifests, and returns when any of them was last used (seconds since the UTC
+    epoch).
     """
     places = family.places()
     found = []

@@ -24,9 +24,10 @@ Shared = Callable[[Collection[Digest]], set[Digest]]
 class RemovalPlan:
     """A `RemovalPlan` has the tags, links and content that are removed with an image.
 
-    `links` has the manifests to unlink, each with the time of its link (s, UTC epoch); `layers` has
-    the blobs to unlink. `entries` has the content to evict, which nothing else references. `began`
-    is when the hosted repositories were read (s, UTC epoch); content that was used later is kept.
+    `links` has the manifests to unlink, each with the time of its link (seconds since the UTC
+    epoch); `layers` has the blobs to unlink. `entries` has the content to evict, which nothing else
+    references. `began` is when the hosted repositories were read (seconds since the UTC epoch);
+    content that was used later is kept.
     """
 
     image: HostedImage
@@ -41,8 +42,8 @@ class RemovalPlan:
 class HostedContent:
     """A `HostedContent` is the content of all hosted repositories.
 
-    The cleaner began to read the repositories at `began` (s, UTC epoch). `awaited` has the content
-    that was pinned at that time: a push had stored it, but had not linked it yet.
+    The cleaner began to read the repositories at `began` (seconds since the UTC epoch). `awaited`
+    has the content that was pinned at that time: a push had stored it, but had not linked it yet.
     """
 
     holdings: Sequence[HostedRepository]

@@ -52,7 +52,7 @@ class HostedRepositories:
         )
 
     def last_use(self, name: Repository, manifests: Iterable[Digest]) -> float:
-        """Return when any of *manifests* was last pulled or pushed (s, UTC epoch)."""
+        """Return the last pull or push of any of *manifests* (seconds since the UTC epoch)."""
         last = 0.0
         for digest in manifests:
             row = self.store.index.entry(digest)

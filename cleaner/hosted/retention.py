@@ -97,7 +97,7 @@ def _grace(ttl: float) -> float:
 
 
 def expiry(image: HostedImage, rule: RetentionRule, idle: float) -> Explanation | None:
-    """Return why an image expires that was not used for *idle* seconds; None if it does not."""
+    """Return why an image that was not used for *idle* seconds expires; None if it does not."""
     if rule.keeps(image):
         return None
     if not image.tags and rule.untagged and idle > rule.untagged:

@@ -16,7 +16,7 @@ class HostedSnapshot:
     """A `HostedSnapshot` has the hosted repositories as they were read, for several plans.
 
     It also has the content that later plans must keep, because it was in use when an earlier plan
-    was carried out. *clock* returns s, UTC epoch.
+    was carried out. *clock* returns the time in seconds since the UTC epoch.
     """
 
     def __init__(
@@ -63,7 +63,10 @@ class HostedSnapshot:
         return sorted(removable, key=lambda pair: (pair[0].used, str(pair[0])))
 
     def looked(self) -> float:
-        """Return when the repositories were read (s, UTC epoch); the current time before that."""
+        """Return when the repositories were read (seconds since the UTC epoch).
+
+        If they were not read yet, return the current time.
+        """
         return self._survey.began if self._survey else self._clock()
 
     def hosted_content(self) -> HostedContent:

@@ -5,8 +5,8 @@ deletes the content. So a crash at any step leaves no tag without its manifest.
 
 If a client pushes a manifest with a blob that is already linked, it does not upload the blob. The
 push pins the blob before it checks the link. Therefore the cleaner reads the pins a second time
-after it has removed the links. If a push has pinned some of the content since, the cleaner restores
-the links.
+after it has removed the links. If a push has pinned some of the content since the first time, the
+cleaner restores the links.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Unlinker:
     def take_blob(self, name: Repository, digest: Digest, began: float) -> bool:
         """Remove the link to a blob, and return True.
 
-        Return False, and keep the link, if the blob was linked or used after *began* (s, UTC
-        epoch), or if it is pinned.
+        Return False, and keep the link, if the blob was linked or used after *began* (seconds since
+        the UTC epoch), or if it is pinned.
         """
         with self._lock(name) as is_locked:
             linked = self._repositories.linked_blob(name, digest)
@@ -105,7 +105,9 @@ class Unlinker:
         return self._are_in_use(digests, removal_plan.began)
 
     def _are_in_use(self, digests: list[Digest], began: float) -> bool:
-        """Return whether one of *digests* is pinned, or was used after *began* (s, UTC epoch).
+        """Return whether one of *digests* is pinned, or was used after *began*.
+
+        *began* is in seconds since the UTC epoch.
 
         A push pins a blob, records its use, links it and removes the pin, in this order. So content
         of a running push is found by its pin, and content of a completed push by its use.

@@ -48,8 +48,9 @@ class UploadPurging:
 class AbandonedUpload:
     """An `AbandonedUpload` is an upload with its state when it was listed.
 
-    `size` is in bytes; `modified` is in s, UTC epoch. An upload of the appliance has a `path`, the
-    path of its file. An upload of docker distribution has a `key`, its folder in the storage.
+    `size` is in bytes; `modified` is in seconds since the UTC epoch. An upload of the appliance has
+    a `path`, the path of its file. An upload of docker distribution has a `key`, its folder in the
+    storage.
     """
 
     name: str
@@ -67,7 +68,7 @@ class AbandonedUploads:
         self._folder = store.state / layout.UPLOADS
 
     def abandoned(self, before: float) -> Iterator[AbandonedUpload]:
-        """Yield the uploads that last grew before the time *before* (s, UTC epoch).
+        """Yield the uploads that last grew before *before* (seconds since the UTC epoch).
 
         Raises: StorageFull, StorageBroken.
         """
@@ -123,7 +124,7 @@ class AbandonedUploads:
                     yield AbandonedUpload(path.name, stat.st_size, stat.st_mtime, path=path)
 
     def _is_note(self, path: Path) -> bool:
-        """Return whether a file is not an upload, but has the digest or the size of an upload."""
+        """Return whether a file is no upload, but has the digest or size of an existing upload."""
         return path.name.endswith(_NOTES) and path.with_suffix("").exists()
 
     def _distribution_uploads(self) -> Iterator[AbandonedUpload]:
@@ -137,7 +138,7 @@ class AbandonedUploads:
                     yield AbandonedUpload(f"{name} {upload}", size, modified, key=key)
 
     def _last_change(self, values: list[Stat], key: str) -> float | None:
-        """Return when an upload of docker distribution last grew (s, UTC epoch), or None.
+        """Return when an upload of docker distribution last grew, in seconds since the UTC epoch.
 
         If the storage stores no times, return the start of the upload, which docker distribution
         uses for its own purge. If the start time cannot be read, return None; the upload is then

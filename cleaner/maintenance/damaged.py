@@ -70,7 +70,10 @@ class QuarantineMetrics:
 
 
 class QuarantineKeeper:
-    """A `QuarantineKeeper` lists and removes files in quarantine; *clock* returns s, UTC epoch."""
+    """A `QuarantineKeeper` lists and removes files in quarantine.
+
+    *clock* returns the time in seconds since the UTC epoch.
+    """
 
     def __init__(self, store: DataDirectory, clock: Callable[[], float]) -> None:
         self._store = store

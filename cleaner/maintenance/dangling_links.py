@@ -32,7 +32,7 @@ class FirstSeen:
 
     It replaces the times of links if the storage stores no times. Only keys that one of the last
     two sweeps found are remembered. After a restart no key is remembered, which only delays the
-    removals. *clock* returns s, UTC epoch.
+    removals. *clock* returns the time in seconds since the UTC epoch.
     """
 
     def __init__(self, clock: Ages) -> None:
@@ -45,7 +45,9 @@ class FirstSeen:
         self._last, self._now = self._now, {}
 
     def of(self, key: str) -> float:
-        """Return since when every sweep has found *key* dangling (s, UTC epoch).
+        """Return the time since which every sweep has found *key* dangling.
+
+        The time is in seconds since the UTC epoch.
 
         If the previous sweep did not find *key* dangling, return the current time.
         """
@@ -59,7 +61,8 @@ class FirstSeen:
 class DanglingLinks:
     """A `DanglingLinks` removes dangling links.
 
-    *clock* returns s, UTC epoch. If *stopped* returns True, a sweep ends before the next link.
+    *clock* returns the time in seconds since the UTC epoch. If *stopped* returns True, a sweep ends
+    before the next link.
     """
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:

@@ -38,8 +38,8 @@ _PAGE = 256
 class UnreferencedLink:
     """An `UnreferencedLink` is a link of a hosted repository to a blob without references.
 
-    `began` is when the repositories were read (s, UTC epoch). `words` is the reason for the removal
-    as a text for the operator.
+    `began` is when the repositories were read (seconds since the UTC epoch). `words` is the reason
+    for the removal as a text for the operator.
     """
 
     name: Repository
@@ -62,8 +62,8 @@ Litter = Step | UnreferencedLink | StaleUpload
 class Garbage:
     """A `Garbage` plans the removal of garbage that was not used for *grace* seconds.
 
-    *clock* returns s, UTC epoch. *purging* selects the uploads that are garbage; if it is None, no
-    upload is garbage.
+    *clock* returns the time in seconds since the UTC epoch. *purging* selects the uploads that are
+    garbage; if it is None, no upload is garbage.
     """
 
     def __init__(

@@ -53,9 +53,10 @@ Written = tuple[str, str]
 
 
 class IndexSnapshot:
-    """An `IndexSnapshot` writes the snapshot of one index; `clock` returns s, UTC epoch.
+    """An `IndexSnapshot` writes the snapshot of one index.
 
-    If `stopped` returns True, no further shard is created.
+    `clock` returns the time in seconds since the UTC epoch. If `stopped` returns True, no other
+    shard is created.
     """
 
     def __init__(

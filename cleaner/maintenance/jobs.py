@@ -1,7 +1,7 @@
 """Run maintenance jobs in a separate thread.
 
-These jobs take long, because they read the whole data directory. A round of the cleaner must not
-wait for them, because it may have to free space for a waiting download.
+These jobs take a long time, because they read the whole data directory. A round of the cleaner must
+not wait for them, because it may have to free space for a waiting download.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def attempt(name: str, job: Callable[[], object]) -> object:
     """Call *job* and return its result.
 
     After an error of the storage or the index, log a warning and return None. The job runs again
-    when it is due the next time.
+    when it is next due.
     """
     try:
         return job()

@@ -15,9 +15,10 @@ _UNFINISHED_S = 24 * 3600
 
 
 class Leftovers:
-    """A `Leftovers` removes unfinished files; *clock* returns s, UTC epoch.
+    """A `Leftovers` removes unfinished files.
 
-    If *stopped* returns True, the removal ends before the next folder.
+    *clock* returns the time in seconds since the UTC epoch. If *stopped* returns True, the removal
+    ends before the next folder.
     """
 
     def __init__(self, store: DataDirectory, clock: Ages, stopped: Callable[[], bool]) -> None:

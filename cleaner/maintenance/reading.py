@@ -64,7 +64,10 @@ class ReadResult:
 
 @dataclass(frozen=True, slots=True)
 class ContentReader:
-    """A `ContentReader` verifies the content of one store; `clock` returns s, UTC epoch."""
+    """A `ContentReader` verifies the content of one store.
+
+    `clock` returns the time in seconds since the UTC epoch.
+    """
 
     store: DataDirectory
     quarantine: Quarantine

@@ -36,7 +36,7 @@ _USUAL_PURGING = UploadPurging()
 
 
 class _Stopped(Exception):  # noqa: N818 - it is no error
-    """A `_Stopped` ends a job, because the process was told to exit."""
+    """A `_Stopped` ends a job, because the process must exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Tools:
     cap in bytes, or None without a cap; no reservation in a new index is larger than the cap.
 
     `snapshots` reads and writes the snapshot of the index in a bucket; it is None without a bucket.
-    `examine` verifies content in a bucket whose listed size differs from its row.
+    `examine` verifies content in a bucket whose listed size differs from the size in its row.
     """
 
     store: DataDirectory

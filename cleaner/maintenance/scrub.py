@@ -46,9 +46,10 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ScrubPosition:
-    """A `ScrubPosition` is the position in a pass: the last digest that was read.
+    """A `ScrubPosition` is the position in a pass; `after` is the last digest that was read.
 
-    It is empty if the pass is complete. `began` is the start of the pass (s, UTC epoch).
+    `after` is empty if the pass is complete. `began` is the start of the pass (seconds since the
+    UTC epoch).
     """
 
     after: str = ""
@@ -130,8 +131,8 @@ class Scrubber:
 class NewContentScrubber:
     """A `NewContentScrubber` verifies the content that workers marked as unverified.
 
-    It calls *report* with the number of bytes and of files that were read. It calls *look* each
-    time after it has searched for marked content.
+    It calls *report* with the number of bytes and of files that were read. It calls *look* after
+    each search for marked content.
     """
 
     def __init__(
@@ -201,7 +202,7 @@ class ScrubTotals:
 
 
 def digests(storage: Storage, after: str = "") -> Iterator[Digest]:
-    """Yield the digests of all stored content that sort after *after*, sorted."""
+    """Yield, in sorted order, the digests of all stored content that are greater than *after*."""
     for algorithm in sorted(ALGORITHMS):
         root = f"{layout.BLOBS}/{algorithm}"
         for start in storage.list(root):

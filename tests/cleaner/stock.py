@@ -34,7 +34,7 @@ def cost(seed: int = 0) -> int:
 
 
 def put_blob(store: DataDirectory, content: bytes, used: float) -> Digest:
-    """Store a blob whose last use is *used* (s, UTC epoch)."""
+    """Store a blob whose last use is *used* (seconds since the UTC epoch)."""
     digest = Digest.of(content)
     store.blobs.write(digest, content)
     store.index.record(digest, len(content), ContentKind.BLOB, used)
@@ -42,7 +42,7 @@ def put_blob(store: DataDirectory, content: bytes, used: float) -> Digest:
 
 
 def put_manifest(store: DataDirectory, content: bytes, media_type: str, used: float) -> Digest:
-    """Store a manifest or an index whose last use is *used* (s, UTC epoch)."""
+    """Store a manifest or an index whose last use is *used* (seconds since the UTC epoch)."""
     digest, read = Digest.of(content), parse(content, media_type)
     store.blobs.write(digest, content)
     store.index.record(digest, len(content), read.kind, used, children=read.parts())
@@ -50,7 +50,7 @@ def put_manifest(store: DataDirectory, content: bytes, media_type: str, used: fl
 
 
 def put_image(store: DataDirectory, made: Image, used: float) -> list[Digest]:
-    """Store an image whose last use is *used* (s, UTC epoch).
+    """Store an image whose last use is *used* (seconds since the UTC epoch).
 
     Return the digests of the manifest, the config and the layers.
     """
@@ -90,7 +90,7 @@ def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED
 def push_image(
     store: DataDirectory, made: Image, tag: str, at: float, name: Repository = HOSTED
 ) -> Pulled:
-    """Store the image *made* as a push at the time *at* (s, UTC epoch) does.
+    """Store the image *made* as a push at the time *at* (seconds since the UTC epoch) does.
 
     If *tag* is empty, the image gets no tag.
     """

@@ -37,7 +37,7 @@ class Wall:
         self.off = 0.0
 
     def __call__(self) -> float:
-        """Return the time that the wall clock shows (s, UTC epoch)."""
+        """Return the time that the wall clock shows (seconds since the UTC epoch)."""
         return self.start + self.up + self.off
 
 

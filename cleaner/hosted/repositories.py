@@ -52,7 +52,10 @@ class HostedRepositories:
         )
 
     def last_use(self, name: Repository, manifests: Iterable[Digest]) -> float:
-        """Return the last pull or push of any of *manifests* (seconds since the UTC epoch)."""
+        """Return when any of *manifests* was last used (seconds since the UTC epoch).
+
+        A pull or a push is a use.
+        """
         last = 0.0
         for digest in manifests:
             row = self.store.index.entry(digest)

@@ -18,7 +18,8 @@ from tests.serving import EndsAtOnce
 class Front(EndsAtOnce, UnixStreamServer):
     """A `Front` responds with *status* to each request on the unix socket *path*.
 
-    After the response it calls *commit* with the id in the request, as the logger commits the line.
+    After the response it calls *commit* with the id in the request. In a test, *commit* does the
+    work of the logger, which commits the log line of the request.
     """
 
     def __init__(self, path: Path, commit: Callable[[str], None], status: int = 200) -> None:

@@ -57,7 +57,7 @@ def _tag(pushing: Pushing, tag: str) -> int:
 
 
 def _is_gone(pushing: Pushing, tag: str) -> bool:
-    """Return whether a tag is removed, by its file, because a request would count as a use."""
+    """Return whether a tag was removed; read its file, because a request would count as a use."""
     return pushing.repositories.tag(Repository(NAME), Tag(tag)) is None
 
 
@@ -139,9 +139,9 @@ def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
 def test_one_process_cleans_and_another_takes_over(
     begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the application whose cleaner works is closed, the cleaner of another one continues.
+    """If one of two applications with the same data directory is closed, images still expire.
 
-    In this test, two applications with the same data directory replace two processes.
+    In this test, the two applications replace two processes.
     """
     keeper = Cleaner(ttl=0.5, hosted=True, every=0.2)
     pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))

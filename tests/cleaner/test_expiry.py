@@ -1,4 +1,4 @@
-"""Hosted images expire by retention rules, but without parts that other images need."""
+"""If a hosted image expires by a retention rule, the parts that other images need stay."""
 
 from __future__ import annotations
 
@@ -37,10 +37,9 @@ _EVICTABLE = RetentionRule(1e12, is_evictable=True)
 
 
 class FakeBarrier:
-    """A log barrier that always succeeds immediately.
+    """A log barrier that calls `meanwhile`, and then succeeds.
 
-    Before that, it calls `meanwhile`. A test uses this function to pull or push content during the
-    wait of a round.
+    In `meanwhile`, a test pulls or pushes content while a round waits for the log barrier.
     """
 
     blind = 0.0
@@ -167,7 +166,7 @@ def test_a_push_of_the_same_image_to_another_repository_renews(
 ) -> None:
     """If an image is pushed to a second repository, it stays in the first repository too.
 
-    Both repositories share the content, and so its last use.
+    Both repositories share the content, so the push is also a use of the image in the first one.
     """
     made = _made(1)
     first = push_image(store, made, "v1", clock.now - 100)
@@ -182,7 +181,7 @@ def test_a_push_of_the_same_image_to_another_repository_renews(
 def test_ages_count_from_the_creation_of_the_index(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """Hosted content counts as used when the index was created, because it has no earlier uses.
+    """The age of hosted content counts from the creation of the index, which has no earlier uses.
 
     Otherwise all content that registry:2 has stored would expire on the first day.
     """
@@ -218,7 +217,7 @@ def test_a_shared_layer_stays_for_the_image_that_needs_it(
 def test_a_layer_needed_by_another_repository_loses_only_its_link(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """If an image expires and another repository needs its layer, only the link is removed."""
+    """If another repository needs an expired image's layer, only the layer's link is removed."""
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared), "v1", clock.now, _OTHER)
@@ -301,7 +300,7 @@ def test_the_newest_tags_are_those_pushed_last(
 def test_an_untagged_image_expires_after_its_grace(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """If the tag of an image moves to another image, the first image expires after `untagged`."""
+    """If a tag is moved to another image, the first image expires after the time `untagged`."""
     old = push_image(store, _made(1), "latest", clock.now - 50)
     new = push_image(store, _made(2), "latest", clock.now - 20)
     _round(tools, RetentionRule(untagged=60))
@@ -379,8 +378,8 @@ def test_the_plan_counts_only_the_bytes_that_an_image_frees(
 ) -> None:
     """A plan counts only the bytes that the removal of an image frees.
 
-    To remove the link to a layer that another image needs frees no bytes. So the plan removes more
-    images until enough bytes are free.
+    The removal of a link to a layer that another image needs frees no bytes. So the plan removes
+    more images until enough bytes are free.
     """
     shared = images.filler(20_000, 9)
     for number in range(3):
@@ -400,7 +399,7 @@ def test_the_plan_counts_only_the_bytes_that_an_image_frees(
 def test_a_pull_between_plan_and_removal_renews(
     store: DataDirectory, tools: RoundTools, clock: Clock, events: list[Event]
 ) -> None:
-    """If an image is pulled while the round removes another image, it stays."""
+    """If an image is pulled while the round removes another image, the pulled image stays."""
     first, second = (push_image(store, _made(n), f"v{n}", clock.now - 100 + n) for n in (1, 2))
 
     def report(event: Event) -> None:
@@ -445,7 +444,7 @@ def test_links_are_restored_if_a_push_pins_during_their_removal(
 
     def pinning(links: object, name: Repository, digest: Digest) -> bool:
         store.index.pins.pin([pushed.digests[-1]], clock.now + 60)
-        return unlink(links, name, digest)  # type: ignore[arg-type]  # it is what it was
+        return unlink(links, name, digest)  # type: ignore[arg-type]  # the passed object
 
     monkeypatch.setattr(type(store.repositories), "unlink_manifest", pinning)
 
@@ -506,7 +505,7 @@ def test_a_layer_pushed_elsewhere_during_the_removal_of_links_stays(
         clock.now += 1
         store.index.touch({layer: clock.now})
         store.repositories.link_blob(_OTHER, layer)
-        return unlink(links, name, digest)  # type: ignore[arg-type]  # it is what it was
+        return unlink(links, name, digest)  # type: ignore[arg-type]  # the passed object
 
     monkeypatch.setattr(type(store.repositories), "unlink_blob", linking_elsewhere)
 
@@ -528,7 +527,7 @@ def test_a_layer_pushed_elsewhere_before_the_removal_of_content_stays(
     layer = pushed.digests[-1]
 
     def report(event: Event) -> None:
-        # The first event is about the manifest, so the layer is used after its removal.
+        # The first event is about the manifest, so the layer is used after the manifest's removal.
         if not events:
             clock.now += 1
             store.index.touch({layer: clock.now})

@@ -74,7 +74,7 @@ def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> No
 def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, clock: Clock) -> None:
     """If HAProxy responds with 503, because no worker runs, the log barrier succeeds too.
 
-    HAProxy logs this request as any other.
+    HAProxy logs this request like any other.
     """
 
     def commit(probe: str) -> None:

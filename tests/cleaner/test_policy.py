@@ -25,7 +25,7 @@ def _digest(number: int) -> Digest:
 
 
 def _cost(entries: Iterable[IndexEntry]) -> int:
-    """Return the bytes that *entries* count in the index, including the overhead of each row."""
+    """Return the used bytes of *entries*, including the overhead of each row."""
     return sum(entry.size + OVERHEAD for entry in entries)
 
 
@@ -46,7 +46,7 @@ class Store:
         return self.names.get(digest, ())
 
     def held(self) -> int:
-        """Return the bytes that all entries count."""
+        """Return the used bytes of all entries."""
         return _cost(self.entries)
 
     def plan(self, bounds: StoreLimits, moment: Demand) -> list[Eviction]:
@@ -175,7 +175,7 @@ def test_eviction_for_size_does_not_begin_below_the_start(
 def test_without_a_size_limit_exactly_the_expired_entries_are_evicted(
     drawn: Store, ttl: int
 ) -> None:
-    """Without a limit of size, exactly those entries are evicted that exceed the TTL."""
+    """Without a limit of size, exactly the entries that exceed the TTL are evicted."""
     evictions = drawn.plan(StoreLimits(ttl=ttl), Demand(10, drawn.held()))
 
     kept = closure(drawn.spared, drawn.named)
@@ -273,7 +273,7 @@ def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
 def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
     """The text for an eviction for size has the used bytes, the requested bytes and the target.
 
-    The used bytes are those that remain after the evictions before it.
+    The used bytes do not include the content of earlier evictions.
     """
     rows = [_row(1, takes=20 * _MIB), _row(2, takes=20 * _MIB)]
     bounds = StoreLimits(target=200 * _MIB, start=220 * _MIB, room=240 * _MIB)
@@ -309,7 +309,7 @@ def test_unused_prefetched_layers_are_evicted_first() -> None:
 
 
 def test_prefetched_layers_stay_if_space_suffices_or_they_are_spared() -> None:
-    """Unused prefetched layers stay if there is enough space, or if they must stay.
+    """Unused prefetched layers stay if there is enough space, or if the caller spares them.
 
     If there is enough space, the list of these layers is not even read.
     """

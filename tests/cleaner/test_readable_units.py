@@ -20,7 +20,7 @@ from entrepot.cleaner import readable_units
     ],
 )
 def test_a_size_is_given_in_its_largest_binary_unit(count: int, expected: str) -> None:
-    """A size has its largest binary unit, and one decimal if it is below ten of this unit."""
+    """A size is given in its largest binary unit, with one decimal if the number is below ten."""
     assert expected == readable_units.size(count)
 
 
@@ -38,5 +38,5 @@ def test_a_size_is_given_in_its_largest_binary_unit(count: int, expected: str) -
     ],
 )
 def test_a_duration_is_given_in_its_two_largest_units(seconds: float, expected: str) -> None:
-    """A duration has its two largest units, and no fraction of a second."""
+    """A duration is given in its two largest units, without fractions of a second."""
     assert expected == readable_units.span(seconds)

@@ -70,7 +70,10 @@ def tools(
 
 
 def _room_for(images: int) -> StoreLimits:
-    """Return limits whose target is *images* images; eviction begins above half an image more."""
+    """Return limits with the size of *images* images as the target.
+
+    Eviction begins when this size is exceeded by more than half an image.
+    """
     target = images * _IMAGE
     return StoreLimits(0, target, target + _IMAGE // 2, target + _IMAGE)
 
@@ -345,7 +348,7 @@ def test_leftovers_of_dead_downloads_are_removed_before_images(
 ) -> None:
     """If space is short, spool files without a writer are removed before any image is evicted.
 
-    This needs no log barrier.
+    The round does not call the log barrier for this removal.
     """
     images = [pull(store, seed, used=seed) for seed in range(3)]
     dead = Digest.of(b"dead")

@@ -102,7 +102,7 @@ def test_a_larger_reservation_stays(store: DataDirectory, growing: tuple[Digest,
 def test_a_new_index_never_grants_reserved_space_again(
     store: DataDirectory, clock: Clock, growing: tuple[Digest, Path]
 ) -> None:
-    """After the index was replaced, no reservation exceeds the cap with the running transfer."""
+    """After the index was replaced, no reservation gets space that a running transfer needs."""
     digest, path = growing
     pull(store, 1, used=clock() - 5000)
     room = store.index.reservations.used_bytes() + 6000

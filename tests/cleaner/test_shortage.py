@@ -112,7 +112,7 @@ def test_a_small_excess_is_reported_once_space_is_short(
     tools: RoundTools,  # noqa: F811
     store: DataDirectory,
 ) -> None:
-    """If hosted images slightly exceed the maximum size, this is reported when space is short."""
+    """If hosted images slightly exceed the maximum, this is reported only when space is short."""
     for seed in range(2):
         push(store, seed, used=seed)
     store.index.notes.put({})

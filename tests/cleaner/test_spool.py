@@ -1,4 +1,4 @@
-"""A spool file without a writer stays for a day, and reserves only the size of its file."""
+"""A spool file without a writer stays for a day, and only its size stays reserved."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_blob_without_a_row_is_recorded_from_its_reservation(
 ) -> None:
     """If a process died after the commit of a blob and before it wrote the row, the row is added.
 
-    The reservation of the blob, which still exists, shows the digest.
+    The cleaner finds the digest in the reservation of the blob, which still exists.
     """
     store.blobs.write(_DIGEST, _CONTENT)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
@@ -152,7 +152,7 @@ def test_a_blob_without_a_row_is_recorded_from_its_reservation(
 def test_a_manifest_without_a_row_is_recorded_with_its_parts(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """If such a row is added for a manifest, it has the kind and the edges of the manifest."""
+    """If the row of a committed manifest is missing, it is added with the manifest's edges."""
     made = image([b"a layer"])
     store.blobs.write(made.digest, made.manifest)
     store.index.reservations.reserve(made.digest, len(made.manifest), None, clock.now)
@@ -171,7 +171,7 @@ def test_a_reservation_of_recorded_content_is_released(
 ) -> None:
     """If content has both a row and an old reservation, the reservation is released.
 
-    Otherwise the content would count twice. The last use in the row stays.
+    Otherwise the content would count twice. The last use in the row does not change.
     """
     put_blob(store, _CONTENT, used=5)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)

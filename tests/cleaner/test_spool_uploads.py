@@ -1,4 +1,4 @@
-"""Tests of the cleaner with uploads that no client continues: it frees their reserved space."""
+"""If no client continues an upload, the cleaner frees the space that it has reserved."""
 
 from __future__ import annotations
 

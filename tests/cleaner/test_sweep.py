@@ -171,7 +171,7 @@ def test_a_disk_without_free_inodes_keeps_no_content(
 ) -> None:
     """On a disk without free inodes, content can still be evicted.
 
-    The lock file of sweeps exists since the first eviction, so the lock needs no free inode.
+    The first eviction has created the lock file of sweeps, so the lock needs no free inode.
     """
     first, second = put_blob(store, b"first", used=0), put_blob(store, b"second", used=0)
     assert sweep.evict(_eviction(store, first))

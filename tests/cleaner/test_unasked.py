@@ -63,8 +63,8 @@ def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
 ) -> None:
     """If no client has requested a prefetched layer for 10 minutes, it is evicted first.
 
-    In this test, it is newer than the image that stays. Within the 10 minutes the image is evicted
-    first, because a client may still request the layer.
+    In this test, the layer is newer than the image that stays. Before the 10 minutes have passed,
+    the image is evicted first, because a client may still request the layer.
     """
     image = pull(store, 1, used=clock.now - _LONG)
     _prefetch(store, clock.now)
@@ -78,7 +78,7 @@ def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
 def test_a_requested_prefetched_layer_is_evicted_like_any_other(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """If a client has requested a prefetched layer, it is evicted in the order of last use."""
+    """If a client requests a prefetched layer, this layer is evicted in the order of last use."""
     image = pull(store, 1, used=clock.now - _LONG)
     _prefetch(store, clock.now)
     store.index.touch({_PREFETCHED: clock.now + 1})

@@ -81,7 +81,7 @@ def test_a_link_is_removed_an_hour_after_it_was_first_seen_dangling(
 def test_an_origin_is_removed_a_day_after_its_repository_was_first_seen_empty(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """The origin of an empty repository is removed a day after a sweep first found it.
+    """The origin of an empty repository is removed a day after a sweep first found it empty.
 
     Before that, a pull may be about to write the first link of the repository.
     """
@@ -100,7 +100,7 @@ def test_an_origin_is_removed_a_day_after_its_repository_was_first_seen_empty(
 def test_a_link_that_was_whole_in_between_is_first_seen_again(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """If the content of a dangling link comes back and is deleted again, the hour begins again."""
+    """If the content of a dangling link is stored and deleted again, a new hour begins."""
     blob = pull(store, 1, used=0).digests[-1]
     _lose(store, [blob])
     links.sweep()
@@ -142,7 +142,7 @@ def test_tags_of_unknown_time_are_never_removed_for_their_number(
 ) -> None:
     """If the times of tags are unknown, each of them counts as the newest tag.
 
-    After the index was lost, any of them may be the newest, so none is removed for a newer one.
+    After the index was lost, any of them may be the newest, so none is removed as an older tag.
     """
     for seed in range(3):
         push(store, seed, used=clock.now)
@@ -174,9 +174,9 @@ def test_tags_are_ordered_by_their_pushes(store: DataDirectory, clock: Clock) ->
 def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """If the time of a link is unknown, only the last use of its content decides.
+    """If the time of a link is unknown, the last use of its content decides if it is garbage.
 
-    The reason for the removal then has no age of the link.
+    The text with the reason then does not state the age of the link.
     """
     digest = put_blob(store, b"loose", clock.now)
     store.repositories.link_blob(HOSTED, digest)
@@ -238,7 +238,7 @@ def test_an_upload_of_docker_distribution_is_as_old_as_its_start(
 def test_content_of_a_dead_download_counts_as_used_when_it_was_reserved(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """If a download was killed before it wrote the row, its reservation gives the last use."""
+    """If a download died before it wrote the row, the row gets the time of its reservation."""
     digest = Digest.of(b"content")
     store.index.reservations.reserve(digest, 7, None, clock.now)
     store.storage.write(layout.blob(digest), b"content")
@@ -281,7 +281,7 @@ def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) 
 
     The list names the content that the proxy fetched from an upstream. Without times, a link that
     is in the list could still have been pushed after the list was written. So content counts as
-    fetched from an upstream only if the operator says so, with `CLEANER_TAKEOVER=evict`.
+    fetched from an upstream only if the operator sets `CLEANER_TAKEOVER=evict`.
     """
     name = Repository("library/app")
     pushed = push(store, 1, used=0, name=name)

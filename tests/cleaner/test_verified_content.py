@@ -246,7 +246,7 @@ def test_reads_are_reported_in_sums() -> None:
 
 
 def test_digests_are_listed_in_order_after_a_position(verified: VerifiedStore) -> None:
-    """A list of stored content returns digests in order, and begins after a given position.
+    """`digests` yields the digests of stored content in order, and begins after a given digest.
 
     Files whose names are not digests are skipped.
     """

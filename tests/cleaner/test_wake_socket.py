@@ -36,7 +36,7 @@ def _send(path: Path, *messages: bytes) -> None:
 
 
 def test_a_message_wakes_the_cleaner_with_the_bytes_needed(wake: WakeSocket, path: Path) -> None:
-    """A message ends the wait, which returns its bytes and the overhead of an index row."""
+    """A message ends the wait, which returns the needed bytes plus the overhead of an index row."""
     _send(path, b'{"needs": 1000}')
 
     assert wake.wait(_AT_ONCE) == 1000 + OVERHEAD
@@ -82,7 +82,7 @@ def test_the_wait_ends_without_a_message(wake: WakeSocket) -> None:
 
 
 def test_a_signal_handler_wakes_the_wait(wake: WakeSocket) -> None:
-    """The function for signal handlers ends the wait, even if it is called very often."""
+    """`ring`, which a signal handler can call, ends the wait, even if it is called very often."""
     for _ in range(10_000):
         wake.ring()
 

@@ -52,7 +52,7 @@ unhurried = settings(
 )
 
 
-class _Died(Exception):  # noqa: N818 - a death, not an error of ours
+class _Died(Exception):  # noqa: N818 - it simulates a kill
     """The cleaner was killed."""
 
 
@@ -283,7 +283,7 @@ def test_exactly_the_expired_images_are_removed(
     rule: RetentionRule,
     death: int | None,
 ) -> None:
-    """Exactly those images are removed that expire by the retention rule.
+    """Exactly the images that expire by the retention rule are removed.
 
     If the cleaner was killed meanwhile, all images that do not expire still exist.
     """

@@ -1,4 +1,4 @@
-"""Hosted repositories are read completely, because content that they do not need is evictable."""
+"""Hosted repositories are read completely, because content that they do not need is evicted."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_content_of_a_hosted_and_a_proxied_repository_is_kept(store: DataDirecto
 
 
 def test_a_hosted_repository_below_a_proxied_one_is_kept(store: DataDirectory) -> None:
-    """If a repository has no origin, it is hosted, even if its name begins with a proxied one's."""
+    """A repository without an origin is hosted, even below the name of a proxied repository."""
     pulled = pull(store, 1, used=0, name=Repository("quay.io/podman"))
     pushed = push(store, 2, used=0, name=Repository("quay.io/podman/own"))
 
@@ -129,7 +129,7 @@ def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
 
 
 def test_an_index_may_list_blobs(store: DataDirectory) -> None:
-    """If an index lists a blob, as in build caches, the blob does not count as a bad manifest."""
+    """If an index lists a blob, as in build caches, it does not count as an unreadable manifest."""
     layer = b"a layer of a build cache"
     made = replace(images.image([]), manifest=layer)
     body, media_type = images.index([made])

@@ -94,7 +94,7 @@ def test_the_default_grace_of_untagged_images(
 
 
 def test_a_repository_that_never_expires_is_not_evicted_for_size() -> None:
-    """If the rule of a repository lets no image expire, CLEANER_HOSTED evicts none for size."""
+    """If no image of a repository can expire, none is evicted for size, despite CLEANER_HOSTED."""
     assert rule(0, 0, None, is_evictable=True).is_idle
     assert rule(60, 0, None, is_evictable=True).is_evictable
     assert not rule(60, 0, None, is_evictable=False).is_evictable

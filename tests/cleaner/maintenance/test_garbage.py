@@ -122,7 +122,7 @@ def test_a_mount_or_push_renews_an_unreferenced_blob(
 ) -> None:
     """If an unreferenced blob was linked or used within the grace period, it stays.
 
-    A mount or a push does this, and the manifest may follow.
+    A mount or a push links or uses the blob, and the manifest may follow.
     """
     blob = put_blob(store, b"lone", clock.now - (0 if young == "row" else _OLD))
     _link(store, blob, clock.now - (0 if young == "link" else _OLD))

@@ -13,7 +13,7 @@ class BenchError(Exception):
     """An error with a message for the person who runs the benchmark."""
 
 
-class Unusable(BenchError):  # noqa: N818 - a fact, as everywhere in this project
+class Unusable(BenchError):  # noqa: N818 - the name states the fact
     """A program, the path of a peer's program, or disk space is missing."""
 
 

@@ -49,8 +49,8 @@ class Figure:
     """The medians over all rounds of a row.
 
     `least` and `most` are the smallest and the largest `cost` of a round. `rate` is in requests/s,
-    or in GB/s for large blobs. `p99` is in s. `fetched` counts the requests to the upstream in a
-    round. `shares` has the part of `cost` that each process role caused.
+    or in GB/s for large blobs. `p99` is in seconds. `fetched` counts the requests to the upstream
+    in a round. `shares` has the part of `cost` that each process role caused.
     """
 
     cost: float

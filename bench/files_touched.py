@@ -62,7 +62,7 @@ def _below_root(name: str) -> str:
 
 @contextmanager
 def tracing() -> Iterator[Touched]:
-    """Trace this thread, and threads that start inside the `with` block; yield their code."""
+    """Trace this thread and the threads that start in the `with` block; yield the code they run."""
     touched = Touched()
     threading.setprofile(touched.note)
     sys.setprofile(touched.note)

@@ -163,7 +163,7 @@ class _OpenBarrier:
 
 
 def _read_log(stock: Stock) -> Figure:
-    """Measure how the logger processes a long access log, as after a long failure of the logger."""
+    """Measure how the logger processes a log that grew long while the logger did not run."""
     stock.write_log(LINES)
     index = stock.index()
     loop = LoggerLoop(_work(stock))

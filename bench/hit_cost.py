@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """Return the median difference of a round (us), above 0 if this checkout costs more."""
+        """Return the median of the rounds' differences (us); above 0, this checkout costs more."""
         return statistics.median(a - b for a, b in zip(self.here, self.other, strict=True))
 
     def line(self) -> str:
@@ -149,7 +149,7 @@ def _running(plan: Plan, root: Path, image: Image) -> Iterator[_Appliance]:
 
 
 def _run_directory(processes: list[Process]) -> Path:
-    """Return the appliance's run directory, which a variable of HAProxy's environment names.
+    """Return the appliance's run directory, whose path is in an environment variable of HAProxy.
 
     Raises: ServerFailed.
     """

@@ -1,7 +1,7 @@
 """Define how each of the compared servers is configured and started.
 
-Each cache has its default configuration. Only the settings that make it a cache of the benchmark's
-upstream differ.
+Each cache has its default configuration, except for the settings that make it a cache of the
+benchmark's upstream.
 """
 
 from __future__ import annotations

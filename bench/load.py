@@ -50,9 +50,9 @@ def get(address: ServerAddress, path: str, *, connections: int, seconds: int) ->
 def get_with_tokens(
     address: ServerAddress, path: str, tokens: Path, *, connections: int, seconds: int
 ) -> Outcome:
-    """Run wrk as `get` does; each request has the next token of the file *tokens*, one per line.
+    """Run wrk as `get` does; each request has the next token of the file *tokens*.
 
-    Raises: LoadFailed.
+    The file has one token per line. Raises: LoadFailed.
     """
     headers = [f"-H{name}: {value}" for name, value in manifest_headers(address).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
@@ -61,9 +61,9 @@ def get_with_tokens(
 
 
 def get_paths(address: ServerAddress, paths: Path, *, connections: int, seconds: int) -> Outcome:
-    """Run wrk as `get` does; each request has the next path of the file *paths*, one per line.
+    """Run wrk as `get` does; each request has the next URL path of the file *paths*.
 
-    Raises: LoadFailed.
+    The file has one URL path per line. Raises: LoadFailed.
     """
     headers = [f"-H{name}: {value}" for name, value in manifest_headers(address).items()]
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "20s"]
@@ -72,7 +72,7 @@ def get_paths(address: ServerAddress, paths: Path, *, connections: int, seconds:
 
 
 def head(address: ServerAddress, path: str, *, connections: int, seconds: float) -> Outcome:
-    """Repeat a HEAD request with `bench.head_load`, as wrk would wait for a body.
+    """Repeat a HEAD request with `bench.head_load`, because wrk would wait for a body.
 
     Raises: LoadFailed.
     """
@@ -150,7 +150,7 @@ def module_words(module: str, task: Mapping[str, object]) -> list[str]:
 
 
 def parse_wrk(text: str, seconds: int) -> Outcome:
-    """Return the outcome that wrk printed after a run of *seconds* s. Raises: LoadFailed."""
+    """Return the outcome that wrk printed after a run of *seconds*. Raises: LoadFailed."""
     count, p99 = _COUNT.search(text), _P99.search(text)
     if count is None:
         raise LoadFailed(f"wrk printed {text[:300]!r}")

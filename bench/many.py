@@ -1,8 +1,8 @@
 """Measure requests for sixty thousand small stored objects, a few of which are requested often.
 
 The benchmark writes the data directory itself, because to pull that many objects would take
-minutes. The result is a ratio. Its divisor is the cost of requests for one manifest and its blobs,
-in the same proportion, from an appliance whose HAProxy caches nothing.
+minutes. The result is a ratio of two costs. The divisor is measured with another appliance, whose
+HAProxy caches nothing. It gets requests for one manifest and its blobs, in the same proportion.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ PARTS: Final = 5  # blobs in each manifest
 _BLOB: Final = 1_000  # the size of each blob in bytes
 _REPOSITORY: Final = "library/many"
 _SAMPLED: Final = 100_000  # requests in the list that wrk sends in order, over and over
-# In the comparison, this many requests for each object have different queries. Then they repeat.
+# In the comparison, this many requests for each object have different query strings. Then the query
+# strings repeat.
 _REPEATED: Final = 4_000
 _WARM_S: Final = 12
 _SECONDS: Final = 4
@@ -45,7 +46,7 @@ _SECONDS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The digests of the stored manifests and blobs, each list with the most requested first."""
+    """The digests of the stored manifests and blobs; each list begins with the most requested."""
 
     manifests: Sequence[str]
     blobs: Sequence[str]
@@ -66,8 +67,8 @@ class Store:
     def plain(self, address: ServerAddress) -> Iterator[str]:
         """Yield the URL paths of one manifest and its blobs, for the comparison.
 
-        Each has another query. Otherwise a worker would send the response that it remembers for an
-        equal request.
+        Each path has a different query string. Otherwise a worker would send the response that it
+        remembers for an equal request.
         """
         paths = [address.manifest(_REPOSITORY, self.manifests[0])]
         paths += [address.blob(_REPOSITORY, each) for each in self.blobs[:PARTS]]
@@ -76,7 +77,7 @@ class Store:
 
 
 def many(site: Site, book: Book, rounds: int) -> None:
-    """Measure only the appliance, as no other server can read the data directory's format."""
+    """Measure only the appliance, because no other server can read the data directory."""
     kind = next(each for each in site.kinds if each.name == OURS)
     try:
         with ExitStack() as stack:
@@ -101,7 +102,7 @@ def _measure(site: Site, book: Book, kind: Kind, stack: ExitStack, rounds: int) 
 
 
 def _sample(site: Site, servers: Sequence[Server], store: Store, number: int) -> Sample:
-    """Measure one round; the sample has the ratio to the cost of a worker for one image."""
+    """Measure one round; the sample also has the ratio to the cost of the comparison."""
 
     def zipf(address: ServerAddress) -> load.Outcome:
         return _requested(address, store.sampled(address, number + 1), site.folder, _SECONDS)
@@ -132,7 +133,7 @@ def _zipf(chance: random.Random, names: Sequence[str], many: int) -> Iterator[st
 
 
 def write(root: Path, manifests: int) -> Store:
-    """Write images with *manifests* manifests into a new data directory; return their digests."""
+    """Write *manifests* images into a new data directory; return their digests."""
     chance = random.Random(_REPOSITORY)
     name = Repository.parse(f"{NAME}/{_REPOSITORY}")
     found: list[tuple[str, list[str]]] = []

@@ -1,4 +1,4 @@
-"""Measure one row on one server: read the counters, send the requests, wait, read again."""
+"""Measure one row on one server: read counters, send requests, and read the counters again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Book:
         return time.monotonic() - self.began > self.most_s
 
     def add(self, row: str, server: str, sample: Sample) -> None:
-        """Add a sample of a row that a server has finished."""
+        """Add a sample of a row on a server."""
         self.samples.setdefault(row, {}).setdefault(server, []).append(sample)
 
     def fail(self, row: str, server: str, error: BenchError) -> None:
@@ -104,7 +104,8 @@ def in_rounds(
 def attempt(row: str, server: str, book: Book, act: Callable[[], Sample]) -> None:
     """Add the sample that *act* returns, or record its error.
 
-    If this row has failed on this server in an earlier round, do nothing.
+    If this row has failed on this server in an earlier round, or if the time limit of the run has
+    passed, do not call *act*.
     """
     if book.has_failed(row, server):
         return

@@ -1,4 +1,4 @@
-"""Configure nginx, which serves the same bytes as static files and so shows the lowest cost."""
+"""Configure nginx, which serves the same bytes as static files: the lower limit of the cost."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ Work = Callable[[ServerAddress], Outcome]
 
 
 def warm(image: Image) -> dict[str, Work]:
-    """Return, by row, the functions that send the requests of a warm cache without login or TLS."""
+    """Return, by row, the functions that send requests to a warm cache without login or TLS."""
     digest, tag = _manifest(image, image.digest), _manifest(image, "latest")
 
     def blob(address: ServerAddress, size: int) -> str:

@@ -1,8 +1,9 @@
 """A load generator whose many clients read a blob slowly.
 
 `python -m bench.slow_load TASK` reads a task in JSON. When every client has a response or has
-failed, it prints a line of JSON with the number of clients that have one. The clients read until
-the standard input is closed, or for `longest` s. Then the program prints the outcome in JSON.
+failed, it prints a line of JSON with the number of clients that have a response. The clients read
+until the standard input is closed, or for at most `longest` seconds. Then the program prints the
+outcome in JSON.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def main(task: dict[str, Any]) -> None:
 def _begin(task: dict[str, Any]) -> socket.socket:
     """Request the blob over a connection with a small receive buffer.
 
-    The buffer fills at once. From then on, the server can send only as fast as the client reads.
+    The buffer fills immediately. From then on, the server can send only as fast as the client
+    reads.
     """
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)

@@ -1,4 +1,4 @@
-"""Run the stages of the benchmark: each starts servers, measures rows, and ends the servers."""
+"""Run the stages of the benchmark, which start and measure servers, and then terminate them."""
 
 from __future__ import annotations
 

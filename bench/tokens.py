@@ -69,7 +69,7 @@ class Signer:
         return certificate.public_bytes(serialization.Encoding.PEM)
 
     def token(self, lifetime: int = _LIFETIME_S) -> str:
-        """Return a new token, valid for *lifetime* s, that differs from all others."""
+        """Return a new token, valid for *lifetime* seconds, that differs from all others."""
         now = int(time.time())
         claims = {
             "iss": kinds.ISSUER,

@@ -73,7 +73,7 @@ class Tree:
         return found
 
     def settle(self, within: float = 15.0) -> None:
-        """Wait until the server's processes are nearly idle, for at most *within* s.
+        """Wait until the server's processes are nearly idle, for at most *within* seconds.
 
         A server also works after a response, for example to read its access log. This work is part
         of the cost.

@@ -12,7 +12,7 @@ _PIECE = 32 * 1024
 _TIMEOUT_S = 60.0
 
 
-class Broken(Exception):  # noqa: N818 - a fact, as everywhere in this project
+class Broken(Exception):  # noqa: N818 - the name states the fact
     """The server's response is not the one that the load generator expects."""
 
 

@@ -1,4 +1,4 @@
-"""Tests of the figures: the rounds in which a row was measured are combined into one figure."""
+"""The samples of all rounds of a row are combined into one figure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _sample(requests: int = 1000, **cpu: float) -> Sample:
     ids=str,
 )
 def test_a_cost_has_the_unit_of_its_row(unit: Unit, expected: float) -> None:
-    """The cost of a benchmark row is the CPU time of all processes divided by the row's unit."""
+    """The cost of a row is computed in the row's unit, such as CPU seconds for each gigabyte."""
     assert cost(unit, _sample(haproxy=0.1, registry=0.3)) == pytest.approx(expected)
 
 
@@ -44,14 +44,14 @@ def test_shares_divide_the_cost_by_role() -> None:
 
 
 def test_a_role_missing_in_a_round_costs_nothing_in_it() -> None:
-    """A process role that is missing in a round has no cost in it, and the round still counts."""
+    """If a process role is missing in a round, its cost in this round counts as 0."""
     found = figure(Unit.WHOLE, [_sample(a=1.0), _sample(a=1.0, b=5.0), _sample(a=1.0)])
 
     assert found.shares["b"] == 0
 
 
 def test_failures_of_all_rounds_count() -> None:
-    """The failures of all rounds are added, because a median would hide one round's."""
+    """The failures of all rounds are added: a median would hide the failures of a single round."""
     rounds = [Sample(1, 1), Sample(1, 1, failures=3), Sample(1, 1)]
 
     assert figure(Unit.WHOLE, rounds).failures == 3
@@ -65,7 +65,7 @@ def test_fetches_are_medians() -> None:
 
 
 def test_the_rate_of_large_blobs_is_in_bytes_and_of_small_ones_in_requests() -> None:
-    """The rate of large blobs is in GB/s, and that of small ones in requests/s."""
+    """The rate is in GB/s for large blobs, and in requests/s for small responses."""
     assert rate(Unit.GIGABYTE, _sample()) == pytest.approx(1.0)
     assert rate(Unit.REQUEST, _sample()) == pytest.approx(500)
 

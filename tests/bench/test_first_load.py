@@ -1,4 +1,4 @@
-"""Tests of the measured delay of a blob's first byte, through a cache and from its upstream."""
+"""The load generator measures how much later a blob's first byte arrives through a cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench import first_load
 
 
 def test_the_outcome_has_a_difference_for_each_blob() -> None:
-    """Two servers that answer in the same way have a small difference, and no request fails."""
+    """If cache and upstream respond alike, the difference is small, and no request fails."""
     with _server(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc") as port:
         outcome = first_load.main(_task(port, port, size=3))
 
@@ -22,7 +22,7 @@ def test_the_outcome_has_a_difference_for_each_blob() -> None:
 
 
 def test_servers_with_the_same_paths_are_distinguished(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If cache and upstream have the same paths, a slower cache has a positive difference."""
+    """If cache and upstream have the same URL paths, a slower cache has a positive difference."""
     response = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
     with _server(response) as slow, _server(response) as fast:
         spans = {slow: 2.5, fast: 1.0}

@@ -25,12 +25,12 @@ def _configuration(kind: Kind, plan: Plan) -> dict[str, dict[str, object]]:
 
 
 def test_three_servers_are_compared_by_default() -> None:
-    """The benchmark compares three servers: docker-registry, nginx as the limit, and entrepot."""
+    """By default, the benchmark compares three servers: docker-registry, nginx and entrepot."""
     assert [kind.name for kind in known()] == [REGISTRY, NGINX, OURS]
 
 
 def test_peers_are_listed_between_them() -> None:
-    """A peer is listed between docker-registry and nginx, and measured like docker-registry."""
+    """Other caches, the peers, are listed between docker-registry and nginx."""
     names = [
         kind.name for kind in known(f"distribution3={sys.executable},drayage={sys.executable}")
     ]
@@ -39,7 +39,7 @@ def test_peers_are_listed_between_them() -> None:
 
 
 def test_docker_distribution_3_is_a_peer_with_a_variable_of_its_own() -> None:
-    """Docker distribution 3 is added by its path alone, also together with other peers."""
+    """If its path is given, docker distribution 3 is compared too, alone or beside other peers."""
     alone = [kind.name for kind in known(registry3=sys.executable)]
     both = [kind.name for kind in known(f"drayage={sys.executable}", sys.executable)]
 
@@ -75,7 +75,7 @@ def test_a_plain_cache_has_stock_settings_and_the_upstream(tmp_path: Path) -> No
 def test_a_cache_with_passwords_has_the_path_of_the_htpasswd_file(
     tmp_path: Path, name: str
 ) -> None:
-    """With passwords each server gets the path of the htpasswd file under its own key."""
+    """If clients need a password, the server's configuration has the path of the htpasswd file."""
     plan = Plan(tmp_path, "http://127.0.0.1:1", "a:b", tmp_path / "htpasswd")
     written = _configuration(_kind(name), plan)
 
@@ -84,7 +84,7 @@ def test_a_cache_with_passwords_has_the_path_of_the_htpasswd_file(
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
 def test_clients_use_tls_for_a_cache_with_tls(tmp_path: Path, name: str) -> None:
-    """Clients use TLS for a cache with TLS; otherwise plain HTTP would be measured."""
+    """If a cache is started with TLS, its clients use TLS too."""
     launch = _kind(name).launch(Plan(tmp_path, pem=tmp_path / "bench.pem"))
 
     assert launch.address.url("/v2/").startswith("https://")
@@ -101,7 +101,7 @@ def test_entrepot_gets_only_address_folder_and_upstream(tmp_path: Path) -> None:
 
 
 def test_drayage_is_left_out_of_password_and_tls_rows(tmp_path: Path) -> None:
-    """Rows with passwords or TLS leave out Drayage, a peer whose server supports neither."""
+    """Drayage is not measured in rows with passwords or TLS, because it supports neither."""
     drayage = _kind("drayage", f"drayage={sys.executable}")
 
     assert drayage.can(Plan(tmp_path))
@@ -121,7 +121,7 @@ def test_nginx_serves_the_same_bytes_under_the_same_paths(tmp_path: Path) -> Non
 
 
 def test_nginx_needs_no_folder_of_the_system(tmp_path: Path) -> None:
-    """Nginx writes only below the benchmark's folder: a plain user may not write elsewhere."""
+    """Nginx writes only into the benchmark's folder: elsewhere a plain user has no permission."""
     text = configuration(tmp_path, tmp_path, port=1, pem=None)
     written = [line.split()[1] for line in text.splitlines() if "_temp_path" in line]
 
@@ -130,14 +130,14 @@ def test_nginx_needs_no_folder_of_the_system(tmp_path: Path) -> None:
 
 
 def test_an_image_is_the_same_each_time() -> None:
-    """An image of the benchmark is the same in each run, so results of two days are comparable."""
+    """An image of the benchmark is the same in each run, so the results of runs are comparable."""
     assert image("library/app", (10, 20)) == image("library/app", (10, 20))
     assert image("library/app", (10,)) != image("library/other", (10,))
 
 
 @pytest.mark.parametrize("name", [REGISTRY, OURS])
 def test_tokens_are_required_from_the_same_token_server(tmp_path: Path, name: str) -> None:
-    """Entrepot and docker-registry get the same token configuration, so both verify alike."""
+    """Entrepot and docker-registry get the same token configuration."""
     written = _configuration(_kind(name), Plan(tmp_path, tokens=tmp_path / "tokens.pem"))
 
     token = written["auth"]["token"]

@@ -1,4 +1,4 @@
-"""Tests of the simulated line, which forwards TCP streams with a given rate and delay."""
+"""The simulated line forwards TCP streams with a given rate and delay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_a_chunk_arrives_after_its_transfer_time_and_the_delay() -> None:
 
 
 def test_chunks_of_a_connection_follow_each_other() -> None:
-    """Chunks that arrive together leave one after the other; the delay is added only once."""
+    """If two chunks are sent together, the second arrives one transfer time after the first."""
     line = Line(1000, 0.5)
     first, busy = line.leaves(10.0, 500, 0.0)
     second, _ = line.leaves(10.0, 500, busy)
@@ -25,14 +25,14 @@ def test_chunks_of_a_connection_follow_each_other() -> None:
 
 
 def test_an_idle_line_saves_up_no_bytes() -> None:
-    """An idle line saves up no bytes: its rate is a maximum, not an average."""
+    """After a line was idle, it transfers bytes no faster than at its rate."""
     assert Line(1000, 0.0).leaves(100.0, 1000, 1.0) == (101.0, 101.0)
 
 
 def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
-    """Both directions of a stream are forwarded, also after one direction has ended.
+    """Both directions of a stream are forwarded, even after one direction has ended.
 
-    The client ends its request here before the server has sent the response.
+    In this test, the client closes its direction before the server sends the response.
     """
     question, answer = b"q" * 200_000, b"a" * 300_000
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -47,7 +47,7 @@ def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
 
 
 def test_a_line_without_a_server_closes_its_connections() -> None:
-    """A client of a line without a server gets an error at once instead of a timeout."""
+    """If no server listens at the other end, the line closes the client's connection at once."""
     got = b""
     with simulated(1) as port, suppress(ConnectionError):
         got = _ask(port, b"x")

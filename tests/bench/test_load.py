@@ -25,12 +25,12 @@ Requests/sec:  98065.10
 
 
 def test_wrk_output_gives_requests_and_p99() -> None:
-    """The request count and the 99th percentile are read from the output of the tool wrk."""
+    """The number of requests and the 99th percentile are read from the output of wrk."""
     assert parse_wrk(_WRK, 2) == Outcome(196_187, 2, p99=0.00163)
 
 
 def test_wrk_errors_and_refusals_are_failures() -> None:
-    """Errors and statuses other than 2xx in the output of wrk are failures: nothing was served."""
+    """Socket errors and responses other than 2xx and 3xx in wrk's output count as failures."""
     text = _WRK + "  Socket errors: connect 0, read 3, write 0, timeout 4\n"
     text += "  Non-2xx or 3xx responses: 10\n"
 
@@ -38,26 +38,26 @@ def test_wrk_errors_and_refusals_are_failures() -> None:
 
 
 def test_wrk_without_a_result_is_an_error() -> None:
-    """Output of wrk without a result, such as its usage, is an error."""
+    """If the output of wrk has no result, such as its usage message, LoadFailed is raised."""
     with pytest.raises(LoadFailed):
         parse_wrk("Usage: wrk <options> <url>", 2)
 
 
 def test_p99_is_the_99th_percentile() -> None:
-    """p99 is the 99th percentile: one slow value counts among 100 values, and not among 200."""
+    """`p99` returns the 99th percentile, which is the slowest of 100 values, but not of 200."""
     assert p99([0.9, *[0.1] * 98, 0.5]) == 0.9
     assert p99([*[0.1] * 199, 0.9]) == 0.1
 
 
 def test_a_head_request_ends_with_an_empty_line() -> None:
-    """A HEAD request ends with an empty line; otherwise the server waits for more."""
+    """A HEAD request ends with an empty line; without it, the server would wait for more bytes."""
     words = request("/v2/x", {"Accept": "a, b"})
 
     assert words == b"HEAD /v2/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: a, b\r\n\r\n"
 
 
 def test_a_length_is_read_in_any_case() -> None:
-    """The load generator reads the header Content-Length in any case, as HTTP/1.1 permits."""
+    """The name of the header Content-Length can be in lower case, as HTTP/1.1 permits."""
     assert length_in(b"HTTP/1.1 200 OK\r\ncontent-length: 12") == 12
 
 
@@ -67,13 +67,13 @@ def test_a_length_is_read_in_any_case() -> None:
     ids=["no 200", "no length", "nothing"],
 )
 def test_an_incomplete_response_is_broken(head: bytes) -> None:
-    """A response that ends too early is an error, so that the benchmark does not count it."""
+    """A response without status 200 or without a length raises Broken, so it is not counted."""
     with pytest.raises(Broken):
         length_in(head)
 
 
 def test_clients_without_a_server_have_failed(capsys: pytest.CaptureFixture[str]) -> None:
-    """If the server is missing, all requests of the clients count as failed; the run goes on."""
+    """If no server listens, all requests of the clients count as failures; no error is raised."""
     task = {
         "port": 1,
         "tls": False,

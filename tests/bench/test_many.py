@@ -1,4 +1,4 @@
-"""Tests of the written data directory, from which Entrepot answers without its upstream."""
+"""Entrepot can serve the data directory that the benchmark writes, without an upstream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from entrepot.datastore.repositories import Repositories
 
 
 def test_a_repository_links_each_object_and_names_its_upstream(tmp_path: Path) -> None:
-    """The repository links each manifest and its blobs, and names its upstream.
+    """The written repository has links to all manifests and blobs, and the name of its upstream.
 
     A request for an object without a link would reach the upstream.
     """
@@ -35,7 +35,7 @@ def test_a_repository_links_each_object_and_names_its_upstream(tmp_path: Path) -
 def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
     tmp_path: Path,
 ) -> None:
-    """The first object is requested most often, and the order of requests differs by round."""
+    """The first blob is requested most often, and the order of requests differs between rounds."""
     written = write(tmp_path, 20)
     address = ServerAddress(1)
     first, second = (list(written.sampled(address, seed)) for seed in (1, 2))
@@ -47,10 +47,9 @@ def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
 
 
 def test_the_plain_requests_have_the_same_proportion(tmp_path: Path) -> None:
-    """A plain server gets as many requests for blobs for each manifest as Entrepot does.
+    """In the comparison, each manifest is requested with five blobs, as in the measurement.
 
-    All requests differ, because a worker would answer an equal request with the same response from
-    memory.
+    All paths differ, because a worker would send the response to an equal request from memory.
     """
     paths = list(write(tmp_path, 2).plain(ServerAddress(1)))
     kinds = [path.split("/")[-2] for path in paths]

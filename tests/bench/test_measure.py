@@ -1,4 +1,4 @@
-"""Tests of the time of a benchmark run, and of rows that are measured in more rounds."""
+"""A benchmark run has a time limit, and some rows are measured in more rounds than others."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def _sample() -> Sample:
 
 
 def test_no_sample_is_taken_when_the_time_is_over() -> None:
-    """After the time of a run a row is not measured.
+    """After the time limit of a run has passed, no sample is taken.
 
-    The report states this in place of a figure.
+    If a row has no sample by then, it counts as failed, with this reason.
     """
     book = Book()
     attempt("idle", "entrepot", book, _sample)
@@ -37,7 +37,7 @@ def test_no_sample_is_taken_when_the_time_is_over() -> None:
 def test_a_row_that_needs_more_rounds_gets_them(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The row of the 100 MB blob is measured in nine rounds, because its cost varies more."""
+    """The row `blob-large` is measured in nine rounds instead of three, as `ROUNDS` states."""
     book = Book()
     monkeypatch.setattr(module, "measure", lambda *_: _sample())
     servers = cast("Any", {"entrepot": None})

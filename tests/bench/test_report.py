@@ -1,4 +1,4 @@
-"""Tests of the tables and the charts that show the results of the benchmark."""
+"""Tables and charts show the results of the benchmark."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _RESULTS = {
     ids=str,
 )
 def test_a_number_has_three_significant_digits(value: float, text: str) -> None:
-    """A number in a table has three significant digits: the measurement is no more precise."""
+    """A number in a table has three significant digits."""
     assert number(value) == text
 
 
@@ -43,7 +43,7 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 
 
 def test_the_table_gives_the_reason_of_a_failure() -> None:
-    """A row without a figure has the reason of its failure in the table."""
+    """If a row has failed on a server, the table has the reason in place of a figure."""
     text = table(_RESULTS, {"manifest-tag": {"drayage": "it ended"}})
 
     assert "drayage" in text
@@ -61,13 +61,13 @@ def test_the_table_gives_the_reason_of_a_failure() -> None:
     ids=["met", "missed", "unmeasured", "failed"],
 )
 def test_a_verdict_is_a_word(verdict: Verdict, expected: str) -> None:
-    """The verdict on a target is one of a few words, so that a reader sees at once if it is met."""
+    """The table of the targets states in one or two words whether a target is met."""
     assert word(verdict) == expected
     assert expected in verdicts([verdict], {"memory": "memory"})
 
 
 def test_markdown_has_empty_cells_for_rows_without_a_figure() -> None:
-    """The Markdown table leaves the cell of a server empty if the row was not measured for it."""
+    """If a row was not measured on a server, the Markdown table has an empty cell."""
     lines = markdown(_RESULTS, [REGISTRY, NGINX, OURS]).splitlines()
 
     assert lines[0] == "| | | docker-registry | nginx | entrepot |"
@@ -75,14 +75,14 @@ def test_markdown_has_empty_cells_for_rows_without_a_figure() -> None:
 
 
 def test_markdown_does_not_hide_a_failure() -> None:
-    """A figure with failures is marked in the Markdown table, because failed work costs little."""
+    """The Markdown table shows failures beside a figure, because failed requests cost little."""
     failed = {"memory": {OURS: replace(plain_figure(180), failures=3)}}
 
     assert markdown(failed, [OURS]).splitlines()[-1].endswith("| 180 (3 failures) |")
 
 
 def test_the_chart_has_a_bar_and_a_sentence_for_every_ratio() -> None:
-    """A row of both servers has a bar in the chart and a sentence; other rows have none."""
+    """If both servers have a result, the chart has a bar and a sentence about the row."""
     drawn = ET.fromstring(chart(_RESULTS, "a < b"))
     words = drawn.findtext(f"{_SVG}desc")
 
@@ -93,7 +93,7 @@ def test_the_chart_has_a_bar_and_a_sentence_for_every_ratio() -> None:
 
 
 def test_a_chart_has_eight_bars_at_most() -> None:
-    """The chart has eight bars at most, because more cannot be compared at a glance."""
+    """The chart has at most eight bars, because more cannot be compared at a glance."""
     assert len(set(SHOWN)) <= 8
 
 
@@ -108,7 +108,7 @@ def test_the_chart_of_growth_has_a_line_and_a_sentence_for_every_row() -> None:
 
 
 def test_the_chart_of_no_results_is_valid() -> None:
-    """The chart of a run without results is valid SVG, so such a run still prints its reasons."""
+    """The chart of a run without results is valid SVG, so that no exception ends such a run."""
     assert ET.fromstring(chart({}, "")).tag == f"{_SVG}svg"
     assert ET.fromstring(growth_chart({}, TITLES)).tag == f"{_SVG}svg"
 

@@ -1,4 +1,4 @@
-"""Tests of the measured servers: each is started, awaited, and ended with all its children."""
+"""A measured server is started, awaited, and terminated with all its child processes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def _launch(folder: Path, *words: str) -> Launch:
 
 
 def test_a_started_server_answers(tmp_path: Path) -> None:
-    """A server is measured only after it has answered a request, so its start costs nothing."""
+    """Inside its `with` block, a server is ready and answers requests."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         assert server.address.ask("GET", "/")[0] == 200
 
 
 def test_stopping_a_server_ends_its_children(tmp_path: Path) -> None:
-    """When a server is stopped, its remaining child processes are stopped too."""
+    """When a server is terminated, its remaining child processes are terminated too."""
     with Server(_launch(tmp_path, "-c", _PARENT)) as server:
         child = next(each for each in server.tree.processes() if _is_child(each.pid))
 
@@ -51,11 +51,11 @@ def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
 
 
 def test_the_cpu_time_of_a_command_beside_a_server_is_measured(tmp_path: Path) -> None:
-    """The CPU time of a command that runs beside a server is measured.
+    """`cpu_of` runs a command in the server's environment, and returns the command's CPU time.
 
-    A command that fails is an error.
+    If the command fails, ServerFailed is raised.
 
-    The command runs in the server's environment, so that `entrepot` finds its folder there.
+    In this environment, `entrepot healthy` finds the folder of its server.
     """
     server = Server(_launch(tmp_path))
     code = "import os; sum(range(3_000_000)); os.environ['HOME'] == %r or exit('lost')"

@@ -1,4 +1,4 @@
-"""Tests of the stock: a generated data directory like one that the product has written."""
+"""The stock is a generated data directory that is like one that Entrepot has written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_index_has_a_row_for_each_blob_and_manifest(stock: Stock) -> None:
 
 
 def test_the_index_is_as_the_product_would_have_written_it(tmp_path: Path) -> None:
-    """The index of the stock has the same counters, SQL indexes and triggers as the product's."""
+    """The index of the stock has the same counters, SQL indexes and triggers as Entrepot's."""
     stock = Stock(tmp_path / "data", 1000, time.time() - 60)
     stock.write_rows()
     index = stock.index()
@@ -49,7 +49,7 @@ def test_the_first_rows_are_evicted_first(stock: Stock) -> None:
 
 
 def test_manifests_reference_rows(stock: Stock) -> None:
-    """A manifest of the stock has its blobs in the index, so a use of it is a use of its blobs."""
+    """The index of the stock has a row for each blob that a manifest references."""
     index = stock.index()
 
     assert all(index.entry(each) for each in index.children(manifest(0)))

@@ -1,4 +1,4 @@
-"""Tests of the targets, with which the results of the benchmark are compared."""
+"""The results of the benchmark are compared with targets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_target_against_another_server_is_a_ratio() -> None:
 
 
 def test_a_target_without_another_server_is_a_value() -> None:
-    """A target may be the value of a named figure, such as the number of fetches."""
+    """A target without another server is a limit of a named value, such as `fetched times`."""
     results = {_ROW: {OURS: plain_figure(10, {"fetched times": 2})}}
     verdict = judge(Target(_ROW, 1, figure="fetched times"), results)
 
@@ -32,7 +32,7 @@ def test_a_target_without_another_server_is_a_value() -> None:
 
 
 def test_a_target_against_another_row_is_a_ratio_of_our_own_costs() -> None:
-    """A target against another row of Entrepot is a ratio, whatever other servers need."""
+    """A target against another row is the ratio of Entrepot's costs in the two rows."""
     results = {
         "token-rs256": {OURS: plain_figure(30), REGISTRY: plain_figure(4000)},
         "tag-login": {OURS: plain_figure(20), REGISTRY: plain_figure(60_000)},
@@ -53,14 +53,14 @@ def test_a_target_that_was_not_measured_is_not_met(lacking: str) -> None:
 
 
 def test_failed_work_meets_no_target() -> None:
-    """A row with failed requests meets no target, because an error is cheap to answer."""
+    """A row with failed requests meets no target, because an error response costs little."""
     results = {_ROW: {OURS: replace(plain_figure(1), failures=1), NGINX: plain_figure(5)}}
 
     assert not judge(Target(_ROW, 2, NGINX), results).is_met
 
 
 def test_a_cheaper_peer_is_named_with_its_ratio() -> None:
-    """A peer server that is cheaper than Entrepot in a row is named with the ratio of costs."""
+    """If a peer costs less than Entrepot in a row, it is listed with the ratio of the costs."""
     results = {
         _ROW: {OURS: plain_figure(10), "drayage": plain_figure(5), "other": plain_figure(20)}
     }
@@ -69,6 +69,6 @@ def test_a_cheaper_peer_is_named_with_its_ratio() -> None:
 
 
 def test_every_target_names_an_existing_row() -> None:
-    """Every target names an existing row; a target of a misspelled row is never checked."""
+    """Every target is for an existing row; a misspelled row would never be checked."""
     assert {each.row for each in TARGETS} <= set(ROWS)
     assert {each.row for each in GROWTH_TARGETS} <= set(TITLES)

@@ -1,4 +1,4 @@
-"""Tests of the process tree, whose CPU time and memory are read from /proc."""
+"""The CPU time and the memory of a process tree are read from /proc."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_tree_is_a_process_and_its_descendants() -> None:
 
 
 def test_a_tree_without_its_root_is_empty() -> None:
-    """A tree without its root is empty: a server that died costs nothing more."""
+    """If the root of a tree has ended, the tree is empty."""
     assert below(7, [Process(1, 0, "init", 9)]) == []
 
 
@@ -76,7 +76,7 @@ def test_a_tree_without_its_root_is_empty() -> None:
     ids=["module", "submodule", "wrapped", "supervisord", "program", "no words"],
 )
 def test_the_role_of_a_process_is_its_module_or_program(words: list[str], role: str) -> None:
-    """The role of a process is its Python module or program; otherwise each would be `python`."""
+    """The role of a process is its Python module, or its program if it is not a Python process."""
     assert role_of("haproxy", words) == role
 
 
@@ -88,7 +88,7 @@ def test_memory_is_counted_in_bytes() -> None:
 
 
 def test_a_process_that_has_ended_has_no_memory() -> None:
-    """A process that ended between the listing and the read has no memory."""
+    """If a process ends after it was listed and before its memory is read, its memory is 0."""
     assert parse_memory("") == Memory()
 
 
@@ -100,12 +100,12 @@ def test_memory_is_summed_over_roles() -> None:
 
 
 def test_the_cpu_time_of_a_new_process_counts_from_zero() -> None:
-    """The CPU time of a process that started between two measurements counts from zero."""
+    """If a process has started between two measurements, all of its CPU time counts."""
     assert spent({"a": 1.0}, {"a": 1.5, "b": 0.25}) == {"a": 0.5, "b": 0.25}
 
 
 def test_the_cpu_time_of_a_child_that_ended_counts() -> None:
-    """The CPU time of a child that has ended still counts, here with the real /proc."""
+    """The CPU time of a child that has ended still counts; this test reads the real /proc."""
     tree = Tree(os.getpid())
     before = sum(tree.cpu().values())
     subprocess.run([sys.executable, "-c", "sum(range(6_000_000))"], check=True)
@@ -114,9 +114,9 @@ def test_the_cpu_time_of_a_child_that_ended_counts() -> None:
 
 
 def test_the_run_time_includes_all_threads_to_less_than_a_tick() -> None:
-    """The run time of a process counts all threads, more precisely than the kernel's clock tick.
+    """The run time includes all threads, and is more precise than the kernel's clock ticks.
 
-    An idle server runs for less than a tick at a time.
+    This precision is needed because an idle server runs for less than a tick at a time.
     """
     tree = Tree(os.getpid())
     before = sum(tree.run_time().values())
@@ -138,5 +138,5 @@ def test_the_run_time_includes_all_threads_to_less_than_a_tick() -> None:
 
 
 def test_a_thread_that_has_ended_has_no_run_time() -> None:
-    """A thread that has ended has no run time; /proc/PID/schedstat begins with a time in ns."""
+    """A run time is parsed in nanoseconds; a thread that has ended has a run time of 0."""
     assert [parse_schedstat(text) for text in ("1500000 7 9\n", "")] == [0.0015, 0.0]

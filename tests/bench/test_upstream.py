@@ -1,4 +1,4 @@
-"""Tests of the upstream's access log, from which the benchmark counts all fetches."""
+"""The benchmark counts the requests that the upstream has logged."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _OTHER = 'time="2026-11-22T08:18:25Z" level=info msg="response completed" http.r
 
 
 def test_only_access_lines_are_read() -> None:
-    """Only the access lines of docker-registry are read; it logs each response a second time."""
+    """Of docker-registry's two log lines about each response, only the access line is read."""
     assert parse([_OTHER, _GET]) == [Fetch("GET", "/v2/library/app/blobs/sha256:ab", 200, 4000)]
 
 
 def test_bytes_are_those_of_gets() -> None:
-    """The fetched bytes are those of the GETs in the upstream's log; a HEAD has no body."""
+    """A HEAD counts as a request, but adds no fetched bytes, because its response has no body."""
     assert summed(parse([_GET, _HEAD])) == Fetches(requests=2, gets=1, sent=4000)
 
 
 def test_a_request_for_the_api_version_is_no_fetch() -> None:
-    """`GET /v2/` is no fetch of content, because it only finds the token server."""
+    """`GET /v2/` does not count, because a cache sends it only to find the token server."""
     assert summed(parse([_ASKS])) == Fetches()
 
 
 def test_fetches_of_other_content_are_left_out() -> None:
-    """Fetches of other content, such as a prefetched blob, are left out of the sum."""
+    """If only requests for one digest are counted, requests for other content are left out."""
     assert summed(parse([_GET]), about="sha256:cd") == Fetches()
 
 
 def test_reading_the_log_continues_where_it_ended(tmp_path: Path) -> None:
-    """A read of the upstream's log continues where the last one ended.
+    """A read of the upstream's log continues where the previous read ended.
 
-    No line is counted twice, and an incomplete line is left for the next read.
+    No line is counted twice, and an incomplete line is read only by the next call.
     """
     path = tmp_path / "log"
     path.write_text(f"{_GET}\n{_HEAD[:40]}")

@@ -35,10 +35,10 @@ _STOPS_WITHIN = 10.0
 class Setup:
     """The configuration with which a test starts an appliance.
 
-    `upstreams` and `settings` become parts of the YAML file; `environment` has variables. `data` is
-    the data directory (None: a new one). With `tls`, clients use TLS. `files` is the appliance's
-    limit of open files (`ulimit -n`, soft and hard); with None the appliance has the limit of the
-    test run.
+    `upstreams` and `settings` become parts of the YAML file; `environment` has environment
+    variables. `data` is the data directory (None: a new one). With `tls`, clients use TLS. `files`
+    is the appliance's limit of open files (`ulimit -n`, soft and hard); with None the appliance has
+    the limit of the test run.
     """
 
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Appliance:
 
     def launch(self) -> subprocess.Popen[bytes]:
         """Start the appliance, and do not wait until it serves."""
-        # the folder has a short path, because a path of a socket has at most about 100 characters
+        # the sockets' folder has a short path: Linux limits the path of a unix socket to 107 bytes
         self._sockets = Path(tempfile.mkdtemp(prefix="ent-"))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -118,7 +118,7 @@ class Appliance:
         return self.ended()
 
     def ended(self, *, within: float = _STOPS_WITHIN) -> int:
-        """Wait up to *within* s until the appliance exits, and return its exit code.
+        """Wait up to *within* seconds until the appliance exits, and return its exit code.
 
         Assert that it left no process and no socket behind.
         """
@@ -147,7 +147,8 @@ class Appliance:
     def environment(self) -> dict[str, str]:
         """Return the environment variables of the appliance.
 
-        The variables of the test run are left out, because they could configure the appliance.
+        Of the test run's variables it contains only PATH, the locale and the time zone, because
+        other variables could configure the appliance.
         """
         name, _, value = self._mark.partition("=")
         own = {
@@ -189,7 +190,7 @@ class Appliance:
         return self.log.read_text(errors="replace")
 
     def metrics(self) -> dict[str, list[tuple[dict[str, str], float]]]:
-        """Return the samples of /metrics by name, as labels and value."""
+        """Return the samples of /metrics: the labels and the value of each, by metric name."""
         response = self.http.get("/metrics")
         assert response.status == 200, response
         found: dict[str, list[tuple[dict[str, str], float]]] = {}
@@ -199,7 +200,7 @@ class Appliance:
         return found
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the sum of the samples of the metric *name* that have these labels."""
+        """Return the sum of those samples of the metric *name* that have at least these labels."""
         samples = self.metrics().get(name, [])
         return sum(value for found, value in samples if labels.items() <= found.items())
 

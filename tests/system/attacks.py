@@ -1,7 +1,7 @@
-"""Attacks on an appliance, each of which uses up one of its resources.
+"""Attacks on an appliance; each attack uses up one resource of the appliance.
 
-During an attack an honest client sends requests. The times and failures of these requests show the
-effect of the attack.
+During an attack an honest client sends requests. The response times and failures of these requests
+show the effect of the attack.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Honest:
 
 
 def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socket.socket]:
-    """Open *many* connections with a small receive buffer, which *stack* closes."""
+    """Open *many* connections with a small receive buffer; *stack* closes them."""
     opened = []
     for _ in range(many):
         each = stack.enter_context(socket.socket())
@@ -137,7 +137,10 @@ def _trickle(opened: list[socket.socket], ended: threading.Event) -> None:
 def flood(
     appliance: Appliance, requests: Callable[[int], bytes], threads: int
 ) -> Iterator[list[int]]:
-    """Send the requests that *requests* makes, in *threads* threads; yield the list of statuses."""
+    """Send the requests `requests(0)`, `requests(1)`, ... from *threads* threads.
+
+    Yields the list of the statuses of the responses, which grows during the flood.
+    """
     ended, answers = threading.Event(), list[int]()
     numbers = itertools.count()
 
@@ -161,7 +164,10 @@ def flood(
 
 @contextmanager
 def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[list[int]]:
-    """Send *request* continuously without waiting; yield the sizes in bytes of received pieces."""
+    """Send *request* repeatedly without waiting for the responses.
+
+    Yields the list of the sizes (bytes) of the received pieces, which grows meanwhile.
+    """
     ended, answers = threading.Event(), list[int]()
 
     def send() -> None:
@@ -185,7 +191,7 @@ def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[li
 
 
 def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
-    """Return a function that makes the request number n, with a wrong password for `user(n)`."""
+    """Return a function that builds request number n: a wrong password for the user `user(n)`."""
     return lambda number: (
         f"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Authorization: {basic(f'{user(number)}:wrong{number}')}\r\n\r\n"
@@ -193,7 +199,7 @@ def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
 
 
 def requests_for(method: str, path: Callable[[int], str]) -> Callable[[int], bytes]:
-    """Return a function that makes the request number n, for `path(n)` and without a body."""
+    """Return a function that builds request number n: for the path `path(n)`, without a body."""
     return lambda number: (
         f"{method} {path(number)} HTTP/1.1\r\nHost: localhost\r\n"
         "Connection: close\r\nContent-Length: 0\r\n\r\n"

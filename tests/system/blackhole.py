@@ -10,7 +10,7 @@ _ENOUGH = 8  # Linux accepts one or two connections more than the backlog of a l
 
 
 class BlackHole:
-    """A URL whose host neither accepts nor refuses a connection, as if a firewall dropped it."""
+    """A URL whose port does not respond to a connection, as if a firewall dropped the packets."""
 
     def __init__(self) -> None:
         self._listener = socket.socket()

@@ -19,7 +19,7 @@ from tests.system.waiting import eventually
 
 _FLAGS: Final = (
     "--headless=new",
-    "--no-sandbox",  # Chromium as root has no sandbox, and the page is the test's own
+    "--no-sandbox",  # Chromium's sandbox does not work as root, and the tests wrote the pages
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
@@ -42,7 +42,7 @@ class PageServer:
 
     @property
     def port(self) -> int:
-        """Return the port of the server, which is that of both origins."""
+        """Return the port of the server; both origins have this port."""
         return int(self._server.server_address[1])
 
     def __enter__(self) -> Self:

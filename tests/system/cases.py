@@ -1,4 +1,8 @@
-"""Gives each test its own upstream, because a failure opens the upstream's circuit breaker."""
+"""Gives each test its own upstream.
+
+A failure in a test opens the circuit breaker of its upstream; another test with this upstream would
+then fail.
+"""
 
 from __future__ import annotations
 

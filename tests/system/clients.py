@@ -82,7 +82,7 @@ class Clients:
         return self.skopeo("copy", *plain, f"docker://{image}", f"dir:{target}")
 
     def login(self, registry: str, login: str) -> subprocess.CompletedProcess[str]:
-        """Log in to *registry* with podman; *login* is user:password, which skopeo uses as well."""
+        """Log in to *registry* with podman; later skopeo uses this *login* (user:password) too."""
         user, _, password = login.partition(":")
         return self.podman("login", "--tls-verify=false", f"-u={user}", f"-p={password}", registry)
 

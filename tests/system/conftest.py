@@ -21,11 +21,15 @@ from tests.system.pushes import ALLOWED
 from tests.system.registries import Registry
 from tests.upstream import FakeUpstream
 
-# An appliance that stores on a real disk is part of these tests.
+# The appliances of these tests store on a real disk: without this line, the folders of pytest would
+# be in memory.
 os.environ.pop("PYTEST_DEBUG_TEMPROOT", None)
 
 _PODMAN = ("test_image", "test_play_kube")
-"""Files with these prefixes use the fixture `podman`, which only one pytest process can have."""
+"""The prefixes of the test files that may use the fixture `podman`.
+
+Only one pytest process at a time can use this fixture, so one process runs all these files.
+"""
 _MUCH = 4000  # characters of an appliance's log in the report of a failed test
 _LONGEST = (
     "test_image",
@@ -54,7 +58,7 @@ _LONGEST = (
     "test_notifications",
     "test_notification_kills",
 )
-"""The files that take longest start first, so that no long one runs alone at the end."""
+"""The slowest files, which start first so that no slow file runs alone at the end."""
 Start = Callable[[Setup], Appliance]
 
 
@@ -68,14 +72,14 @@ class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Distribute the tests by file, so that the appliance that a file shares is started once."""
+    """Distribute the tests by file, so that a fixture for a whole file is started only once."""
     # Otherwise pytest-xdist would sort the files by their number of tests, and ignore _LONGEST.
     config.option.loadscopereorder = False
     return _ByFile(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the files that take longest first, if several processes share the tests."""
+    """Sort the slowest files to the start if several processes run the tests."""
     if hasattr(config, "workerinput"):
         ranks = {name: rank for rank, name in enumerate(_LONGEST)}
         items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
@@ -171,7 +175,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterat
 
 @pytest.fixture(scope="module")
 def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """Run an appliance with two workers for all pushes of a file; clients may delete content."""
+    """Run an appliance with two workers for all push tests of a file; it permits deletions."""
     setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
     with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
         yield appliance

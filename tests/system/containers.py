@@ -1,4 +1,4 @@
-"""Runs podman as an operator does, with an image store that later test runs use again.
+"""Runs podman as an operator does, with an image store that later test runs reuse.
 
 The build of the image needs no registry, because mmdebstrap makes the base image from Debian's
 packages. The base image and the layers stay in the system's temporary folder, so that only the
@@ -171,9 +171,13 @@ class Container:
         return found[0]
 
     def processes(self) -> list[tuple[int, str]]:
-        """Return user id and command line of each process in the container, the first one first."""
+        """Return user id and command line of each process in the container.
+
+        The container's first process comes first.
+        """
         listed = self._podman.podman("top", self.name, "pid", "hpid").splitlines()[1:]
-        # The ids on the host may have wrapped around; in the container the first process has id 1.
+        # The list is sorted by the ids in the container, where the first process has id 1. Ids on
+        # the host wrap around, so a later process can have a smaller one.
         inside = sorted(tuple(map(int, line.split())) for line in listed)
         found = [Path("/proc") / str(on_host) for _, on_host in inside]
         return [(each.stat().st_uid, _command(each)) for each in found if _command(each)]
@@ -187,7 +191,7 @@ class Container:
         return self._podman.try_podman("healthcheck", "run", self.name).returncode == 0
 
     def stop(self, timeout: int = 10) -> Ended:
-        """Stop the container with `podman stop`, which kills it after *timeout* s."""
+        """Stop the container with `podman stop`, which kills it after *timeout* seconds."""
         self._podman.podman("stop", f"--time={timeout}", self.name)
         return Ended(int(self.inspect()["State"]["ExitCode"]), self.logs())
 
@@ -209,7 +213,7 @@ class Container:
 def running(
     podman: Engine, image: str, *options: str, cwd: Path | None = None
 ) -> Iterator[Container]:
-    """Run *image* in the background during the `with` block, which begins once the image serves."""
+    """Run *image* in the background; the `with` block begins when the appliance serves."""
     container = Container(podman, f"test-{uuid.uuid4().hex[:12]}")
     try:
         podman.podman("run", "--detach", f"--name={container.name}", *options, image, cwd=cwd)
@@ -222,7 +226,7 @@ def running(
 def run_to_end(podman: Engine, image: str, *options: str, cwd: Path | None = None) -> Ended:
     """Run *image* in the foreground until it exits; return its exit code and output."""
     done = podman.try_podman("run", "--rm", *options, image, cwd=cwd)
-    # podman prints lines with these words on a machine without systemd; they are left out.
+    # On a machine without systemd, podman prints lines with these words; drop these lines.
     noise = ("healthcheck", "systemd")
     lines = [each for each in done.stderr.splitlines() if not any(word in each for word in noise)]
     return Ended(done.returncode, done.stdout + "\n".join(lines))

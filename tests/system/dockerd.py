@@ -1,4 +1,4 @@
-"""Runs dockerd in a network namespace, without the bridge docker0 and firewall rules.
+"""Runs dockerd in a network namespace, without the bridge docker0 and without firewall rules.
 
 The tests control dockerd through its API.
 """

@@ -27,7 +27,7 @@ _TOKEN = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="
 class Did:
     """From where a client got the image, and how often it asked the mirror for parts of the image.
 
-    `waits` describes a delay that a user would notice. Cases with such a delay run only in `make
+    `waits` describes a delay that a user would notice. Cases with `is_slow` run only in `make
     soak`.
     """
 
@@ -42,7 +42,7 @@ class Did:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One failure of the mirror: `rules` map paths to the faults of the fake upstream.
+    """One failure of the mirror: `rules` maps paths to faults of the fake upstream.
 
     If `rules` is None, the mirror does not run at all.
     """

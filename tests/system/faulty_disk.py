@@ -1,8 +1,8 @@
-"""A disk that fails on demand, as the storage and lock modules of one appliance see it.
+"""A disk that fails on demand, but only for the storage and lock modules of one appliance.
 
 A Python process with this disk's environment variables loads a `sitecustomize` module, which wraps
-system calls. The control file names an error and a call (`*`: every call). While it does, the named
-call fails with this error if one of those modules made it.
+system calls. If the control file names an error and a system call (`*`: every call), then this call
+fails with this error whenever a storage or lock module makes it.
 """
 
 from __future__ import annotations

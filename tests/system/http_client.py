@@ -1,4 +1,4 @@
-"""An HTTP client for tests: a connection for each request, no redirects, all headers visible."""
+"""An HTTP client for tests: it opens a connection for each request and follows no redirect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Response:
 
     @property
     def code(self) -> str:
-        """Return the code of the first error in a JSON body of the OCI spec, or ""."""
+        """Return the code of the first error in an OCI error body, or "" if there is none."""
         try:
             return str(json.loads(self.body)["errors"][0]["code"])
         except (ValueError, KeyError, IndexError, TypeError):
@@ -140,7 +140,7 @@ def listens(port: int) -> bool:
 def _all_of(wire: socket.socket) -> bytes:
     """Read until the server closes or resets the connection.
 
-    The kernel resets a connection that a server closes with unread bytes.
+    The kernel resets a connection that the server closes before it has read all received bytes.
     """
     received = b""
     with suppress(ConnectionResetError):

@@ -27,7 +27,7 @@ class Load:
             assert not thread.is_alive(), "a request hangs"
 
     def pause(self) -> None:
-        """Wait 20 ms before the next request, because a killed program may not be ready yet."""
+        """Wait 20 ms before the next request: a killed program may not have restarted yet."""
         self.ended.wait(0.02)
 
     def _repeat(self, number: int) -> None:

@@ -71,7 +71,7 @@ class Mounts:
 def as_printed() -> tuple[list[str], int]:
     """Return the options of the README's command with TLS and passwords, and the port for clients.
 
-    The test replaces name, image and host port of the command; everything else is as printed.
+    The test replaces the command's name, image and host port, and does not change its other words.
     """
     text = README.read_text().replace("\\\n", " ")
     lines = (line.strip() for line in text.splitlines())

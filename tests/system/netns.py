@@ -1,4 +1,4 @@
-"""Runs a daemon in a network namespace, because it leaves bridges and firewall rules behind."""
+"""Runs a daemon in a network namespace, which its bridges and firewall rules cannot outlive."""
 
 from __future__ import annotations
 

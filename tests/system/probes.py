@@ -1,4 +1,4 @@
-"""Compares the responses of docker distribution and the appliance to one configuration."""
+"""Compares the responses of docker distribution and the appliance with equal configurations."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A request that is compared; with the prefix `debug:` it is sent to the debug address."""
+    """A request to both registries; a path that begins with `debug:` is for the debug address."""
 
     method: str
     path: str

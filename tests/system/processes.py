@@ -22,7 +22,7 @@ class Process:
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables *extra*, with the few of the test run that every program needs."""
+    """Return the variables *extra* and the test run's PATH, locale and time zone."""
     kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return {**kept, **extra}
 

@@ -32,14 +32,14 @@ class Puller(Protocol):
         ...
 
     def pull(self, image: str) -> set[str]:
-        """Pull an image, and return digests of the stored content, at least the config's.
+        """Pull an image, and return digests of the stored content, at least that of the config.
 
         Raises: PullFailed if the client reports an error.
         """
         ...
 
     def forget(self) -> None:
-        """Remove every image and layer, so that the next pull needs all of them again."""
+        """Remove every image and layer, so that the next pull requests all of them."""
         ...
 
 

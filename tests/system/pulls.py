@@ -34,7 +34,7 @@ def pull_manifest(http: HttpClient, name: str, reference: object) -> Response:
 
 
 def get_blob(http: HttpClient, name: str, digest: Digest, **headers: str) -> Response:
-    """GET a blob and follow a redirect; if that fails, send the request to the appliance again.
+    """GET a blob and follow a redirect; if the redirect's URL fails, repeat the first request.
 
     Docker, podman and containerd follow redirects, and repeat a request that failed.
     """
@@ -60,7 +60,7 @@ def pull_blob(http: HttpClient, name: str, digest: Digest) -> bytes:
 
 
 def pull(http: HttpClient, name: str, reference: object) -> list[Digest]:
-    """Pull an image with all its parts, and return their digests, that of the manifest first.
+    """Pull an image with all its parts; return the digests of the manifest and of its parts.
 
     If *reference* leads to an index, pull the images of all its platforms as well.
     """

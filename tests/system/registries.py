@@ -27,7 +27,7 @@ _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.1" (?P<statu
 
 
 class Registry:
-    """A docker-registry, which a test can stop, and start again on the same port.
+    """A docker-registry that a test can stop and restart on the same port.
 
     *storage* is its data directory; *settings* are merged into its configuration. With *tokens*, a
     push uses a token of that token server.
@@ -156,7 +156,7 @@ def token_registry(folder: Path, tokens: TokenServer) -> Registry:
 
 
 def basic_registry(folder: Path, login: str) -> Registry:
-    """Return a registry that accepts the *login* (user:password) only."""
+    """Return a registry that accepts only *login* (user:password)."""
     folder.mkdir(parents=True, exist_ok=True)
     path = htpasswd(folder / "htpasswd", login)
     auth = {"htpasswd": {"realm": "upstream", "path": str(path)}}
@@ -164,7 +164,7 @@ def basic_registry(folder: Path, login: str) -> Registry:
 
 
 def tls_registry(folder: Path, authority: Authority) -> Registry:
-    """Return a registry whose certificate *authority* signed; write the CA to *folder*/ca.pem."""
+    """Return a registry with a certificate signed by *authority*; write *folder*/ca.pem."""
     certificate, key = authority.issue().write(folder)
     context = ssl.create_default_context(cafile=str(authority.write(folder / "ca.pem")))
     tls = {"tls": {"certificate": str(certificate), "key": str(key)}}

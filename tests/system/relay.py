@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Relay:
-    """Forwards connections from a port of its own, on all addresses, to *target* on loopback."""
+    """Accepts connections to `port` on all addresses, and forwards them to *target* on loopback."""
 
     def __init__(self, target: int) -> None:
         class Handler(BaseRequestHandler):

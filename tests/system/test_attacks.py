@@ -1,7 +1,7 @@
 """During an attack an honest client's requests succeed, and the memory of all programs is bounded.
 
-In `make soak` the honest client's p99 response time during an attack is at most three times that
-during as many harmless requests (medians of the rounds).
+In `make soak` the honest client's p99 response time during an attack is at most three times its p99
+response time during as many harmless requests (medians of the rounds).
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ ANN = "ann:right"
 FRESH = ("bob:built", "cid:sailed")
 NAME = "one.test/app"
 LARGEST = 320 * MB
-"""No process may have more resident memory than this, whatever clients do (bytes)."""
+"""The limit of each process's resident memory (bytes); HAProxy may have more, see `_bound`."""
 CONNECTIONS = scaled(1_560, 3_000)
 CONNECTION = 128 * KB
 """The memory that HAProxy may use for one waiting connection: its two buffers (bytes)."""
 FLOODS = scaled(2, 4)
-"""So many clients send the floods that fill the log."""
+"""The number of clients that fill the log with floods of requests."""
 TIMES = scaled(10, 150)
 ROUNDS = 3
 COST = scaled(8, 10)
@@ -104,7 +104,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> 
 def honest(appliance: Appliance, login: str | None = None) -> Honest:
     """Return a client that pulls a stored manifest and layer.
 
-    HAProxy's cache serves the manifest, and a worker the layer.
+    HAProxy's cache serves the manifest, and a worker serves the layer.
     """
     http = replace(appliance.http, login=login)
     manifest = http.get(manifest_path(NAME, "v1"))
@@ -154,10 +154,7 @@ def _busy(threads: int) -> Attack:
 
 
 def test_threads_slow_readers(opened: Appliance) -> None:
-    """Clients that read slowly occupy no thread of a worker, even if they outnumber the threads.
-
-    The threads stay free even while the worker still downloads the blob that the clients read.
-    """
+    """Clients that read slowly occupy no thread of a worker, even if they outnumber the threads."""
     assert opened.http.get(READ_SLOWLY).status == 200
 
     endures(
@@ -189,7 +186,7 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
 
 
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
-    """While clients with a wrong password send slow bodies, a client with a right one is served.
+    """While clients with a wrong password send slow bodies, a client with a right login is served.
 
     The test sends more slow bodies at once than HAProxy forwards to a worker at the same time.
     """
@@ -238,7 +235,7 @@ def test_bcrypt_wrong_passwords(closed: Appliance, user: Callable[[int], str], l
 
 
 def test_inodes_unfinished_uploads(start: Start, upstream: FakeUpstream) -> None:
-    """Above the limit of unfinished uploads a worker responds 429, and a metric counts this.
+    """Above the limit of unfinished uploads a worker responds 429; a metric counts these responses.
 
     Pulls still succeed meanwhile.
     """
@@ -323,10 +320,10 @@ def small(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> I
 def test_log_short_lines_stop_no_eviction(
     small: Appliance, upstream: FakeUpstream, request_: bytes
 ) -> None:
-    """After a flood of short log lines the cleaner still evicts.
+    """During a flood of short log lines the cleaner still evicts.
 
-    Before an eviction the cleaner waits for a log line of its own. If HAProxy dropped that line in
-    the flood, the cleaner would not evict.
+    Before an eviction the cleaner sends a request and waits for its log line. If this line were
+    dropped because of the flood, the cleaner would not evict.
     """
     left_out = partial(small.metric, "entrepot_limited_total", limit="lines")
     before = left_out()
@@ -341,7 +338,7 @@ def test_log_short_lines_stop_no_eviction(
 
 
 def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream) -> None:
-    """After a flood of long URLs the cleaner still evicts.
+    """During a flood of long URLs the cleaner still evicts.
 
     HAProxy truncates these URLs in its log lines, so that they do not crowd out other lines.
     """

@@ -91,7 +91,7 @@ def test_a_large_layer_is_sent_in_blocks(appliance: Appliance) -> None:
 
 
 def test_a_client_is_redirected_to_one_blob(appliance: Appliance, azurite: Azurite) -> None:
-    """A redirect's signed URL reads one blob, also in ranges; for other blobs Azure returns 403."""
+    """A redirect's signed URL is valid for one blob and its ranges; other blobs get 403."""
     content, other = (of_size(200 * KB, seed).layers[0] for seed in (705, 706))
     for each in (content, other):
         assert push_blob(appliance.http, "team/redirected", each).status == 201
@@ -152,7 +152,7 @@ def test_content_survives_a_restart_and_a_lost_index(
 def test_a_second_appliance_only_reads(
     appliance: Appliance, azurite: Azurite, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A second appliance on the same container only reads, because the first one owns it."""
+    """A second appliance only reads from a container that another appliance already owns."""
     made = of_size(200 * KB, 720)
     push_soon(appliance.http, "team/two", "v1", made)
     with Appliance(tmp_path / "second", _setup(azurite, upstream, tmp_path / "data")) as second:

@@ -1,4 +1,4 @@
-"""Tests `entrepot migrate` from a disk to a container of Azure, a bucket of S3, and a disk."""
+"""Tests `entrepot migrate` from a disk to Azure, from Azure to S3, and from S3 to a disk."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.system.certificates import Authority
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A bad input: the text of a file, variables, and words of the line that must be printed."""
+    """A bad input (configuration, variables and files), and words of the expected error line."""
 
     says: tuple[str, ...]
     config: str = "version: 0.1\n"
@@ -126,7 +126,10 @@ _QUICK = {
     "two defaults",
     "data directory that can not be written",
 }
-"""`make test` starts the appliance with these, one of each kind; tests/config reads all kinds."""
+"""`make test` starts the appliance with these inputs, one of each kind.
+
+The tests in tests/config read all kinds without starting an appliance.
+"""
 
 
 @pytest.fixture
@@ -158,7 +161,7 @@ def refuse(tmp_path: Path) -> Callable[[Bad], str]:
     ],
 )
 def test_bad_input_is_refused_with_its_source(refuse: Callable[[Bad], str], bad: Bad) -> None:
-    """For bad input the appliance prints one line with its source and remedy, and exits with 2."""
+    """For bad input the appliance prints one line with the input's source, and exits with 2."""
     said = refuse(bad)
 
     assert all(word in said for word in bad.says), said

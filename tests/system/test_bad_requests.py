@@ -70,7 +70,8 @@ REFUSED = {
     + _CLOSE
     + b"Authorization: Basic YTpi\r\nAuthorization: Basic Yzpk\r\n\r\n",
 }
-# HAProxy refuses these bytes before it has chosen a backend, so the response has no OCI error.
+# HAProxy cannot parse these requests. Before HAProxy 3.3, its response to them is HTML instead of
+# an OCI error (docs/decisions/007-errors-that-are-not-http.md).
 NO_HTTP = {
     "no HTTP": b"nonsense\r\n\r\n",
     "no version": b"GET /v2/\r\n\r\n",
@@ -111,7 +112,7 @@ def test_a_malformed_target_is_an_oci_error(shared: Appliance, method: str, targ
 def test_a_write_to_a_proxied_name_is_unsupported(
     shared: Appliance, method: str, path: str
 ) -> None:
-    """A write to a proxied repository gets 405 with `Allow`: only its upstream may change it."""
+    """A write to a proxied repository gets 405 with `Allow`, because it belongs to its upstream."""
     response = shared.http.request(method, path, body=b"{}")
 
     assert (response.status, response.code) == (405, "UNSUPPORTED")
@@ -165,10 +166,10 @@ def test_a_range_is_read_as_rfc_9110_has_it(
 def test_an_unusual_range_is_answered_whole_or_refused(
     shared: Appliance, layer: bytes, asked: str
 ) -> None:
-    """A request for several ranges gets the whole blob, exactly these ranges, or a refusal.
+    """A request for several ranges gets the whole blob, exactly these ranges, or an error.
 
-    If a client that loads blobs lazily gets the whole blob or a refusal, it then requests single
-    ranges.
+    All three are allowed: a client that loads blobs lazily requests single ranges after an error or
+    a whole blob.
     """
     assert shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
 

@@ -150,7 +150,7 @@ def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
 
 
 def _pull_all(appliance: Appliance, images: list[Image]) -> list[int]:
-    """Pull all images, and after every second one the favourite; return them by their last pull.
+    """Pull all images, and FAVOURITE after every second one; return the numbers by last pull.
 
     A pull is repeated until its image is stored. If the first attempt finds no space, the image is
     passed through unstored, and the cleaner evicts other images.

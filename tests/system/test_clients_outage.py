@@ -48,7 +48,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Create a folder with a short path, because the path of a socket has a limit."""
+    """Create a folder with a short path, because the length of a socket's path is limited."""
     made = Path(tempfile.mkdtemp(prefix="co-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)

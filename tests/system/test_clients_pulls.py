@@ -84,7 +84,7 @@ class Pushed:
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Create a folder with a short path, because the path of a socket has a limit."""
+    """Create a folder with a short path, because the length of a socket's path is limited."""
     made = Path(tempfile.mkdtemp(prefix="cp-"))
     yield made
     shutil.rmtree(made, ignore_errors=True)
@@ -105,7 +105,7 @@ def world(folder: Path) -> Iterator[World]:
 
 @pytest.fixture(params=CLIENTS)
 def puller(request: pytest.FixtureRequest, world: World, folder: Path) -> Iterator[Puller]:
-    """Yield a client with the files that `entrepot clients` wrote for it, for each client."""
+    """Yield each client in turn, configured with the files that `entrepot clients` wrote for it."""
     with ExitStack() as stack:
         client = _MAKERS[request.param](world, folder, stack)
         client.configure(world.tree / client.reads)
@@ -115,7 +115,7 @@ def puller(request: pytest.FixtureRequest, world: World, folder: Path) -> Iterat
 def test_a_client_pulls_cold_warm_and_in_an_outage(
     request: pytest.FixtureRequest, world: World, puller: Puller
 ) -> None:
-    """Each client pulls images before they are stored, afterwards, and in an upstream's outage.
+    """Each client pulls images before and after they are stored, and in an outage of the upstream.
 
     The upstream sends each part of an image once.
     """

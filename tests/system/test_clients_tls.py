@@ -155,7 +155,7 @@ def test_a_client_that_was_not_told_of_the_authority_goes_away(
 
 
 def test_the_doctor_sees_every_route_work(world: World) -> None:
-    """With only a configuration and a password `entrepot doctor` tests every way of a pull."""
+    """With only a configuration and a password `entrepot doctor` tests every way to pull."""
     world.registry.push("tls/doctor", "v1", of_size(KB, 703))
     image = "docker.io/tls/doctor:v1"
 

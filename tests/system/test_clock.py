@@ -1,4 +1,4 @@
-"""When the wall clock jumps, the cleaner evicts nothing by age, and the order of use stays.
+"""When the wall clock jumps, the cleaner evicts nothing by age and forgets no last use.
 
 In `make soak` each jump lasts longer.
 """
@@ -24,7 +24,7 @@ from tests.upstream import FakeUpstream
 
 _DAY = 86400.0
 _JUMPS = (40 * _DAY, _DAY, -3600.0)
-_LASTS = scaled(1, 8)  # during each jump the cleaner does this many rounds
+_LASTS = scaled(1, 8)  # the number of the cleaner's rounds during each jump
 _SIZE = 400 * KB
 _MAXIMUM = 8 * MB
 _WARNING = "wall clock jumped"
@@ -55,7 +55,7 @@ def _begin(start: Start, fake: FakeUpstream, wall: WallClock) -> Appliance:
 
 
 def _moved(appliance: Appliance) -> Callable[[], bool]:
-    """Return a function that returns True once the appliance has noticed a further clock jump."""
+    """Return a function that returns True after the appliance has noticed another clock jump."""
     before = appliance.metric("entrepot_clock_jumps_total")
     return lambda: appliance.metric("entrepot_clock_jumps_total") > before
 
@@ -110,7 +110,7 @@ def _cleaner_looks(appliance: Appliance) -> None:
 
 
 def _fill(appliance: Appliance, fake: FakeUpstream) -> None:
-    """Pull other images until the cleaner has evicted some for lack of space."""
+    """Pull other images until the cleaner evicts content for lack of space."""
     for number in range(2 * _MAXIMUM // _SIZE):
         fake.put_image("app", f"more{number}", _made(100 + number))
         assert pull(appliance.http, "one.test/app", f"more{number}")
@@ -121,7 +121,7 @@ def _fill(appliance: Appliance, fake: FakeUpstream) -> None:
 def test_an_appliance_that_starts_with_a_wrong_clock_evicts_nothing(
     start: Start, fake: FakeUpstream, wall: WallClock
 ) -> None:
-    """An appliance that is started with a wrong clock evicts nothing for its age."""
+    """An appliance that is started with a wrong clock evicts nothing by age."""
     appliance = _begin(start, fake, wall)
     pushed, pulled = _made(1), fake.put_image("app", "v1", _made(2))
     assert push(appliance.http, "team/app", "v1", pushed)

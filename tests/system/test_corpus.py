@@ -17,7 +17,7 @@ from tests.config.cases import Case
 from tests.ports import free_port
 from tests.system.appliance import Appliance, Setup
 
-# This test needs a TCP port, so other tests start the configuration with a unix socket.
+# These tests need a TCP port; other tests start the configuration with a unix socket.
 _NAMES = [name for name in cases.NAMES if name != "unix-socket.yml"]
 _QUICK = [name for name in _NAMES if "\n#: quick\n" in (cases.FOLDER / name).read_text("utf-8")]
 _ADDRESSES = ("REGISTRY_HTTP_ADDR", "ENTREPOT_IMAGE", "DCS_SERVER_PORT")
@@ -26,7 +26,7 @@ _BAD_INPUT = 2
 
 @pytest.mark.parametrize("name", _QUICK)
 def test_a_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """The first lines of a configuration list requests and responses; the appliance sends these."""
+    """The appliance sends the responses that the first lines of a configuration file list."""
     _probe(name, tmp_path)
 
 

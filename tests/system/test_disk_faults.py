@@ -1,6 +1,7 @@
-"""While the disk fails for two seconds, pulls succeed; failed pushes can be repeated later.
+"""While the disk fails for two seconds, proxied content can be pulled; pushes get 503.
 
-No program is restarted. In `make soak` one system call at a time fails, with each error.
+Afterwards pushes succeed. No program is restarted. In `make soak` one system call at a time fails,
+with each error.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def _programs(appliance: Appliance) -> list[int]:
 def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
     start: Start, fake: FakeUpstream, disk: FaultyDisk
 ) -> None:
-    """While the disk fails, proxied content comes from the upstream, and pushed content gets 503.
+    """While the disk fails, proxied content comes from the upstream, and hosted content gets 503.
 
     No program of the appliance is restarted.
     """
@@ -134,7 +135,7 @@ def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
 
 
 def _uncached(appliance: Appliance, made: Image) -> list[int]:
-    """Send requests that HAProxy's cache cannot answer, because they have a query or a range."""
+    """Request the tag `warm`, and the manifest and a layer of *made*; return the statuses."""
     paths = (
         manifest_path(_NAME, "warm"),
         manifest_path(_NAME, made.digest),
@@ -150,7 +151,7 @@ def _uncached(appliance: Appliance, made: Image) -> list[int]:
 def test_each_call_may_fail_for_two_seconds(
     start: Start, fake: FakeUpstream, disk: FaultyDisk, call: str
 ) -> None:
-    """While one system call fails for two seconds, pulls succeed; afterwards pushes succeed too."""
+    """While one system call fails for two seconds, pulls succeed; afterwards pushes succeed."""
     appliance = _begin(start, fake, disk)
     fake.put_image("app", "warm", _made(1))
     assert pull(appliance.http, _NAME, "warm")

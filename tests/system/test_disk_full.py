@@ -67,7 +67,7 @@ def _get(appliance: Appliance, digest: Digest) -> bytes:
 
 
 def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool:
-    """Return True if a pull of the blob sends no request to the upstream."""
+    """Return True if a pull of the blob causes no upstream request."""
     before = len(fake.find("GET", str(digest)))
     assert _get(appliance, digest)
     return len(fake.find("GET", str(digest))) == before
@@ -77,7 +77,7 @@ def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool
 def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
     mount: Mount, start: Start, fake: FakeUpstream, trouble: str
 ) -> None:
-    """On a full or read-only disk the appliance starts, serves stored content, and fetches others.
+    """On a full or read-only disk the appliance starts, and serves stored and other content.
 
     It stores content again as soon as the disk has space or is writable.
     """

@@ -19,9 +19,9 @@ from tests.upstream import FakeUpstream
 def test_what_docker_registry_wrote_is_served(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """Images that docker-registry stored are hosted repositories of the appliance.
+    """The appliance serves images that docker-registry stored, as hosted repositories.
 
-    They keep their names, tags and digests.
+    Their names, tags and digests are unchanged.
     """
     data = tmp_path / "data"
     oci, docker = of_size(64 * KB, 300), of_size(64 * KB, 301, family="docker")

@@ -229,7 +229,7 @@ def test_one_wrong_byte_at_the_end_is_asked_for_again(case: Case) -> None:
 
 
 def test_wrong_bytes_of_a_manifest_are_served_to_nobody(case: Case) -> None:
-    """A manifest's digest is verified before it is sent, so wrong bytes of an upstream get 502."""
+    """If the upstream sends a manifest with wrong bytes, the client gets 502 and nothing else."""
     image = case.put()
     path = manifest_path(case.name, image.digest)
     case.fake.misbehave("/manifests/", method="GET", times=1, corrupt=True)
@@ -247,7 +247,7 @@ def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
 ) -> None:
     """If the upstream's response breaks off, the worker requests the rest with a range request.
 
-    The client reads on in the same response.
+    The client gets the rest in the same response.
     """
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", ignore_range=ignore_range)
@@ -264,7 +264,7 @@ def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
 def test_a_blob_that_is_always_cut_off_ends_cut_and_resumes_later(case: Case) -> None:
     """If every response of the upstream breaks off, the response to the client breaks off too.
 
-    Once the upstream works again, the next client gets the whole blob.
+    When the upstream works again, the next client gets the whole blob.
     """
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", cut=0)

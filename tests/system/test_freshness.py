@@ -37,7 +37,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance whose upstreams differ in the freshness of tags only."""
+    """Run one appliance whose upstreams differ only in the setting `freshness`."""
     upstreams = {
         host: {"url": upstream.url, "freshness": value} for host, value in FRESHNESS.items()
     }
@@ -89,7 +89,7 @@ def test_a_tag_that_did_not_move_is_revalidated_with_one_head(
 def test_a_moved_tag_is_followed_after_its_freshness(
     appliance: Appliance, fake: FakeUpstream
 ) -> None:
-    """Once a moved tag is no longer fresh, a pull by tag gets the new image.
+    """When a moved tag is no longer fresh, a pull by tag gets the new image.
 
     A pull by the old digest still gets the old image.
     """
@@ -108,7 +108,7 @@ def test_a_moved_tag_is_followed_after_its_freshness(
 def test_a_narrow_accept_header_changes_nothing_for_the_next_client(
     appliance: Appliance, fake: FakeUpstream, host: str
 ) -> None:
-    """A client that accepts few media types does not change what the next client gets."""
+    """If a client accepts few media types, the next client still gets the same manifest."""
     name = f"{host}/narrow"
     image = fake.put_image("narrow", "v1", of_size(KB, 85))
 
@@ -127,7 +127,7 @@ def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> Non
     fake.put_image("app", "v1", of_size(64 * KB, 86))
     appliance = start(Setup({"one.test": {"url": fake.url, "freshness": "1h"}}))
     pull(appliance.http, name, "v1")
-    assert appliance.stop() == 0  # the stop also waits for work that follows the response to a miss
+    assert appliance.stop() == 0  # the workers first finish the work after the response to a miss
     appliance.start()
     before = _quiet_files(appliance)
 

@@ -1,7 +1,7 @@
 """Usual clients pull without a login and push with one (`auth.anonymous: pull`).
 
 oras is not tested, because no package of Debian 12, PyPI or npm has it. Like containerd, oras sends
-its password after the challenge of a request, and requests `/v2/` for a login.
+its password only after a challenge. Unlike containerd, oras requests `/v2/` for a login.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def half_open(
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Create a folder with a short path, because the path of a socket has a limit."""
+    """Create a folder with a short path, because the length of a socket's path is limited."""
     folder = Path(tempfile.mkdtemp(prefix="ho-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -101,10 +101,10 @@ def test_skopeo_copies_anonymously_and_pushes_with_a_login(
 def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
     half_open: Appliance, home: Path
 ) -> None:
-    """Dockerd pulls without a login, from the appliance's address and through it as a mirror.
+    """Dockerd pulls without a login, and pushes with the right one.
 
-    It sends the mirror its login of Docker Hub. A refused push is not tested, because dockerd
-    repeats it for a minute.
+    It can also pull with an unknown login: dockerd sends its login for Docker Hub to a mirror. A
+    refused push is not tested, because dockerd repeats it for a minute.
     """
     netloc, port = half_open.http.netloc, half_open.http.port
     (home / "tree" / "etc" / "docker").mkdir(parents=True)
@@ -126,7 +126,7 @@ def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
 def test_containerd_pulls_anonymously_and_pushes_with_a_login(
     half_open: Appliance, home: Path
 ) -> None:
-    """Containerd pulls without a login, and pushes only with the right one.
+    """Containerd pulls without a login, and pushes only with the right login.
 
     It sends its login after the challenge of a request, and never requests `/v2/`.
     """

@@ -70,7 +70,7 @@ def test_a_basic_upstream_requires_its_password(tmp_path: Path, clients: Clients
 
 
 def test_a_token_upstream_requires_a_token(tmp_path: Path, clients: Clients) -> None:
-    """A client with the right password gets a token from the realm of a registry with tokens."""
+    """A client with the right password gets a token and can pull from a registry with tokens."""
     with (
         TokenServer(LOGIN) as tokens,
         token_registry(tmp_path / "token", tokens) as registry,
@@ -84,7 +84,7 @@ def test_a_token_upstream_requires_a_token(tmp_path: Path, clients: Clients) -> 
 
 
 def test_a_tls_upstream_shows_a_certificate_of_its_own_ca(tmp_path: Path, clients: Clients) -> None:
-    """Skopeo refuses an upstream with TLS until it is given the CA."""
+    """Skopeo refuses an upstream with TLS unless it has the upstream's CA."""
     with tls_registry(tmp_path / "tls", Authority()) as registry:
         registry.push("app", "v1", of_size(KB, 6))
         image = f"docker://{registry.http.netloc}/app:v1"

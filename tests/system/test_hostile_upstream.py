@@ -1,9 +1,9 @@
-"""The memory and CPU time that hostile upstreams can take from an appliance.
+"""Tests how much memory and CPU time hostile upstreams can use in an appliance.
 
-Some clients pull from an honest upstream, others request content of the hostile ones at the same
-time. Each hostile upstream sends a different kind of response: impossible sizes, endless lists and
-headers, headers that make a regular expression backtrack, JSON that grows in memory, or a few bytes
-per second.
+Some clients pull from an honest upstream, while others request content of hostile upstreams. Each
+hostile upstream sends a different kind of response: impossible sizes, endless lists and headers,
+headers that make a regular expression backtrack, JSON that grows in memory, or a few bytes per
+second.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def upstreams() -> Iterator[dict[str, FakeUpstream]]:
 def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
     upstreams: dict[str, FakeUpstream], tmp_path: Path
 ) -> None:
-    """Hostile upstreams make no pull from the honest one fail, and no worker too large.
+    """Hostile upstreams make no pull from the honest one fail, and no worker exceeds MOST_MIB.
 
     Only `make soak` compares the response times, because it measures enough of them. The test
     writes all numbers to `figures.json`.
@@ -150,8 +150,8 @@ def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
     }
     with Appliance(tmp_path, Setup(upstreams=settings, environment=environment)) as appliance:
         load = Load(appliance.http)
-        # In these attacks a manifest states the size of a layer, so clients request the manifest
-        # first.
+        # In these attacks the upstream's manifest states a wrong size for a blob. The worker knows
+        # this size only after a client has requested the manifest.
         for each in ("sizes", "layer as a manifest"):
             assert load.http.get(f"/v2/{names[each]}/manifests/lies").status == 200
         assert load.http.get(f"/v2/{names['layer as a manifest']}/blobs/{DIGEST}").status == 200

@@ -48,7 +48,7 @@ def test_the_image_contains_no_build_tools_or_secrets(podman: Engine, image: str
 
 
 def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, image: str) -> None:
-    """The image has labels, a port, a volume and a health check, but no user.
+    """The image has labels, two ports, a volume and a health check, but no user.
 
     Its entry point starts as root, and changes the user.
     """
@@ -121,7 +121,7 @@ def test_without_a_secret_the_public_registries_are_upstreams(podman: Engine, im
 def test_the_configuration_file_of_registry_3_is_read(
     podman: Engine, image: str, tmp_path: Path
 ) -> None:
-    """A configuration file of the image registry:3 is read from the path that it has there.
+    """A configuration file is read from the path at which the image registry:3 expects it.
 
     Its proxy and its users take effect.
     """
@@ -193,7 +193,7 @@ def test_root_with_few_capabilities_changes_its_user(
 
 
 def test_root_without_capabilities_serves_as_root_and_logs_it(podman: Engine, image: str) -> None:
-    """Root without CAP_CHOWN cannot change its user: it serves as root and logs that."""
+    """A container that starts as root without CAP_CHOWN serves as root, and logs this."""
     with running(podman, image, *HARDENED) as container:
         assert {uid for uid, _ in container.processes()} == {0}
         assert "all programs run as root, which lacks CAP_CHOWN" in container.logs()
@@ -205,9 +205,9 @@ def test_root_without_capabilities_serves_as_root_and_logs_it(podman: Engine, im
 def test_a_killed_container_starts_again_and_removes_old_files(
     podman: Engine, image: str, mounted: Mounts
 ) -> None:
-    """If a container was killed, its next start succeeds and removes the files of its last run.
+    """After a kill, the container's next start succeeds and removes the files of the killed run.
 
-    A killed container leaves sockets, pipes and copies of secrets.
+    A killed container cannot delete its sockets, pipes and copies of secrets.
     """
     secret = f"--volume={mounted.secret}:/pull-secret.json"
     with running(podman, image, secret) as container:
@@ -221,7 +221,10 @@ def test_a_killed_container_starts_again_and_removes_old_files(
 
 
 def test_data_of_root_is_taken_over_once(podman: Engine, image: str, mounted: Mounts) -> None:
-    """At the first start the files of root, as registry:2 leaves them, get the image's user."""
+    """At the first start, stored files that belong to root get the image's user as their owner.
+
+    registry:2 runs as root, so its files belong to root.
+    """
     blob = mounted.data / "docker/registry/v2/blobs/sha256/aa/aabb/data"
     blob.parent.mkdir(parents=True)
     blob.write_text("old")

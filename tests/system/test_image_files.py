@@ -60,7 +60,7 @@ class _Renamed:
 
 
 class _Swapped:
-    """Mounts the folder of the files, and points a link in it at new files, as the kubelet does."""
+    """Mounts the folder of the files, and renames a link to new files into it, like the kubelet."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder

@@ -1,4 +1,7 @@
-"""If the index of a running appliance is lost or damaged, it is rebuilt, and the cap holds."""
+"""If the index of a running appliance is lost or damaged, it is rebuilt, without data loss.
+
+The data directory stays within its cap meanwhile.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the program of docs/library.md as a reader would, with the installed wheel."""
+"""Runs the program of docs/library.md as a reader of the page would, with the installed wheel."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = next((folder / "venv/lib").glob("python*/site-packages"))
     (wheel,) = (folder / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, site, "zip")
-    # The wheel's dependencies are those of the test run. Python ignores .pth files in their folder
-    # here, so the source tree cannot be imported.
+    # The wheel's dependencies are those of the test run. Python does not read the .pth files in a
+    # folder that a .pth file adds, so the source tree cannot be imported.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "venv/bin/python"
 

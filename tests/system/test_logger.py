@@ -60,8 +60,8 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
         lambda: _counted(appliance, "blob") >= expected,
         what="all requests are counted",
         within=60,
-        # Each request for /metrics adds a log line, and many could rotate unread lines out of the
-        # small log.
+        # Each request for /metrics adds a log line. Too many of them would cause a rotation of the
+        # small log, which could delete lines that the logger has not read.
         pause=0.5,
     )
     assert _counted(appliance, "blob") == expected
@@ -73,7 +73,7 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
 
 
 def test_no_line_of_two_threads_of_haproxy_is_lost(start: Start, fake: FakeUpstream) -> None:
-    """Two threads of HAProxy that respond at the same time each write their log lines whole."""
+    """If two threads of HAProxy respond at the same time, all of their log lines are counted."""
     image = fake.put_image("app", "v1", of_size(64 * KB, 503))
     environment = {"ENTREPOT_THREADS": "2", "CLEANER_MAXSIZE": "1G"}
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=environment))
@@ -166,7 +166,7 @@ def test_the_order_of_eviction_survives_the_loss_of_the_index(
 def test_metrics_have_the_names_of_distribution_and_our_own(
     shared: Appliance, public: Registry
 ) -> None:
-    """`/metrics` has the metrics of docker distribution's proxy, and further ones (`entrepot_`).
+    """`/metrics` has the metrics of docker distribution's proxy, and others (`entrepot_...`).
 
     The numbers are exact, because no other test of this file pulls from the shared appliance.
     """
@@ -248,7 +248,7 @@ def _by_last_use(appliance: Appliance, digests: Sequence[Digest]) -> list[Digest
 
 
 def _age(appliance: Appliance, images: Sequence[Image]) -> None:
-    """Set the times of all stored files to some hours ago, those of the first image longest ago."""
+    """Set the times of the images' files to hours ago; the first image becomes the oldest."""
     newest = (appliance.data / layout.blob(images[0].digest)).stat().st_mtime
     for hours, image in zip(range(20, 0, -2), images, strict=False):
         for digest in (image.digest, *(Digest.of(blob) for blob in image.blobs)):

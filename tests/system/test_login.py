@@ -71,7 +71,7 @@ def test_skopeo_needs_the_right_password(
     credentials: tuple[str, ...],
     succeeds: bool,
 ) -> None:
-    """Skopeo sends its credentials with each request, and copies only with the right ones."""
+    """Skopeo can copy an image only with the right credentials."""
     done = clients.copy(f"{closed.http.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
 
     assert succeeds == (done.returncode == 0), done.stderr
@@ -87,7 +87,7 @@ def test_a_refusal_is_a_basic_challenge_in_an_oci_envelope(closed: Appliance) ->
 
 @pytest.mark.parametrize("path", ["/metrics", f"/v2/{NAME}/manifests/v1"])
 def test_metrics_and_manifests_need_a_pull_right(closed: Appliance, path: str) -> None:
-    """Metrics and manifests need the right to pull, because they show which user pulls what."""
+    """A client without a login gets 401 for metrics and manifests, but 200 for `/healthz`."""
     known = replace(closed.http, login=ALICE)
 
     assert closed.http.get(path).status == 401
@@ -126,7 +126,7 @@ def test_any_client_pulls_where_anonymous_pulls_are_allowed(
 def test_the_version_check_requires_a_password_although_anonymous_pulls_are_allowed(
     half_open: Appliance, login: str | None, status: int
 ) -> None:
-    """`/v2/` requires a password where anonymous pulls are allowed, so that clients log in."""
+    """`/v2/` requires a password even if anonymous pulls are allowed, so that clients log in."""
     response = replace(half_open.http, login=login).get("/v2/")
 
     assert response.status == status

@@ -50,7 +50,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, server: SmtpServer, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance that prints its access log with fields and sends mails of warnings."""
+    """Run one appliance that prints its access log, logs the operator's fields, mails warnings."""
     options = {"smtp": {"addr": f"127.0.0.1:{server.port}"}, "from": "a@b.test", "to": ["c@d.test"]}
     log = {
         "level": "debug",
@@ -153,7 +153,7 @@ def test_a_warning_of_a_worker_is_mailed(appliance: Appliance, server: SmtpServe
 def test_a_line_is_that_of_docker_distribution(
     start: Start, public: Registry, fake: FakeUpstream
 ) -> None:
-    """A printed access line is that of docker distribution, except for its times and sizes."""
+    """A printed access line equals that of docker distribution, except for its times and sizes."""
     appliance = start(
         Setup({"one.test": {"url": fake.url}}, {"log": {"accesslog": {"disabled": False}}})
     )

@@ -1,4 +1,4 @@
-"""A read-only mirror with a credential helper, rules for pushes and a short catalog."""
+"""Tests a read-only mirror with a credential helper, rules for pushes and a short catalog."""
 
 from __future__ import annotations
 

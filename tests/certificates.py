@@ -29,8 +29,8 @@ _SIGNING = x509.KeyUsage(
 class Authority:
     """A certificate authority; clients that trust it need the file `path`, its certificate (PEM).
 
-    Without *with_key_usage* its certificate lacks keyUsage, as those of many private authorities
-    do.
+    Without *with_key_usage* its certificate lacks keyUsage, as the certificates of many private
+    authorities do.
     """
 
     def __init__(

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 
 class Clock:
-    """A clock that returns `now` (Unix seconds); ages count from `certain` at the earliest."""
+    """A clock that returns `now` (seconds since the UTC epoch).
+
+    For ages, a time before `certain` counts as `certain`.
+    """
 
     def __init__(self, now: float) -> None:
         self.now = now
         self.certain = 0.0
 
     def __call__(self) -> float:
-        """Return the time that the test has set (Unix seconds)."""
+        """Return the time that the test has set (seconds since the UTC epoch)."""
         return self.now
 
     def age(self, at: float) -> float:
-        """Return the age of the time *at*, in s; it counts from `certain` at the earliest."""
+        """Return the seconds since *at*, or since `certain` if that is later."""
         return max(self.now - max(at, self.certain), 0.0)
 
     def before(self, span: float) -> float:
-        """Return the time *span* s ago; a file that was written earlier is older than *span*."""
+        """Return the time *span* seconds ago; an earlier file is older than *span*."""
         return self.now - span
 
     def since(self) -> float:
-        """Return the time from which ages can count."""
+        """Return `certain`, the earliest time from which an age is measured."""
         return self.certain

@@ -11,21 +11,21 @@ from hypothesis import settings
 
 from tests.sizes import FULL
 
-# Hypothesis's deadline for one example is off, because an example takes longer on a busy machine.
+# Hypothesis has no deadline for an example here, because an example is slow on a busy machine.
 settings.register_profile("small", max_examples=25, derandomize=True, deadline=None)
 settings.register_profile("full", max_examples=200, deadline=None)
 settings.load_profile("full" if FULL else "small")
 
 _MEMORY = Path("/dev/shm")
-_ROOM = 1024**3  # bytes, ten times what the tests of one run need
+_ROOM = 1024**3  # bytes; one test run needs a tenth of this
 
 
 def _keep_folders_in_memory() -> None:
     """Let pytest create its temporary folders in memory, if there is room.
 
-    On a disk, each write of the product waits for the disk, which is half of the time of many
-    tests. No test of one process can lose what the disk has not stored yet, so without room in
-    memory these calls return at once. Programs that a test starts do wait.
+    On a disk, each `os.fsync` waits for the disk, which takes half of the time of many tests. If
+    there is no room in memory, `os.fsync` and `os.fdatasync` do nothing: a test within one process
+    sees the same file content without them. Programs that a test starts still sync their files.
     """
     if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))
@@ -43,7 +43,7 @@ if not FULL:
 
 
 def pytest_configure() -> None:
-    """Turn garbage collection off while pytest collects tests, because nothing is freed then."""
+    """Turn garbage collection off while pytest collects tests, which it could not free anyway."""
     gc.disable()
 
 

@@ -62,12 +62,12 @@ def recipes(pattern: re.Pattern[Any]) -> list[Recipe]:
 
 
 def work(run: _Run, text: str | bytes) -> float:
-    """Return the cost of each character when *run* matches *text*, in units of `unit`."""
+    """Return the cost for each character when *run* matches *text*, in units of `unit`."""
     return _seconds(run, text) / max(len(text), 1) / unit()
 
 
 def growth(run: _Run, piece: str, front: str = "") -> float:
-    """Return the cost of a character in a text of 16 Ki characters, relative to one of 2 Ki."""
+    """Return the cost of a character in a text of 16 Ki, relative to that in a text of 2 Ki."""
     costs = []
     for size in (SIZES[-2], SIZES[-2] // 8):
         text = (front + piece * size)[:size]
@@ -92,7 +92,7 @@ def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | Non
     """Return the first size and text on which *run* is slower than a linear expression, or None.
 
     Only the recipes of the most expensive texts are tried at the next size. A text counts as slow
-    only if three further measurements confirm it, so a busy machine gives no false result.
+    only if three more measurements confirm it, so a busy machine gives no false result.
     """
     remaining = recipes(pattern)
     encode = isinstance(pattern.pattern, bytes)

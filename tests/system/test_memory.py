@@ -128,7 +128,7 @@ def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Ima
 
 
 def test_a_tag_is_cached_after_head_requests_only(upstream: OneUpstream) -> None:
-    """HEAD requests alone let HAProxy cache a tag, because containerd and dockerd send HEAD."""
+    """HAProxy caches a tag even if clients send only HEAD requests for it, as containerd does."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 612))
     pull(appliance.http, f"{upstream.host}/app", str(image.digest))
@@ -200,7 +200,7 @@ def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
     """HAProxy never caches a manifest whose parts are not all stored.
 
     During an outage of the upstream the worker must refuse such a manifest, because its other parts
-    cannot be fetched. HAProxy would serve a cached one.
+    cannot be fetched. HAProxy would still serve the manifest from its cache.
     """
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 601))

@@ -1,4 +1,4 @@
-"""`entrepot migrate` moves an appliance's content from a disk to a bucket, and back to a disk."""
+"""`entrepot migrate` copies an appliance's content from a disk to a bucket, and back to a disk."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _stalled(
 ) -> tuple[subprocess.Popen[str], threading.Event]:
     """Start a migration, and wait until it has begun a PUT whose key matches *pattern*.
 
-    The server responds to this PUT once the returned event is set.
+    The server responds to this PUT when the test sets the returned event.
     """
     released = threading.Event()
     s3.fault("PUT", pattern, Stall(released))
@@ -144,7 +144,7 @@ def _stalled(
 def test_a_disk_moved_to_a_bucket_with_two_interruptions_serves_the_same_digests(
     disk: Path, bucket: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """A migration that was killed and later ended by SIGTERM copies no stored blob twice."""
+    """After a kill and a SIGTERM, a repeated migration copies no blob that is already stored."""
     blobs = [Digest.of(each) for made in (PUSHED, LONG, PULLED) for each in made.blobs]
     blobs += [made.digest for made in (PUSHED, LONG, PULLED)]
     last = max(blobs, key=str)
@@ -182,7 +182,10 @@ def test_a_disk_moved_to_a_bucket_with_two_interruptions_serves_the_same_digests
 
 
 def _from_another_machine(bucket: Appliance) -> Path:
-    """Return a configuration file for the bucket as on another machine, without state directory."""
+    """Return a configuration file for the bucket with a new state directory.
+
+    A second machine that uses the bucket has such a file.
+    """
     other = bucket.file.with_name("other-state.yml")
     text = bucket.file.read_text().replace(str(bucket.file.parent.parent / "state"), f"{other}.d")
     other.write_text(text)
@@ -214,7 +217,9 @@ def _check_refusals(disk: Path, bucket: Appliance, s3: S3Front) -> None:
 def test_a_bucket_moved_to_a_disk_serves_the_same_digests(
     disk: Path, bucket: Appliance, s3: S3Front, upstream: FakeUpstream, folder: Path
 ) -> None:
-    """`migrate` copies a bucket to a disk without the state directory, and only reads the bucket.
+    """`migrate` copies a bucket to a disk, also without the state directory of the bucket's owner.
+
+    It only reads from the bucket.
 
     The last uses come from the snapshot of the index in the bucket.
     """

@@ -68,7 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("host", ["one.test", "two.test", "basic.test", "token.test", "tls.test"])
 def test_podman_gets_each_upstreams_own_image(site: Site, clients: Clients, host: str) -> None:
-    """Six upstreams have different images of one name; podman gets that of the named upstream."""
+    """All upstreams have an image of one name; podman gets that of the upstream that it names."""
     pulled = clients.pull(f"{site.netloc}/{host}/{APP}:v1")
 
     assert str(Digest.of(site.images[host].config)) == f"sha256:{pulled}"
@@ -133,7 +133,7 @@ def test_a_name_without_an_upstream_is_404(site: Site, path: str) -> None:
 
 @pytest.mark.parametrize("what", ["manifest", "blob"])
 def test_head_and_get_have_the_same_headers(site: Site, what: str) -> None:
-    """HEAD and GET of a manifest have the same status, digest, length and type."""
+    """HEAD and GET of a manifest or a blob return the same digest, length and type."""
     image, http = site.images["one.test"], site.appliance.http
     name = f"one.test/{APP}"
     path = manifest_path(name, "v1")

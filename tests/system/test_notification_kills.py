@@ -1,6 +1,6 @@
 """While programs are killed under load, no event of a completed request is lost.
 
-By default single programs are killed five times and all twice, in `make soak` more often.
+By default single programs are killed five times, and all programs twice; in `make soak` more often.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from tests.system.waiting import eventually
 NAME = "load/app"
 ROUNDS = scaled(1, 20)
 CLIENTS = 3
-# HAProxy may lose the log line of a response that ended within this time before its kill (s)
+# if HAProxy is killed, it may lose the log lines of responses that ended this time (s) before
 _MOMENT_S = 0.05
 _ACCEPTED = (200, 201, 202)
 
 Answered = dict[str, tuple[str, float]]
-"""By the user agent of each accepted request: its action, and the time of its response."""
+"""Maps the user agent of each accepted request to its action and the time of its response."""
 
 
 class Requests(Load):
-    """Clients that push, pull, mount and delete, each request with a user agent of its own.
+    """Clients that push, pull, mount and delete; each request has a different user agent.
 
-    `answered` has, by user agent, the action of each accepted request and the time at which its
-    response was complete.
+    `answered` maps the user agent of each accepted request to its action, and to the time at which
+    its response was complete.
     """
 
     def __init__(self, http: HttpClient, image: Image, numbers: Iterator[int]) -> None:
@@ -85,7 +85,7 @@ def _loaded(
     numbers: Iterator[int],
     answered: Answered,
 ) -> Iterator[Requests]:
-    """Send requests during the `with` block and for a moment afterwards, and record them."""
+    """Send requests during the `with` block and for a moment afterwards; add them to *answered*."""
     with Requests(appliance.http, image, numbers) as load:
         eventually(lambda: len(load.answered) > 8, what="requests are answered", within=60)
         yield load

@@ -156,7 +156,7 @@ def _silent() -> Iterator[str]:
 
 
 class Failing:
-    """The reply of a receiver: 503 until the test repairs it."""
+    """Replies 503 to deliveries until the test sets `is_repaired`, and 200 afterwards."""
 
     def __init__(self) -> None:
         self.is_repaired = False
@@ -243,7 +243,10 @@ def _pull_until_cached(http: HttpClient, name: str, digest: Digest) -> int:
 def test_waiting_events_survive_a_restart_and_lose_a_removed_endpoint(
     tmp_path: Path, start: Start
 ) -> None:
-    """After a restart queued events are delivered; if no endpoint is left, the queue is deleted."""
+    """After a restart queued events are delivered.
+
+    If no endpoint is configured any more, the next start deletes the queue.
+    """
     image, reply = of_size(KB, 972), Failing()
     data = tmp_path / "data"
     with Receiver(reply) as receiver:

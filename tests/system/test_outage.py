@@ -1,4 +1,4 @@
-"""While the upstream is down, stored content is served with a warning; the rest is refused."""
+"""While the upstream is down, stored content is served, and other content is refused."""
 
 from __future__ import annotations
 

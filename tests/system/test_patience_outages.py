@@ -75,7 +75,7 @@ class Case:
 
 
 def _cases() -> list[object]:
-    """Return the failures to test; the soak tests add longer ones."""
+    """Return the failures to test; most of them are tested in `make soak` only."""
     short = [Case("refusal", 1.0, 4), Case("503", 1.0, 1)]
     kinds = product(_OUTAGES, (0.5, 1.0, *_LONG), (1, 4), (False, True))
     others = [case for each in kinds if (case := Case(*each)) not in short]
@@ -151,7 +151,7 @@ def test_pulls_that_begin_during_an_outage_succeed(start: Start, fake: FakeUpstr
 @pytest.mark.soak
 @pytest.mark.timeout(180)
 def test_an_outage_of_a_minute_ends_in_an_error(start: Start, fake: FakeUpstream) -> None:
-    """After a failure of a minute the client gets an error, not earlier than the read time-out."""
+    """If an upstream keeps failing, the client gets an error after the read time-out (30 s)."""
     appliance, path = _appliance(start, fake, filler(50_000, 7))
     fake.misbehave("/blobs/", drop=True)
 
@@ -170,7 +170,10 @@ def _appliance(
     lanes: int = 4,
     mirrors: Sequence[str] = (),
 ) -> tuple[Appliance, str]:
-    """Start an appliance that has the manifest of an image; return both it and the layer's path."""
+    """Start an appliance, pull the manifest of an image, and return the appliance.
+
+    Also return the path of the image's layer, which is not pulled yet.
+    """
     fake.add_image("app", "v1", [content])
     upstream = {"url": fake.url, "mirrors": list(mirrors)}
     appliance = start(Setup({"one.test": upstream}, environment={"ENTREPOT_LANES": str(lanes)}))

@@ -94,9 +94,9 @@ def test_skopeo_copies_an_index_with_its_images(
 
 
 def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
-    """A signature can be pushed and found in the way of oras and cosign.
+    """A signature can be pushed and found with the requests that oras and cosign send.
 
-    It is an artifact with an empty config and a subject, and is listed as a referrer.
+    The signature is an artifact with an empty config and a subject. It is listed as a referrer.
     """
     http, name = hosting.http, "team/signed"
     image = of_size(KB, 440)
@@ -121,7 +121,7 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
 ) -> None:
     """A layer larger than the cap gets 507 DENIED at the first chunk of its upload.
 
-    The error has the size of the chunk and the available space, and the client shows its message.
+    The error has the size of the chunk and the available space; skopeo's message has the status.
     Pulls continue, and no part of the upload stays on the disk.
     """
     appliance = start(Setup(environment={"CLEANER_MAXSIZE": "20M"}))
@@ -148,7 +148,7 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
 def test_docker_registry_serves_pushed_content(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """docker-registry serves the pushed content, so an operator can go back to it."""
+    """docker-registry serves content that was pushed to the appliance, so a way back exists."""
     appliance = start(Setup())
     image, children = of_size(64 * KB, 530), two_platforms(531)
     assert push(appliance.http, "team/app", "v1", image)

@@ -20,7 +20,7 @@ from tests.system.pushes import push
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Create a folder with a short path, because the path of a socket has a limit."""
+    """Create a folder with a short path, because the length of a socket's path is limited."""
     folder = Path(tempfile.mkdtemp(prefix="dp-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

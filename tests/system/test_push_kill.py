@@ -125,7 +125,10 @@ def _nothing_is_lost(http: HttpClient, acknowledged: list[tuple[str, str, Digest
 
 
 def _is_tidy(appliance: Appliance) -> bool:
-    """Delete the unfinished uploads; return True if all are gone, so no lock was left behind."""
+    """Delete the unfinished uploads, and return True if no upload is left.
+
+    An upload could not be deleted if a killed process had left it locked.
+    """
     folder = appliance.state / layout.UPLOADS
     left = [path for path in folder.iterdir() if not path.name.endswith(".digest")]
     for path in left:

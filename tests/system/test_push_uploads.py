@@ -57,7 +57,7 @@ def test_an_upload_continues_in_either_worker(hosting: Appliance) -> None:
 def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
     """An interrupted upload continues after the bytes that HAProxy had passed on to the worker.
 
-    The client sends a GET of the upload, which returns the number of these bytes.
+    A GET of the upload returns the number of these bytes to the client.
     """
     http, content = hosting.http, filler(4 * MB, 460)
     where = begin(http, "team/broken")
@@ -78,9 +78,9 @@ def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
 
 
 def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
-    """After a worker was killed, the other one continues its upload at the end of the file.
+    """After a worker was killed, the other worker continues its upload at the end of the file.
 
-    The killed worker has left no lock on the file.
+    The file is no longer locked by the killed worker.
     """
     http, content = hosting.http, filler(2 * MB, 470)
     where = begin(http, "team/killed")

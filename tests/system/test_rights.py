@@ -1,4 +1,4 @@
-"""A changed configuration file's access rules and users apply without a restart."""
+"""If the configuration file changes, its access rules and users apply without a restart."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _settings(rules: list[dict[str, Any]] | None, *logins: str) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """An appliance with two users who may pull no common repository, and their images."""
+    """An appliance with two users, each of whom may use different repositories; their images."""
 
     appliance: Appliance
     images: dict[str, Image]
@@ -86,9 +86,9 @@ def _owned() -> list[tuple[str, Image]]:
 
 @pytest.mark.parametrize("name", ["ann/own", "one.test/ann/app", "One.Test/ann/app"])
 def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: str) -> None:
-    """A user gets no manifest, blob, tag or referrer of a repository without a right to it.
+    """A user without rights to a repository gets 403 for its manifests, blobs, tags and referrers.
 
-    This also holds for a digest that the user can pull from another repository.
+    A client without a login gets 401 for them.
     """
     digest, layer = OURS.digest, Digest.of(OURS.layers[0])
     bob = shared.http(BOB)
@@ -128,7 +128,7 @@ def test_a_user_without_push_rights_cannot_write(shared: Shared) -> None:
 
 
 def test_the_catalog_lists_the_repositories_that_a_user_may_pull(shared: Shared) -> None:
-    """The catalog has the hosted and then the proxied repositories that the user may pull."""
+    """The catalog lists first the hosted, then the proxied repositories that the user may pull."""
     listed = {
         login: json.loads(shared.http(login).get("/v2/_catalog").body)["repositories"]
         for login in (ANN, BOB)
@@ -203,7 +203,7 @@ def _emptied(appliance: Appliance) -> None:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
-    """Run an appliance with an image of ann, whose configuration file the tests change."""
+    """Run an appliance with an image of ann; the tests change its configuration file."""
     setup = Setup(settings=_settings(None, ANN, BOB))
     with Appliance(tmp_path_factory.mktemp("followed"), setup) as appliance:
         assert push(replace(appliance.http, login=ANN), "ann/own", "v1", OURS)

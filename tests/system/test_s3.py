@@ -1,4 +1,4 @@
-"""An appliance that keeps its content in a bucket (`storage.s3`), on a server as strict as S3."""
+"""An appliance stores its content in a bucket (`storage.s3`) of a server as strict as S3."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 UNFINISHED = "6c1f4b9e-0000-4000-8000-000000000000"
-"""This is the ID of an upload that docker-registry left unfinished."""
+"""The ID of an upload that docker-registry has begun but not finished."""
 
 
 PURGES_NOTHING = {"uploadpurging": {"enabled": False}}
@@ -146,12 +146,12 @@ def test_clients_are_served_from_a_bucket(
 def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
     appliance: Appliance, s3: S3Front, upstream: FakeUpstream
 ) -> None:
-    """A pull of stored content costs at most one request to the bucket for each long blob.
+    """A pull of stored content costs the appliance at most one request for each long blob.
 
-    Clients fetch long blobs from the bucket by redirects. Before some redirects the appliance sends
-    a HEAD, which shows whether the bucket still has the blob. After the first pull the cleaner also
-    examines each new blob once, at an unknown time, and the test counts these requests too. So the
-    test repeats its four pulls until the cleaner has finished.
+    Clients fetch long blobs directly from the bucket by redirects. Before some redirects the
+    appliance sends a HEAD, which shows whether the bucket still has the blob. After the first pull
+    the cleaner also examines each new blob once, at an unknown time, and the test counts these
+    requests too. So the test repeats its four pulls until the cleaner has finished.
     """
     made = upstream.put_image("cost", "v1", of_size(300 * KB, 600))
     pull(appliance.http, "one.test/cost", "v1")
@@ -176,7 +176,7 @@ def test_a_warm_pull_costs_at_most_one_request_for_each_long_blob(
 
 
 def test_catalog_and_referrers_need_no_request(appliance: Appliance, s3: S3Front) -> None:
-    """A list that was read once needs no request to the bucket, even after a further push."""
+    """A list that was read before needs no request to the bucket, and shows later pushes."""
     made = of_size(20 * KB, 606)
     push_soon(appliance.http, "team/listed", "v1", made)
     paths = (
@@ -222,7 +222,7 @@ def test_the_url_of_a_redirect_is_written_nowhere(
         found = appliance.http.get(path, X_Forwarded_For=client)
         return (found, client) if found.status == 307 else None
 
-    # A client can get the last byte before the bucket has the blob, so the test waits for it.
+    # A client can get the last byte before the bucket has the blob, so the test waits for a 307.
     first, client = eventually(redirected, what="the blob is stored", within=60, pause=0.5)
     second = appliance.http.get(path, X_Forwarded_For=client)
 
@@ -347,7 +347,7 @@ def _last_uses(appliance: Appliance) -> dict[Digest, float]:
 
 
 def test_the_requests_to_the_bucket_are_in_the_metrics(appliance: Appliance) -> None:
-    """Workers and cleaner report their requests, and the age of the snapshot is shown."""
+    """The metrics count bucket requests of workers and cleaner, and show the snapshot's age."""
     push_soon(appliance.http, "team/metrics", "v1", of_size(200 * KB, 625))
     seconds = "registry_storage_action_seconds_count"
 

@@ -1,4 +1,4 @@
-"""Large blobs pass through one worker into a slow bucket, with a bounded amount of memory."""
+"""One worker sends large blobs to a slow bucket, and needs only a bounded amount of memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COUNT = 4
 SIZE = scaled(64 * MB, 2048 * MB)
 MEMORY = 300 * MB
 RATE = scaled(40 * MB, 160 * MB)
-"""The bucket takes this many bytes a second, of all transfers together."""
+"""The bucket accepts this many bytes a second, in all transfers together."""
 
 pytestmark = pytest.mark.soak
 
@@ -95,7 +95,7 @@ def digests() -> list[Digest]:
 
 @pytest.fixture(scope="module")
 def upstream(digests: list[Digest]) -> Iterator[str]:
-    """Run an upstream that makes the first blobs, and return its URL."""
+    """Run an upstream that sends the blobs that the tests pull; yield its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -114,7 +114,7 @@ def upstream(digests: list[Digest]) -> Iterator[str]:
                 self.wfile.write(chunk)
 
         def log_message(self, *_: Any) -> None:
-            """Write nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -198,7 +198,7 @@ def test_large_pulls_take_little_memory_and_do_not_wait(
 def test_large_pushes_take_little_memory(
     appliance: Appliance, sink: Sink, digests: list[Digest]
 ) -> None:
-    """Four concurrent uploads get 201 once the bucket has stored them.
+    """Four concurrent uploads get 201 when the bucket has stored them.
 
     The worker's memory stays below 300 MB.
     """

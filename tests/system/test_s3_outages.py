@@ -78,10 +78,7 @@ def _setup(
 
 
 def _push(http: HttpClient, name: str, tag: str, made: Image) -> bool:
-    """Push an image.
-
-    Return False if one of its requests is refused, as a client would retry then.
-    """
+    """Push an image, and return False if a request is refused; a client would then retry."""
     refused = http.request("POST", uploads_path(name)).status == HTTPStatus.SERVICE_UNAVAILABLE
     if refused:
         return False
@@ -103,7 +100,7 @@ def test_an_owner_that_was_stopped_loses_no_push_and_removes_nothing_twice(
 ) -> None:
     """If the owner of a bucket is suspended, another appliance becomes the owner.
 
-    After the first appliance is continued, it only reads. By default the test shortens the time for
+    When the first appliance continues, it only reads. By default the test shortens the time for
     which an ownership is valid to a few seconds.
     """
     shorter: dict[str, str] = {}
@@ -176,9 +173,9 @@ def _removed_twice(s3: S3Front) -> list[str]:
 
 @dataclass
 class Load:
-    """Clients that pull the layers of a proxied image one after the other until `end`.
+    """Clients that pull the layers of a proxied image one after the other until `end` is called.
 
-    Each request comes from another client, as HAProxy sees it.
+    Each request has another X-Forwarded-For, so HAProxy treats it as a request of another client.
     """
 
     appliance: Appliance
@@ -190,7 +187,7 @@ class Load:
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
-        """Pull the layers repeatedly, each time as a different client."""
+        """Pull the layers repeatedly, each time with a different client address."""
         numbers = count(threading.get_ident() % 60_000 * 1000)
         while not self._ended.is_set():
             layer = self.layers[next(numbers) % len(self.layers)]
@@ -239,7 +236,9 @@ def test_no_pull_fails_and_none_is_redirected_while_the_bucket_fails(
     tmp_path: Path,
     outage: tuple[str, bool, int],
 ) -> None:
-    """Two seconds after the bucket fails, the appliance serves all pulls from the upstream.
+    """From two seconds after the bucket fails, the appliance redirects no pull to the bucket.
+
+    It fetches the content from the upstream instead, so all pulls succeed.
 
     Pushes that get 201 during the failure are stored, and redirects resume after the failure.
     """

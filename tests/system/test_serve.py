@@ -94,7 +94,7 @@ def test_a_pull_in_flight_is_finished_when_the_appliance_stops(
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_killed_program_is_started_again(shared: Appliance, name: str) -> None:
-    """Supervisord starts a killed program again, and the appliance serves as before."""
+    """Supervisord restarts a killed program, and the appliance serves as before."""
     before = shared.program(name)
     assert before is not None
 
@@ -108,7 +108,7 @@ def test_a_killed_program_is_started_again(shared: Appliance, name: str) -> None
 
 
 def test_a_program_that_cannot_stay_up_ends_the_appliance_and_is_named(start: Start) -> None:
-    """If a program cannot stay up, the appliance exits with 1, and its last line names it."""
+    """If a program exits after each restart, the appliance exits with 1 and logs its name last."""
     appliance = start(Setup())
     killer = threading.Thread(target=_kill_while_it_runs, args=(appliance, "logger"))
 

@@ -112,7 +112,7 @@ def test_clients_receive_bytes_before_the_upstream_has_sent_all(
 def test_a_disconnecting_client_does_not_end_the_download(
     appliance: Appliance, upstream: FakeUpstream, leaves_at: int
 ) -> None:
-    """A client that disconnects does not end the download: the next client continues it."""
+    """A client that disconnects does not end the download: the next client gets the whole blob."""
     release, digest = _paused_at(upstream, SIZE // 2, seed=leaves_at)
     with appliance.http.open("GET", blob_path(NAME, digest)) as response:
         response.read(leaves_at)

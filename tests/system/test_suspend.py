@@ -1,4 +1,6 @@
-"""No process exits because of SIGSTOP and SIGCONT, and everything works again afterwards.
+"""No process exits because it is suspended for a while, and afterwards the appliance works.
+
+The tests suspend processes with SIGSTOP, and continue them with SIGCONT.
 
 `podman pause`, Ctrl-Z with `fg`, a debugger and a suspended machine have the same effect.
 """
@@ -63,7 +65,7 @@ def test_all_processes_continue_after_being_stopped_together(
     assert not _complaints(appliance, start)
 
 
-@pytest.mark.timeout(900)  # each of about ten processes is suspended for *seconds* s
+@pytest.mark.timeout(900)  # about ten processes are suspended one after the other
 @pytest.mark.parametrize("seconds", SPANS)
 def test_each_process_continues_after_being_stopped_alone(
     appliance: Appliance, fake: FakeUpstream, seconds: float
@@ -95,7 +97,7 @@ def _pids(appliance: Appliance) -> set[int]:
 
 
 def _suspend(pids: Sequence[int], seconds: float) -> None:
-    """Suspend the processes *pids* for *seconds* s."""
+    """Suspend the processes *pids* for *seconds*, and continue them."""
     _send(pids, signal.SIGSTOP)
     time.sleep(seconds)
     _send(pids, signal.SIGCONT)

@@ -107,7 +107,7 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
         what="a warning is logged",
         within=20,
     )
-    # the pull succeeds without being stored
+    # the pull succeeds, but its content is not stored
     assert not _is_cached(appliance)
     for text in (appliance.output(), *(appliance.entrepot(n).stdout for n in ("status", "check"))):
         assert "so they are not evicted" in text

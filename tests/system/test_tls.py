@@ -22,7 +22,7 @@ from tests.system.waiting import eventually
 def test_skopeo_pulls_over_tls(
     start: Start, public: Registry, clients: Clients, tmp_path: Path, files: str
 ) -> None:
-    """Skopeo pulls over TLS, with the key in its own file or in that of the certificate."""
+    """Skopeo pulls over TLS, with the key in a separate file or in the certificate's file."""
     public.push("tls/app", "v1", of_size(16 * KB, 600))
     authority = Authority()
     trusting = tmp_path / "trusting"
@@ -44,7 +44,7 @@ def test_skopeo_pulls_over_tls(
 def test_skopeo_needs_a_certificate_of_an_authority_that_the_appliance_trusts_now(
     start: Start, public: Registry, clients: Clients, tmp_path: Path
 ) -> None:
-    """Skopeo needs a client certificate of a CA in the CA file, also after that file changed."""
+    """Skopeo needs a client certificate of a CA in `clientcas`, also after this file changed."""
     public.push("tls/known", "v1", of_size(16 * KB, 601))
     authority, known, other = Authority(), Authority("known clients"), Authority("other clients")
     trusted = tmp_path / "clients.pem"

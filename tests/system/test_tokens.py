@@ -69,7 +69,7 @@ class Site:
         return self.with_token(token)
 
     def with_token(self, token: str) -> HttpClient:
-        """Return a client with a token, valid or not."""
+        """Return a client with *token*, which may be invalid."""
         return replace(self.appliance.http, bearer=token)
 
 
@@ -108,7 +108,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """Create a folder with a short path, because the path of a socket has a limit."""
+    """Create a folder with a short path, because the length of a socket's path is limited."""
     folder = Path(tempfile.mkdtemp(prefix="to-"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
@@ -217,7 +217,7 @@ def _forged(site: Site, algorithm: str, header: dict[str, Any]) -> str:
 
 
 def _refused(site: Site) -> dict[str, str]:
-    """Return tokens that must be refused, by the reason in the log."""
+    """Return tokens that must be refused, by the reason."""
     server, other = site.server, signer("ES256", "foreign")
     good = server.signer
     now = int(time.time())
@@ -244,9 +244,10 @@ def _refused(site: Site) -> dict[str, str]:
 
 
 def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
-    """An invalid token gets 401 with `invalid_token` at every end-point.
+    """An invalid token gets 401 with `invalid_token` for every kind of request.
 
-    The test tries manifests, blobs, pushes, the catalog and `/v2/`.
+    The test tries manifests, blobs, pushes, the catalog and `/v2/`. A token with a hundred scopes
+    gets 431 instead.
     """
     paths = {
         "/v2/": "",
@@ -282,7 +283,10 @@ def test_a_token_that_is_too_large_is_refused(site: Site) -> None:
 
 
 def test_a_narrower_token_is_refused_with_the_needed_scope(site: Site) -> None:
-    """A token with too few scopes is refused with the needed scope, one with more is accepted."""
+    """A token without the needed scope is refused, and the challenge names this scope.
+
+    A token that permits more than the needed scope is accepted.
+    """
     narrow = site.http(f"repository:{FREE}:pull", "repository:team/own:pull")
 
     for method, path, scope in (
@@ -311,7 +315,7 @@ def test_a_narrower_token_is_refused_with_the_needed_scope(site: Site) -> None:
 
 
 def test_tokens_share_the_cache_if_they_may_pull_the_same(site: Site) -> None:
-    """Tokens of two users share HAProxy's cache if they may pull the same."""
+    """Two users share a cached response of HAProxy if the tokens of both permit the pull."""
     path = manifest_path(NAME, "v1")
     alice, bob = site.http(SCOPE, user="alice"), site.http(f"repository:{NAME}:*", user="bob")
     pull(alice, NAME, "v1")
@@ -328,7 +332,7 @@ def test_tokens_share_the_cache_if_they_may_pull_the_same(site: Site) -> None:
 
 
 def test_a_cached_answer_never_outlives_the_token(site: Site) -> None:
-    """HAProxy's cache never serves an expired token; within the leeway a worker still does."""
+    """HAProxy's cache serves no client whose token has expired; for 60 s a worker still does."""
     path = manifest_path(NAME, "v1")
     pull(site.http(SCOPE), NAME, "v1")
     expires = int(time.time()) + 4
@@ -409,9 +413,9 @@ def test_access_rules_limit_tokens_by_their_user(start: Start, tmp_path: Path) -
 
 
 def test_the_challenges_are_those_of_docker_registry(site: Site, tmp_path: Path) -> None:
-    """The challenges are those of docker-registry: status, scope and error.
+    """The challenges have the same status, scope and error as those of docker-registry.
 
-    In docker-registry the order of the actions in a scope is random.
+    The test ignores the order of the actions in a scope, which is random in docker-registry.
     """
     digest = IMAGE.digest
     probes = [

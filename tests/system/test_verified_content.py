@@ -1,4 +1,4 @@
-"""If another program changes files while they are written, no wrong content is served.
+"""If another program changes files while they are written, no wrong content stays stored.
 
 `make soak` tests 8 and 24 MB at two moments; by default the tests use one size, which is larger
 than the part that a worker buffers in memory.
@@ -67,7 +67,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance in front of the upstream, which also accepts pushes."""
+    """Run one appliance in front of the upstream; the appliance also accepts pushes."""
     setup = Setup({"fake.test": {"url": upstream.url}}, environment={"ENTREPOT_PREFETCH": "0"})
     with Appliance(tmp_path_factory.mktemp("verified"), setup) as running:
         yield running
@@ -143,7 +143,7 @@ def test_wrong_content_of_a_changed_upload_file_does_not_stay_stored(
 
     def pieces() -> Iterator[bytes]:
         yield content[:at]
-        # the folder also has files with the length and the digest of the download
+        # the folder also has files with the length and the digest of the upload
         (file,) = [each for each in folder.iterdir() if each.suffix not in (".digest", ".size")]
         eventually(lambda: file.stat().st_size >= at, what="half the blob arrived")
         damage(file)
@@ -175,7 +175,7 @@ def test_verify_works_with_and_without_a_running_appliance(
 ) -> None:
     """`entrepot verify` finds a flipped bit and exits with 1; the next pull gets right content.
 
-    The appliance may run at the same time, or not.
+    The command works with and without a running appliance.
     """
     content = filler(200_000, 77)
     digest = upstream.add_blob(NAME, content)

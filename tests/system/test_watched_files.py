@@ -30,7 +30,7 @@ INVALID_SECRETS = ('{"auths": {', '{"auths": {"one.test": {"auth": "%%%"}}}')
 def test_an_invalid_htpasswd_changes_nothing_and_is_one_warning(
     start: Start, tmp_path: Path
 ) -> None:
-    """An invalid htpasswd file changes nothing, and each worker logs one warning with its name."""
+    """An invalid htpasswd file changes nothing; a worker logs one warning with the file's name."""
     users = htpasswd(tmp_path / "users", "alice:sesame")
     setup = Setup(
         environment={
@@ -60,7 +60,7 @@ def test_an_invalid_htpasswd_changes_nothing_and_is_one_warning(
 def test_an_invalid_pull_secret_changes_nothing_and_is_one_warning(
     start: Start, tmp_path: Path
 ) -> None:
-    """An invalid pull secret changes nothing: upstreams keep their credentials."""
+    """An invalid pull secret changes nothing: upstreams still get the previous credentials."""
     with FakeUpstream(gate=BasicGate({"robot": "old"})) as fake:
         for number in range(1 + len(INVALID_SECRETS)):
             fake.put_image("app", f"v{number}", of_size(KB, 410 + number))
@@ -140,7 +140,7 @@ def _write(path: Path, login: str, *hosts: str) -> Path:
 def replace_text(path: Path, text: str) -> None:
     """Replace a file by a rename.
 
-    A worker that read a half-written file would log a further warning.
+    If the file were written in place, a worker could read one half of it and log another warning.
     """
     new = path.with_suffix(".new")
     new.write_text(text)

@@ -1,4 +1,4 @@
-"""Waits for a condition with a deadline; no other module of the system tests sleeps."""
+"""Waits for a condition with a deadline; tests use this instead of a sleep of fixed length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PAUSE = 0.02
 def eventually(
     condition: Callable[[], T | None], *, what: str, within: float = 15.0, pause: float = _PAUSE
 ) -> T:
-    """Return the first true result of *condition*, or fail after *within* s.
+    """Return the first true result of *condition*, or fail after *within* seconds.
 
     *what* names the condition in the failure. *pause* is the time between two calls (s); a
     condition that leaves traces, such as log lines, needs a longer pause.

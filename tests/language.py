@@ -1,7 +1,7 @@
 """Counts the constructions that docs/style.md rules out in comments, docstrings and Markdown.
 
-python -m tests.language [PATH...]     prints the counts of each file, the worst first, and of all
-python -m tests.language --lines PATH  prints the lines that have one of them
+python -m tests.language [PATH...]     prints the counts of each file, and the rates in all files
+python -m tests.language --lines PATH  prints the lines that have one of these constructions
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _strings(tree: ast.Module, lines: set[int]) -> dict[int, list[tuple[int, int
 
 
 def _may_reach(node: ast.AST, lines: list[int]) -> bool:
-    """Return False if none of the sorted *lines* is in *node*, so that it need not be searched."""
+    """Return False if none of the sorted *lines* is in *node*; then *node* need not be searched."""
     last = getattr(node, "end_lineno", None)
     if last is None:
         return True

@@ -32,7 +32,7 @@ _MUTANT_S = 180
 _ALL_TESTS_S = 1200
 
 Lines = dict[str, dict[str, set[int]]]
-"""The lines of each module that each test runs: by module, then by test."""
+"""The numbers of the lines that each test runs in each module, by module and test."""
 
 
 class Copy:
@@ -45,7 +45,7 @@ class Copy:
         shutil.copytree(ROOT, self._root, symlinks=True, ignore=shutil.ignore_patterns(".*"))
 
     def source(self, module: str) -> str:
-        """Return the source of a module of the copy, without a fault."""
+        """Return the original source of a module, without a fault."""
         return (self._root / module).read_text()
 
     def trace(self, modules: Sequence[str], tests: Sequence[str]) -> Lines:
@@ -63,7 +63,7 @@ class Copy:
         return lines
 
     def outcome(self, module: str, mutant: Mutant, tests: Sequence[str]) -> str:
-        """Run the tests with a mutant; return `killed`, `survived`, or that time ran out."""
+        """Run the tests with a mutant; return `killed`, or the reason why it was not killed."""
         if not tests:
             return "survived: no test executes it"
         path = self._root / module

@@ -18,8 +18,8 @@ def free_port() -> int:
     """Return a loopback port on which no program listens.
 
     All test runs of a user take the next number from one file, so a port is chosen again only after
-    9,999 others. A port that the kernel chooses could be taken by another program before the caller
-    listens on it.
+    9,999 others. The kernel could choose a port too, but another program could then get the same
+    port before the caller listens on it.
     """
     while True:
         port = _FIRST + _next() % _MANY

@@ -40,7 +40,7 @@ def next_line(process: subprocess.Popen[str]) -> str:
 
 
 def run(program: str, *arguments: object, within: float = 30) -> str:
-    """Run *program* for at most *within* s; return its output. It must exit with 0."""
+    """Run *program* for at most *within* seconds, assert exit code 0, and return its output."""
     with running(program, *arguments) as process:
         printed, _ = process.communicate(timeout=within)
         assert process.returncode == 0

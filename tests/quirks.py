@@ -1,4 +1,4 @@
-"""Deviations of real registries, which a fake upstream can show; all are off by default."""
+"""Deviations of real registries from the specification, which a fake upstream can imitate."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KIND = re.compile(r"/v2/.+/(manifests|blobs|tags|referrers)/([^/]+)$")
 
 @dataclass(slots=True)
 class Quirks:
-    """A `Quirks` has the deviations of one registry from the specification, for every request.
+    """A `Quirks` has the deviations of one registry; by default the registry has none.
 
     strict_accept   respond 406 if Accept excludes the type of the object
     tag_digest      Docker-Content-Digest of a manifest that is requested by tag
@@ -38,7 +38,7 @@ class Quirks:
     closed_ranges   respond 416 to a range without an end
     no_ranges       respond 416 to every range
     get_first       respond 404 to HEAD until a GET has requested the same path
-    coding          encode every body, and every part of one, with this key of `_CODERS`
+    coding          encode every body, and every part of a body, with this key of `_CODERS`
     label           the Content-Encoding of every body; the body is not encoded
     endless         each list links to one more page, whose tags sort after all others
     """

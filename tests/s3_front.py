@@ -73,7 +73,7 @@ class LoseAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ApplyLater:
-    """Fault: close the connection without an answer; apply the request once *when* is set."""
+    """Fault: close the connection without an answer; apply the request when *when* is set."""
 
     when: threading.Event
     applied: threading.Event = field(default_factory=threading.Event)
@@ -81,7 +81,7 @@ class ApplyLater:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Fault: answer the request as usual, but only once the event *until* is set."""
+    """Fault: answer the request as usual, but wait until the event *until* is set."""
 
     until: threading.Event
 
@@ -117,8 +117,8 @@ class S3Front:
 
     def __init__(self, account: Account | None = None, *, least_part: int = LEAST_PART) -> None:
         self.account = account or Account()
-        # Each S3Front has a bucket name of its own, because moto has the same buckets for all
-        # services in a process.
+        # Each S3Front has a different bucket name, because all instances of moto in a process share
+        # their buckets.
         self.bucket = f"images-{secrets.token_hex(4)}"
         self.requests: list[Seen] = []
         self.refused: list[str] = []
@@ -180,7 +180,7 @@ class S3Front:
             self.refused.clear()
             self._rules.clear()
 
-    # ---- access to the bucket past the proxy, without a signature
+    # ---- direct access to the bucket in moto, without the proxy and without a signature
 
     def put(self, key: str, content: bytes) -> None:
         """Store an object in moto directly, as if another program had written it."""
@@ -222,7 +222,7 @@ class S3Front:
                     super().handle_one_request()
 
             def log_message(self, *_: Any) -> None:
-                """Write nothing, because tests read `requests`."""
+                """Log nothing, because tests read `requests`."""
 
             def do_any(self) -> None:
                 front.answer(self)
@@ -354,7 +354,7 @@ class _Moto:
 
 
 def _environ(method: str, target: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
-    """Return the environment of WSGI (PEP 3333) for a request."""
+    """Return the WSGI environment (PEP 3333) of a request."""
     parts = urlsplit(f"http://127.0.0.1{target}")
     return {
         "REQUEST_METHOD": method,

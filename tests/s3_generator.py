@@ -2,7 +2,7 @@
 
 moto needs a second of CPU time for each list of 300,000 objects. This server keeps only keys in
 memory, computes an object's content from the number of its image, and checks no signature. Clients
-can write objects below `entrepot/` only.
+can write only objects below `entrepot/`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TIME = "2026-01-02T03:04:05.000Z"
 class GeneratedBucket:
     """A bucket with *images* proxied images of nine blobs each.
 
-    `requests` has the number of requests of each kind: lists, and the method with the first folder.
+    `requests` counts requests by kind: `LIST`, or the method and the first folder of the key.
     """
 
     def __init__(self, images: int) -> None:
@@ -108,7 +108,10 @@ class GeneratedBucket:
         self._written[key] = content
 
     def page(self, prefix: str, after: str) -> tuple[list[str], bool]:
-        """Return up to 1,000 keys that begin with *prefix*, and whether more follow."""
+        """Return at most 1,000 keys with *prefix* that come after the key *after*.
+
+        Also return True if more keys follow.
+        """
         start = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))
         end = bisect_left(self._keys, f"{prefix}\U0010ffff")
         own = sorted(each for each in self._written if each.startswith(prefix) and each > after)
@@ -126,7 +129,7 @@ class GeneratedBucket:
                     super().handle_one_request()
 
             def log_message(self, *_: Any) -> None:
-                """Write nothing."""
+                """Log nothing."""
 
             def do_any(self) -> None:
                 _answer(bucket, self)

@@ -60,7 +60,7 @@ class _Exact(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
     """botocore's signer, changed to sign exactly the headers that the request has."""
 
     def headers_to_sign(self, request: AWSRequest) -> HTTPHeaders:
-        """Return all headers of the request, because they are those that the client has signed."""
+        """Return all headers of *request*, which has only the headers that the client signed."""
         return request.headers
 
 

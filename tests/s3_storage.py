@@ -67,7 +67,7 @@ def owned(
 
 
 class Held:
-    """A stand-in for the ownership of a bucket, which is held all the time."""
+    """A stand-in for the ownership of a bucket; this ownership is never lost."""
 
     def holds(self) -> bool:
         """Return True, because the ownership is never lost here."""
@@ -75,6 +75,6 @@ class Held:
 
 
 def always_owned(front: S3Front, state: Path, **others: object) -> ObjectStorage:
-    """Return a storage on an empty bucket that counts as owned; no object names the owner."""
+    """Return a storage on an empty bucket; it counts as owned, without an object for the owner."""
     parts = parts_of("s3", parameters(front, state, **others), time.time)
     return ObjectStorage(parts.client, parts.journal, Held())

@@ -84,7 +84,7 @@ def _split(line: int, kind: str, text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _strings(path: Path, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
-    """Yield the sentences of docstrings and, in a file that is no test, of all other strings."""
+    """Yield the sentences of docstrings and, outside of tests/, of all other strings."""
     for line, docstring in docstrings(tree):
         yield from _split(line, "docstring", docstring)
     if "tests" in path.relative_to(ROOT).parts:
@@ -123,7 +123,7 @@ def _hashed(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 def _paragraphs(text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the sentences of a Markdown page; each cell of a table is a text of its own."""
+    """Yield the sentences of a Markdown page; each cell of a table is a separate text."""
     block, first = list[str](), 0
     for number, line in enumerate([*text.splitlines(), ""], 1):
         if line.lstrip().startswith(("|", "#")) or not line.strip():

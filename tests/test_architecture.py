@@ -52,13 +52,13 @@ def test_nine_in_ten_functions_have_thirty_lines_or_fewer() -> None:
 
 
 def test_no_function_has_more_than_fifty_lines() -> None:
-    """No function has more than fifty lines, because it would do more than one thing."""
+    """No function has more than fifty lines, because longer ones do more than one thing."""
     assert [place for place, length in _functions() if length > 50] == []
 
 
 @pytest.mark.parametrize("path", _FILES, ids=lambda path: str(path.relative_to(_ROOT)))
 def test_a_file_has_five_hundred_lines_or_fewer(path: Path) -> None:
-    """No file has more than five hundred lines, because it would have more than one job."""
+    """No file has more than five hundred lines, because longer files have several purposes."""
     assert len(path.read_text().splitlines()) <= 500
 
 
@@ -83,7 +83,8 @@ def test_no_class_name_has_two_meanings() -> None:
 def test_no_program_waits_for_signals_with_sigtimedwait() -> None:
     """No program waits for signals with sigtimedwait.
 
-    An interrupted call of it returns uninitialised memory, so programs use runtime/signals.py.
+    If a signal handler interrupts sigtimedwait, it returns uninitialised memory. Programs use
+    runtime/signals.py instead.
     """
     waits = ("sigtimedwait(", "sigwaitinfo(")
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "split")
 MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
-"""Expressions that are built from an operator's setting; each has a test of its own below."""
+"""Expressions that are built from an operator's setting; a test below covers each of them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def _calls_of_re(tree: ast.AST) -> tuple[ast.Call, ...]:
 
 
 def named(tree: ast.Module) -> dict[ast.AST, str]:
-    """Return the calls of `re.compile` whose result a module keeps under a name."""
+    """Return the calls of `re.compile` whose result a module assigns to a name."""
     found: dict[ast.AST, str] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -157,7 +157,7 @@ def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
     ],
 )
 def test_a_costly_expression_is_found(text: str, method: str) -> None:
-    """The measurement finds an exponential and a quadratic expression, so that test can fail."""
+    """The measurement detects exponential and quadratic expressions, so the test above can fail."""
     use = Use("", re.compile(text), (method,))
 
     assert costly(use.pattern, run_of(use, method)) is not None
@@ -168,7 +168,7 @@ def test_a_costly_expression_is_found(text: str, method: str) -> None:
     ["**", "a/**/b/**/c/*", "*a*a*a*a*", "**/*-*-*-*/**", "**/a/**/a/**/a/**/a", "*0*-*a*0*-*a/**"],
 )
 def test_an_operators_pattern_is_cheap_for_the_longest_name(pattern: str) -> None:
-    """The pattern of an operator is cheap for the longest name that a client can invent."""
+    """A pattern in an operator's settings is cheap for the longest name that a client can send."""
     names = Globs([pattern])._names
     for recipe in recipes(names):
         text = recipe.text(250)

@@ -36,16 +36,17 @@ def test_each_construction_is_counted(sentence: str, construction: str) -> None:
 
 
 def test_plain_sentences_are_not_counted() -> None:
-    """A sentence that only shares words with these constructions is not counted."""
+    """A plain sentence is not counted, even if it has some words of a construction."""
     plain = "What is the size? The file, for example, waits for the disk. Return the name."
 
     assert sum(count(plain).values()) == 0
 
 
 def test_a_draw_of_sentences_can_be_repeated() -> None:
-    """The same seed draws the same sentences, each with a line that exists; another seed does not.
+    """The same seed draws the same sentences, and another seed draws other sentences.
 
-    The words of a sentence may continue on the next lines, so only its first word is compared.
+    Each sentence has the number of the line at which it begins. The words of a sentence may
+    continue on the next lines, so the test looks only for its first word.
     """
     drawn = draw(60, "a")
 

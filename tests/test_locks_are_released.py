@@ -62,7 +62,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _unprotected(body: list[ast.stmt]) -> Iterator[int]:
-    """Yield the lines of the releases in a `finally` that an earlier, failing statement skips."""
+    """Yield the lines of releases in a `finally` that are skipped if an earlier statement fails."""
     has_called = False
     for statement in body:
         releases = isinstance(statement, ast.Expr) and _is_release(statement.value)

@@ -1,4 +1,4 @@
-"""Tests of the strict S3 server for tests: it refuses what S3 refuses, and injects faults."""
+"""Tests of the S3 server for tests: it refuses the same requests as S3, and injects faults."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_request_whose_answer_is_lost_was_applied(s3: S3Front) -> None:
 
 
 def test_a_removal_can_be_applied_late(s3: S3Front) -> None:
-    """With the fault `ApplyLater` a deletion can delete an object that was written after it."""
+    """With the fault `ApplyLater`, a DELETE can delete an object that a later PUT has written."""
     client = _client(s3)
     client.put("key", b"old")
     late = ApplyLater(threading.Event())
@@ -166,7 +166,7 @@ def test_a_removal_can_be_applied_late(s3: S3Front) -> None:
 
 
 def test_a_stalled_answer_comes_in_the_end(s3: S3Front) -> None:
-    """With the fault `Stall` the usual response arrives once the test sets an event."""
+    """With the fault `Stall`, the usual response arrives only after the test has set an event."""
     client = _client(s3)
     client.put("key", b"content")
     until = threading.Event()

@@ -10,7 +10,10 @@ from entrepot.datastore.storage import TimedStat
 
 
 class TimedMemoryStorage(MemoryStorage):
-    """A storage in memory that implements `TimedStorage`; `clock` returns Unix seconds."""
+    """A storage in memory that implements `TimedStorage`.
+
+    *clock* returns seconds since the UTC epoch.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__()

@@ -100,7 +100,10 @@ class Signer:
         return {"x5c": [base64.b64encode(der).decode() for der in ders]}
 
     def by_id(self, at: int = 0) -> dict[str, Any]:
-        """Return a token header with an ID of the key: at 0 its thumbprint, at -1 libtrust's ID."""
+        """Return a token header with an ID of the key.
+
+        With *at* = 0 this is the key's thumbprint (RFC 7638), with -1 the ID that libtrust uses.
+        """
         return {"kid": key_ids(self.key.public_key())[at]}
 
     def jwk(self, **more: str) -> dict[str, Any]:

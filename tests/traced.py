@@ -52,13 +52,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Iterator[None]:
-    """Forget the lines that the last test has run."""
+    """Discard the lines that the previous test has run."""
     _current.clear()
     yield
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Keep the lines that a test has run, if the test passed."""
+    """Record the lines that a test has run, if the test passed."""
     if report.when == "call" and report.passed:
         _found[report.nodeid] = {name: sorted(lines) for name, lines in _current.items()}
 

@@ -42,7 +42,7 @@ class FakeUpstream:
 
     `requests` has all requests that it received, in order. `page` is the largest number of tags or
     referrers on a page. Without `referrers` it lacks the referrers API. `quirks` are the deviations
-    of a real registry that it shows.
+    of a real registry that it imitates.
     """
 
     def __init__(self, *, gate: Gate | None = None, tls: ssl.SSLContext | None = None) -> None:
@@ -74,7 +74,7 @@ class FakeUpstream:
         return self._server.host
 
     def start(self) -> None:
-        """Accept connections; after a stop the port is the same."""
+        """Accept connections, also after a stop, and always on the same port."""
         self._server.start()
 
     def stop(self) -> None:
@@ -143,10 +143,10 @@ class FakeUpstream:
         times: int | None = None,
         **knobs: Any,
     ) -> None:
-        """Apply the faults in *knobs* to requests whose path *pattern*, a regex, matches somewhere.
+        """Apply the faults in *knobs* to requests whose path contains a match of *pattern* (regex).
 
-        The newest matching rule applies. With *times* it ends after that many requests; requests
-        that the gate refuses do not count.
+        The newest matching rule applies. With *times* a rule ends after that many requests;
+        requests that the gate refuses do not count.
         """
         with self._lock:
             self._rules.insert(0, _Rule(re.compile(pattern), method, times, Fault(**knobs)))

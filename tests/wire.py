@@ -51,13 +51,13 @@ class Reply:
 class Fault:
     """The faults of a response of the server; by default there are none.
 
-    delay           s before the status line
+    delay           seconds before the status line
     hold            event to wait for before the status line, or after `hold_after` bytes of body
-    rate            bytes/s of the body
+    rate            bytes of the body in each second
     cut             bytes of the body after which the connection is closed
     drop            close the connection without a response
     corrupt         change the last byte of the body
-    status, headers, body, media_type   replacements (headers: None removes one)
+    status, headers, body, media_type   replacements (a header whose value is None is removed)
     ignore_range    respond 200 with the whole body
     redirect        respond 307 to this URL; `{path}`, `{digest}` and `{query}` are replaced
     chunked         send the body in chunks, without Content-Length
@@ -108,7 +108,7 @@ class HttpServer:
         return f"{'https' if self._tls else 'http'}://{self.host}"
 
     def start(self) -> None:
-        """Accept connections; after a stop the port is the same."""
+        """Accept connections, also after a stop, and always on the same port."""
         self._port = self._port or free_port()
         self._server = _Listener(self._port, self, self._tls)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -132,7 +132,7 @@ class HttpServer:
 
 
 class _Listener(EndsAtOnce, ThreadingHTTPServer):
-    """The listening socket of the server; it lists all connections, so that a stop can end them."""
+    """The listening socket of the server; `connections` lists the connections to close at a stop."""
 
     request_queue_size = 128
     daemon_threads = True
@@ -166,7 +166,7 @@ class _Listener(EndsAtOnce, ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def break_off(self) -> None:
-        """Shut down every connection, while its thread may be using it."""
+        """Shut down every connection, even if a thread is using it."""
         for connection in list(self.connections):
             with suppress(OSError):
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)

@@ -107,5 +107,5 @@ def test_a_later_batch_moves_a_use_on_and_never_back() -> None:
 
 @pytest.mark.parametrize("digest", ["", "-", "sha256:abc", "md5:" + "a" * 32])
 def test_an_invalid_digest_is_ignored(digest: str) -> None:
-    """A line with an invalid digest, as without the worker's digest header, is ignored."""
+    """A line with an invalid digest is ignored; responses without a digest have such lines."""
     assert _used(replace(LINE, digest=digest), replace(LINE, digest=str(B))) == {B: 1000.5}

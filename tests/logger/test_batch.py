@@ -93,7 +93,7 @@ def test_lines_read_while_the_index_is_unavailable_are_kept(index: FailingIndex)
 def test_counters_continue_with_the_values_in_the_index(index: FailingIndex) -> None:
     """After a restart, the logger's counters continue with the values in the index.
 
-    After a kill, the logger counts only the lines again that it had not committed.
+    After a kill, the logger reads and counts only uncommitted lines again.
     """
     first = LogBatch(index)
     first.access(_batch(written(BLOB)))
@@ -111,7 +111,7 @@ def test_counters_continue_with_the_values_in_the_index(index: FailingIndex) -> 
 
 
 def test_a_commit_writes_changed_metrics_only(index: FailingIndex) -> None:
-    """A commit writes only the metrics that have changed.
+    """A commit writes only the metrics that have changed, because commits are frequent.
 
     There are up to ten commits a second.
     """
@@ -293,7 +293,7 @@ def test_a_replaced_index_gets_all_values_again(index: FailingIndex) -> None:
 
 
 def test_breakers_are_those_of_this_run(index: FailingIndex) -> None:
-    """At the start of the appliance, the metrics of circuit breakers show them as closed."""
+    """A new run of the appliance drops the states of circuit breakers from the earlier run."""
     first = LogBatch(index, run="one")
     first.events(_batch(event("breaker", upstream="quay.io", state="open")))
     first.commit(is_whole=True)

@@ -95,9 +95,9 @@ def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_commit
 def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
     machine: Machine,
 ) -> None:
-    """The use in a line that was written while the clock was ahead is not in the future.
+    """A use that was logged while the wall clock was ahead gets no time in the future.
 
-    Otherwise the content of that line would be evicted forty days too late.
+    Otherwise the content would be evicted forty days too late.
     """
     machine.off = 40 * _DAY
     written_at = machine.wall()

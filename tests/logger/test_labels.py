@@ -62,7 +62,7 @@ def test_upstreams_beyond_the_limit_share_one_label() -> None:
     ],
 )
 def test_a_cache_status_is_one_word(cache: str, expected: str) -> None:
-    """The label is one word from Cache-Status (RFC 9211); quoted text in it is no parameter."""
+    """The label is one word from Cache-Status (RFC 9211); text in quotes does not change it."""
     assert labels.result(cache) == expected
 
 

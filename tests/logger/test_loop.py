@@ -262,9 +262,9 @@ def test_an_unavailable_index_loses_no_lines(
 
 
 def test_the_loop_waits_for_an_index_that_is_unavailable_at_the_start(harness: LoopHarness) -> None:
-    """If the index is unavailable at the start, the loop waits for it and reads no line.
+    """If the index is unavailable at the start, the loop waits for the index and reads no line.
 
-    The index stores the position in the log at which the loop continues.
+    Only the index has the position in the log at which the loop must continue.
     """
     harness.log(written(BLOB))
     harness.index.is_out = True

@@ -200,7 +200,7 @@ def test_a_split_line_is_joined_across_an_empty_file(writer: Writer, reader: Rea
 def test_an_unfinished_line_does_not_affect_the_next(writer: Writer, reader: Reader) -> None:
     """If a writer died in the middle of a line, the reader still returns the next line.
 
-    The reader returns the unfinished part as a line of its own.
+    The reader returns the unfinished part as a separate line.
     """
     writer.put(b'{"n":')
     writer.rotate()

@@ -26,7 +26,7 @@ class Machine:
     clocks: list[Clock] = field(default_factory=list)
 
     def wall(self) -> float:
-        """Return the time of the wall clock (s, UTC epoch)."""
+        """Return the time of the wall clock (seconds since the UTC epoch)."""
         return _START + self.up + self.off
 
     def clock(self, path: Path | None = None) -> Clock:
@@ -100,7 +100,7 @@ def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
-    """If the wall clock jumps ahead and remains so for an hour, the appliance's clock follows it.
+    """If the wall clock jumps ahead and stays ahead for an hour, the appliance's clock follows it.
 
     Such a jump has probably corrected a wrong clock. Uses before the jump are then treated as at
     most one hour old.

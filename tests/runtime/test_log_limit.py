@@ -47,7 +47,7 @@ def flooded() -> Iterator[Flooded]:
 def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
     flooded: Flooded, level: int, most: int
 ) -> None:
-    """If a message is logged too often, further lines are dropped.
+    """If a message is logged too often, the following lines with this message are dropped.
 
     The next line that is written states the number of dropped lines.
     """

@@ -285,7 +285,7 @@ def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> 
 def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> None:
     """While one thread reads a slow file, other threads use the old value.
 
-    A value is always returned with its own generation.
+    They get the generation of the old value with it.
     """
     reading, release = threading.Event(), threading.Event()
 
@@ -336,7 +336,7 @@ def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
 def test_a_forked_process_does_not_use_its_parents_older_value(
     path: Path, clock: Clock, broken: bytes | None
 ) -> None:
-    """If the saved content is newer than its parent's value, a forked process uses the content.
+    """If the saved content is newer than the parent's value, a forked process uses the content.
 
     The parent does not check the file after its start. Its other children check the file and save
     its content.

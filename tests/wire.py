@@ -132,7 +132,7 @@ class HttpServer:
 
 
 class _Listener(EndsAtOnce, ThreadingHTTPServer):
-    """The listening socket of the server; `connections` lists the connections to close at a stop."""
+    """The listening socket of the server; `connections` has the connections to close at a stop."""
 
     request_queue_size = 128
     daemon_threads = True

@@ -88,7 +88,7 @@ class TestReading:
         assert (of_read.value.key, of_open.value.key) == (key, key)
 
     def test_an_open_value_can_be_read_from_any_offset(self, storage: Storage) -> None:
-        """After `seek`, an open value can be read from any offset, as a range request needs it."""
+        """After `seek`, an open value can be read from any offset, as a range request requires."""
         storage.write("key", b"0123456789")
 
         with storage.open("key") as file:
@@ -308,7 +308,7 @@ class TestTimes:
         assert storage.read("key") == b"content"
 
     def test_a_written_value_has_the_time_of_the_write(self, storage: Storage) -> None:
-        """If the driver has times, a value's time is that of its last write (s, UTC epoch).
+        """If the driver has times, the time of a value is the time of its last write.
 
         `stat` and `walk` return the same time.
         """
@@ -416,7 +416,7 @@ def test_every_driver_has_the_values_of_the_memory_driver(
         storage.delete(stat.key)
     model = MemoryStorage()
     for parts, is_write in steps:
-        key = "/".join([*parts, "value"])  # as on a disk, no key lies below another key
+        key = "/".join([*parts, "value"])  # as on a disk, no key is below another key
         for each in (storage, model):
             if is_write:
                 each.write(key, key.encode())

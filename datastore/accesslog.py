@@ -2,8 +2,8 @@
 
 HAProxy writes the access log, one line for each response. `log-format` in haproxy.cfg defines the
 fields, and a test compares it with AccessLine. If an endpoint for notifications is configured, log
-lines have further fields (`request_line`), which this module ignores. Most lines repeat the values
-of an earlier line, so AccessLog parses equal lines only once.
+lines have more fields (`request_line`), which this module ignores. Most lines differ from an
+earlier line only in their times, so AccessLog parses the rest of such lines only once.
 
 The processes of the appliance write the events file, one line for each event that is not a response
 to a client.
@@ -41,12 +41,16 @@ _USES = frozenset(
 )
 
 STORAGE_EVENT = "storage"
-"""Events with this name report requests to an object storage; `what` is the kind of request."""
+"""Events with this name report the requests to an object storage.
+
+The field `what` is `request`, `read`, `retry` or `circuit` (`drivers/objects/requests.py`).
+"""
 
 ACCESS_DELAY_S = 0.25
-"""If the registry is embedded in a program, that program writes an access to the index itself.
+"""A registry that is embedded in another program has no access log.
 
-It writes the access at most this long after the response (s).
+Each of its processes writes its accesses to the index itself, at most this many seconds after the
+response.
 """
 
 
@@ -54,8 +58,8 @@ It writes the access at most this long after the response (s).
 class AccessLine:
     """An `AccessLine` is one response in the access log.
 
-    `start` is in ms, UTC epoch; `duration` is in ms. `bytes` is the number of bytes that HAProxy
-    sent, including the headers.
+    `start` is in milliseconds since the UTC epoch, and `duration` is in milliseconds. `bytes` is
+    the number of bytes that HAProxy sent, including the headers.
 
     The registry worker sends the values of `digest`, `repository`, `kind` and `user` to HAProxy in
     headers of the response. If a header is missing, the field is an empty text. `termination` is
@@ -79,7 +83,7 @@ class AccessLine:
 
     @property
     def end(self) -> float:
-        """Return the time at which the response ended, in s, UTC epoch."""
+        """Return the time at which the response ended, in seconds since the UTC epoch."""
         return (self.start + self.duration) / 1000
 
 
@@ -90,7 +94,7 @@ FIELDS = tuple(each.name for each in fields(AccessLine))
 _NAMES = FIELDS
 _INTEGERS = ("start", "duration", "status", "bytes")
 _TYPES = tuple(int if name in _INTEGERS else str for name in _NAMES)
-_LARGEST = 2**53  # Above this number, consecutive integers are the same float.
+_LARGEST = 2**53  # Above this number, not every integer has an exact float.
 _in_order = itemgetter(*_NAMES)
 _integers = itemgetter(*(_NAMES.index(name) for name in _INTEGERS))
 _decode = json.JSONDecoder().decode  # PERF: json.loads would detect the encoding first.
@@ -103,7 +107,7 @@ _TIMES = re.compile(
     rb'(?:"id":"[0-9a-f-]{0,36}","port":"[^"]{0,5}",)?(?="method")'
 )
 _QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
-# If a line has the further fields of a RequestLine, this text is within its first 64 bytes.
+# If a line also has the fields of a RequestLine, this text is within its first 64 bytes.
 _ID = b',"id":"'
 _ID_WITHIN = 64
 _EXTENDED_QUOTES = _QUOTES + 4 * 5  # Such a line has five more fields after `method`.
@@ -114,7 +118,7 @@ Their parsed values take twice as much memory.
 """
 
 Repeated = tuple[AccessLine, int]
-"""A `Repeated` has the last of several lines that differ only in start, ID and port, and a count.
+"""A `Repeated` is the last of several lines that differ only in start, ID and port, and a count.
 
 The count is the number of these lines.
 """
@@ -194,7 +198,7 @@ def _detached(error: InvalidLine) -> InvalidLine:
 def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
     """Group lines that differ only in their start; return the last line and the size of each group.
 
-    If any line does not begin like a line of HAProxy, each line becomes a group of its own.
+    If any line does not begin like a line of HAProxy, each line becomes a separate group.
     """
     if lines and _ID in lines[0][:_ID_WITHIN]:
         return _gathered_requests(lines)
@@ -225,13 +229,13 @@ def _gathered_requests(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An `Event` is one line of the events file; `at` is in s, UTC epoch.
+    """An `Event` is one line of the events file; `at` is in seconds since the UTC epoch.
 
     Each event has the following fields:
 
-    download   upstream, repository, digest, bytes (fetched), start (resumed from), seconds,
+    download   upstream, repository, digest, bytes (fetched), start (offset in bytes), seconds,
                outcome (stored, unstored, failed, mismatch)
-    eviction   digest, kind, size, idle (s since the last use), reason
+    eviction   digest, kind, size, idle (seconds since the last use), reason
     damaged    digest, size (of the damaged file), found (open, read, commit, scrub, verify)
     quarantine files, bytes (in the quarantine now)
     scrub      files, bytes (re-read)
@@ -240,7 +244,7 @@ class Event:
     breaker    upstream, state (open, closed), reason
     budget     upstream, remaining, limit (of the rate limit, as the upstream reports them)
     limit      limit (readers, bodies, logins, uploads, log, lines, stdout, events), count (of times
-               it was reached; of events: notifications that could not be queued)
+               it was reached; with the limit `events`: notifications that could not be queued)
     """
 
     name: str

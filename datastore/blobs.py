@@ -41,7 +41,7 @@ LARGEST_READ = 4 * 1024 * 1024
 """A blob of at most this many bytes, the size of the largest manifest, can be read into memory."""
 _MAX_HASHED = 64
 _LONGEST_HASHED = 16 * 1024
-"""After hashing, 64 blobs of at most 16 KiB each stay in memory: 1 MB in total."""
+"""At most 64 hashed blobs of at most 16 KiB each stay in memory: 1 MB in total."""
 _CHUNK = 1024 * 1024
 _MOST_SIZES = 32 * 1024
 _NAMING = 4
@@ -78,7 +78,7 @@ class BlobStore:
     def intact_size(self, digest: Digest) -> int | None:
         """Return the length of a blob in bytes without opening it.
 
-        Return None if the blob is absent, or if the file may not have the length that was verified.
+        Return None if the blob is absent, or if its length is not known to be right.
         """
         found = self._storage.stat(layout.blob(digest))
         if found is None or self._integrity is None:
@@ -123,8 +123,8 @@ class BlobStore:
     def read(self, digest: Digest, max_bytes: int = LARGEST_READ) -> bytes:
         """Return a small blob, such as a manifest, of at most *max_bytes* bytes.
 
-        A client can request any layer as if it were a manifest. Therefore no part of a longer blob
-        is read. Raises: NotFound, also if the blob is longer or damaged.
+        A client can request any layer as if it were a manifest. Therefore the driver reads at most
+        the first 64 KiB of a longer blob. Raises: NotFound, also if the blob is longer or damaged.
         """
         content = self._storage.read(layout.blob(digest), max_bytes)
         if self._integrity is None or self._hashed.get(digest) == content:
@@ -188,8 +188,8 @@ class BlobStore:
         If *verified* is None, this method reads and hashes the file.
 
         The caller has hashed the bytes in memory, but the disk may have stored other bytes.
-        Therefore the length of the file is compared with *size*. A short file is read and hashed
-        again now, and a long file is marked, so that it is read soon. A remote storage needs
+        Therefore the length of the file is compared with *size*. A short file is read from the disk
+        and hashed now, and a long file is marked, so that it is read soon. A remote storage needs
         neither, because it hashes the bytes that it sends. *sending* has already sent parts of the
         file.
 
@@ -224,7 +224,7 @@ class BlobStore:
         return is_read_later or digest_of_file(path, digest.algorithm) == digest
 
     def _mark(self, path: Path, digest: Digest) -> None:
-        """Mark a file, so that the cleaner reads it soon; without space for a mark, read it now.
+        """Mark a file, so that the cleaner reads it soon; if no mark can be written, read it now.
 
         Raises: ContentDamaged.
         """
@@ -366,7 +366,7 @@ class Integrity:
         self.quarantine.put(digest, file, size=size, found=found)
 
     def _is_expected_size(self, digest: Digest, size: int) -> bool:
-        """Return whether the index and the manifests state the length *size*, and no other."""
+        """Return whether the index and manifests state the length *size* and no other length."""
         try:
             row = self.index.entry(digest)
             known = {row.size} if row else set[int]()

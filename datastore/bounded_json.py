@@ -1,7 +1,7 @@
 """Parse untrusted JSON with a limit on the memory of the result.
 
-The parser would turn 4 MB of JSON such as `[{},{},{},...]` into 100 MB of dictionaries. Therefore
-the number of values is counted before the JSON is parsed.
+Python's parser would turn 4 MB of JSON such as `[{},{},{},...]` into 100 MB of dictionaries.
+Therefore the number of values is counted before the JSON is parsed.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import math
 from typing import Any, NoReturn
 
 MOST_VALUES = 200_000
-"""A document can have this many commas and opening brackets.
+"""A document can have at most this many commas and opening brackets.
 
-A manifest with 10,000 descriptors has half as many.
+Their number limits the number of values. A manifest with 10,000 descriptors has half as many.
 """
 
 _STEP = 64 * 1024

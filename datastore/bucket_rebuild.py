@@ -3,11 +3,12 @@
 Each read of an object in a bucket costs a request, so a rebuild reads as few objects as possible:
 
 1. The snapshot of the index has the rows, last uses and edges as they were at most an hour ago. As
-   soon as the snapshot is restored, new downloads are stored again, although the used bytes do not
-   yet include content that was stored later than the snapshot.
+   soon as the snapshot is restored, the appliance stores new downloads, although the used bytes do
+   not yet include content that was stored later than the snapshot.
 2. The lists of the bucket's objects (1,000 objects in each response) show which objects were stored
    or removed later than the snapshot. Their rows are added or removed.
-3. The rows that step 2 added have no edges. Of these, only linked manifests are read.
+3. The rows that step 2 added have no edges. Of their objects, only the linked manifests are read,
+   to record their edges.
 
 Without a snapshot, the time of the rebuild counts as the last use of all content. The bucket has
 the time at which each object was written, but this does not show when the object was last used.
@@ -55,11 +56,14 @@ _BATCH = 500
 _LISTED = 1000
 _YOUNG_S = 3600.0
 _MOST_ORIGINS = 100_000
-"""The journal of the bucket learns at most this many origins; others are read when needed."""
+"""The journal of the bucket gets at most this many origins from a snapshot.
+
+Other origins are read from the bucket when they are needed.
+"""
 
 
 def restore_snapshot(index: Index, snapshots: SnapshotStore, now: float) -> Iterator[int]:
-    """Add the rows of the snapshot that are missing, and remember the origins of repositories.
+    """Add the rows of the snapshot that the index lacks; remember the origins of repositories.
 
     The snapshot consists of 256 objects, its shards; a corrupt shard is ignored. If every stored
     shard is intact, the index counts as rebuilt as soon as all rows are added. Yield the number of
@@ -127,13 +131,14 @@ def compare_with_lists(
     """Add rows for the listed blobs, and remove the rows of blobs that are gone.
 
     A bucket lists its objects in the byte order of their keys, which is also the order of digests.
-    Each batch of listed digests is compared with the rows from the last digest of the previous
-    batch to its own last digest. If a service lists objects in another order, the blob of a row can
-    be missing from the batch. A HEAD request then finds the blob, and the row stays.
+    Each batch of listed digests is compared with the rows after the last digest of the previous
+    batch, up to the last digest of this batch. If a service lists objects in another order, the
+    blob of a row can be missing from the batch. A HEAD request then finds the blob, and the row
+    stays.
 
-    *examine* is called for content whose listed size differs from its row; it reads the content and
-    finds out whether it is damaged. *examine* is None after the index was lost: then rows get the
-    listed sizes. Yield the number of rows in each batch.
+    *examine* is called for content whose listed size differs from the size in its row. It reads the
+    content, and finds out whether the content is damaged. After the index was lost, *examine* is
+    None, and such rows get the listed sizes. Yield the number of rows in each batch.
     """
     marked = {layout.quarantined_of(stat.key) for stat in storage.walk(layout.QUARANTINE)}
     listed = (
@@ -152,7 +157,7 @@ def compare_with_lists(
 
 
 class _Rows:
-    """A `_Rows` corrects rows of the index by the sizes of the listed objects."""
+    """A `_Rows` compares rows of the index with the listed objects, and corrects them."""
 
     def __init__(
         self, storage: Storage, index: AccessIndex, now: float, examine: Examine | None
@@ -180,9 +185,9 @@ class _Rows:
             yield len(page)
 
     def _forget_if_gone(self, row: IndexEntry) -> None:
-        """Remove the row of a blob that is not stored, if the row is older than an hour.
+        """Remove the row of a blob that is not stored, if its last use is over an hour ago.
 
-        If a row is younger, a worker may be about to store its blob.
+        If the last use is more recent, a worker may be about to store the blob.
         """
         if row.used >= self._now - _YOUNG_S or BlobStore(self._storage).stat(row.digest):
             return

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 OVERHEAD = 512
-"""This many bytes are added to the size of each stored or reserved blob or manifest.
+"""The index adds this many bytes to the size of each stored or reserved blob or manifest.
 
-They stand for its links and for its share of the index file.
+These bytes cover the links of the content and its share of the index file.
 """
 
 WAL_BYTES = 1024 * 1024
@@ -70,7 +70,7 @@ class Budget:
 
     @property
     def cap(self) -> int | None:
-        """Return the bytes that the data directory never exceeds; None for no limit."""
+        """Return the largest size of the data directory in bytes; None if there is no limit."""
         return self.maxsize * (100 + self.threshold) // 100 if self.maxsize else None
 
     @property

@@ -1,7 +1,7 @@
 """List repositories in the lexical order of their names.
 
 A client usually requests one page of the list. The generators of this module read only the folders
-that lead to the names on this page.
+that lead to the names on that page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ def names(
 ) -> Iterator[Repository]:
     """Yield the repositories that have links and whose names sort after *after*.
 
-    Skip the repositories below each first component in *without*; these end with a slash.
+    *without* has first components of names, each with a slash at its end. Skip the repositories
+    below these components.
     """
     for name in _entries_from(_children(storage, ""), after):
         if name not in without:
@@ -62,7 +63,7 @@ def _folders(storage: Storage, name: str) -> Iterator[str]:
 
 
 def _entries_from(children: list[str], after: str) -> Iterator[str]:
-    """Yield each child twice, from *after* on: as it is, and with a slash for its subfolders.
+    """Yield each child twice, from *after* on: unchanged, and with a slash for its subfolders.
 
     The order is that of the full names of repositories: `a`, `a-b`, `a-b/`, `a/`. A repository
     below `a` sorts after `a-b`, because a slash sorts after a hyphen.

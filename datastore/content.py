@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _EVERY_S = 10.0
 _MOST_READ = 64
 _LONGEST_READ = 16 * 1024
-"""At most 64 parsed manifests of at most 16 KiB each stay in memory: 5 MB in total."""
+"""At most 64 manifests of at most 16 KiB each stay in memory, in parsed form: 5 MB in total."""
 
 
 def _caching_parse() -> Parse:
@@ -40,10 +40,10 @@ def _caching_parse() -> Parse:
 
 
 class DiskErrorLog:
-    """A `DiskErrorLog` logs disk errors because of which content is passed through.
+    """A `DiskErrorLog` logs errors of the disk that cause content to be passed through.
 
-    With a broken disk, every request fails. Therefore at most one error in ten seconds is logged.
-    `timer` returns monotonic time (s).
+    If the disk is broken, every read causes an error. Therefore at most one error in ten seconds is
+    logged. `timer` returns monotonic time in seconds.
     """
 
     def __init__(self, timer: Callable[[], float] = time.monotonic) -> None:
@@ -81,7 +81,10 @@ class StoredManifest:
 
 @dataclass(frozen=True, slots=True)
 class ContentStore:
-    """A `ContentStore` has the content of one appliance; `clock` returns s, UTC epoch."""
+    """A `ContentStore` has the content of one appliance.
+
+    `clock` returns the time in seconds since the UTC epoch.
+    """
 
     blobs: BlobStore
     repositories: Repositories
@@ -101,10 +104,11 @@ class ContentStore:
     def is_absent(self, digest: Digest) -> bool:
         """Return whether the index shows that content is not stored.
 
-        PERF: a search in a remote storage costs a request, and a read of the index costs none. The
-        index must have been rebuilt, and must have neither a row nor a reservation of *digest*. If
-        a process died between storing content and writing its row, the content counts as absent
-        until the cleaner adds the row. While the index is unavailable, return False.
+        PERF: a search in a remote storage costs a request, and a read of the index costs none.
+        Content counts as absent only if the index was rebuilt, and has neither a row nor a
+        reservation of *digest*. If a process died between storing content and writing its row, the
+        content counts as absent until the cleaner adds the row. While the index is unavailable,
+        return False.
         """
         try:
             if self.index.notes.get(REBUILT) is None:
@@ -145,8 +149,8 @@ class ContentStore:
     def content(self, digest: Digest, name: Repository | None = None) -> StoredManifest | None:
         """Return a stored manifest, even if no repository links it.
 
-        The media type is that of the repository *name*. Return None if the content is absent or is
-        not a manifest.
+        If the bytes state no media type, the type that was received in the repository *name* is
+        used. Return None if the content is absent or is not a manifest.
         """
         try:
             body = self.blobs.read(digest)
@@ -158,7 +162,7 @@ class ContentStore:
             return None
 
     def has_identical(self, stored: StoredManifest) -> bool:
-        """Return whether exactly the bytes of this manifest are stored."""
+        """Return whether exactly the bytes of *stored* are stored under its digest."""
         try:
             return self.blobs.read(stored.digest) == stored.body
         except NotFound:
@@ -180,7 +184,7 @@ class ContentStore:
         return next((each.size for each in named if each.digest == digest), None)
 
     def store_manifest(self, stored: StoredManifest) -> bool:
-        """Store the content of a manifest; return False if the disk has no space for it."""
+        """Store the content of a manifest; return False if it could not be stored."""
         if not self.reservations.reserve(stored.digest, len(stored.body)):
             return False
         try:
@@ -221,7 +225,7 @@ class ContentStore:
         self._write_proxied(name, origin, lambda: self.repositories.set_tag(name, tag, digest))
 
     def is_complete(self, name: Repository, stored: StoredManifest) -> bool:
-        """Return whether every part of a manifest is stored locally (for an index: one child).
+        """Return whether every part of a manifest (for an index: one child) is stored locally.
 
         A part that the disk cannot read counts as absent, so that the caller can fetch it from an
         upstream.

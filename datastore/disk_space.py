@@ -15,8 +15,8 @@ _LEAST_BYTES = 64 * 1024
 class DiskSpace:
     """A `DiskSpace` has the free bytes of a file system, and how many files can still be created.
 
-    `free` is what a process without root privileges can use. `files` is None if the file system has
-    no limit of files.
+    `free` is the number of bytes that a process without root privileges can use. `files` is None if
+    the file system does not limit the number of files.
     """
 
     free: int

@@ -2,8 +2,8 @@
 
 A name consists of components, which slashes separate. `*` matches any characters within one
 component: `team/*` matches `team/app` but not `team/app/web`. `**` must be a whole component, and
-matches one or more components: `team/**` matches both of these names. If a slash follows `**`, it
-can also match no component: `**/app` matches `app`.
+matches one or more components: `team/**` matches both `team/app` and `team/app/web`. If a slash
+follows `**`, it can also match no component: `**/app` matches `app`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def _section(parts: list[str]) -> str:
     The components can match at several places of a name. If the first place does not lead to a
     match of the whole name, no later place does, because the next `**` matches any number of
     components. Therefore the expression is an atomic group, which tries only the first place. So
-    the time is at most quadratic in the length of the name, even if the pattern has many stars.
+    the time for a match grows at most with the square of the name's length, even if the pattern has
+    many stars.
     """
     components = "".join(f"{_component(part)}/" for part in parts if part != "**")
     return f"(?>(?:[^/]+/)*?{components})" if parts[:1] == ["**"] else components

@@ -8,9 +8,9 @@
 | `KeyValueStore` | notes: short texts by key, such as a position in the access log |
 | `LinkTimes` | when each link was last confirmed, if the storage stores no times |
 
-A class or function depends only on the protocols that it needs. An `Index` has all five; the start
-of each program opens one and passes its parts on. The driver `sqlite` has all five in one file, so
-that one transaction can cover several of them.
+A class or function depends only on the protocols that it needs. An `Index` has all five. Each
+program opens one `Index` when it starts, and passes the parts to the code that needs them. The
+driver `sqlite` stores all five in one file, so that one transaction can cover several of them.
 
 If another driver has no transaction that covers two of them, it writes in the order that the
 docstrings of this module state. Between two writes, the index at worst counts too many bytes, or
@@ -30,12 +30,15 @@ REBUILT = "rebuilt"
 """The note `rebuilt` exists if every stored file has a row. A new, empty index has no such note."""
 
 BORN = "born"
-"""The note `born` has the time when the index was created: the index has no earlier uses."""
+"""The note `born` has the time at which the index began to record uses.
+
+The time is in seconds since the UTC epoch.
+"""
 
 SNAPSHOT_AT = "snapshot at"
-"""This note has the time of the last snapshot of the index in a bucket (s, UTC epoch)."""
+"""This note has the time of the latest snapshot of the index, in seconds since the UTC epoch."""
 SNAPSHOT_SHARDS = "snapshot shards"
-"""This note has the hash and the entity tag of each part of that snapshot, as JSON."""
+"""This note has the hash and the entity tag of each shard of the latest snapshot, as JSON."""
 
 
 class ContentKind(IntEnum):
@@ -53,7 +56,7 @@ class ContentKind(IntEnum):
 class IndexEntry:
     """An `IndexEntry` is one row of the index.
 
-    `size` is in bytes; `used` is the time of the last use, in s, UTC epoch.
+    `size` is in bytes; `used` is the time of the last use, in seconds since the UTC epoch.
     """
 
     digest: Digest
@@ -83,7 +86,7 @@ class Cursor:
 class Reservation:
     """A `Reservation` is disk space for a download or upload.
 
-    `size` is in bytes; `at` is the time of the reservation, in s, UTC epoch.
+    `size` is in bytes; `at` is the time of the reservation, in seconds since the UTC epoch.
     """
 
     digest: Digest
@@ -95,7 +98,7 @@ class Reservation:
 class LinkTime:
     """A `LinkTime` is one confirmation: the link `key` named `digest` at the time `at`.
 
-    `at` is in s, UTC epoch.
+    `at` is in seconds since the UTC epoch.
     """
 
     key: str
@@ -111,7 +114,7 @@ class KeyValueStore(Protocol):
         ...
 
     def put(self, values: Mapping[str, str]) -> None:
-        """Set the value of each key, in one transaction; other keys stay unchanged."""
+        """Set the value of each key in *values*, in one transaction; other keys stay unchanged."""
         ...
 
 
@@ -155,8 +158,9 @@ class ReservationStore(Protocol):
         """Return the bytes of all reservations and of all rows, including marked rows.
 
         Each row and each reservation counts `budget.OVERHEAD` bytes more than its content. When
-        content is recorded, its reservation becomes a row. So if no transaction covers both, the
-        reservations are read first: the content is then counted twice at worst, and never missed.
+        content is recorded, its reservation becomes a row. If no transaction covers reservations
+        and rows, the reservations are read first: the content is then counted twice at worst, and
+        never missed.
         """
         ...
 
@@ -169,9 +173,10 @@ class PinStore(Protocol):
     """
 
     def pin(self, digests: Iterable[Digest], until: float) -> None:
-        """Exclude *digests* from `mark_for_deletion` until the time *until* (s, UTC epoch).
+        """Exclude *digests* from `mark_for_deletion` until the time *until*.
 
-        A digest that has no row in the index can be pinned too.
+        *until* is in seconds since the UTC epoch. A digest that has no row in the index can be
+        pinned too.
         """
         ...
 
@@ -208,8 +213,8 @@ class LinkTimes(Protocol):
     def restore(self, times: Iterable[LinkTime]) -> None:
         """Record confirmations with their times, in one transaction.
 
-        If the index already has a confirmation of the same link, that one is replaced, except if it
-        has the same digest and a later time.
+        An existing confirmation of the same link is replaced, except if it has the same digest and
+        a later time.
         """
         ...
 
@@ -249,9 +254,9 @@ class AccessIndex(Protocol):
     ) -> None:
         """Add the row of stored content, with the last use *at* or later.
 
-        The row replaces the reservation of *digest*. If no transaction covers both, the row is
-        added first, and the reservation is released afterwards. If a row exists and is marked for
-        deletion, the mark is removed.
+        The row replaces the reservation of *digest*. If no transaction covers rows and
+        reservations, the row is added first, and the reservation is released afterwards. If a row
+        exists and is marked for deletion, the mark is removed.
 
         *children* are the digests that a manifest lists; they are stored as edges. From then on, a
         use of the manifest counts as a use of its children too, even of children that are recorded
@@ -281,9 +286,9 @@ class AccessIndex(Protocol):
         """Set the last uses of rows, and store *notes*, in one transaction.
 
         A last use never becomes earlier, and a digest without a row is ignored. All descendants of
-        a touched row are touched too. If no transaction covers both, the notes are stored last. One
-        of the notes is the position in the access log. So a caller that was interrupted continues
-        from the earlier position: it sets some last uses twice, but never misses one.
+        a touched row are touched too. If no transaction covers rows and notes, the notes are stored
+        last. One of the notes is the position in the access log. So a caller that was interrupted
+        continues from the earlier position: it sets some last uses twice, but never misses one.
         """
         ...
 
@@ -322,8 +327,9 @@ class AccessIndex(Protocol):
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
         """Return at most *limit* unmarked rows that were prefetched and never requested since.
 
-        The prefetch began earlier than *before* (s, UTC epoch). The oldest prefetch comes first.
-        The cleaner can evict such a row before a manifest that lists it.
+        The prefetch began earlier than *before*, in seconds since the UTC epoch. The oldest
+        prefetch is first in the list. The cleaner can evict such a row before a manifest that lists
+        it.
         """
         ...
 
@@ -342,7 +348,7 @@ class AccessIndex(Protocol):
         ...
 
     def marked_for_deletion(self) -> list[IndexEntry]:
-        """Return the rows that are marked for deletion, for example by a killed cleaner."""
+        """Return the rows that are marked for deletion, such as those of a killed cleaner."""
         ...
 
     def forget(self, digest: Digest) -> None:

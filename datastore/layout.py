@@ -12,11 +12,11 @@ scheduler-state.json                        list of content that docker distribu
 entrepot/
     takeover                                mode of the last takeover of another program's content
     mediatypes/<name>/_types/<alg>/<hex>    received media type of a manifest that states none
-    types/<alg>/<aa>/<hex>                  the same, written by 0.1.0 for all repositories
+    types/<alg>/<aa>/<hex>                  the same type, as 0.1.0 stored it for all repositories
     proofs/<alg>/<aa>/<hex>/<host>          name of an upstream that has sent this content
     origin/<name>/_origin                   name of the upstream that a repository came from
-    referrers/<name>/<alg>/<hex>            an upstream's last list of a manifest's referrers
-    referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  pushed: the subject, then its referrer
+    referrers/<name>/<alg>/<hex>            latest list of a manifest's referrers from an upstream
+    referrers/<name>/_subjects/<alg>/<hex>/<alg>/<hex>  descriptor of a pushed referrer
     quarantine/<alg>/<hex>                  a stored file that does not match its digest
     owner                                   in a bucket: the appliance that owns the bucket
     index/<xx>                              in a bucket: a shard of the snapshot of the index
@@ -25,21 +25,21 @@ The state directory is entrepot/ too, unless ENTREPOT_STATEDIR is set. It has th
     index.sqlite                            the index
     spool/<alg>-<hex>                       a download in progress; commit renames it into blobs/
     spool/<alg>-<hex>.size                  the full length of this download in bytes, once known
-    spool/boot                              the boot of the machine during which these were written
+    spool/boot                              ID of the boot during which these files were written
     spool/locks/                            a lock for each manifest or tag that is being fetched
     spool/uploads/<id>.<name>               the bytes of an upload that have been received so far
     spool/uploads/<id>.<name>.digest        the digest of these bytes
-    spool/uploads/<id>.<name>.size          its final length, while a long body is received
+    spool/uploads/<id>.<name>.size          the final length, while a long body is received
     spool/writing/<name>                    locked while links and tags of a repository are written
     spool/sweeping                          locked while the cleaner deletes content
-    spool/kept/<token>                      copy of a value that the bucket may still delete
-    spool/unproven/<alg>-<hex>              marks stored content that must be read again once
+    spool/kept/<token>                      copy of a value that a late request may delete
+    spool/unproven/<alg>-<hex>              marks stored content that must be read and hashed once
     scrub.json                              position of the scrubber
     log/                                    access.log, events.log
     clock                                   the time of the appliance, shared by its processes
     token-key.pem                           the key that signs tokens of auth.htpasswd.token
-    notifications.sqlite                    events that are not delivered yet
-    bucket.sqlite                           the journal: which objects the bucket has
+    notifications.sqlite                    events that have not been delivered yet
+    bucket.sqlite                           the journal of the bucket: which objects it has
     bucket-owner.json                       the claim of this appliance on the bucket
 """
 
@@ -208,7 +208,7 @@ def origin_of(key: str) -> Repository | None:
 
 
 def referrers(name: Repository, digest: Digest) -> str:
-    """Return the key of an upstream's last list of a manifest's referrers."""
+    """Return the key of the latest list of a manifest's referrers that an upstream has sent."""
     return f"{REFERRERS}/{name}/{digest.algorithm}/{digest.hex}"
 
 
@@ -261,14 +261,14 @@ def spool(digest: Digest) -> str:
 def spool_key(digest: Digest, upstream: str) -> Digest:
     """Return the digest that identifies the spool file and the reservation of a download.
 
-    It depends on the upstream too, so that only requests for this upstream's repositories share the
-    download.
+    The digest depends on the upstream too, so that only requests for repositories of this upstream
+    share the download.
     """
     return Digest.of(f"{upstream}\0{digest}".encode())
 
 
 def spool_of(name: str) -> Digest | None:
-    """Return the digest that the name of a spool file has, or None: the inverse of `spool`."""
+    """Return the digest in the name of a spool file, or None: the inverse of `spool`."""
     try:
         return Digest.parse(name.replace("-", ":", 1))
     except Malformed:
@@ -276,7 +276,7 @@ def spool_of(name: str) -> Digest | None:
 
 
 def spool_size(digest: Digest) -> str:
-    """Return the name of the file in the spool folder that has the length of a download."""
+    """Return the name of the file in the spool folder that contains the length of a download."""
     return f"{spool(digest)}.size"
 
 
@@ -286,12 +286,12 @@ def upload(name: Repository, number: str) -> str:
 
 
 def upload_digest(file: str) -> str:
-    """Return the name of the file that has the digest of an upload's received bytes."""
+    """Return the name of the file that contains the digest of an upload's received bytes."""
     return f"{file}.digest"
 
 
 def upload_size(file: str) -> str:
-    """Return the name of the file that has the final length of an upload."""
+    """Return the name of the file that contains the final length of an upload."""
     return f"{file}.size"
 
 

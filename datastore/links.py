@@ -1,12 +1,13 @@
 """Read and write links: digests under keys of the storage, each with the time of a confirmation.
 
-A link is confirmed when an upstream or a push states that it is still right. The freshness of a tag
-and the age of a link depend on the time of the last confirmation. There are two implementations:
+A link is confirmed when an upstream or a push states that its digest is still right. The freshness
+of a tag and the age of a link depend on the time of the last confirmation. There are two
+implementations:
 
-| class | storage | the time is |
+| class | storage | place of the time |
 |---|---|---|
-| `FileLinks` | stores times (`TimedStorage`), as a disk does | the modification time of the file |
-| `IndexLinks` | stores no times, as a bucket | a row of the index (`LinkTimes`) |
+| `FileLinks` | stores times (`TimedStorage`), as a disk does | modification time of the file |
+| `IndexLinks` | stores no times, such as a bucket | row of the index (`LinkTimes`) |
 
 In both cases the storage has the link and its digest, so no link is lost with the index. If a time
 is not recorded, it is `UNKNOWN`, and a tag with this time is not fresh.
@@ -26,7 +27,7 @@ from entrepot.datastore.storage import Storage, TimedStorage, as_timed, is_certa
 log = logging.getLogger(__name__)
 
 UNKNOWN: Final = -inf
-"""The time of a link whose last confirmation is not recorded; it is earlier than any time."""
+"""The time of a link whose last confirmation is not recorded: earlier than any other time."""
 
 LONGEST_LINE: Final = 4096
 """The file of a link, a media type or a host name has at most this many bytes.
@@ -36,10 +37,10 @@ Longer files were written by another program, and are ignored.
 
 
 class Links(Protocol):
-    """A `Links` has the links of one storage; times are in s, UTC epoch.
+    """A `Links` has the links of one storage; times are in seconds since the UTC epoch.
 
-    A time that one process writes is the same for all other processes. Each method can raise
-    StorageFull and StorageBroken.
+    If one process writes a time, all processes read this time. Each method can raise StorageFull
+    and StorageBroken.
     """
 
     def confirmed(self, key: str) -> float | None:
@@ -66,7 +67,7 @@ class Links(Protocol):
         ...
 
     def keep(self, key: str, digest: Digest) -> None:
-        """Set a link of which no caller reads the time, such as one in the history of a tag."""
+        """Set a link whose time is never read, such as a link in the history of a tag."""
         ...
 
     def delete(self, key: str) -> bool:
@@ -99,7 +100,7 @@ class FileLinks:
         return stat.modified if stat else None
 
     def read(self, key: str) -> tuple[Digest, float] | None:
-        """Return the digest of a link, and the time of its value."""
+        """Return the digest of a link, and the time at which its file was last written."""
         stat = self._storage.stat(key)
         digest = _digest(self._storage, key) if stat else None
         return (digest, stat.modified) if stat and digest else None
@@ -122,7 +123,7 @@ class FileLinks:
 
 
 class IndexLinks:
-    """An `IndexLinks` has the times of links in the index.
+    """An `IndexLinks` stores the times of links in the index.
 
     The link itself is written first; then a row of the index gets the time and the digest of the
     link. If a process crashes between the two writes, the row still has the old digest. The digests

@@ -18,7 +18,8 @@ from entrepot.runtime.bounded_dict import BoundedDict
 _LARGE = 500  # A folder with fewer names than this is not cached.
 _MOST = 32
 # The clock of a file system advances in ticks. If a folder changes twice within one tick, its time
-# shows only the first change. Therefore a folder that changed this recently (s) is not cached.
+# shows only the first change. Therefore a folder whose last change is less than this many seconds
+# ago is not cached.
 _SETTLED_S = 2.0
 
 

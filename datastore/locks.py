@@ -4,9 +4,9 @@ A lock belongs to one open file description: if two threads of one process each 
 exclude each other as two processes do. The kernel releases a lock when its process exits, even
 after a SIGKILL.
 
-The process that has the lock can rename or remove the file. So another file can have its path
-between the open and the lock of another process. Therefore a lock counts only if the path still
-names the locked file.
+The process that has the lock can rename or remove the file. If this happens after a second process
+has opened the file, the second process may lock a file that is no longer at the path. Therefore a
+lock counts only if the path still names the locked file.
 """
 
 from __future__ import annotations

@@ -73,8 +73,9 @@ class Descriptor:
 class Manifest:
     """A `Manifest` is a parsed manifest or index; `descriptors` has its parts in their order.
 
-    If `states_type` is True, the bytes have a media type. Otherwise the type was received in a
-    header with the bytes, and two repositories can have the same bytes with different types.
+    If `states_type` is True, the bytes state the media type. Otherwise the type was received in a
+    header, or follows from the keys of the JSON document. Two repositories can then have the same
+    bytes with different types.
     """
 
     media_type: str
@@ -100,7 +101,8 @@ def parse(data: bytes, media_type: str | None = None) -> Manifest:
     """Parse a manifest; the media type in its bytes has precedence over *media_type*.
 
     *media_type* is the type that was received with the bytes. Raises: InvalidManifest if the bytes
-    are not JSON, have no media type of ACCEPT, or are an image and an index at the same time.
+    are not JSON, do not have a media type from ACCEPT, or are an image and an index at the same
+    time.
     """
     document = _document(data)
     stated = _essence_of(document.get("mediaType"))

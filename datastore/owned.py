@@ -1,4 +1,4 @@
-"""Define a storage that several appliances can reach; only one at a time owns it and writes."""
+"""Define a storage that several appliances can reach; only the appliance that owns it writes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ class TriedRequest:
 
 
 class StorageClaim(Protocol):
-    """A `StorageClaim` is the claim of one appliance on a storage; one process of it renews it.
+    """A `StorageClaim` is the claim with which one appliance owns a storage.
+
+    One process of the appliance renews the claim.
 
     `is_held` is True while this appliance owns the storage, and None until the storage has
     responded for the first time. Each method can raise StorageFull and StorageBroken.
@@ -53,10 +55,10 @@ class StorageClaim(Protocol):
 
 
 class StorageCopies(Protocol):
-    """A `StorageCopies` has local copies of values that an earlier removal may still delete."""
+    """A `StorageCopies` has local copies of values that a late removal request may still delete."""
 
     def begin_repair(self) -> None:
-        """Start to write lost values again, if it is certain by now which values were lost."""
+        """Start to write lost values again, if no late request can delete them once more."""
         ...
 
 
@@ -68,15 +70,18 @@ class OwnedStorage(Protocol):
         ...
 
     def copies(self) -> StorageCopies:
-        """Return the local copies of values that an earlier removal may still delete."""
+        """Return the local copies of values that a late removal request may still delete."""
         ...
 
     def is_of_another(self) -> bool:
-        """Return whether another appliance owns the storage; release a claim of this appliance."""
+        """Return whether another appliance owns the storage.
+
+        If this appliance owns it, release the claim.
+        """
         ...
 
     def forget(self) -> None:
-        """Forget which values the storage has, because another program may have changed them."""
+        """Discard all remembered values, because another program may have changed the storage."""
         ...
 
     def report_to(self, report: Callable[..., None]) -> None:

@@ -1,7 +1,7 @@
 """Record which upstreams have sent which content.
 
-All repositories share stored content. An upstream could claim to have a digest of which it knows
-only the digest and not the bytes, and so gain access to content of another repository
+All repositories share stored content. An upstream could claim to have content of which it knows
+only the digest. Clients of this upstream could then pull content of another repository
 (docs/permissions.md). Only an upstream that has sent the bytes has proven that it has them.
 
 A proof is a file in the storage, so it is not lost with the index. It is removed with the content.

@@ -3,10 +3,11 @@
 Each file in quarantine has a reservation, as a download in progress has. So the bytes of the file
 count against the cap.
 
-In a remote storage, a damaged value is not moved: an object storage can only copy a value, and
-only a value of up to 5 GB. Instead, the quarantine gets a *mark*, a short JSON object with the size
-of the value and the time. If content has a mark and no row in the index, it is not served
-(`datastore/blobs.py`). If the content is stored again, it gets a row.
+In a remote storage, a damaged value is not moved: an object storage can only copy a value, and only
+a value of up to 5 GB. Instead, the quarantine gets a *mark*: a short JSON object with the size of
+the value, and the time at which the damage was found. Content that has a mark and no row in the
+index is not served (`datastore/blobs.py`). If the content is stored again, it gets a row and is
+served.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ log = logging.getLogger(__name__)
 _LONGEST_MARK = 4096
 
 Report = Callable[[Digest, int, str], None]
-"""A `Report` takes the digest, the size of the file in bytes, and the operation that found it."""
+"""A `Report` takes the digest, the size in bytes, and the operation that found the damage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
     """A `Damaged` is a file in quarantine.
 
-    `size` is in bytes; `since` is the time at which the damage was found, in s, UTC epoch.
+    `size` is in bytes. `since` is the time at which the damage was found, in seconds since the UTC
+    epoch.
     """
 
     digest: Digest
@@ -98,8 +100,9 @@ class Quarantine:
     def is_marked(self, digest: Digest) -> bool:
         """Return whether content in a remote storage is marked as damaged.
 
-        The index is read first. If it has a row of the content, the content is not damaged, because
-        a mark removes the row. Then no request is sent to the storage. Raises: StorageBroken.
+        The index is read first. If it has a row of the content, the content counts as intact,
+        because its row is removed when it is marked. In this case, no request is sent to the
+        storage. Raises: StorageBroken.
         """
         with suppress(IndexUnavailable):
             if self.index.entry(digest) is not None:
@@ -122,7 +125,10 @@ class Quarantine:
                 )
 
     def _marked(self, digest: Digest) -> Damaged:
-        """Return the size and the time in a mark; if it is invalid, 0 and the current time."""
+        """Return the size and the time in a mark.
+
+        If the mark is invalid, return the size 0 and the current time.
+        """
         try:
             mark = json.loads(self.storage.read(layout.quarantined(digest), _LONGEST_MARK))
             return Damaged(digest, max(int(mark["size"]), 0), float(mark["since"]))
@@ -130,7 +136,7 @@ class Quarantine:
             return Damaged(digest, 0, self.clock())
 
     def _reserved(self, digest: Digest) -> float:
-        """Return when `put` reserved the bytes of a file (s, UTC epoch).
+        """Return when `put` reserved the bytes of a file, in seconds since the UTC epoch.
 
         Return the current time if there is no reservation.
         """

@@ -1,12 +1,12 @@
 """Make the index consistent with the storage, while other processes use both.
 
 If the index was lost, it is rebuilt from the stored files. The logger sets the time of a file at
-each use, so this time is the last use of the row. In a storage that stores no times, the time of
-the rebuild counts as the last use of all content. The linked manifests show whether a row is a
+each use, so a new row gets this time as its last use. In a storage that stores no times, the time
+of the rebuild counts as the last use of all content. The linked manifests show whether a row is a
 manifest or a blob, and which content it references.
 
-The rebuild also adds the row of a blob whose process crashed after the commit and before it wrote
-the row. A repetition of a step is harmless, and rows that a worker adds during the rebuild are not
+If a process crashed after it stored a blob and before it wrote the row, the rebuild also adds this
+row. A repetition of a step is harmless, and rows that a worker adds during the rebuild are not
 changed.
 """
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # A transaction has this many rows, so that other writers wait only for milliseconds.
 _BATCH = 500
-# If a row or a link time is younger than this, a worker may be about to store its blob.
+# If a last use or a link time is more recent than this, a worker may be about to store the blob.
 _YOUNG_S = 3600.0
 
 
@@ -49,7 +49,7 @@ def needs_rebuild(notes: KeyValueStore) -> bool:
 
 
 def born(notes: KeyValueStore) -> float:
-    """Return the time at which the index began to record uses (s, UTC epoch).
+    """Return the time at which the index began to record uses, in seconds since the UTC epoch.
 
     Raises: IndexUnavailable.
     """
@@ -115,10 +115,10 @@ def _restore(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
 
 
 def _entry(stat: Stat, now: float) -> IndexEntry | None:
-    """Return the row of a blob; None if *stat* is not that of a blob.
+    """Return the row of a blob; None if *stat* does not describe a blob.
 
-    The last use is the time of the file, or *now* if that is earlier. If the storage stores no
-    times, the last use is *now*.
+    The last use is the time of the file, but at most *now*. If the storage stores no times, the
+    last use is *now*.
     """
     digest = layout.blob_of(stat.key)
     written = time_of(stat)
@@ -141,7 +141,7 @@ def _record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:
 
 
 def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None:
-    """Parse a linked manifest; return None if it is absent or has an unsupported type."""
+    """Parse a linked manifest; return None if it is absent or invalid."""
     try:
         data = BlobStore(storage).read(digest)
         return Repositories(storage).read_manifest(name, digest, data)
@@ -150,9 +150,9 @@ def _read(storage: Storage, name: Repository, digest: Digest) -> Manifest | None
 
 
 def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[int]:
-    """Remove rows that are older than an hour and whose blob is not stored.
+    """Remove the rows whose last use is over an hour ago and whose blob is not stored.
 
-    If a row is younger, a worker may be about to store its blob.
+    If the last use is more recent, a worker may be about to store the blob.
     """
     blobs = BlobStore(storage)
     after: Cursor | None = None
@@ -170,8 +170,8 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
 def _forget_link_times(index: Index, now: float) -> Iterator[int]:
     """Remove the times of links to content that is not stored.
 
-    Another program may have removed such a link, but not its time in the index. A time that is
-    younger than an hour stays, because a worker may be about to store its content.
+    Another program may have removed such a link, but not its time in the index. A time of the last
+    hour stays, because a worker may be about to store the content.
     """
     after = ""
     while page := index.link_times.page(after, _BATCH):

@@ -57,7 +57,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tag:
-    """A `Tag` is a name for a manifest of a repository; a later push can move it to another one."""
+    """A `Tag` is a name for a manifest of a repository; a push can move it to another manifest."""
 
     name: str
 

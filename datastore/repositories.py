@@ -20,19 +20,19 @@ from entrepot.datastore.refs import Digest, Repository, Tag
 from entrepot.datastore.storage import Storage, may_have
 
 Parse = Callable[[bytes, str | None], Manifest]
-"""A `Parse` parses a manifest as `datastore.manifest.parse` does."""
+"""A `Parse` is the function `datastore.manifest.parse`, or that function with a cache."""
 
 UNKNOWN_ORIGIN = ""
-"""A repository has this origin if another program fetched it, so that its upstream is unknown."""
+"""A repository that another program fetched has this origin, because its upstream is unknown."""
 
 _MARKERS = ("_layers", "_manifests", "_uploads")
 
 
 @dataclass(frozen=True, slots=True)
 class TagState:
-    """A `TagState` is the digest of a tag, and when the tag was last `confirmed` (s, UTC epoch).
+    """A `TagState` is the digest of a tag, and the time at which the tag was last `confirmed`.
 
-    If this time is not recorded, it is `links.UNKNOWN`.
+    The time is in seconds since the UTC epoch. If it is not recorded, it is `links.UNKNOWN`.
     """
 
     digest: Digest
@@ -42,8 +42,8 @@ class TagState:
 class Repositories:
     """A `Repositories` has the repositories of one data directory.
 
-    The files have the layout of docker distribution. If the storage stores no times, *times* has
-    the times of links. If *times* is then None, the time of every link is UNKNOWN.
+    The files have the layout of docker distribution. If the storage stores no times, the times of
+    links are in *times*. If *times* is None too, the time of every link is UNKNOWN.
     """
 
     def __init__(self, storage: Storage, times: LinkTimes | None = None) -> None:
@@ -68,9 +68,9 @@ class Repositories:
         return self._links.delete(layout.layer_link(name, digest))
 
     def linked_blob(self, name: Repository, digest: Digest) -> float | None:
-        """Return when the link of a blob was last written (s, UTC epoch); None if it is absent.
+        """Return when the link of a blob was last written; None if there is no link.
 
-        Return `links.UNKNOWN` if this time is not recorded.
+        The time is in seconds since the UTC epoch. If it is not recorded, it is `links.UNKNOWN`.
         """
         return self._links.confirmed(layout.layer_link(name, digest))
 
@@ -85,9 +85,9 @@ class Repositories:
         return self._storage.stat(layout.revision_link(name, digest)) is not None
 
     def linked_manifest(self, name: Repository, digest: Digest) -> float | None:
-        """Return when the link of a manifest was last confirmed (s, UTC epoch).
+        """Return when the link of a manifest was last confirmed; None if there is no link.
 
-        Return `links.UNKNOWN` if this time is not recorded, and None if there is no link.
+        The time is in seconds since the UTC epoch. If it is not recorded, it is `links.UNKNOWN`.
         """
         return self._links.confirmed(layout.revision_link(name, digest))
 
@@ -121,7 +121,7 @@ class Repositories:
     ) -> None:
         """Store the descriptor of a pushed manifest, which is a referrer of *about*.
 
-        The list of the referrers of *about* contains this descriptor.
+        From then on, the list of the referrers of *about* contains this descriptor.
         """
         self._storage.write(layout.referrer(name, about, digest), descriptor)
 
@@ -150,7 +150,7 @@ class Repositories:
         """
         try:
             found = read(data, None)
-        # The type that the bytes state is unsupported, but the received type can be supported.
+        # The bytes state no supported type, but the received type may be supported.
         except InvalidManifest:
             return read(data, self.media_type(name, digest))
         kept = None if found.states_type else self.media_type(name, digest)
@@ -164,8 +164,8 @@ class Repositories:
     def media_type(self, name: Repository | None, digest: Digest) -> str | None:
         """Return the stored media type of a manifest in the repository *name*, or None.
 
-        Version 0.1.0 stored one type for all repositories. If *name* has no type of its own, return
-        that type. This version never writes it.
+        If no type is stored for *name*, return the type that version 0.1.0 stored for all
+        repositories. Later versions do not write that type.
         """
         own = self._line(layout.media_type(name, digest)) if name else None
         return own or self._line(layout.shared_media_type(digest))
@@ -242,8 +242,8 @@ class Repositories:
 
         Return UNKNOWN_ORIGIN, an empty text, if another program fetched the repository
         (datastore/takeover.py). Such a repository is evicted like proxied content. It is served
-        under its name, except if its name begins with the host of an upstream. UNKNOWN_ORIGIN is
-        also returned for an origin that is not UTF-8, which can only be in a damaged storage.
+        only if its name does not resolve to a repository of an upstream. UNKNOWN_ORIGIN is also
+        returned if the stored origin is not UTF-8, which happens only in a damaged storage.
         """
         try:
             return self._storage.read(layout.origin(name), LONGEST_LINE).decode()

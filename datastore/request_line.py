@@ -1,8 +1,9 @@
 """Parse the longer lines that HAProxy writes if an endpoint for notifications is configured.
 
 The first `log-format` in haproxy.cfg defines these lines, and a test compares it with RequestLine.
-The lines have the fields of `accesslog` and further fields. `id` and `port`, which are different in
-each request, are before `method`. `type` and `size` are after `kind`, and the rest after `uri`.
+The lines have the fields of `accesslog` and seven more. `id` and `port`, which are different in
+each request, are before `method`. `type` and `size` are after `kind`, and the other three are after
+`uri`.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ Head = tuple[str, bytes]
 """A `Head` is the part of a line that differs between equal requests, and the rest of the line.
 
 The first part has four values with SEPARATOR between them: the ID of the request, the time at which
-its response ended (ms, UTC epoch), the address of the client as it is in the line, and the port of
-the client. `parse_rest` parses the second part. PERF: a `Head` is a plain tuple, because one is
-created for each line.
+its response ended (milliseconds since the UTC epoch), the address of the client as it is in the
+line, and the port of the client. `parse_rest` parses the second part. PERF: a `Head` is a plain
+tuple, because one is created for each line.
 """
 
 

@@ -52,7 +52,7 @@ class Reservations:
 
     While the index is unavailable, no space is reserved. *notes* has the records of the cleaner.
     *wake* is called with a number of bytes to wake the cleaner; it is None if there is no cleaner.
-    `clock` returns the time of the appliance (s, UTC epoch).
+    `clock` returns the time of the appliance in seconds since the UTC epoch.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Reservations:
         return granted
 
     def refused(self, size: int) -> None:
-        """Wake the cleaner to free *size* bytes on the disk, which is full below the cap."""
+        """Wake the cleaner to free *size* bytes: the disk is full, but the cap is not reached."""
         self._wake(size)
 
     def release(self, digest: Digest) -> None:
@@ -103,7 +103,7 @@ class Reservations:
             self._store.release(digest)
 
     def settle(self, digest: Digest, size: int) -> None:
-        """Set a reservation to *size*, the bytes that are already stored, even above the cap."""
+        """Set a reservation to the *size* bytes that are already stored, even above the cap."""
         if not size:
             self.release(digest)
             return
@@ -212,7 +212,7 @@ def unevictable_bytes(notes: KeyValueStore) -> int:
 
 
 def record_unevictable(notes: KeyValueStore, size: int) -> None:
-    """Record that the cleaner cannot evict *size* bytes; 0 removes the record.
+    """Record that *size* bytes cannot be evicted; a *size* of 0 removes the record.
 
     Raises: IndexUnavailable.
     """
@@ -221,9 +221,9 @@ def record_unevictable(notes: KeyValueStore, size: int) -> None:
 
 
 def last_eviction_failure(notes: KeyValueStore) -> float:
-    """Return when the cleaner's latest round that freed too little began (s, UTC epoch), or 0.
+    """Return when the cleaner began its latest round that freed too little; 0 if there was none.
 
-    Raises: IndexUnavailable.
+    The time is in seconds since the UTC epoch. Raises: IndexUnavailable.
     """
     return float(notes.get(_LAST_FAILURE) or 0)
 

@@ -1,12 +1,12 @@
 """Define the snapshot of the index: 256 objects in the bucket, from which a lost index is restored.
 
-Each of these objects is a *shard*. The shard `entrepot/index/<xx>` has the rows of the digests that
-begin with the byte xx. It also has the origins of those repositories whose names have a SHA-256
-that begins with xx. A shard is a gzip file with lines of JSON:
+Each of these objects is a *shard*. The shard `entrepot/index/<xx>` has the rows of the digests
+whose hash begins with the byte xx. It also has the origins of those repositories whose names have a
+SHA-256 that begins with xx. A shard is a gzip file with lines of JSON:
 
 | line | contents |
 |---|---|
-| first | an object with `version`, and `born`, the time since which the index records uses |
+| first | an object with `version`, and `born`, the time since which the index has recorded uses |
 | `[name, origin, tag]` | the origin of a repository, and the entity tag of the origin's object |
 | `[digest, size, kind, used, children]` | a row of the index; without edges it has no `children` |
 
@@ -95,7 +95,7 @@ class SnapshotStore(Protocol):
         ...
 
     def remember(self, root: str, values: Mapping[str, tuple[bytes, str]]) -> None:
-        """Remember the content of those objects below *root* whose entity tag has not changed.
+        """Remember the content of the objects below *root* whose entity tag has not changed.
 
         *values* has the content and the entity tag of each key. A later read of a remembered object
         sends no request.
@@ -116,7 +116,8 @@ def shard_of(name: Repository) -> str:
 class ShardEncoder:
     """A `ShardEncoder` compresses the lines of one shard while they are added.
 
-    *born* is in s, UTC epoch. Equal lines in the same order always result in equal bytes.
+    *born* is in seconds since the UTC epoch. Equal lines in the same order always result in equal
+    bytes.
     """
 
     def __init__(self, born: float) -> None:
@@ -148,9 +149,9 @@ class ShardEncoder:
 
 
 def born_of(content: bytes) -> float:
-    """Return `born` of a shard: the time since which the index recorded uses (s, UTC epoch).
+    """Return `born` of a shard: the time since which the index has recorded uses.
 
-    Raises: InvalidSnapshot.
+    The time is in seconds since the UTC epoch. Raises: InvalidSnapshot.
     """
     header = _value(next(_lines(content), b""))
     if not isinstance(header, dict) or header.get("version") != _VERSION:
@@ -225,7 +226,7 @@ def _value(line: bytes) -> object:
 
 
 def _lines(content: bytes) -> Iterator[bytes]:
-    """Yield the lines of a gzip file; at no time is its whole content in memory."""
+    """Yield the lines of a gzip file; its whole content is never in memory at once."""
     rest, total = b"", 0
     for piece in _pieces(content):
         total += len(piece)

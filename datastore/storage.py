@@ -1,12 +1,13 @@
 """Define the protocol `Storage`, which stores bytes under keys.
 
-A driver only stores bytes: it neither verifies content nor decides what is stored.
+A driver does not decide which content is stored. It verifies no content, except while it sends a
+file over a network (`SendingStorage`).
 
-A driver does not need to store values in files. A driver that does can offer two features: an open
-value has a file descriptor (`descriptor_of`), and a value has a time (`TimedStorage`, `as_timed`,
-`time_of`, `set_time`). Other modules use these features only through the functions of this module.
-Free disk space (`datastore.disk_space`) and locks (`datastore.locks`) concern local folders, and
-are no features of a storage.
+A driver does not need to store values in files. Therefore two features are optional: an open value
+can have a file descriptor (`descriptor_of`), and a value can have a time (`TimedStorage`,
+`as_timed`, `time_of`, `set_time`). Other modules use these features only through the functions of
+this module. Free disk space (`datastore.disk_space`) and locks (`datastore.locks`) concern local
+folders, and are not part of a storage.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class Stat:
 
 @dataclass(frozen=True, slots=True)
 class TimedStat(Stat):
-    """A `TimedStat` also has the time at which the value last changed (s, UTC epoch)."""
+    """A `TimedStat` also has the time of the value's last change.
+
+    The time is in seconds since the UTC epoch.
+    """
 
     modified: float
 
@@ -40,7 +44,7 @@ class Storage(Protocol):
     """A `Storage` has bytes under slash-separated keys, which `datastore.layout` creates.
 
     A caller can repeat a call of any method without harm. Several processes use one storage at the
-    same time. Each method raises StorageFull and StorageBroken, and NotFound where its docstring
+    same time. Each method can raise StorageFull and StorageBroken, and NotFound where its docstring
     states this.
     """
 
@@ -55,8 +59,8 @@ class Storage(Protocol):
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return a small value.
 
-        Raises: NotFound, also if the value has more than *max_bytes* (None: no limit). The driver
-        reads no more than *max_bytes* bytes.
+        Raises: NotFound, also if the value has more than *max_bytes* bytes (None: no limit). Of a
+        value that is too long, the driver reads at most the first 64 KiB.
         """
         ...
 
@@ -90,15 +94,15 @@ class Storage(Protocol):
     def walk(self, key: str) -> Iterator[Stat]:
         """Yield every value below *key*, in any order.
 
-        If a value is deleted during the walk, the method may yield it or not.
+        If a value is deleted during the walk, the method may or may not yield it.
         """
         ...
 
     def remove_unfinished(self, key: str, before: float) -> int:
-        """Remove unfinished values below *key* that are older than *before* (s, UTC epoch).
+        """Remove unfinished values below *key* that were last written earlier than *before*.
 
-        A crash during a write leaves unfinished values; `list` and `walk` never show them. The
-        method returns the number of removed values.
+        *before* is in seconds since the UTC epoch. A crash during a write leaves unfinished values;
+        `list` and `walk` never show them. The method returns the number of removed values.
         """
         ...
 
@@ -119,7 +123,7 @@ class Sending(Protocol):
         ...
 
     def abort(self) -> None:
-        """Discard the bytes that were sent, but not the file; do nothing after `commit`."""
+        """Discard the bytes that were sent, but not the file; after `commit`, do nothing."""
         ...
 
 
@@ -155,9 +159,9 @@ class TimedStorage(Storage, Protocol):
         ...
 
     def touch(self, key: str, at: float) -> None:
-        """Set when a value last changed (s, UTC epoch); do nothing if the value is absent.
+        """Set the time of a value's last change to *at*; do nothing if the value is absent.
 
-        Raises: StorageFull, StorageBroken.
+        *at* is in seconds since the UTC epoch. Raises: StorageFull, StorageBroken.
         """
         ...
 
@@ -177,7 +181,10 @@ class RemoteStorage(Storage, Protocol):
         ...
 
     def may_have(self, key: str) -> bool:
-        """Return False if this appliance remembers that a value is absent, without a request."""
+        """Return False if this appliance remembers that a value is absent, else True.
+
+        The method sends no request.
+        """
         ...
 
     def is_certain(self, key: str) -> bool:
@@ -187,7 +194,7 @@ class RemoteStorage(Storage, Protocol):
     def has_answered(self, within_s: float) -> bool:
         """Return whether a request of this process succeeded in the last *within_s* seconds.
 
-        Return False if a request has failed after that.
+        Return False if a later request has failed.
         """
         ...
 
@@ -198,7 +205,10 @@ def as_timed(storage: Storage) -> TimedStorage | None:
 
 
 def time_of(stat: Stat) -> float | None:
-    """Return when a value last changed (s, UTC epoch); None if its driver stores no times."""
+    """Return the time of a value's last change; None if its driver stores no times.
+
+    The time is in seconds since the UTC epoch.
+    """
     return stat.modified if isinstance(stat, TimedStat) else None
 
 
@@ -224,9 +234,9 @@ def report_requests(storage: Storage, report: Callable[..., None]) -> None:
 
 
 def set_time(storage: Storage, key: str, at: float) -> None:
-    """Set when a value last changed (s, UTC epoch), if the driver can set this time.
+    """Set the time of a value's last change to *at*, if the driver can set this time.
 
-    Raises: StorageFull, StorageBroken.
+    *at* is in seconds since the UTC epoch. Raises: StorageFull, StorageBroken.
     """
     timed = as_timed(storage)
     if timed is not None:
@@ -234,7 +244,7 @@ def set_time(storage: Storage, key: str, at: float) -> None:
 
 
 def may_have(storage: Storage, key: str) -> bool:
-    """Return whether the storage has a value whose name the caller found in a list of the folder.
+    """Return whether the storage has a value whose name was in the list of a folder.
 
     No request is sent to a storage that is reached over a network. Return True for such a storage,
     except if this appliance remembers that the value is absent. Raises: StorageFull, StorageBroken.

@@ -6,9 +6,9 @@ that it fetched, as REPOSITORY@DIGEST, in the file `scheduler-state.json` in the
 (source: its package registry/proxy/scheduler).
 
 A repository counts as proxied if all of its links are in that list and no link is younger than the
-list. Then an unknown origin is stored for it. All other repositories stay hosted: the proxy removes
-expired entries from its list, so content that is not listed can be pushed or fetched. A pushed
-image must not be evicted because of a guess.
+list. An unknown origin is then stored for this repository. All other repositories stay hosted: the
+proxy removes expired entries from its list, so content that is not listed may have been pushed or
+fetched. A pushed image must not be evicted because of a guess.
 
 In a storage that stores no times, nothing shows that a link is older than the list. So all
 repositories stay hosted there, except if the operator chooses the mode `evict`.
@@ -42,7 +42,7 @@ class Takeover:
     """A `Takeover` is the result of a takeover, in numbers of repositories.
 
     `marked` repositories were marked as proxied. `possible` repositories have no origin and stay
-    hosted, although they can be proxied.
+    hosted, although the other program may have fetched them.
     """
 
     marked: int = 0
@@ -74,10 +74,10 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
 
 
 def taken_at(storage: Storage) -> float:
-    """Return when the last takeover ended (s, UTC epoch); 0 if that is not recorded.
+    """Return when the latest takeover ended; 0 if that is not recorded.
 
-    No uses of the content were recorded before the takeover. So the cleaner treats content as if it
-    was last used at the takeover or later.
+    The time is in seconds since the UTC epoch. No uses of the content were recorded before the
+    takeover. So the cleaner treats content as if it was last used at the takeover or later.
     """
     done = storage.stat(layout.TAKEOVER)
     return (time_of(done) or 0.0) if done else 0.0

@@ -1,4 +1,4 @@
-"""Mark stored content whose file was not read since it was written.
+"""Mark stored content whose file has not been read since it was written.
 
 The worker has hashed the bytes in memory, but the disk may have stored other bytes. So the file
 must be read and hashed once.
@@ -41,7 +41,10 @@ class UnverifiedMarks:
             raise storage_error(error) from error
 
     def all(self) -> Iterator[tuple[Digest, float]]:
-        """Yield each marked digest, with the time of its mark (s, UTC epoch, kernel clock)."""
+        """Yield each marked digest, and the time of its mark by the kernel's clock.
+
+        The time is in seconds since the UTC epoch.
+        """
         try:
             paths = sorted(self.folder.iterdir())
         except OSError:

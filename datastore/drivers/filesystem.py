@@ -36,7 +36,7 @@ class Filesystem:
     """A `Filesystem` stores values as files below the folder *root*.
 
     The write of the first value creates *root*. *clock* returns the modification times of written
-    files (s, UTC epoch); without *clock*, the kernel sets these times.
+    files, in seconds since the UTC epoch. Without *clock*, the kernel sets these times.
     """
 
     def __init__(self, root: Path, clock: Callable[[], float] | None = None) -> None:
@@ -150,7 +150,10 @@ class Filesystem:
                 yield found
 
     def remove_unfinished(self, key: str, before: float) -> int:
-        """Remove unfinished files whose last write was earlier than *before* (s, UTC epoch)."""
+        """Remove unfinished files that were last written earlier than *before*.
+
+        *before* is in seconds since the UTC epoch.
+        """
         unfinished = (below for below in self._files(key) if below.endswith(_UNFINISHED))
         stats = (self.stat(below) for below in unfinished)
         old = [found.key for found in stats if found is not None and found.modified < before]
@@ -227,7 +230,7 @@ def _content(path: str, max_bytes: int | None) -> bytes | None:
 
 
 def _entries(path: str) -> list[tuple[str, bool]]:
-    """Return the names in the folder *path*, sorted; the flag is True if a name is a folder.
+    """Return the names in the folder *path*, sorted, each with True if it is a folder.
 
     Return an empty list if *path* is absent.
     """
@@ -237,7 +240,7 @@ def _entries(path: str) -> list[tuple[str, bool]]:
 
 
 def _in_folder(path: str, act: Callable[[], None]) -> None:
-    """Call *act*, which needs the folder of *path*; if *act* does not find it, create it first."""
+    """Call *act*; if the folder of *path* is absent, create it and call *act* again."""
     for _ in range(_MAX_TRIES):
         try:
             return act()

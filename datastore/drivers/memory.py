@@ -108,9 +108,9 @@ class MemoryStorage:
 class MemoryIndex:
     """A `MemoryIndex` has its rows in dictionaries.
 
-    *pins* and *notes* can be objects of another driver, which tests use to mix drivers. A new index
-    has the note `rebuilt`, because the storage of the test is empty too. No transaction covers two
-    parts of the index. Instead, the methods write in the order that `datastore.index` defines.
+    A test can pass *pins* and *notes* of another driver, to mix two drivers. A new index has the
+    note `rebuilt`, because the storage of the test is empty too. No transaction covers two parts of
+    the index. Instead, the methods write in the order that `datastore.index` defines.
     """
 
     def __init__(

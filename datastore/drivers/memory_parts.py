@@ -22,7 +22,7 @@ class MemoryNotes:
         return self._values.get(key)
 
     def put(self, values: Mapping[str, str]) -> None:
-        """Set the value of each key."""
+        """Set the value of each key in *values*."""
         self._values.update(values)
 
 
@@ -46,7 +46,10 @@ class MemoryReservations:
         at: float,
         max_reserved: int | None = None,
     ) -> bool:
-        """Reserve space within the limits; with *max_bytes*, refuse until the index is rebuilt."""
+        """Reserve *size* bytes if the limits permit it; return whether they are reserved.
+
+        If *max_bytes* is given, return False until the index is rebuilt.
+        """
         with self._lock:
             others = sum(each.size for key, each in self._reservations.items() if key != digest)
             if max_reserved is not None and others + size > max_reserved:
@@ -78,7 +81,10 @@ class MemoryReservations:
 
 
 class MemoryPins:
-    """A `MemoryPins` has pins in a dictionary; `clock` returns s, UTC epoch."""
+    """A `MemoryPins` has pins in a dictionary.
+
+    `clock` returns the time in seconds since the UTC epoch.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -110,7 +116,10 @@ class MemoryPins:
 
 
 class MemoryLinkTimes:
-    """A `MemoryLinkTimes` has the link times in a dictionary; `clock` returns s, UTC epoch."""
+    """A `MemoryLinkTimes` has the link times in a dictionary.
+
+    `clock` returns the time in seconds since the UTC epoch.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock

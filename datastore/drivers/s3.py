@@ -61,8 +61,8 @@ def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
     """
     credentials = None if parameters["accesskey"] else shared_credentials(os.environ)
     if credentials is not None:
-        # The call raises the error of an unreadable file now. Later obstore would call the function
-        # and would report the same error as a request without a response.
+        # This call raises the error of an unreadable file now. Otherwise obstore would call the
+        # function at its first request, and would report the error as a missing response.
         credentials()
     service = _service(parameters)
     config: dict[str, Any] = {
@@ -140,7 +140,7 @@ def shared_credentials(environ: Mapping[str, str]) -> Callable[[], Any] | None:
 
     Return None if there is no such file, or if the environment has an access key, a web identity or
     the credentials of a container. As in AWS's SDKs, these take precedence over the file. The
-    returned function raises StorageBroken.
+    returned function raises StorageBroken if the file cannot be read, or has no key of the profile.
     """
     earlier = (
         "AWS_ACCESS_KEY_ID",

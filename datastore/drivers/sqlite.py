@@ -29,8 +29,8 @@ from entrepot.datastore.drivers.sqlite_parts import (
 from entrepot.datastore.index import ContentKind, Cursor, IndexEntry
 from entrepot.datastore.refs import Digest
 
-# The last use of a row is never earlier than that of a manifest that lists the row. So the new row
-# gets the latest of its own time and these times.
+# The last use of a row is never earlier than the last use of a manifest that lists its digest. So a
+# new row gets the latest of its own last use and the last uses of these manifests.
 _INSERT = """
 INSERT INTO blob (digest, size, kind, used)
 VALUES (:digest, :size, :kind, max(:at, coalesce((
@@ -49,8 +49,8 @@ _ADD_EDGE = "INSERT INTO edge VALUES (?, ?, ?)"
 _TOUCH = """
 INSERT INTO stamp VALUES (?, ?) ON CONFLICT (digest) DO UPDATE SET at = max(at, excluded.at)
 """
-# This statement adds all descendants of the touched rows. If manifests list each other in a cycle,
-# UNION ends the recursion.
+# This statement adds all descendants of the touched rows to the table `stamp`. If manifests list
+# each other in a cycle, UNION ends the recursion.
 _SPREAD = """
 INSERT INTO stamp
 WITH RECURSIVE spread (digest, at) AS (
@@ -94,14 +94,15 @@ _PARENTS = """
     SELECT parent FROM edge JOIN blob ON blob.digest = parent WHERE child = ?
     GROUP BY parent ORDER BY used DESC, parent
 """
-_AFTER_ALL = b"\xff"  # The stored form of each digest sorts before this text.
+_AFTER_ALL = b"\xff"  # The stored bytes of each digest sort before this byte.
 _CLOCK_TOLERANCE_S = 60.0  # The clocks of the appliance's processes differ by less than a minute.
 
 
 class SqliteIndex:
     """A `SqliteIndex` is the index in the file *path*.
 
-    A method waits at most `busy_timeout` (s) for a lock. `clock` returns s, UTC epoch.
+    A method waits at most `busy_timeout` seconds for a lock. `clock` returns the time in seconds
+    since the UTC epoch.
     """
 
     def __init__(

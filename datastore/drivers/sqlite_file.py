@@ -156,7 +156,8 @@ class SqliteFile:
     def _process(self) -> _Process:
         """Return the state of this process.
 
-        After a fork, the child gets a new state: the lock in its parent's state can be locked.
+        After a fork, the child gets a new state, because a thread of the parent may have locked the
+        lock in the parent's state during the fork.
         """
         number = os.getpid()
         return self._processes.get(number) or self._processes.setdefault(number, _Process())
@@ -222,7 +223,8 @@ class SqliteFile:
     def _exclusive(self) -> Iterator[None]:
         """Keep other processes from opening or replacing the file.
 
-        The lock is a separate file: a transaction would lock only the file that is replaced.
+        The lock is a separate file: a lock on the index file would not apply to the file that
+        replaces it.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         locked = lock(self._path.with_name(f"{self._path.name}.lock"), self._busy_timeout)
@@ -243,7 +245,7 @@ class SqliteFile:
             self.replace(inode)
 
     def replace(self, inode: tuple[int, int]) -> None:
-        """Rename a broken file to `.broken`, if the path still has that *inode*."""
+        """Rename a broken file to `.broken`, if the file at the path still has this *inode*."""
         with suppress(OSError, DatastoreError), self._exclusive():
             # If the path has another inode, another process has already replaced the file.
             if inode == _inode(self._path):

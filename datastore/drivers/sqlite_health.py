@@ -13,7 +13,7 @@ from pathlib import Path
 _PROBE_BYTES = 64 * 1024
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-# This statement computes what the counters should be: bytes, rows, reservations.
+# This statement computes the right values of the counters: bytes, rows, reservations.
 _SUMS = """
 SELECT (SELECT coalesce(sum(size), 0) FROM blob)
      + (SELECT coalesce(sum(size), 0) FROM reservation),
@@ -58,8 +58,8 @@ def takes_writes(folder: Path) -> bool:
 def set_aside(path: Path) -> None:
     """Rename a broken file to `.broken`, so that the operator can examine it.
 
-    Only the latest broken file is kept: an earlier `.broken`, even if it is a folder or a symlink,
-    is deleted with the write-ahead log of the broken file. Raises: OSError.
+    Only the latest broken file is kept: an earlier `.broken` is deleted, even if it is a folder or
+    a symlink. The write-ahead log of the broken file is deleted too. Raises: OSError.
     """
     kept = path.with_name(f"{path.name}.broken")
     for old in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"), kept):
@@ -83,7 +83,7 @@ def check_pages(path: Path) -> None:
 
 
 def check_writes(connection: sqlite3.Connection) -> None:
-    """Write to the file and roll back; do nothing if another process writes.
+    """Write to the file and roll back; if another process is writing, check nothing.
 
     Raises: sqlite3.Error if the file cannot be written.
     """
@@ -97,7 +97,7 @@ def check_writes(connection: sqlite3.Connection) -> None:
 
 
 def wrong_counters(path: Path) -> str:
-    """Return the counters and what they should be, as a text; an empty text if they are right.
+    """Return the counters and their right values as a text; an empty text if they are equal.
 
     The function reads with its own connection and in one transaction, so that no other process has
     to wait. Raises: sqlite3.Error.
@@ -117,7 +117,7 @@ def count_anew(connection: sqlite3.Connection) -> None:
 
 
 def are_plausible(connection: sqlite3.Connection) -> bool:
-    """Return whether the counters are numbers that are not negative, without reading the rows."""
+    """Return whether each counter is 0 or a positive number, without reading the rows."""
     counted = connection.execute(_COUNTERS).fetchall()
     return len(counted) == 1 and all(isinstance(each, int) and each >= 0 for each in counted[0])
 

@@ -30,7 +30,7 @@ _PINNED = "SELECT 1 FROM pin WHERE digest = ? AND until > ?"
 
 
 def to_key(digest: Digest) -> bytes:
-    """Return the bytes with which the SQLite file has a digest: algorithm, then hash."""
+    """Return the bytes that the SQLite file stores for a digest: algorithm, then hash."""
     return _ALGORITHMS[digest.algorithm] + bytes.fromhex(digest.hex)
 
 
@@ -42,7 +42,7 @@ def to_digest(key: bytes) -> Digest:
 class SqliteReservations:
     """A `SqliteReservations` has the reservations in *file*.
 
-    Triggers of the file add the reservations to the counter that has the bytes of the rows too.
+    Triggers in the file add the bytes of the reservations and of the rows to one counter.
     """
 
     def __init__(self, file: SqliteFile) -> None:
@@ -56,7 +56,10 @@ class SqliteReservations:
         at: float,
         max_reserved: int | None = None,
     ) -> bool:
-        """Reserve space within the limits; with *max_bytes*, refuse until the index is rebuilt."""
+        """Reserve *size* bytes if the limits permit it; return whether they are reserved.
+
+        If *max_bytes* is given, return False until the index is rebuilt.
+        """
         key = to_key(digest)
         with self._file.writing() as db:
             if max_reserved is not None:
@@ -89,7 +92,10 @@ class SqliteReservations:
 
 
 class SqlitePins:
-    """A `SqlitePins` has the pins in *file*; `clock` returns s, UTC epoch."""
+    """A `SqlitePins` has the pins in *file*.
+
+    `clock` returns the time in seconds since the UTC epoch.
+    """
 
     def __init__(self, file: SqliteFile, clock: Callable[[], float]) -> None:
         self._file = file
@@ -135,13 +141,16 @@ class SqliteNotes:
         return str(rows[0][0]) if rows else None
 
     def put(self, values: Mapping[str, str]) -> None:
-        """Set the value of each key."""
+        """Set the value of each key in *values*."""
         with self._file.writing() as db:
             db.executemany(PUT_NOTE, values.items())
 
 
 class SqliteLinkTimes:
-    """A `SqliteLinkTimes` has the link times in *file*; `clock` returns s, UTC epoch."""
+    """A `SqliteLinkTimes` has the link times in *file*.
+
+    `clock` returns the time in seconds since the UTC epoch.
+    """
 
     def __init__(self, file: SqliteFile, clock: Callable[[], float]) -> None:
         self._file = file

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from entrepot.datastore.owned import OwnedStorage
 
 Now = Callable[[], float]
-"""A `Now` returns the time of the appliance (s, UTC epoch)."""
+"""A `Now` returns the time of the appliance in seconds since the UTC epoch."""
 
 Parameters = Mapping[str, object]
-"""A `Parameters` has the keys of a driver's section below `storage:`, as the schema parsed them."""
+"""A `Parameters` has the parsed settings of a driver: its section below `storage:`."""
 
 
 class DriverSettings(Protocol):
-    """A `DriverSettings` names a storage driver and has its parameters, as `settings.storage`."""
+    """A `DriverSettings` has a storage driver's name and parameters, as `settings.storage` has."""
 
     @property
     def driver(self) -> str:
@@ -114,9 +114,9 @@ INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
 def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
     """Return the storage that *settings* select, without reading or writing.
 
-    *clock* returns the times of written values (s, UTC epoch). If *clock* is None, the driver uses
-    its own clock. Raises: KeyError if the driver is unknown; the checks of the settings have
-    already refused such a driver.
+    *clock* returns the times of written values, in seconds since the UTC epoch. If *clock* is None,
+    the driver uses its own clock. Raises: KeyError if the driver is unknown; the checks of the
+    settings have already refused such a driver.
     """
     return STORAGES[settings.driver](settings.parameters, clock)
 

@@ -6,7 +6,7 @@
 | `storage` | `ObjectStorage`: the storage that the appliance uses |
 | `object_service` | what differs between the services that store objects |
 | `tls` | the settings with which a driver verifies the certificate of its service |
-| `proxy` | the proxy for requests to the storage |
+| `proxy` | chooses the HTTP proxy for requests to the storage |
 | `client` | `ObjectClient`: sends single requests, and repeats a failed request |
 | `circuit` | circuit breaker: suspends requests to a storage that does not respond |
 | `requests` | reports each request, for the metrics |
@@ -16,7 +16,7 @@
 | `journal` | remembers what the bucket has, for all processes of one appliance |
 | `journal_file` | the SQLite file of the journal |
 | `snapshots` | the objects of the snapshot of the index |
-| `kept` | local copies of values that the service may still delete because of an older request |
+| `kept` | local copies of values that a late removal request may still delete |
 | `owner` | the claim on the bucket, so that only one appliance at a time writes |
 | `check` | the requests that the start of the appliance and `entrepot check` try |
 """

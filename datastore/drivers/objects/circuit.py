@@ -21,8 +21,8 @@ class StorageCircuit:
 
     Two failures within two seconds, without a success in between, open the circuit. While it is
     open, one request a second is sent as a probe, and all other requests fail immediately. A
-    request that succeeds closes the circuit. `timer` returns monotonic time (s). The circuit calls
-    `report` with True when it opens, and with False when it closes.
+    request that succeeds closes the circuit. `timer` returns monotonic time in seconds. The circuit
+    calls `report` with True when it opens, and with False when it closes.
     """
 
     _TOGETHER_S = 2.0
@@ -37,7 +37,10 @@ class StorageCircuit:
         self._next_probe: float | None = None
 
     def has_answered(self, within_s: float) -> bool:
-        """Return whether a request succeeded in the last *within_s* s, and none failed since."""
+        """Return whether a request succeeded in the last *within_s* seconds.
+
+        Return False if a later request has failed.
+        """
         return self._timer() - self._answered <= within_s
 
     @property
@@ -70,15 +73,15 @@ class StorageCircuit:
             self.report(True)
 
     def now(self) -> float:
-        """Return the current monotonic time (s)."""
+        """Return the current monotonic time in seconds."""
         return self._timer()
 
     def worked(self, began: float | None = None) -> None:
         """Record that the storage has responded to a request that was sent at *began*.
 
         The response proves only that the storage worked at some time after *began*, because the
-        process may have been suspended after the storage sent it. Therefore *began* is recorded as
-        the time of the response.
+        process may have been suspended after the storage sent the response. Therefore *began* is
+        recorded as the time of the response.
         """
         if began is not None and began >= self._failed:
             self._answered = began

@@ -43,7 +43,7 @@ _LIST_PAGE: Final = 1000
 PART_BYTES: Final = 10 * 1024 * 1024
 _PARTS_AT_ONCE: Final = 2
 _MEMORY_BYTES: Final = 64 * 1024 * 1024
-"""A process keeps parts of at most this many bytes in memory; further parts wait."""
+"""A process keeps parts of at most this many bytes in memory; other parts wait for free memory."""
 
 _REFUSALS: Final = {"301", "307", "400", "401", "403", "404", "405", "501"}
 _OTHER_TYPE: Final = "InvalidBlobType"
@@ -161,7 +161,7 @@ class ObjectClient:
     def get(self, key: str, start: int = 0) -> obstore.GetResult | None:
         """Return an object from byte *start* on, or None if it is absent.
 
-        The body of the response has not been read yet.
+        The method does not read the body of the response.
         """
         options: Any = {"range": {"offset": start}} if start else None
         return self._read("Reader", lambda: obstore.get(self._bodies, key, options=options), key)
@@ -201,7 +201,8 @@ class ObjectClient:
             for part in parts:
                 sent += len(part)
                 yield part
-                # While the next part waits for memory, this variable must not occupy memory.
+                # While the next part waits for memory, this variable must not keep the previous
+                # part in memory.
                 del part
 
         def send() -> None:
@@ -219,9 +220,9 @@ class ObjectClient:
     def copy(self, key: str, target: str) -> None:
         """Copy an object within the bucket. Raises: NotFound.
 
-        The caller removes *key* after the copy. Some services respond to a copy request before the
-        copy is complete. With such a service, this method downloads the object and uploads it
-        again.
+        The caller removes *key* afterwards, so the copy must be complete when this method returns.
+        Some services respond to a copy request before the copy is complete. With such a service,
+        this method downloads the object and uploads it again.
         """
         try:
             if self.service.copies_at_once:
@@ -322,7 +323,7 @@ class ObjectClient:
 
     @property
     def _bodies(self) -> Any:  # noqa: ANN401 - obstore's class of the service
-        """Return the obstore client for bodies, which has no such limit of a minute.
+        """Return the obstore client for bodies, whose requests can take longer than a minute.
 
         A body can take a day, but must not pause for more than 20 seconds.
         """
@@ -465,9 +466,9 @@ def repeated(act: Callable[[], T], report: Callable[[], None]) -> T:
 def _is_rejected(error: Exception) -> bool:
     """Return whether the service refused the request and would refuse it again.
 
-    This is so for a missing permission and for the status codes of `_REFUSALS`. The list does not
-    contain 408 and 429, with which a service asks for a later repetition, and 409, which means a
-    conflict with another request.
+    A service does so if a permission is missing, and with the status codes of `_REFUSALS`. These do
+    not include 408 and 429, with which a service asks for a later repetition. They do not include
+    409 either, which means a conflict with another request.
     """
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return True

@@ -11,13 +11,13 @@ from entrepot.datastore.errors import DatastoreError
 
 _CHUNK = 256 * 1024
 _MOST_BREAKS = 16
-"""The response can break this many times while a file is read; a further break is an error."""
+"""The response can break this many times while a file is read; one more break is an error."""
 _NEAR = 256 * 1024
 """After a seek forward by at most this many bytes, no new request is sent: the bytes in between are
 read from the same response."""
 
 OpenAt = Callable[[int], Any]
-"""An `OpenAt` takes an offset in bytes, and returns the response with the object from there on."""
+"""An `OpenAt` requests the object from an offset in bytes on, and returns the response."""
 
 
 class ObjectFile(io.RawIOBase):
@@ -113,7 +113,7 @@ class ObjectFile(io.RawIOBase):
         self._chunks = _chunks_of(found, self._least)
 
     def _next(self) -> bytes:
-        """Return the next bytes from `_at` on; if the response breaks, open it once more."""
+        """Return the next bytes from `_at` on; if the response breaks, request them once more."""
         for is_last in (False, True):
             assert self._chunks is not None  # noqa: S101 - _find or _restart has opened it
             why = "it ended early"
@@ -135,7 +135,7 @@ class ObjectFile(io.RawIOBase):
 def _chunks_of(response: Any, least: int) -> Iterator[bytes]:  # noqa: ANN401 - obstore's
     """Yield the body in chunks of at least *least* bytes.
 
-    If the response breaks, obstore discards the bytes of a chunk that is still shorter.
+    If the response breaks, obstore discards the bytes of a chunk that has not reached this length.
     """
     stream: Iterator[bytes] = iter(response.stream(min_chunk_size=least))
     return stream

@@ -77,7 +77,7 @@ class Known:
 
     `size` is in bytes; a negative size means that the bucket has no such object. `content` is None
     for an object larger than `SHORT`. `at` is the time of the write or read from which the journal
-    learned of the object (s, UTC epoch).
+    learned of the object, in seconds since the UTC epoch.
     """
 
     size: int
@@ -94,7 +94,8 @@ class Known:
 class Copy:
     """A `Copy` is the local file `name` with the `size` bytes that were written to `key`.
 
-    After `until` (s, UTC epoch), the service can no longer apply an earlier removal of the key.
+    After the time `until`, the service can no longer apply an earlier removal of the key. `until`
+    is in seconds since the UTC epoch.
     """
 
     key: str
@@ -152,7 +153,7 @@ class Change:
 class BucketJournal:
     """A `BucketJournal` is the journal in the file *path*.
 
-    `clock` returns s, UTC epoch, and never returns less than in an earlier call.
+    `clock` returns the time in seconds since the UTC epoch, and never less than in an earlier call.
     """
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
@@ -168,10 +169,10 @@ class BucketJournal:
         """Return the folder of the journal, which is the state directory."""
         return self._path.parent
 
-    # ---- what the bucket has
+    # ---- objects in the bucket
 
     def known(self, key: str) -> Known | None:
-        """Return the row about an object; None if there is none or the journal cannot be read."""
+        """Return the row about an object; None if it is absent or the journal cannot be read."""
         with suppress(sqlite3.Error, OSError), self._reading() as db:
             query = "SELECT size, content, at FROM value WHERE key = ?"
             row = db.execute(query, (key,)).fetchone()
@@ -179,7 +180,7 @@ class BucketJournal:
         return None
 
     def age(self, known: Known) -> float:
-        """Return how long ago the journal learned of an object, in s."""
+        """Return how long ago the journal learned of an object, in seconds."""
         return self._clock() - known.at
 
     def generation(self, key: str) -> int | None:
@@ -199,7 +200,7 @@ class BucketJournal:
             if _generation(db, key) == generation and not _has_change(db, key, self._since()):
                 self._keep(db, key, known)
 
-    # ---- what is directly below a folder
+    # ---- names directly below a folder
 
     def names(self, folder: str) -> list[str] | None:
         """Return the names directly below a folder, in byte order; None if not remembered."""
@@ -291,8 +292,8 @@ class BucketJournal:
     def _drop_old_changes(self, db: sqlite3.Connection) -> None:
         """Delete old rows of requests that got no response, at every 256th change.
 
-        Each write during an outage of the bucket leaves such a row. After `UNSETTLED_S`, the
-        service cannot apply the request any more, so the row is not needed.
+        Each write during an outage of the bucket adds such a row. After `UNSETTLED_S`, the service
+        cannot apply the request any more, so the row is not needed.
         """
         if self._begun % _PRUNE_EVERY == 0:
             db.execute("DELETE FROM change WHERE at < ?", (self._since(),))
@@ -369,7 +370,10 @@ class BucketJournal:
             return found.rowcount > 0
 
     def _since(self) -> float:
-        """Return the oldest time (s, UTC epoch) of a request that may still be applied now."""
+        """Return the time `UNSETTLED_S` ago; the service can still apply only later requests.
+
+        The time is in seconds since the UTC epoch.
+        """
         return self._clock() - UNSETTLED_S
 
     def _keep(self, db: sqlite3.Connection, key: str, known: Known) -> None:
@@ -460,7 +464,7 @@ def _has_change(db: sqlite3.Connection, key: str, since: float) -> bool:
 
 
 def _removal(db: sqlite3.Connection, key: str, since: float) -> float | None:
-    """Return when the latest request for *key* began that the service may still apply late.
+    """Return the start time of the latest request for *key* that the service may still apply.
 
     Such a request is a removal whose outcome is not recorded, or a write that got no response.
     Return None if there is no such request later than *since*.

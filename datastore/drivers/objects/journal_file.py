@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS name (
 CREATE TABLE IF NOT EXISTS generation (slot INTEGER PRIMARY KEY, number INTEGER NOT NULL);
 """
 _VERSION = 1
-"""The table `value` of a file with another version is emptied, so its values are read again."""
+"""If a file has another version, its table `value` is emptied, so the objects are read again."""
 
 
 def open_journal(path: Path) -> sqlite3.Connection:

@@ -104,7 +104,7 @@ class KeptCopies:
     # ---- methods that only one process of the appliance calls
 
     def begin_repair(self) -> None:
-        """Start a thread that calls `repair`, if late removals are over for a key with a copy.
+        """Start a thread that calls `repair`, if late removals have become impossible for a copy.
 
         The calling thread also renews the claim on the bucket, which must not be late. The write of
         a large object takes long. Therefore another thread writes it.
@@ -115,7 +115,7 @@ class KeptCopies:
             threading.Thread(target=self.repair, name="kept copies", daemon=True).start()
 
     def repair(self) -> None:
-        """Write each missing object again, and remove the copies whose late removals are over."""
+        """Write each missing object again, and remove the copies that are not needed any more."""
         with self._repairing:
             for copy in self._journal.due():
                 try:
@@ -144,7 +144,7 @@ class KeptCopies:
         if self._is_certain(copy.key) or copy.size > SHORT:
             FileSender(self._client, path, copy.key).finish(copy.size)
             return
-        with suppress(Conflict):  # docker distribution has written the object since.
+        with suppress(Conflict):  # docker distribution has written the object meanwhile.
             self._client.create(copy.key, _content(path))
 
     def _is_there(self, copy: Copy) -> bool:
@@ -164,7 +164,7 @@ class KeptCopies:
         return bytes(stored.bytes()) == _content(self._folder / copy.name)
 
     def _remove_forgotten(self) -> None:
-        """Remove files older than an hour that the journal of the bucket does not have.
+        """Remove files older than an hour that are not in the journal of the bucket.
 
         Such a file was written by a process that died before it recorded the copy.
         """

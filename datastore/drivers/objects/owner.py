@@ -55,8 +55,8 @@ def _uptime() -> float:
 class _Record:
     """A `_Record` is the content of the claim's file.
 
-    `renewed` is the uptime at the last renewal (s); `boot` identifies the boot of the machine from
-    which this uptime counts.
+    `renewed` is the uptime of the machine at the last renewal, in seconds; `boot` identifies the
+    boot at which this uptime began.
     """
 
     id: str
@@ -105,10 +105,10 @@ class Unowned:
 
 
 class Claim:
-    """A `Claim` is the claim of one appliance on its bucket, which one process of it has.
+    """A `Claim` is the claim of one appliance on its bucket; one process of the appliance has it.
 
-    A process that replaces a killed process continues the claim. `uptime` returns monotonic time
-    (s), which includes the time in which the machine was suspended.
+    A process that replaces a killed process continues the claim. `uptime` returns monotonic time in
+    seconds, which includes the time in which the machine was suspended.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Claim:
         return True
 
     def release(self) -> None:
-        """Remove `entrepot/owner` if it is this appliance's; another one can then claim at once.
+        """Remove `entrepot/owner` if it is this appliance's; another one can then claim the bucket.
 
         Raises: StorageFull, StorageBroken.
         """
@@ -163,9 +163,9 @@ class Claim:
             self._client.delete(KEY)
 
     def is_of_another(self) -> bool:
-        """Return whether another appliance owns the bucket; release a claim of this appliance.
+        """Return whether another appliance owns the bucket.
 
-        Raises: StorageFull, StorageBroken.
+        If this appliance owns it, release the claim. Raises: StorageFull, StorageBroken.
         """
         found = self._found()
         if found is None:
@@ -212,7 +212,7 @@ class Claim:
     def _found(self) -> tuple[str, str] | None:
         """Return the owner's id and the entity tag of `entrepot/owner`; None if it is absent.
 
-        The id is an empty text if the object does not have one.
+        If the object has no id, an empty text is returned as the id.
         """
         found = self._client.get(KEY)
         if found is None:

@@ -18,7 +18,8 @@ def proxy_options(url: str) -> dict[str, Any]:
 
     *url* is the URL of the storage. The URL of a proxy can contain a password. Therefore `serve`
     removes these variables from the environment of its programs, and writes them into a file of the
-    run directory, ENTREPOT_RUN. Other programs have the variables in their environment.
+    run directory, ENTREPOT_RUN. A program that `serve` did not start reads the variables from its
+    environment.
     """
     run = os.environ.get("ENTREPOT_RUN")
     found = outbound.handed_over(Path(run)) if run else outbound.of_environment()

@@ -68,7 +68,7 @@ class FileSender:
     def reached(self, length: int) -> None:
         """Send the complete parts of the file, which now has *length* bytes.
 
-        A thread sends them. It is started when the file has more than one part.
+        A thread sends them; it is started when the file has more than one part.
         """
         if length < self._next:  # PERF: a writer calls this method after each chunk
             return
@@ -189,7 +189,8 @@ class FileSender:
                         hasher.update(part)
                     start = stop
                     yield part
-                    # While the next part waits for memory, this variable must not occupy memory.
+                    # While the next part waits for memory, this variable must not keep the previous
+                    # part in memory.
                     del part
         except FileNotFoundError:
             self._error = NotFound(str(self._path))

@@ -41,7 +41,10 @@ class BucketParts:
         return Claim(self.client, self.state / layout.BUCKET_OWNER, self.journal.clear)
 
     def is_of_another(self) -> bool:
-        """Return whether another appliance owns the bucket; release a claim of this appliance."""
+        """Return whether another appliance owns the bucket.
+
+        If this appliance owns it, release the claim.
+        """
         return self._claim().is_of_another()
 
     def forget(self) -> None:
@@ -66,7 +69,7 @@ class BucketParts:
         return ObjectStorage(self.client, self.journal, owner, is_shared=self.is_shared)
 
     def copies(self) -> KeptCopies:
-        """Return the local copies of values that a late removal may still delete."""
+        """Return the local copies of values that a late removal request may still delete."""
         return self.storage().copies
 
 
@@ -108,7 +111,7 @@ def parts_of(driver: str, parameters: Parameters, clock: Callable[[], float]) ->
 
 
 Signer = Callable[[str, int], str]
-"""A `Signer` takes a key and a number of seconds, and returns a URL that is valid that long."""
+"""A `Signer` takes a key and a number of seconds, and returns a URL that is valid for this time."""
 
 
 def _s3_signer(parameters: Mapping[str, Any], endpoint: str | None) -> Signer:

@@ -1,8 +1,8 @@
 """Read and write the objects of the snapshot of the index (`datastore/snapshot.py`).
 
 The journal of the bucket does not remember these objects, because they are read only once, after
-the index was lost. The journal has at most 256 MiB, which objects that clients request need more.
-From a snapshot, the journal learns only the origin of each repository.
+the index was lost. The journal is limited to 256 MiB, and this space is needed for objects that
+clients request. From a snapshot, the journal gets only the origin of each repository.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Store each value as one object in a bucket of S3 or in a container of Azure.
 
 The objects have the names that docker distribution gives them, below the same prefix. A bucket has
-no times that a client can set, so `ObjectStorage` is no `TimedStorage`. Index, spool files and
+no times that a client can set, so `ObjectStorage` is not a `TimedStorage`. Index, spool files and
 journal are local files in the state directory.
 
 Only the appliance that owns the bucket writes (`objects/owner.py`). Each change is recorded in the
@@ -267,9 +267,10 @@ class ObjectStorage:
             self.copies.remove(before)
 
     def _replacing(self, key: str, send: Callable[[], object]) -> None:
-        """Write an object with *send*. Some objects have a type that cannot be replaced.
+        """Write an object with *send*; first delete an existing object that cannot be replaced.
 
-        Such an object is deleted, and *send* is called again.
+        The type of an existing object can prevent its replacement (`OtherType`). If it does, the
+        object is deleted, and *send* is called again.
         """
         try:
             send()
@@ -361,7 +362,7 @@ class ObjectStorage:
         """Return whether a key belongs to a repository that the journal knows as proxied.
 
         Only a proxied repository has an `origin` file, and docker distribution does not write to
-        it.
+        such a repository.
         """
         name = layout.repository_of(key)
         found = self._journal.known(layout.origin(name)) if name else None
@@ -378,7 +379,7 @@ class ObjectStorage:
         return known if is_content or self._journal.age(known) < SHARED_S else None
 
     def _check_owner_at_last(self, change: Change) -> None:
-        """Check the ownership again, because the process may have been suspended since the first.
+        """Check the ownership again: the process may have been suspended since the first check.
 
         Raises: StorageBroken, after recording that the change was not written.
         """
@@ -394,7 +395,7 @@ class ObjectStorage:
 
 
 def _is_own(key: str) -> bool:
-    """Return whether a key or folder is Entrepot's alone: docker distribution does not use it."""
+    """Return whether only Entrepot uses a key or folder, and docker distribution does not."""
     return key == layout.OWN or key.startswith(f"{layout.OWN}/")
 
 

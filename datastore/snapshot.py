@@ -173,7 +173,7 @@ def parse(content: bytes, shard: str) -> Iterator[SnapshotRow | SnapshotOrigin]:
         if not isinstance(value, list):
             raise InvalidSnapshot(_start(line), "not a row of a snapshot")
         try:
-            found = _origin(value) if len(value) == 3 else _row(value, shard)  # noqa: PLR2004 - see the module
+            found = _origin(value) if len(value) == 3 else _row(value, shard)  # noqa: PLR2004 - an origin
         except (Malformed, ValueError, TypeError) as error:
             raise InvalidSnapshot(_start(line), f"not a row of a snapshot: {error}") from error
         total += found.entry.size if isinstance(found, SnapshotRow) else 0

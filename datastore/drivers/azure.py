@@ -86,7 +86,7 @@ def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
 def signer_of(
     parameters: Mapping[str, Any], endpoint: str | None, clock: Callable[[], float] = time.time
 ) -> Callable[[str, int], str]:
-    """Return a function that signs a URL for a key; the URL is valid for a number of seconds.
+    """Return a function that takes a key and a lifetime in seconds, and returns a signed URL.
 
     The function sends no request. The URL is a service SAS (a shared access signature) for one
     blob, signed with the account's key. The URL begins with *endpoint*, or with the URL of the

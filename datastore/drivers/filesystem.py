@@ -173,7 +173,7 @@ class Filesystem:
             os.utime(file, (now, now))
 
     def _path(self, key: str) -> str:
-        assert "/../" not in f"/{key}/", key  # noqa: S101 - layout makes the keys
+        assert "/../" not in f"/{key}/", key  # noqa: S101 - layout creates the keys
         return f"{self._root}/{key}"
 
     def _files(self, key: str) -> Iterator[str]:
@@ -282,7 +282,7 @@ def _move(source: str, target: str) -> None:
     """Rename a file.
 
     A rename between two file systems is impossible. In that case the file is copied to a temporary
-    name beside the target, which is then renamed.
+    file beside the target, and this copy is renamed.
     """
     try:
         _in_folder(target, lambda: os.rename(source, target))

@@ -100,7 +100,7 @@ class MemoryStorage:
         below = [each for each in tuple(self._values) if each.startswith(prefix)]
         yield from filter(None, map(self.stat, sorted(below, key=_components)))
 
-    def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
+    def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - in the protocol
         """Return 0, because no value is ever unfinished."""
         return 0
 
@@ -135,7 +135,7 @@ class MemoryIndex:
     def close(self) -> None:
         """Do nothing, because this index has no open file."""
 
-    def inspect(self, *, thoroughly: bool = False) -> str:  # noqa: ARG002 - of the protocol
+    def inspect(self, *, thoroughly: bool = False) -> str:  # noqa: ARG002 - in the protocol
         """Set every last use that is in the future to the current time; return the defect."""
         with self._lock:
             now = self._clock()

@@ -258,7 +258,7 @@ class SqliteIndex:
         return [_to_entry(row) for row in self._file.select(sql, *start, limit)]
 
     def _entries(self, where: str, *values: object) -> list[IndexEntry]:
-        sql = f"SELECT digest, size, kind, used FROM blob {where}"  # noqa: S608 - our own text
+        sql = f"SELECT digest, size, kind, used FROM blob {where}"  # noqa: S608 - constant SQL
         return [_to_entry(row) for row in self._file.select(sql, *values)]
 
 

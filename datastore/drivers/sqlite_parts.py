@@ -19,7 +19,7 @@ _RESERVE = """
 INSERT INTO reservation VALUES (?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET size = excluded.size, at = excluded.at
 """
-_USED_BYTES = f"SELECT bytes + {OVERHEAD} * (rows + reservations) FROM total"  # noqa: S608 - a number
+_USED_BYTES = f"SELECT bytes + {OVERHEAD} * (rows + reservations) FROM total"  # noqa: S608 - OVERHEAD is a number
 _RESTORE_LINK = """
 INSERT INTO link (key, digest, at) VALUES (?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET digest = excluded.digest, at = excluded.at

@@ -1,4 +1,4 @@
-"""List the drivers of storage and index; all other modules open both through this module.
+"""List the drivers of storage and index, and open the configured storage and the index.
 
 Every program opens its storage with `open_storage` and its index with `open_index`. The contract
 suites in `tests/contract/` run for each driver in the tables. Each entry of a table is a function
@@ -55,7 +55,7 @@ def on_disk(root: Path) -> DriverChoice:
 
 
 def _filesystem(parameters: Parameters, clock: Now | None) -> Storage:
-    from entrepot.datastore.drivers.filesystem import Filesystem  # noqa: PLC0415 - see the module
+    from entrepot.datastore.drivers.filesystem import Filesystem  # noqa: PLC0415 - only if used
 
     root = parameters["rootdirectory"]
     assert isinstance(root, Path)  # noqa: S101 - the schema has parsed it
@@ -81,13 +81,13 @@ def _s3(parameters: Parameters, clock: Now | None) -> Storage:
 
 
 def _bucket(driver: str, parameters: Parameters, clock: Now | None) -> Storage:
-    from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - see the module
+    from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - only if used
 
     return parts_of(driver, parameters, clock or time.time).storage()
 
 
 def _sqlite(state: Path, clock: Now) -> Index:
-    from entrepot.datastore.drivers.sqlite import SqliteIndex  # noqa: PLC0415 - see the module
+    from entrepot.datastore.drivers.sqlite import SqliteIndex  # noqa: PLC0415 - only if used
 
     return SqliteIndex(state / layout.INDEX, clock=clock)
 
@@ -105,7 +105,7 @@ A function takes the parameters of the driver, and the clock or None.
 """
 
 SIGNING: Final = frozenset({"azure", "s3"})
-"""With these drivers a client can fetch a blob from the storage itself, by a signed URL."""
+"""With these drivers, a client can fetch a blob directly from the storage, by a signed URL."""
 
 INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
 """For each driver of the index: its name, and the function to open it in the state directory."""
@@ -127,7 +127,7 @@ def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
     The parts include the claim with which this appliance owns the bucket. The driver must be one
     for buckets. Raises: StorageBroken if a file that the settings name cannot be read.
     """
-    from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - see the module
+    from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - only if used
 
     return parts_of(settings.driver, settings.parameters, clock)
 
@@ -141,7 +141,7 @@ def open_signer(settings: DriverSettings, endpoint: str | None) -> Callable[[str
     """
     if settings.driver not in SIGNING:
         return None
-    from entrepot.datastore.drivers.objects.setup import signer_of  # noqa: PLC0415 - see the module
+    from entrepot.datastore.drivers.objects.setup import signer_of  # noqa: PLC0415 - only if used
 
     return signer_of(settings.driver, settings.parameters, endpoint)
 

@@ -352,7 +352,7 @@ class ObjectClient:
                 )
         return opened
 
-    def _store(self, *, timeout: float, prefix: str | None = None) -> Any:  # noqa: ANN401 - obstore's
+    def _store(self, *, timeout: float, prefix: str | None = None) -> Any:  # noqa: ANN401 - from obstore
         client: Any = {
             **self._bucket.client,
             **proxy_options(self._bucket.config["endpoint"]),
@@ -384,7 +384,7 @@ class ObjectClient:
         self,
         key: str,
         content: bytes | bytearray,
-        mode: Any,  # noqa: ANN401 - obstore's
+        mode: Any,  # noqa: ANN401 - from obstore
     ) -> str:
         return self._sent(
             "PutContent", lambda: self._written_once(key, content, mode), lambda: len(content)
@@ -394,7 +394,7 @@ class ObjectClient:
         self,
         key: str,
         content: bytes | bytearray,
-        mode: Any,  # noqa: ANN401 - obstore's
+        mode: Any,  # noqa: ANN401 - from obstore
     ) -> str:
         done = obstore.put(
             self._requests,
@@ -407,7 +407,7 @@ class ObjectClient:
         return done["e_tag"] or ""
 
     def _read(self, action: str, act: Callable[[], T], key: str) -> T | None:
-        assert not key.endswith("/"), key  # noqa: S101 - layout makes the keys
+        assert not key.endswith("/"), key  # noqa: S101 - layout creates the keys
         try:
             return self._twice(action, act)
         except FileNotFoundError:

@@ -32,7 +32,7 @@ class ObjectFile(io.RawIOBase):
     def __init__(
         self,
         key: str,
-        first: Any,  # noqa: ANN401 - obstore's
+        first: Any,  # noqa: ANN401 - from obstore
         open_at: OpenAt,
         received: Callable[[int], None] = lambda _: None,
     ) -> None:
@@ -132,7 +132,7 @@ class ObjectFile(io.RawIOBase):
         raise OSError(f"{self._key} cannot be read: {why}")
 
 
-def _chunks_of(response: Any, least: int) -> Iterator[bytes]:  # noqa: ANN401 - obstore's
+def _chunks_of(response: Any, least: int) -> Iterator[bytes]:  # noqa: ANN401 - from obstore
     """Yield the body in chunks of at least *least* bytes.
 
     If the response breaks, obstore discards the bytes of a chunk that has not reached this length.

@@ -47,7 +47,7 @@ SHORT: Final = 64 * 1024
 _MAY_BE_LATE: Final = 2
 """The column `is_removal` has this value for a write that got no response."""
 UNSETTLED_S: Final = 15 * 60.0 + 60.0
-"""For this time (s) the service may still apply a request that got no response.
+"""For this many seconds, the service may still apply a request that got no response.
 
 A signed request is valid for 15 minutes. One more minute covers the difference between the clocks
 of this machine and the service.
@@ -56,7 +56,7 @@ of this machine and the service.
 _MOST_NAMES = 10_000
 """If a folder has more names than this, the journal does not remember them."""
 _PENDING_S = 120.0
-"""A write takes at most this time (s). If a recorded write is older, its process was killed."""
+"""A write takes at most this many seconds. If a recorded write is older, its process was killed."""
 _MOST_BYTES = 256 * 1024 * 1024
 _SLOTS = 4096
 _PRUNE_EVERY = 256
@@ -128,7 +128,7 @@ class Change:
         self._journal.keep_open(self)
 
     def removed(self) -> None:
-        """Record that the object was removed, so that the bucket has none."""
+        """Record that the object was removed from the bucket."""
         self._journal.settle(self, ABSENT)
 
     def written(self, size: int, content: bytes | None = None) -> None:

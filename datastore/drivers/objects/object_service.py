@@ -11,10 +11,10 @@ from typing import Any
 class ObjectService:
     """An `ObjectService` is one kind of object storage, such as S3 or Azure.
 
-    `store` is the class of obstore that sends the requests. The start of the appliance tries
-    several requests (`check.py`); `permissions` maps the name of each to the permission that it
-    needs. `remedies` maps an error code of the service to a remedy for the operator. `place` names
-    where the operator sets permissions.
+    `store` is the class of obstore that sends the requests. When the appliance starts, it tries
+    several requests (`check.py`); `permissions` maps the name of each request to the permission
+    that it needs. `remedies` maps an error code of the service to a remedy for the operator.
+    `place` names where the operator sets permissions.
 
     If `copies_at_once` is False, the service may respond to a request to copy an object before the
     copy is complete. `metrics_name` is the value of the label `driver` in docker distribution's

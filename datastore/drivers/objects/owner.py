@@ -1,13 +1,13 @@
 """Claim a bucket for one appliance, so that only one appliance at a time writes to it.
 
 The owner creates the object `entrepot/owner` with a conditional put, and renews its claim by
-replacing the object with further conditional puts. Each appliance measures time only with its own
+replacing the object with more conditional puts. Each appliance measures time only with its own
 monotonic clock, so the clocks of two machines are never compared. The owner measures the time since
 its last renewal. Another appliance measures for how long it has seen the object unchanged.
 
 | time | meaning |
 |---|---|
-| 15 s | the owner renews its claim each time this period has passed |
+| 15 s | the interval at which the owner renews its claim |
 | 45 s | if the owner has not renewed its claim for this long, it writes and removes nothing |
 | 90 s | if another appliance has seen no renewal for this long, it becomes the owner |
 
@@ -66,7 +66,7 @@ class _Record:
 
 
 class Lease:
-    """A `Lease` finds out for one process, from the claim's file, if its appliance is the owner."""
+    """A `Lease` reads from the claim's file whether this appliance owns the bucket."""
 
     def __init__(self, path: Path, uptime: Callable[[], float] = _uptime) -> None:
         self._path = path

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _MOST_PARTS: Final = 10_000  # S3 permits this many parts in one multipart upload.
 
 
-class _Stopped(Exception):  # noqa: N818 - it is no error
+class _Stopped(Exception):  # noqa: N818 - not an error
     """This exception aborts a multipart upload: obstore catches it and raises it again."""
 
 

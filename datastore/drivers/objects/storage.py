@@ -45,7 +45,7 @@ from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import Stat
 
 SHARED_S: Final = 10.0
-"""A link or tag that another program could have changed is remembered for this time (s)."""
+"""A link or tag that another program can change is remembered for this many seconds."""
 
 
 class Ownership(Protocol):
@@ -339,7 +339,7 @@ class ObjectStorage:
         """Yield every value below *key*, in the byte order of their keys."""
         yield from self._client.walk(key)
 
-    def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - of the protocol
+    def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - in the protocol
         """Remove nothing and return 0, because the bucket removes unfinished uploads itself.
 
         A lifecycle rule of the bucket aborts unfinished multipart uploads.
@@ -350,7 +350,7 @@ class ObjectStorage:
         """Call *report* for each request that this process sends from now on."""
         self._client.report_to(report)
 
-    def _file(self, key: str, first: Any) -> ObjectFile:  # noqa: ANN401 - obstore's
+    def _file(self, key: str, first: Any) -> ObjectFile:  # noqa: ANN401 - from obstore
         received = self._client.requests.received
         return ObjectFile(key, first, lambda start: self._client.get(key, start), received)
 

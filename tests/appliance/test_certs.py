@@ -98,7 +98,7 @@ def test_a_renewal_can_change_the_names() -> None:
 
 
 def test_no_certificate_outlives_its_ca() -> None:
-    """No certificate outlives its CA, because clients would reject it for no visible reason."""
+    """No certificate outlives its CA, because clients reject a certificate of an expired CA."""
     now = dt.datetime.now(dt.UTC)
     old = authority.create(now - dt.timedelta(days=3600))
 

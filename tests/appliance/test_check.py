@@ -199,9 +199,10 @@ def test_check_exits_with_2_for_bad_input(
 def test_a_pushed_repository_that_an_upstream_would_hide_is_a_problem(
     config_folder: ConfigFolder, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """An upstream that would hide a pushed repository is a problem, and `serve` would not start.
+    """A pushed repository whose name begins with an upstream's host is a problem.
 
-    The pull secret of this test names no registry, so that the public upstreams are in force.
+    The upstream would hide the repository, so `serve` would not start. The pull secret of this test
+    names no registry, so that the public upstreams are in force.
     """
     Repositories(disk_storage(tmp_path)).link_blob(Repository("quay.io/team/app"), Digest.of(b""))
     config_folder.places.secret.write_text(

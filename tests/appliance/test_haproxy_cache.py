@@ -180,7 +180,7 @@ def test_a_response_without_a_cache_epoch_is_not_cached(
 def test_a_new_cache_epoch_invalidates_everything(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """A new cache epoch invalidates all older entries, responses and credentials."""
+    """A new cache epoch invalidates all older entries: the responses and the credentials."""
     haproxy.request(path)
     login(haproxy, worker, ALICE)
     epoch = CacheEpoch(haproxy.run)

@@ -512,7 +512,7 @@ def test_a_browser_cannot_write_where_no_password_is_needed(
 def test_a_read_without_any_response_byte_is_retried_once(
     haproxy: Haproxy, first: StubWorker, second: StubWorker, method: str, tries: int
 ) -> None:
-    """If a worker sends no byte in response to a GET or HEAD, HAProxy sends it to the other worker.
+    """If a worker sends no byte in response to a GET or HEAD, the other worker gets the request.
 
     A write without a response may have taken effect, so HAProxy does not repeat a write.
     """
@@ -611,7 +611,7 @@ def test_workers_beyond_the_configured_number_are_disabled(haproxy: Haproxy) -> 
 
 
 def test_the_access_log_contains_only_requests() -> None:
-    """The access log contains only requests: HAProxy would also log the start of a frontend."""
+    """The access log contains only requests, and none of HAProxy's own notices."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, stub_worker(Path(folder), 1):
         with Haproxy(Path(folder), 1) as haproxy:
             haproxy.request("/echo")

@@ -87,7 +87,7 @@ def test_every_response_has_the_configured_headers(
 ) -> None:
     """Responses that HAProxy makes itself have the headers of `http.headers` too.
 
-    A web page can then read the reason of an error.
+    With the CORS headers of this test a web page can read the reason of an error.
     """
     response = browsed.request(target, *extra)
 
@@ -146,7 +146,7 @@ def _preflight(haproxy: Haproxy, method: str = "DELETE", origin: str = _ORIGIN) 
 def test_a_preflight_is_answered_without_a_login(started: _Started, write_access: str) -> None:
     """A preflight request needs no login, because a browser sends no password with it.
 
-    The Fetch standard defines that, in "CORS-preflight fetch".
+    The Fetch standard defines this in the section "CORS-preflight fetch".
     """
     response = _preflight(started.get(write_access=write_access, headers=_HEADERS))
 

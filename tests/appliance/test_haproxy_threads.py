@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 PATH = "/v2/one.test/app/manifests/one"
 TWO_THREADS = {"ENTREPOT_THREADS": "2", "ENTREPOT_THREAD2": "on"}
-CONNECTIONS = 40  # so many that both of two threads get some, except once in 2^39 runs
+CONNECTIONS = 40  # so many that each of two threads gets some, except once in 2^39 runs
 CROWDED, FEW = 6, 4
 
 

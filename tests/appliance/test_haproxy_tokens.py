@@ -154,9 +154,9 @@ def test_tokens_with_equal_rights_share_the_cache(
 def test_a_user_whose_name_haproxy_could_read_differently_gets_every_response_from_a_worker(
     haproxy: Haproxy, worker: StubWorker, path: str, user: str
 ) -> None:
-    """A user whose name HAProxy could read differently gets every response from a worker.
+    """A user whose name HAProxy could misread gets every response from a worker.
 
-    HAProxy would log another user's name, or none, for a response from its cache.
+    For a response from its cache, HAProxy would log another user's name, or none.
     """
     header = _token(f'{{"exp":{_in(300)},"sub":"{user}"}}'.encode())
     _verified(haproxy, worker, header)

@@ -80,7 +80,7 @@ def test_the_state_is_written_for_a_minute_after_a_request(
 def test_the_state_is_written_for_a_minute_after_the_last_request(
     tmp_path: Path, request_file: Path
 ) -> None:
-    """A further request prolongs the writing to a minute after that request."""
+    """After another request, the state is written until a minute after that request."""
     clock, gather = Clock(), Gatherer()
     clock.requests[50] = request_file
 

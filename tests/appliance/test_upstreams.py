@@ -30,9 +30,9 @@ def test_an_upstream_that_would_hide_a_pushed_repository_is_a_problem(
     tmp_path: Path,
     glob: bool,  # noqa: FBT001 - a case
 ) -> None:
-    """An upstream that would hide a pushed repository stops the start.
+    """A pushed repository whose name begins with an upstream's host prevents the start.
 
-    The upstream that hides a pushed repository may come from a pull secret or be the default.
+    Such a repository would be hidden: requests for its name would be sent to the upstream.
     """
     Repositories(disk_storage(tmp_path)).link_blob(Repository("a.example/team/app"), Digest.of(b""))
     secret = tmp_path / "secret.json"

@@ -87,7 +87,7 @@ def test_an_index_with_one_complete_child_is_enough(tmp_path: Path) -> None:
 
 
 def test_pushed_images_are_not_chosen(tmp_path: Path) -> None:
-    """`doctor` chooses no pushed image, because such an image has one route and no upstream."""
+    """`doctor` chooses no pushed image: it has only one form of name, and no upstream to check."""
     keep(tmp_path, "own/app", image([b"x"]), origin=None)
 
     assert images.smallest(disk_storage(tmp_path)) is None
@@ -95,7 +95,10 @@ def test_pushed_images_are_not_chosen(tmp_path: Path) -> None:
 
 
 def keep(root: Path, name: str, made: Image, origin: str | None = "somewhere") -> None:
-    """Store an image with the tag v1, pulled from the upstream *origin* (None: pushed)."""
+    """Store an image with the tag v1, as pulled from the upstream *origin*.
+
+    If *origin* is None, the image counts as pushed.
+    """
     repositories, repository = Repositories(disk_storage(root)), Repository.parse(name)
     for content in (made.manifest, *made.blobs):
         _write(root, content)

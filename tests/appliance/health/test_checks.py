@@ -123,7 +123,7 @@ def test_a_uri_gets_every_configured_header(server: str) -> None:
 
 
 def test_the_reason_has_no_password_of_the_uri() -> None:
-    """The reason of a failed check lacks the password of its URI: anyone may read the reason."""
+    """The reason of a failed check contains no password of a URI: anyone may read the reason."""
     found = http_fault(HttpCheck(f"http://ann:secret@127.0.0.1:{free_port()}/", timeout=1))
 
     assert "connection refused" in found.lower()

@@ -257,7 +257,7 @@ class _FullAfter(MemoryStorage):
 def test_a_full_target_ends_the_migration_with_a_remedy(
     source: DataDirectory, run: Run, writes: int
 ) -> None:
-    """If the target is full, the migration ends with a remedy, at a blob or at a link."""
+    """If the target becomes full, at a blob or at a link, the migration ends with a remedy."""
     report = run(source, in_memory(), _FullAfter(writes))
 
     assert not report.is_complete
@@ -296,7 +296,7 @@ def test_the_list_of_another_programs_cache_keeps_its_time(
 ) -> None:
     """The file in which docker distribution lists the content of its cache keeps its time.
 
-    Only links older than that file can be of content that docker distribution fetched.
+    The time matters: docker distribution can have fetched only content whose links are older.
     """
     source.storage.write(layout.FETCHED_LIST, b"{}")
     set_time(source.storage, layout.FETCHED_LIST, OLD)

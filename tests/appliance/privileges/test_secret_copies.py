@@ -86,7 +86,7 @@ def test_a_replaced_file_is_copied_again(secret: Path, copied: SecretCopies) -> 
 
 
 def test_a_swapped_link_above_the_file_is_followed(tmp_path: Path) -> None:
-    """A secret is copied again if a link in its path is replaced; Kubernetes renews secrets so."""
+    """A secret is copied again if a link in its path is replaced, as when Kubernetes renews it."""
     mounted = tmp_path / "volume"
     for name in ("first", "second"):
         (mounted / name).mkdir(parents=True)

@@ -100,7 +100,7 @@ def test_a_signal_to_stop_is_forwarded(number: signal.Signals) -> None:
 
 
 def test_a_closed_terminal_stops_the_child() -> None:
-    """When the terminal of root's process is closed, it sends SIGTERM to the child.
+    """When its terminal is closed, root's process sends SIGTERM to the child.
 
     The child has no terminal, so the kernel sends it no SIGHUP.
     """

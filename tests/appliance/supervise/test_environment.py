@@ -53,7 +53,7 @@ def test_every_variable_in_the_files_has_a_value(name: str) -> None:
 def test_no_variable_is_empty() -> None:
     """No variable of haproxy.cfg is empty.
 
-    HAProxy 3.2 warns of an empty argument, and 3.3.0 exits, even if the argument is optional.
+    HAProxy 3.2 warns about an empty argument, and 3.3.0 exits, even if the argument is optional.
     """
     assert all(variables(Settings(), START).values())
 

@@ -1,4 +1,4 @@
-"""`serve` starts the process that writes the state, only while a reader requests the state."""
+"""`serve` starts the process that writes the state only if a reader requests the state."""
 
 from __future__ import annotations
 

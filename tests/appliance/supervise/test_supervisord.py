@@ -46,7 +46,7 @@ assert set(load(programs)) == {"good"}
 
 
 def test_nothing_is_forked_if_loading_starts_a_thread() -> None:
-    """No program is forked if loading starts a thread, whose lock would stay locked in the fork."""
+    """No program is forked if loading starts a thread: its locks could stay locked in the fork."""
     load("""
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 assert load({"good": "json.tool"}) == {}

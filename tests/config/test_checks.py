@@ -124,7 +124,7 @@ def test_a_certificate_without_a_key_is_a_problem(
 def test_a_key_of_another_certificate_is_a_problem(
     config_folder: ConfigFolder, data: str, authority: Authority
 ) -> None:
-    """A key of another certificate is a problem; it may be left after only one file was renewed."""
+    """A key of another certificate is a problem; perhaps only one of two files was renewed."""
     certificate, _ = _halves(authority.certificate("a.example"))
     _, key = _halves(authority.certificate("b.example"))
 

@@ -84,7 +84,7 @@ def test_the_example_has_every_key(tmp_path: Path) -> None:
 
 
 def test_every_variable_is_named_in_the_example() -> None:
-    """config/example.yml names every variable of a setting that is not derived from its key."""
+    """config/example.yml names every variable whose name is not derived from a setting's key."""
     text = EXAMPLE.read_text(encoding="utf-8")
     own = [each.variables[0] for each in keys.settings().values() if len(each.variables) > 1]
 

@@ -30,7 +30,7 @@ from tests.config.config_folder import ConfigFolder
 def test_an_unsupported_key_that_protects_or_places_data_is_refused(
     config_folder: ConfigFolder, text: str
 ) -> None:
-    """An unsupported key that protects or places data is refused, never ignored."""
+    """An unsupported key that protects data, or states where data is stored, is refused."""
     config_folder.write(text)
 
     (problem,) = config_folder.problems()
@@ -116,7 +116,7 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
     ],
 )
 def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder, text: str) -> None:
-    """A key without effect that neither protects nor places data is only a warning."""
+    """A key without effect is only a warning if it neither protects data nor selects its place."""
     config_folder.write(text)
 
     assert config_folder.problems() == []

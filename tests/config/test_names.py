@@ -38,7 +38,7 @@ def test_an_unknown_key_is_a_problem_with_a_suggestion(
 ) -> None:
     """An unknown key is a problem with a suggestion.
 
-    Any number of keys below an unknown key causes no further problem.
+    Keys below an unknown key cause no further problems.
     """
     config_folder.write(text)
 
@@ -127,7 +127,7 @@ def test_an_unknown_flag_is_a_problem_with_a_suggestion(
 
 
 def test_the_value_of_an_unknown_flag_is_not_taken_for_a_file(config_folder: ConfigFolder) -> None:
-    """The value of an unknown flag is not taken for a file, so one mistake causes one line."""
+    """The value of an unknown flag is not read as a file's path, so one mistake causes one line."""
     assert len(config_folder.problems("--cleaner.maxsze", "10G")) == 1
 
 
@@ -254,7 +254,7 @@ def test_each_misspelling_of_a_protecting_variable_is_a_problem(
 def test_similar_variables_of_other_programs_are_no_problem(
     config_folder: ConfigFolder, name: str
 ) -> None:
-    """Variables that other programs read are no problem, although they are similar."""
+    """Variables of other programs are no problem, although they resemble protecting variables."""
     assert config_folder.problems(**{name: "true"}) == []
 
 

@@ -24,7 +24,10 @@ def _warnings(folder: ConfigFolder, s3: str, redirect: str, *argv: str) -> list[
 def test_the_driver_with_a_bucket_redirects_unless_it_is_disabled(
     config_folder: ConfigFolder,
 ) -> None:
-    """Only a bucket has redirects, unless `disable` is set; URLs are valid for ten minutes."""
+    """Clients are redirected to a bucket, unless `disable` is set.
+
+    The URL of a redirect is valid for ten minutes.
+    """
     config_folder.write(f"storage: {{s3: {{{_S3}}}}}")
     storage = config_folder.settings().storage
 

@@ -12,7 +12,7 @@ _GIVEN = "region: eu-central-1, bucket: images"
 
 
 def test_the_state_directory_is_the_only_folder(config_folder: ConfigFolder) -> None:
-    """With a bucket the state directory is the only folder: index, logs, unfinished downloads."""
+    """With a bucket, index, logs and unfinished downloads are local, in the state directory."""
     config_folder.write(f"storage: {{s3: {{{_GIVEN}, rootdirectory: /a/}}}}")
     storage = config_folder.settings(ENTREPOT_STATEDIR="/state").storage
 

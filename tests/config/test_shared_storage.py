@@ -39,7 +39,7 @@ def test_keys_of_evictions_are_without_effect(config_folder: ConfigFolder) -> No
 
 
 def test_only_a_bucket_can_be_shared(config_folder: ConfigFolder) -> None:
-    """`storage.shared` is refused without a bucket, because other drivers do not need it."""
+    """`storage.shared` is refused without a bucket, because only a bucket can be shared."""
     config_folder.write("storage: {shared: true}")
 
     assert config_folder.problems() == [

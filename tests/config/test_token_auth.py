@@ -113,7 +113,7 @@ def test_rules_for_anonymous_apply_to_tokens_without_a_user(config_folder: Confi
 def test_an_algorithm_that_is_never_accepted_is_refused(
     config_folder: ConfigFolder, named: str, message: str
 ) -> None:
-    """A signing algorithm that is never accepted is refused with the nearest accepted one."""
+    """An unacceptable signing algorithm is refused; the message suggests an accepted one."""
     _write(config_folder, f"{_COMPLETE}, jwks: /k, signingalgorithms: {named}")
 
     (problem,) = config_folder.problems()

@@ -211,7 +211,7 @@ def test_its_output_is_valid_for_kubernetes(choice: str, version: str) -> None:
 
 @every_choice
 def test_all_references_are_resolved(more: dict[str, Any]) -> None:
-    """Each Secret, claim and service account that the chart refers to is in its output or given."""
+    """Each Secret, ConfigMap and claim that the chart refers to is in its output or in `GIVEN`."""
     assert manifests.loose_ends(chart.documents(**more), GIVEN) == []
 
 
@@ -448,7 +448,7 @@ def test_the_chart_has_the_version_of_the_appliance() -> None:
 
 
 def test_the_chart_agrees_with_deployment_yaml() -> None:
-    """The chart and deployment.yaml create the same pod, so they must change together."""
+    """The chart and deployment.yaml agree on probes, security context, resources and variables."""
     written = manifests.read(ROOT / "deployment.yaml")
     ours, theirs = manifests.container(written), manifests.container(chart.documents())
 

@@ -47,7 +47,7 @@ def test_the_appliance_uses_the_service_and_the_bucket(services: dict[str, Any])
 def test_without_keys_the_file_is_refused() -> None:
     """Without the keys of the bucket in the environment the compose file is refused.
 
-    The keys have no default, which anyone could read in the file.
+    The keys have no default, because anyone could read a default in the file.
     """
     with pytest.raises(KeyError, match="S3_ACCESS_KEY"):
         compose.document(FILE, {})

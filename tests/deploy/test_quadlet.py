@@ -78,7 +78,7 @@ def test_the_secret_is_at_the_configured_path(unit: Unit) -> None:
 
 
 def test_invalid_configuration_does_not_cause_restarts(unit: Unit) -> None:
-    """Systemd does not restart Entrepot after an error in the configuration: that cannot help."""
+    """Systemd does not restart Entrepot after a configuration error: a restart cannot help."""
     assert ("RestartPreventExitStatus", "2") in unit["Service"]
 
 

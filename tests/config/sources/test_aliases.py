@@ -118,8 +118,8 @@ def test_variables_of_its_http_section_are_read(config_folder: ConfigFolder) -> 
 def test_its_variables_and_its_flags_are_read(config_folder: ConfigFolder) -> None:
     """Variables and flags of docker-cache-server are read.
 
-    Flags of docker-cache-server override variables, which override the file, also between old and
-    new names.
+    A flag overrides a variable, and a variable overrides the file, even if one source uses the old
+    name of a setting and the other source the new name.
     """
     config_folder.write(README + "http: {addr: ':7000'}")
     assert str(config_folder.settings().http.addr) == ":7000"

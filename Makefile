@@ -7,12 +7,13 @@ IMAGE  ?= entrepot
 BASE   ?= docker.io/library/debian:trixie-slim
 PARTS   = $(if $(PART),$(shell find tests -name 'test_$(PART)*.py'))
 
-# If this variable were set, each process of the tests would compile every test module for 10 s.
+# An empty value makes Python store compiled modules. If the value were not empty, each test process
+# would spend 10 s on the compilation of the test modules.
 export PYTHONDONTWRITEBYTECODE :=
 
-# The unit tests of each of these groups run in a process of their own. With pytest-xdist instead,
-# each worker process would collect all tests, and send a report of each test to the main process.
-# This would be a sixth of the CPU time.
+# Each of these groups of unit tests runs in one process. With pytest-xdist, each worker process
+# would collect all tests, and send a report of each test to the main process. These two tasks would
+# take a sixth of the CPU time.
 UNIT_registry-parts = $(wildcard tests/registry/*/)
 UNIT_appliance      = tests/appliance
 UNIT_registry       = $(wildcard tests/registry/test_*.py) tests/logger
@@ -22,7 +23,8 @@ GROUPED             = tests/registry $(UNIT_appliance) $(UNIT_registry) $(UNIT_s
 UNIT_others         = $(filter-out tests/__pycache__ tests/system $(GROUPED), \
                         $(patsubst %/,%,$(wildcard tests/*/ tests/test_*.py)))
 UNITS = unit-registry-parts unit-appliance unit-registry unit-stores unit-config unit-others
-# The files with a slow test. In tests/contract, the marker is at the parameters of a fixture.
+# The files with a slow test. grep does not find those in tests/contract, because the marker `slow`
+# is in tests/contract/conftest.py there.
 SLOW  = $(shell grep -rl --include='test_*.py' 'mark\.slow' tests) tests/contract
 
 .PHONY: help run image test check types unit $(UNITS) slow system slow-and-system soak conformance bench bench-growth lock clean
@@ -58,7 +60,8 @@ $(UNITS): unit-%: $(VENV)/dev
 	@echo $@
 	@$(BIN)/pytest -q -m "not system and not soak and not slow" $(UNIT_$*)
 
-# The system tests often wait. The slow tests run at the same time and use the idle cores.
+# The system tests often wait for other programs. So the slow tests run at the same time, on the
+# cores that are idle meanwhile.
 slow-and-system: $(VENV)/dev
 	@$(MAKE) --no-print-directory -k -j 2 -O slow system
 

@@ -145,7 +145,7 @@ COMMANDS = {
     ),
     "doctor": _Command(
         "doctor [--host URL] [--image REF] [FILE]",
-        "pull an image by every route, and report what fails and why",
+        "pull an image as each kind of client does, and report what fails and why",
         _doctor,
     ),
     "certs": _Command(

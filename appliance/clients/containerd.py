@@ -1,9 +1,9 @@
 """Configure containerd and other readers of hosts.toml: nerdctl, Kubernetes, Talos, dockerd.
 
-containerd sends the registry's host in the query, `?ns=HOST`, so the same URL of the appliance can
-serve every upstream. Each upstream has a hosts.toml of its own with the URL of the upstream, from
-which containerd pulls if the appliance fails. The hosts.toml in the folder `_default` is for all
-other registries.
+containerd sends the registry's host in the query, `?ns=HOST`, so one URL of the appliance can serve
+every upstream. There is a hosts.toml for each upstream. It also contains the upstream's own URL,
+from which containerd pulls if the appliance fails. The hosts.toml in the folder `_default` is for
+all other registries.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from entrepot.appliance.clients.endpoint import Client, Endpoint, File, origin
 
 ROOT = "/etc/containerd/certs.d"
 CA = "entrepot-ca.crt"
-# If the appliance is unreachable, each request waits this long before containerd uses the upstream.
-# containerd's default is 30 s.
+# If the appliance is unreachable, containerd waits this long at each request before it uses the
+# upstream. containerd's default is 30 s.
 DIAL_TIMEOUT = "2s"
 
 _STEPS = (

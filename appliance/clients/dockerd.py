@@ -55,8 +55,8 @@ def _steps(endpoint: Endpoint) -> list[str]:
         ]
     if endpoint.needs_login:
         steps += [
-            "The older store sends a mirror no password except the one for Docker Hub:",
-            "it needs REGISTRY_AUTH_ANONYMOUS=pull.",
+            "The older store sends a mirror no password except the one for Docker Hub, so the",
+            "appliance must permit pulls without a password: REGISTRY_AUTH_ANONYMOUS=pull.",
             f"For images under the appliance's name: docker login {endpoint.netloc}",
         ]
     return steps

@@ -1,4 +1,4 @@
-"""Write YAML that is easy to read: texts of several lines are blocks, and there are no aliases."""
+"""Write YAML that is easy to read: with block style for texts of several lines, without aliases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class _Dumper(yaml.SafeDumper):
     """A YAML writer for documents that an operator reads."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - any node of a document
-        """Return True, so that a repeated value is written again instead of as an alias."""
+        """Return True, so that a repeated value is written out each time, without an alias."""
         del data
         return True
 

@@ -33,7 +33,7 @@ class Endpoint:
 
     @property
     def netloc(self) -> str:
-        """Return host and port in the form in which an image's name begins with them."""
+        """Return `HOST:PORT` as at the beginning of an image's name; 443 with TLS is left out."""
         return self.host if self.tls and self.port == _USUAL_PORT else f"{self.host}:{self.port}"
 
     @property

@@ -29,9 +29,9 @@ def _configure(endpoint: Endpoint, name: str, restart: str) -> Client:
     file = File(f"{folder}/registries.yaml", head + text, secret=endpoint.login is not None)
     authority = [File(f"{folder}/{_CA}", endpoint.ca)] if endpoint.ca else []
     steps = [
-        "Copy the files to the same paths on each node, servers too. If there is a registries.yaml",
-        "already, merge them by hand.",
-        f"This file is read at the start: {restart}",
+        "Copy the files to the same paths on each node, including servers. If there is already a",
+        "registries.yaml, merge the two files by hand.",
+        f"{name} reads this file when it starts: {restart}",
         '"*" needs a release of March 2024 or later (v1.29.3+k3s1). dial_timeout cannot be set',
         "here: a host that does not respond delays each request by 30 s.",
     ]

@@ -69,7 +69,8 @@ def _steps(endpoint: Endpoint) -> Iterator[str]:
         yield "Add the CA first, because nodes skip a mirror that they do not trust:"
         yield "  oc apply -f additionaltrustedca.yaml"
         yield f"""  {_IMAGE} '{{"spec":{{"additionalTrustedCA":{{"name":"{_AUTHORITY}"}}}}}}'"""
-        yield "  (if additionalTrustedCA names a map already, add our key to that map instead)"
+        yield "  (if additionalTrustedCA already names a ConfigMap, add the key in"
+        yield "  additionaltrustedca.yaml to that ConfigMap instead)"
     if not endpoint.tls:
         yield "Without TLS, every node needs this setting, which replaces the existing list:"
         insecure = (

@@ -45,9 +45,10 @@ class BearerTokens:
     def token(self, header: str) -> str:
         """Return a token for *header*, the value of a WWW-Authenticate header.
 
-        The result is empty if the header has no Bearer challenge or the token server refuses.
+        The result is empty if the header has no Bearer challenge, or if the token server refuses
+        to issue a token.
 
-        Raises: CannotContinue if the token server does not work.
+        Raises: CannotContinue if the token server does not respond, or responds without a token.
         """
         challenge = bearer(header)
         return self.respond(challenge).token if challenge else ""
@@ -55,7 +56,7 @@ class BearerTokens:
     def respond(self, challenge: Challenge) -> TokenResponse:
         """Return the token server's response to *challenge*.
 
-        Raises: CannotContinue if the token server does not work.
+        Raises: CannotContinue if the token server does not respond, or responds without a token.
         """
         if challenge not in self._known:
             self._known[challenge] = self._request(challenge)
@@ -92,7 +93,7 @@ class BearerTokens:
 
 
 def bearer(header: str) -> Challenge | None:
-    """Return the Bearer challenge of a WWW-Authenticate header."""
+    """Return the Bearer challenge of a WWW-Authenticate header; None if there is none."""
     return next((each for each in parse_challenges(header) if each.scheme == "bearer"), None)
 
 

@@ -112,7 +112,10 @@ def _own_host(settings: Settings) -> str:
 
 
 def _certified(settings: Settings) -> str | None:
-    """Return the first name in the appliance's certificate, which usually is not localhost."""
+    """Return the first name in the appliance's certificate.
+
+    The doctor connects to localhost, which usually is not a name in the certificate.
+    """
     path = settings.http.tls.certificate
     try:
         return authority.hosts_of(path.read_bytes())[0] if path else None

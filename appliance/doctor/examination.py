@@ -34,9 +34,8 @@ class Target:
     clients must trust. `image` is the image to pull, and `default` the upstream of image names
     without a host. `prefix` precedes the path of every request.
 
-    The last two fields need the configuration of the checked appliance, and are None if it is
-    unknown. `breakers` is the folder with the states of circuit breakers, and `token` has the
-    settings of `auth.token`.
+    `breakers` is the folder with the states of circuit breakers, and `token` has the settings of
+    `auth.token`. Both are None if the configuration of the checked appliance is unknown.
     """
 
     host: str
@@ -69,7 +68,7 @@ class Diagnosis:
 def examine(target: Target, now: float) -> Diagnosis:
     """Run all checks, and stop after the failure of a check on which all later checks depend.
 
-    *now* is in s, UTC epoch.
+    *now* is in seconds since the UTC epoch.
     """
     trusting = trust.context(target.authority) if target.tls else None
     server = ServerAddress(

@@ -15,14 +15,14 @@ from entrepot.appliance.doctor.bearer import BearerTokens
 from entrepot.appliance.doctor.finding import CannotContinue
 from entrepot.appliance.logins import Login
 
-_CONNECT, _READ = 5.0, 120.0  # time-outs in s
+_CONNECT, _READ = 5.0, 120.0  # time-outs in seconds
 _PIECE = 1024 * 1024
 _CHALLENGED = 401
 
 
 @dataclass(frozen=True, slots=True)
 class ServerAddress:
-    """A `ServerAddress` is the appliance's address; its certificate must be for `name`.
+    """A `ServerAddress` is the appliance's address; the TLS certificate must be for `name`.
 
     `prefix` is `http.prefix` without its last slash, and empty for `/`.
     """
@@ -130,7 +130,8 @@ class ApplianceClient:
 
     def _usual(self) -> dict[str, str]:
         # containerd sends the same Accept-Encoding. The appliance must not compress the response,
-        # because then the length of the body would be wrong. A check detects that.
+        # because the body would then be shorter than the manifest states. The class `_Pull` reports
+        # a compressed response.
         usual = {"Accept-Encoding": "zstd, gzip, deflate", "User-Agent": "entrepot-doctor"}
         if self.server.login:
             usual["Authorization"] = self.server.login.basic

@@ -1,6 +1,7 @@
 """Choose the image that `entrepot doctor` pulls.
 
-It is the image that the operator names, else the smallest stored image, else a well-known image.
+This is the image that the operator names, or else the smallest stored image, or else a well-known
+image.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class ImageName:
 def parse(text: str) -> ImageName:
     """Parse an image's name as docker does: a name without a host means Docker Hub.
 
-    Raises: Unreadable.
+    Raises: Unreadable if *text* is not the name of an image.
     """
     name, _, digest = text.partition("@")
     head, slash, rest = name.partition("/")
@@ -101,7 +102,7 @@ class _StoredImages:
     def size(self, name: Repository, tag: str) -> int:
         """Return the size of a tag's image in bytes, or 0 if the image is not complete.
 
-        If the tag is an index, the size is that of the image of one platform.
+        If the tag points to an index, return the size of the first complete image in the index.
         """
         state = self.repositories.tag(name, Tag(tag))
         return self._size_of(state.digest) if state else 0

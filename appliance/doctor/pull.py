@@ -46,7 +46,8 @@ def pull(
 ) -> Finding:
     """Pull *image* under one form of its name (*route*), and return the result.
 
-    *breakers* is the folder with the states of the appliance's circuit breakers, None if unknown.
+    *breakers* is the folder with the states of the appliance's circuit breakers; None if the folder
+    is unknown.
     """
     pulled = _Pull(client, route)
     try:
@@ -101,7 +102,7 @@ class _Pull:
         """Return the digest of a tag; send a HEAD request for it, as containerd and dockerd do."""
         path = self._route.manifest(image.reference)
         response = self._client.request("HEAD", path, _ACCEPT)
-        # A response to HEAD has no body, which would contain the error. So the doctor sends a GET.
+        # A response to HEAD has no body and so no error message. A GET returns the message.
         if response.status != _OK:
             response = self._client.request("GET", path, _ACCEPT)
             self.is_unknown = response.status == _NOT_FOUND
@@ -155,7 +156,7 @@ class _Pull:
             self.notes.append("passed through and not stored; check the disk: entrepot status")
 
     def _inspect(self, response: ClientResponse) -> None:
-        """Note the text of a response's Warning header, if it has one.
+        """Add the text of a response's Warning header, if it has one, to `notes`.
 
         Raises: CannotContinue if the body is compressed.
         """

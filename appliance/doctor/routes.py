@@ -17,8 +17,8 @@ class Route:
     """A `Route` is one form in which clients write an image's name in a request.
 
     `users` names these clients. `repository` is the name in the path, and `ns` the registry's host
-    in the query, empty without a query. If `is_optional` is true, the form needs a setting that the
-    operator may have left out.
+    in the query (empty if there is no query). If `is_optional` is true, requests in this form work
+    only with a setting that is not required.
     """
 
     name: str

@@ -45,9 +45,9 @@ def token(
 ) -> Finding | None:
     """Request a token as a client does, and verify it with *settings* as the appliance does.
 
-    *response* is the response to an anonymous request. Return None if it has no Bearer challenge.
-    If *settings* are None, the settings of the appliance are unknown, and the token is not
-    verified. Raises: CannotContinue.
+    *response* is the response to an anonymous request. Return None if *response* has no Bearer
+    challenge. If *settings* are None, the settings of the appliance are unknown, and the token is
+    not verified. Raises: CannotContinue if the token server fails, or the token would be refused.
     """
     challenge = bearer(response.headers.get(_CHALLENGE, ""))
     if challenge is None:

@@ -28,7 +28,7 @@ def check(
 ) -> Finding:
     """Do a TLS handshake with the server at *address*, whose certificate must be for *name*.
 
-    Raises: CannotContinue.
+    Raises: CannotContinue if the handshake fails, or the certificate has no subjectAltName.
     """
     try:
         with (

@@ -62,8 +62,8 @@ def migrate(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _settings(word: str, environ: Mapping[str, str]) -> Settings:
     """Return the settings of the source or the target.
 
-    *word* is a configuration file or a data directory. No environment variable is read, because a
-    variable would apply to both sides.
+    *word* is a configuration file or a data directory. Environment variables of settings are
+    ignored, because a variable would apply to both the source and the target.
     """
     if Path(word).is_dir():
         return config.load([f"--storage.filesystem.rootdirectory={word}"], {}, _NO_FILES).settings
@@ -89,9 +89,9 @@ def _give_folders(target: Settings, environ: Mapping[str, str]) -> None:
 
 
 def _migrated(source: Settings, target: Settings, stop: threading.Event) -> Report:
-    """Copy the content, and keep appliances from starting on either side meanwhile.
+    """Copy the content; meanwhile no appliance can start on the source or on the target.
 
-    Raises: ConfigError.
+    Raises: ConfigError if the source or the target cannot be used.
     """
     clock = Clock(target.storage.statedir / layout.CLOCK)
     with (
@@ -109,7 +109,7 @@ def _migrated(source: Settings, target: Settings, stop: threading.Event) -> Repo
 
 @contextmanager
 def _scratch(state: Path) -> Iterator[Path]:
-    """Create a folder for temporary files; delete such folders that a killed migration left."""
+    """Create a folder for temporary files; first delete such folders of killed migrations."""
     for left in state.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
     try:

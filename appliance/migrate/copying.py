@@ -26,12 +26,12 @@ from entrepot.datastore.storage import Storage, as_timed, set_time
 
 _CHUNK: Final = 1024 * 1024
 SMALL: Final = 1024 * 1024
-"""A value of at most this many bytes is copied in memory, a longer one through a temporary file."""
+"""Values of at most this many bytes are copied in memory; longer values need a temporary file."""
 
 _PAUSES_S: Final = (1.0, 2.0, 4.0, 8.0)
-"""A failed request to a bucket is repeated after each of these pauses (s).
+"""A failed request to a bucket is repeated after each of these pauses (in seconds).
 
-A failed access to a disk is not repeated, because it would probably fail again.
+A failed access to a disk is not repeated, because the second access would probably fail too.
 """
 _MOST_FAILURES: Final = 8
 
@@ -88,10 +88,11 @@ class Copier:
         self._aborted.set()
 
     def blob(self, blob: Blob) -> BlobResult:
-        """Copy a blob, and verify its digest. A failure of the source is a result, and no error.
+        """Copy a blob, and verify its digest.
 
-        Raises: Interrupted; MigrationStopped if the target fails, or if the source failed for eight
-        blobs in a row.
+        If the source fails, return the failure as the result. Raises: Interrupted; MigrationStopped
+        if the target fails, or if the source has failed for eight blobs without a copied blob in
+        between.
         """
         try:
             self._copy(blob)
@@ -114,8 +115,10 @@ class Copier:
     def write(self, key: str, content: bytes, at: float | None, *, is_same: bool) -> bool:
         """Write a small value to the target, and return whether it was written.
 
-        If *is_same* is true, the target may already have equal bytes; then only the time is set.
-        *at* (s, UTC epoch) becomes the time of the value. Raises: MigrationStopped, Interrupted.
+        If *is_same* is true and the target already has the same bytes, only the time is set. *at*
+        (seconds since the UTC epoch) becomes the time of the value; None changes no time.
+
+        Raises: MigrationStopped, Interrupted.
         """
         with target_errors():
             if is_same and self._has(key, content):
@@ -127,7 +130,7 @@ class Copier:
         return changed
 
     def long_value(self, key: str, at: float | None) -> None:
-        """Copy a value that is longer than `SMALL`, and no blob, through a temporary file.
+        """Copy a value other than a blob that is longer than `SMALL`, through a temporary file.
 
         Raises: NotFound, StorageBroken, Interrupted, MigrationStopped.
         """
@@ -205,7 +208,7 @@ class Copier:
     # ---- failures
 
     def _patiently(self, storage: Storage, act: Callable[[], T]) -> T:
-        """Call *act*, and repeat it after failures if *storage* is behind a network."""
+        """Call *act*; if it fails and *storage* is a bucket, repeat the call after pauses."""
         for pause in () if as_timed(storage) else _PAUSES_S:
             try:
                 return act()
@@ -226,7 +229,7 @@ class Copier:
 
 @contextmanager
 def target_errors() -> Iterator[None]:
-    """Raise MigrationStopped in place of each error of the target in this block."""
+    """Turn each error of the target in a `with` block into MigrationStopped."""
     try:
         yield
     except StorageFull as error:

@@ -66,7 +66,8 @@ class Side:
 class _Item:
     """An `_Item` is a value of the source.
 
-    `there` has the size and the time of the target's value with the same key, or None.
+    `there` has the size and the time of the value with the same key in the target; it is None if
+    the target has no such value.
     """
 
     value: Value
@@ -75,7 +76,7 @@ class _Item:
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """A `_Done` is the result of copying a value; if it is a link, `digest` is its content."""
+    """A `_Done` is the result of copying a value; for a link, `digest` is the link's content."""
 
     value: Value
     is_copied: bool = False
@@ -86,8 +87,8 @@ class _Done:
 class Migration:
     """A `Migration` copies all content of *source* to *target*; it can run only once.
 
-    *scratch* is a folder for temporary files. *now* is the current time (s, UTC epoch). Once *stop*
-    is set, the migration ends soon.
+    *scratch* is a folder for temporary files. *now* is the current time (seconds since the UTC
+    epoch). Once *stop* is set, the migration ends soon.
     """
 
     def __init__(
@@ -250,7 +251,7 @@ class Migration:
         return done
 
     def _skipped(self, item: _Item) -> _Done | None:
-        """Return the result if the target certainly has an equal value; None if it may differ."""
+        """Return the result if the target has an equal value; None if its value may differ."""
         value, there = item.value, item.there
         if there is None or there[0] != value.size:
             return None
@@ -273,11 +274,12 @@ class Migration:
         return _Done(value, is_copied, _digest(content))
 
     def _first_time(self, value: Value) -> float | None:
-        """Return the time that the target gives a value that it lacks.
+        """Return the time for a value that the target does not have yet.
 
-        The time of a proxied link is when its upstream last confirmed it. If the source does not
-        know that time, the link gets the time 0, so that it does not count as just confirmed. A
-        hosted link of unknown time gets the time of the copy (None).
+        The time of a proxied link is the time at which the upstream last confirmed the link. If the
+        source does not have this time, the link gets the time 0, so that it does not count as
+        confirmed just now. If the time of a hosted link is unknown, the link gets the time of the
+        copy (None).
         """
         if value.at is not None or not self._has_times or not value.is_timed_link:
             return value.at
@@ -311,7 +313,7 @@ class Migration:
         return self._reading(self._source.storage.walk(key))
 
     def _reading(self, found: Iterator[T]) -> Iterator[T]:
-        """Yield the entries of *found*, a list that the source returns while it is read.
+        """Yield the entries of *found*, which reads the source while it is iterated.
 
         Raises: MigrationStopped, Interrupted.
         """

@@ -48,7 +48,8 @@ class OpenedSource:
     """An `OpenedSource` is the source of a migration.
 
     `owner` is the content that the object `entrepot/owner` had when the source was opened. If
-    `is_served` is true, a read-only appliance on this machine serves the source meanwhile.
+    `is_served` is true, a read-only appliance on this machine serves the source during the
+    migration.
     """
 
     side: Side
@@ -61,7 +62,7 @@ class OpenedSource:
 
 
 def has_owner(settings: Settings) -> bool:
-    """Return whether the storage is a bucket, which one appliance at a time owns."""
+    """Return whether the storage is a bucket. Only one appliance at a time owns a bucket."""
     return settings.storage.bucket is not None
 
 
@@ -83,8 +84,8 @@ def opened_source(settings: Settings, scratch: Path, wait: Wait) -> Iterator[Ope
 
     *scratch* is a folder for the files of the driver, such as the journal of a bucket.
 
-    Raises: ConfigError if the source is empty, or if an appliance uses it. A read-only appliance on
-    this machine may use it.
+    Raises: ConfigError if the source is empty, or if an appliance uses it. Only a read-only
+    appliance on this machine may use the source.
     """
     storage = settings.storage
     with ExitStack() as left:
@@ -209,7 +210,7 @@ def refuse_renewed_owner(
 
 
 def _index_of(state: Path) -> Index | None:
-    """Open the index of the source; return None if it has none, instead of creating one."""
+    """Open the index of the source; return None, and create no index, if the source has none."""
     return open_index(state) if (state / layout.INDEX).is_file() else None
 
 
@@ -234,7 +235,7 @@ def _index_of_snapshot(choice: DriverChoice, scratch: Path) -> Index | None:
 
 @contextmanager
 def _owned(settings: Settings, bucket: OwnedStorage) -> Iterator[None]:
-    """Check the bucket of the target, and own it for the duration of a `with` block.
+    """Check the bucket of the target, and own the bucket during a `with` block.
 
     Raises: ConfigError.
     """

@@ -22,7 +22,7 @@ _CLEAR: Final = "\r\x1b[K"
 class Progress:
     """A `Progress` writes the progress to *stream*, in a thread that runs during its `with` block.
 
-    Every thread may call the other methods.
+    Any thread may call the public methods.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -52,13 +52,13 @@ class Progress:
             self._write(_CLEAR)
 
     def begin(self, step: str, total: Count | None = None) -> None:
-        """Begin a step such as `blobs`; *total*, if known, is how much the step has to copy."""
+        """Begin a step such as `blobs`; *total*, if known, is the amount that the step copies."""
         with self._lock:
             self._step, self._total = step, total
             self._done, self._bytes, self._began = 0, 0, time.monotonic()
 
     def moved(self, count: int) -> None:
-        """Add *count* bytes, which were read from the source, to the progress."""
+        """Record that *count* bytes were read from the source."""
         with self._lock:
             self._bytes += count
 

@@ -45,7 +45,7 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the target has everything that the source has."""
+        """Return whether the target has all content of the source."""
         return not (self.failures or self.problems or self.stopped)
 
     def fail(self, failure: Failure) -> None:

@@ -27,8 +27,8 @@ T = TypeVar("T")
 class LastUses:
     """A `LastUses` has the time of the last use of each blob of the source.
 
-    The time comes from the index of the source. If the blob has no row there, it is the time of the
-    blob's file. If the driver of the source stores no times of files, it is *now*.
+    The time comes from the index of the source. If the index has no row for the blob, the time of
+    the blob's file is used. If the driver of the source stores no times of files, *now* is used.
     """
 
     def __init__(self, index: Index | None, now: float) -> None:
@@ -58,7 +58,10 @@ class LastUses:
 
 
 class TargetRows:
-    """The rows in the target's index. Each method raises MigrationStopped if the target fails."""
+    """A `TargetRows` writes the rows of the target's index.
+
+    Each method raises MigrationStopped if the target fails.
+    """
 
     def __init__(self, storage: Storage, index: Index, now: float) -> None:
         self._storage = storage
@@ -68,7 +71,7 @@ class TargetRows:
         self._repositories = Repositories(storage)
 
     def record(self, blobs: Iterable[Blob]) -> None:
-        """Record blobs with their last uses; if the target has a later use, keep that."""
+        """Record blobs with their last uses; keep a later last use that the target already has."""
         for batch in _batches(blobs):
             entries = (
                 IndexEntry(each.digest, each.size, ContentKind.BLOB, each.used) for each in batch
@@ -82,7 +85,7 @@ class TargetRows:
     def record_manifest(self, name: Repository, digest: Digest) -> None:
         """Record a stored manifest with its parts.
 
-        The method `record` has already made a row for it, but as a blob without parts.
+        The method `record` has already created a row for the manifest, but as a blob without parts.
         """
         with target_errors():
             row = self._index.entry(digest)
@@ -116,7 +119,7 @@ class TargetRows:
 
 
 def _state(source: Index | None) -> tuple[set[Digest], str | None]:
-    """Return the pins of the source, and the time since when its index records uses."""
+    """Return the pins of the source, and the time at which its index began to record uses."""
     if source is None:
         return set(), None
     try:

@@ -35,7 +35,7 @@ _PAGE: Final = "SELECT digest, size, used FROM blob WHERE digest > ? AND %s ORDE
 class Blob:
     """A `Blob` is a blob of the source.
 
-    `size` is in bytes, and `used` is the time of its last use (s, UTC epoch).
+    `size` is in bytes, and `used` is the time of its last use, in seconds since the UTC epoch.
     """
 
     digest: Digest
@@ -90,7 +90,7 @@ class Stock:
         return self._db.execute(query, (str(digest),)).fetchone() is not None
 
     def to_copy(self) -> Iterator[Blob]:
-        """Yield the blobs that the target lacks, or has with another length."""
+        """Yield the blobs that the target lacks, or has with a wrong length; skip `lost` blobs."""
         return self._blobs("there IS NOT size AND NOT is_lost")
 
     def present(self) -> Iterator[Blob]:
@@ -102,7 +102,7 @@ class Stock:
         return self._count("1")
 
     def count_to_copy(self) -> Count:
-        """Return the number and size of the blobs that the target lacks."""
+        """Return the number and size of the blobs that `to_copy` yields."""
         return self._count("there IS NOT size AND NOT is_lost")
 
     # ---- small values
@@ -114,7 +114,7 @@ class Stock:
             self._many("INSERT OR REPLACE INTO value VALUES (?, ?, ?)", batch)
 
     def value(self, key: str) -> tuple[int, float | None] | None:
-        """Return size and time of the target's value under *key*; None if it has none."""
+        """Return size and time of the target's value under *key*; None if there is no value."""
         query = "SELECT size, at FROM value WHERE key = ?"
         found: tuple[int, float | None] | None = self._db.execute(query, (key,)).fetchone()
         return found

@@ -7,8 +7,8 @@
 | links to blobs and manifests, earlier digests of tags | `repositories/` | no |
 | current digests of tags | `repositories/` | yes |
 
-A migration does not copy uploads in progress, the quarantine, and the state of an appliance (its
-claim on a bucket, its index, its logs).
+A migration copies neither uploads in progress nor the quarantine nor the state of an appliance
+(its claim on a bucket, its index, its logs).
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ _CURRENT: Final = "/current/link"
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A `Value` is a small value of the source; `at` is its time (s, UTC epoch), if it is known."""
+    """A `Value` is a small value of the source.
+
+    `at` is its time in seconds since the UTC epoch, or None if the time is unknown.
+    """
 
     key: str
     size: int
@@ -60,7 +63,8 @@ class Value:
     def is_timed_link(self) -> bool:
         """Return whether the value is a link whose time has a meaning.
 
-        It is the time at which the upstream last confirmed the link (`datastore/links.py`).
+        The time of such a link is the time at which the upstream last confirmed the link
+        (`datastore/links.py`).
         """
         key = self.key
         if not key.startswith(f"{layout.REPOSITORIES}/") or not key.endswith("/link"):
@@ -92,7 +96,7 @@ class ValuesToCopy:
         self._index = None if as_timed(storage) else index
 
     def all(self) -> Iterator[Value]:
-        """Yield each value; tags come last. Raises: StorageFull, StorageBroken."""
+        """Yield each value; links come before tags. Raises: StorageFull, StorageBroken."""
         for tree in TREES:
             yield from self._below(tree, are_tags=False)
         yield from self._below(layout.REPOSITORIES, are_tags=True)

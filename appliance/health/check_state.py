@@ -1,4 +1,4 @@
-"""Decide from the results of one check whether the check fails."""
+"""Decide from the last results of a health check whether the check counts as failing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class CheckState:
-    """A `CheckState` has the results of one health check. Times are in s of a monotonic clock.
+    """A `CheckState` has the last results of one health check.
+
+    Times are in seconds of a monotonic clock.
 
     The check fails after `threshold` failures in a row; a threshold of 0 means 1. A disk that hangs
     never returns an error, so a check that runs for longer than `period` counts as one failure for
@@ -21,7 +23,7 @@ class CheckState:
     began: float | None = None
 
     def begin(self, now: float) -> None:
-        """Record that one run of the check begins."""
+        """Record that a run of the check begins."""
         self.began = now
 
     def end(self, reason: str) -> None:

@@ -1,7 +1,7 @@
 """Define the health checks: functions that return why a check fails, or an empty string.
 
-The checks do the same as those of docker distribution (health/checks/checks.go). In addition, the
-time of each check is limited.
+The checks do the same as those of docker distribution (health/checks/checks.go). In addition, a
+check that does not return in time counts as a failure.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _MOST_REDIRECTS = 10  # Go's HTTP client, which docker distribution uses, has th
 class Check:
     """A `Check` is one configured check; the function `look` runs it once.
 
-    The check runs every `interval` s. If it takes `patience` s longer than that, it counts as
-    hanging.
+    The check runs every `interval` seconds. If a run takes longer than `interval` and `patience`
+    (seconds) together, it counts as a failure.
     """
 
     name: str
@@ -62,7 +62,7 @@ def storage_fault(storage: Storage) -> str:
 
 
 def file_fault(path: Path) -> str:
-    """Return a fault if the file exists, or if an error hides whether it exists."""
+    """Return a fault if the file exists, or if an error prevents the check of its existence."""
     try:
         path.stat()
     except FileNotFoundError:
@@ -120,7 +120,7 @@ def _of_http(check: HttpCheck) -> Check:
 
 
 def _of_tcp(check: TcpCheck) -> Check:
-    # A host can have several addresses. They are tried one after another, each for the timeout.
+    # A host can have several addresses. They are tried one after another, each until the time-out.
     patience = check.timeout * 4
     return Check(check.addr, lambda: tcp_fault(check), check.interval, patience, check.threshold)
 

@@ -41,8 +41,9 @@ class Gate:
     def publish(self, failing: Mapping[str, str]) -> bool:
         """Write the failing checks to the file, and make HAProxy open or close the API.
 
-        *failing* maps the name of each failing check to the reason. Return False if the caller must
-        try again, because HAProxy is starting or the run directory cannot be written to.
+        *failing* maps the name of each failing check to the reason of the failure. Return False if
+        the caller must try again, because HAProxy is starting or the run directory cannot be
+        written to.
         """
         state = _CLOSED if failing else _OPEN
         try:

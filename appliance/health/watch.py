@@ -1,7 +1,7 @@
-"""Run each health check in a thread of its own, and publish the results.
+"""Run each health check in a separate thread, and publish the results.
 
-A system call on a network disk can hang for ever. In a thread of its own, such a check does not
-delay the other checks.
+A system call on a network disk can hang for ever. Because each check has its own thread, a check
+that hangs does not delay the others.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class HealthWatch:
         self._begin("health", self._report)
 
     def stop(self) -> None:
-        """Stop the threads, and wait up to 1 s for them; a thread that hangs is left behind."""
+        """Stop the threads, and wait at most 1 s for them; do not wait for a thread that hangs."""
         self._is_stopped.set()
         self._changed.set()
         deadline = time.monotonic() + _RETRY_S
@@ -85,8 +85,8 @@ class HealthWatch:
         published: dict[str, str] = {}
         is_published = True
         while not self._is_stopped.is_set():
-            # The flag is cleared before the results are read. A result that changes in between sets
-            # the flag again, so the change is not missed.
+            # The flag is cleared before the results are read. If a result changes in between, the
+            # flag is set again, so that the loop reads the results once more.
             self._changed.clear()
             found = self.failing()
             if found != published or not is_published:

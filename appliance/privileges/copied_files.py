@@ -30,7 +30,8 @@ class SecretCopies:
 
     The path of a copy contains the whole path of its original, so a message about the copy also
     names the original. A file is not copied if *user* could replace it by a symlink to any other
-    file; then *user* reads the original with its own rights. The constructor raises OSError.
+    file; then processes of *user* read the original. The constructor raises OSError if a file
+    cannot be copied.
     """
 
     def __init__(self, originals: Iterable[Path], folder: Path, user: User) -> None:

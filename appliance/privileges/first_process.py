@@ -1,9 +1,9 @@
 """Watch the process that serves, as root: `python -m MODULE DESCRIPTOR serve ...`.
 
-MODULE is this module. The first process of the container executes it in its own place, when the
-process of the service user has been forked (appliance/privileges/separation.py). The open file
-DESCRIPTOR has a `FirstProcess`. PERF: this module imports nothing of `entrepot.config`, which saves
-18 MB as long as the appliance runs.
+MODULE is this module. The first process of the container forks the process of the service user
+(appliance/privileges/separation.py), and then replaces itself by this module. The open file
+DESCRIPTOR contains a `FirstProcess`. PERF: this module imports nothing of `entrepot.config`, which
+saves 18 MB as long as the appliance runs.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _log = logging.getLogger("entrepot.appliance.privileges.separation")
 
 MODULE: Final = "entrepot.appliance.privileges.first_process"
 LOOK_EVERY: Final = 0.5
-"""The time in s between two checks of the secret files for changes."""
+"""The number of seconds between two checks of the secret files for changes."""
 
-_LOOK_RARELY = 60.0  # The time in s between two wake-ups if there is no secret file.
+_LOOK_RARELY = 60.0  # The number of seconds between two wake-ups if there is no secret file.
 _FAILED = 1
 
 
 @dataclass(frozen=True, slots=True)
 class FirstProcess:
-    """A `FirstProcess` has what root needs while the process *child* of *user* serves.
+    """A `FirstProcess` has the values that root's process needs while *child* of *user* serves.
 
     `originals` are the secret files, and `folder` has their copies. `folder_lock` is a descriptor
-    that locks the folder. `had_terminal` is that of `StopSignals`.
+    that locks the folder. `had_terminal` is true if this process began with a controlling terminal.
     """
 
     child: int
@@ -77,11 +77,11 @@ def watch(
 ) -> int:
     """Forward signals to *child* until it exits, and return its exit code.
 
-    Meanwhile call *look* at intervals of *every* s.
+    Meanwhile call *look* at intervals of *every* seconds.
     """
     while (code := _reap(child)) is None:
         for caught in signals.wait(every):
-            # The child has no terminal. It would ignore a SIGHUP, so it gets a SIGTERM instead.
+            # The child has no terminal, so it would ignore a SIGHUP. It gets a SIGTERM instead.
             number = signal.SIGTERM if caught is signal.SIGHUP else caught
             with suppress(ProcessLookupError):
                 os.kill(child, number)
@@ -90,7 +90,7 @@ def watch(
 
 
 class _Copies:
-    """A `_Copies` refreshes the copies of secret files, also after an error of the first look."""
+    """A `_Copies` refreshes the copies of secret files, even if the first attempt has failed."""
 
     def __init__(self, plan: FirstProcess) -> None:
         self._plan = plan

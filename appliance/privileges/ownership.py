@@ -1,8 +1,8 @@
 """Create the data directory, and make the service user its owner.
 
 To check the owner of a million files at every start would take too long. So all files are checked
-only if one near the top of the data directory does not belong to the service user. The top folder
-gets its new owner last. If the walk is interrupted, the next start therefore repeats it.
+only if a file near the top of the data directory does not belong to the service user. The top
+folder gets its new owner last. So if the walk is interrupted, the next start repeats the walk.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _MODE_OF_0_1_0 = 0o755
 # Below each folder in _TOPS, this many levels are checked, for example entrepot/log/*,
 # repositories/* and blobs/sha256/*.
 _NEAR = 2
-# The walk descends at most this many levels, because each level takes a file descriptor. The name
-# of a repository, with 255 characters, has at most 128 levels.
+# The walk descends at most this many levels, because each level needs an open file descriptor. The
+# name of a repository has at most 255 characters, and so at most 128 levels.
 _DEEPEST = 300
 
 
@@ -189,5 +189,5 @@ def _give(fd: int, user: User, taken: OwnershipChange) -> None:
 
 
 def _has_other_names(status: os.stat_result) -> bool:
-    """Return whether a file has a second name, so that it may be a hard link to a foreign file."""
+    """Return whether a file has several names; it may then be a hard link to a foreign file."""
     return not stat.S_ISDIR(status.st_mode) and status.st_nlink > 1

@@ -18,7 +18,7 @@ def create(originals: Iterable[Path], user: User) -> Iterator[SecretCopies]:
 
     Raises: ConfigError if a file cannot be read, or the folder cannot be created.
     """
-    # A killed `serve` may have left copies of secrets in the temporary folder.
+    # If an earlier `serve` was killed, its copies of secrets are still in the temporary folder.
     rundir.remove_abandoned(rundir.COPIES)
     with rundir.locked_folder(rundir.COPIES) as (folder, lock):
         copied = _copied(originals, folder, user)

@@ -37,8 +37,8 @@ def serve_as(
 ) -> int:
     """Run *serve* as *user* in a child process, and return its exit code.
 
-    *serve* gets settings with the paths of copies of secret files that *user* can read. When the
-    child has been forked, a smaller program is executed in place of this process; *argv* are the
+    *serve* gets settings with the paths of copies of secret files that *user* can read. After it
+    has forked the child, this process replaces itself by a smaller program. *argv* are the
     arguments of the command `serve`.
 
     Raises: ConfigError before the child starts. The child prints its own ConfigError.
@@ -47,7 +47,7 @@ def serve_as(
     with secret_copies.create(config.named_files(settings), user) as copied:
         root, state = settings.storage.rootdirectory, settings.storage.statedir
         _take_over(root, user)
-        # A state directory inside the data directory needs no root: the service user creates it.
+        # If the state directory is inside the data directory, the service user can create it.
         if not state.is_relative_to(root):
             _take_over(state, user)
         usable = config.moved(settings, copied.paths)
@@ -74,7 +74,10 @@ def run(user: User, serve: Callable[[], int], look: Callable[[], None]) -> int:
 
 
 def _forked(user: User, serve: Callable[[], int]) -> tuple[StopSignals, int]:
-    """Run *serve* as *user* in a child process; return root's signals and the child's id."""
+    """Run *serve* as *user* in a child process.
+
+    Return the `StopSignals` of this process and the process id of the child.
+    """
     signals = StopSignals()
     sys.stdout.flush()
     us, child = os.getpid(), os.fork()

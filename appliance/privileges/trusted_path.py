@@ -23,7 +23,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class UntrustedPath(OSError):  # noqa: N818 - the name states the fact
-    """A path leads through a folder in which the user can replace the next component."""
+    """The path contains a folder in which the user can replace the next component of the path."""
 
     def __init__(self, path: Path, user: User) -> None:
         super().__init__(errno.EPERM, f"user {user.name} can replace parts of the path", str(path))
@@ -76,9 +76,9 @@ def check_output(path: Path, user: User) -> None:
 
 
 def is_trusted(path: Path, user: User) -> bool:
-    """Return whether *user* cannot replace the file at *path*, nor a component of the path.
+    """Return whether *user* can replace neither the file at *path* nor a component of the path.
 
-    A path without a file is trusted, because root would open nothing.
+    If there is no file at *path*, the path is trusted, because root would open nothing.
     """
     try:
         with open_file(path, user):

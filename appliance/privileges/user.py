@@ -1,4 +1,4 @@
-"""An account of the machine, without the modules that choose one."""
+"""Define an account of the machine; this module does not import the configuration."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def step_down(environ: Mapping[str, str]) -> None:
     """Become the service user, so that files that this command creates belong to that user.
 
     Raises: OSError; ConfigError if the service user cannot read the Python interpreter, because
-    then this process could not import further modules.
+    then this process could not import more modules.
     """
     user = choose(environ).user
     if user is not None:

@@ -3,6 +3,7 @@
 - `__main__` has the table of commands; each command has a module (`serve`, `check`, `status`,
   `clean`, `healthy`, `certs`, and the packages `clients` and `doctor`).
 - `supervise` runs HAProxy, the workers, the cleaner and the logger under supervisord.
-- `privileges` drops root's rights, and gives the service user its folders and secrets.
+- `privileges` drops root's rights, makes the service user the owner of the data directory, and
+  copies secret files for that user.
 - `rundir` creates and finds the run directory; `run_state` writes a file for `status` into it.
 """

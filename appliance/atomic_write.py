@@ -1,4 +1,4 @@
-"""Write the output files of commands atomically, and only to folders that are safe for root."""
+"""Write the output files of commands atomically; refuse folders that are not safe for root."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(path: Path, text: bytes, mode: int = PUBLIC) -> None:
     A process that reads *path* during the write gets either all of the old content or all of the
     new content.
 
-    Raises: ConfigError.
+    Raises: ConfigError if the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

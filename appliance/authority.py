@@ -17,8 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from entrepot.config.certificates import names_of
 
 _LIFE: Final = dt.timedelta(days=3650)
-# A certificate is valid from this long before its creation on, so that clients whose clock is slow
-# accept it too.
+# The validity of a certificate begins this long before its creation, so that clients with a slow
+# clock accept a new certificate.
 _BACKDATED: Final = dt.timedelta(hours=1)
 _NAME: Final = "Entrepot private authority"
 
@@ -37,7 +37,7 @@ class Pair:
 
     @property
     def key_pem(self) -> bytes:
-        """Return the key in PEM, without a passphrase."""
+        """Return the private key in PEM format, without a passphrase."""
         return self.key.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
@@ -51,7 +51,7 @@ class Pair:
 
 
 def create(now: dt.datetime) -> Pair:
-    """Create a new CA, which may sign server certificates but no further CAs."""
+    """Create a new CA, which may sign server certificates but no certificates of other CAs."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _NAME)])
     builder = (
@@ -116,11 +116,11 @@ def hosts_of(chain: bytes) -> list[str]:
 
 
 def private_root(chain: bytes) -> str | None:
-    """Return the self-signed certificate in *chain*, the content of a PEM file, as PEM.
+    """Return the self-signed certificate in *chain* (the content of a PEM file) in PEM format.
 
-    Return None if there is none. The chain of a public CA usually contains no self-signed
-    certificate, because clients already have the root certificate of such a CA. Private keys in the
-    same file are ignored. Raises: ValueError.
+    Return None if *chain* has no self-signed certificate. The chain of a public CA usually has
+    none, because clients already have the root certificate of such a CA. Private keys in *chain*
+    are ignored. Raises: ValueError.
     """
     for each in x509.load_pem_x509_certificates(chain):
         if _is_self_signed(each):

@@ -1,7 +1,7 @@
 """Reserve a little disk space in a ballast file, so that the appliance can start on a full disk.
 
-Without any free disk block SQLite cannot open the index, and without the index the cleaner cannot
-evict content. So a start on a full disk deletes the ballast file.
+If no disk block is free, SQLite cannot open the index, and without the index the cleaner cannot
+evict content. So if the disk is full when the appliance starts, it deletes the ballast file.
 """
 
 from __future__ import annotations

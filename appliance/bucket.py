@@ -38,8 +38,11 @@ _ENDPOINTS: Final = {
 def begin(settings: Settings) -> None:
     """Check the bucket, and claim it unless another appliance owns it.
 
-    If the storage service does not respond, a warning is logged, and pulls are passed through until
-    the service responds. Raises: ConfigError if the service refuses a request.
+    With `storage.shared`, only check that no appliance without `storage.shared` owns the bucket. If
+    the storage service does not respond, log a warning; pulls are then passed through until the
+    service responds.
+
+    Raises: ConfigError if the service refuses a request, or the bucket cannot be shared.
     """
     bucket, place = _open(settings), settings.storage.place
     try:
@@ -83,7 +86,7 @@ def end(settings: Settings) -> None:
 
 
 def _write_snapshot(settings: Settings) -> None:
-    """Write the changed parts of the index's snapshot to the bucket, for 5 s at most."""
+    """Write the changed parts of the index's snapshot to the bucket; stop after 5 s."""
     until = time.monotonic() + _SNAPSHOT_S
     state = settings.storage.statedir
     clock = Clock(state / layout.CLOCK)
@@ -99,7 +102,10 @@ def _write_snapshot(settings: Settings) -> None:
 
 
 def with_spool_size(settings: Settings) -> Settings:
-    """Return *settings* with a value for `storage.spoolsize`; the default is 80 % of free space."""
+    """Return *settings* with a value for `storage.spoolsize`.
+
+    The default is 80 % of the free space of the state directory.
+    """
     storage = settings.storage
     if storage.spoolsize is None:
         try:
@@ -112,7 +118,7 @@ def with_spool_size(settings: Settings) -> Settings:
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
-    """Send a test request of each kind, and yield a problem for the first that is refused.
+    """Send a test request of each kind, and yield a problem for the first refused request.
 
     Raises: ConfigError if a file cannot be read; StorageBroken if the service does not respond.
     """
@@ -122,11 +128,11 @@ def problems(settings: Settings) -> Iterator[Problem]:
 
 
 def tried(settings: Settings) -> Iterator[TriedRequest]:
-    """Send a test request of each kind to the bucket, and yield each with its duration.
+    """Send a test request of each kind to the bucket, and yield each request with its duration.
 
-    Stop after the first request that the service refuses. If redirects are on, the URL of a
-    redirect is fetched too. Raises: ConfigError if a file cannot be read; StorageBroken if the
-    service does not respond.
+    Stop after the first request that the service refuses. If redirects are on, also fetch the URL
+    to which a client would be redirected. Raises: ConfigError if a file cannot be read;
+    StorageBroken if the service does not respond.
     """
     bucket, storage, sign = _open(settings), settings.storage, None
     if storage.has_redirects:

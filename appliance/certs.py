@@ -1,4 +1,6 @@
-"""Create TLS certificates (`entrepot certs`): a private CA once, a server certificate each time.
+"""Create TLS certificates (`entrepot certs`).
+
+The first run creates a private CA; every run creates a server certificate that the CA signs.
 
 The output folder contains `ca.pem`, which clients must trust, and `ca.key`, with which this command
 signs later certificates. The subfolder `certs/` contains only `certs.pem`, the appliance's
@@ -65,7 +67,7 @@ def _authority(folder: Path, now: dt.datetime) -> tuple[Pair, bool]:
 
 
 def _hosts_before(folder: Path) -> list[str]:
-    """Return the hosts of the existing certificate; with them a renewal needs no --host."""
+    """Return the hosts of the existing certificate, so that a renewal needs no --host."""
     try:
         return authority.hosts_of((folder / "certs" / CERTIFICATE).read_bytes())
     except (OSError, ValueError):

@@ -41,7 +41,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     tried: list[TriedRequest] = []
     if not loaded.problems and not found:
         # The checks below read the data directory. The service user could put a symlink there, and
-        # root would read the file to which it points. So they run as the service user.
+        # root would read the file to which the symlink points. So the checks run as the service
+        # user.
         users.step_down(environ)
         noticed = list(takeover.remarks(loaded.settings))
         found, tried = _of_bucket(loaded.settings)
@@ -71,8 +72,8 @@ def _of_bucket(settings: Settings) -> tuple[list[Problem], list[TriedRequest]]:
 def _step_down_unless_trusted(loaded: Loaded, environ: Mapping[str, str]) -> None:
     """Become the service user if that user can replace a file that the settings name.
 
-    The service user could put a symlink in place of such a file, and root would read the file to
-    which the symlink points. If only root can change these files, the process remains root.
+    The service user could replace such a file by a symlink, and root would read the file to which
+    the symlink points. If only root can change these files, the process remains root.
     """
     user = users.choose(environ).user
     if user is None or loaded.problems:

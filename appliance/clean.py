@@ -36,7 +36,7 @@ def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
     If an appliance runs on the data directory, the cleaner uses the settings of that appliance.
 
-    Raises: ConfigError.
+    Raises: ConfigError for bad input.
     """
     own = [word for word in argv if word in _OWN]
     if not own:
@@ -46,9 +46,9 @@ def clean(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Delete or list garbage (`entrepot gc`), and return the cleaner's exit code.
+    """Delete or list pushed content that nothing references (`entrepot gc`).
 
-    Raises: ConfigError.
+    Return the cleaner's exit code. Raises: ConfigError for bad input.
     """
     named = {word: _gc_options(word) for word in argv}
     own = [option for options in named.values() for option in options or ()]
@@ -70,7 +70,7 @@ def _gc_options(word: str) -> tuple[str, ...] | None:
 def verify(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Re-read all stored content (`entrepot verify`), and return the cleaner's exit code.
 
-    Raises: ConfigError.
+    Raises: ConfigError for bad input.
     """
     own = [word for word in argv if word == "--json"]
     return _run(["--verify", *own], [word for word in argv if word != "--json"], environ)
@@ -81,9 +81,9 @@ def _run(
 ) -> int:
     """Run the cleaner in a child process with the options *own*, and return its exit code.
 
-    The settings are those of *argv* and *environ*. If an appliance runs on the data directory, they
-    are those of the appliance, except for the flags in *argv*. If *is_quiet* is true, the cleaner's
-    output is discarded, but not its errors. Raises: ConfigError.
+    If no appliance runs on the data directory, the settings come from *argv* and *environ*.
+    Otherwise they come from the running appliance, and flags in *argv* override them. If *is_quiet*
+    is true, the cleaner's output is discarded, but not its errors. Raises: ConfigError.
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
@@ -133,7 +133,7 @@ def _is_dry(own: Sequence[str]) -> bool:
 
 
 def _read_logs(file: Path) -> None:
-    """Write the uses in the access log into the index, because no logger process does that now."""
+    """Record the uses in the access log in the index, because no logger process is running."""
     settings = config.resolved({"ENTREPOT_SETTINGS": str(file)})
     loop = LoggerLoop(work(settings, Clock(settings.storage.statedir / layout.CLOCK)))
     deadline = time.monotonic() + _LONGEST_READ_S

@@ -4,7 +4,7 @@ The container engine runs this command every few seconds, so the command reads n
 searches the temporary folder for the run directory that `entrepot serve` creates there.
 
 PERF: the imports of pathlib, tempfile and http.client would double the CPU time of the command. So
-paths are plain texts here, and only modules are imported that load within 2 ms.
+paths are plain texts here, and this module imports only modules that load within 2 ms.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def _unhealthy(problem: str) -> int:
 def _step_down(sockets: Sequence[str]) -> None:
     """Become the user that owns the run directory.
 
-    That user could put a symlink there, and root would connect to the socket to which it points.
+    That user could put a symlink there, and root would connect to the socket to which the symlink
+    points.
     """
     if os.geteuid() == 0 and sockets:
         owner = os.lstat(_folder(sockets[0]))

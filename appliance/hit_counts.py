@@ -10,7 +10,7 @@ from entrepot.logger.traffic import PROXY_HITS, PROXY_MISSES
 
 
 def counted(notes: KeyValueStore) -> HitCounts:
-    """Return the logger's counts since the index was created; zeros if it is unavailable."""
+    """Return the logger's counts since the creation of the index; zeros if it is unavailable."""
     try:
         sums = [_sum(notes.get(metrics.note(each))) for each in (PROXY_HITS, PROXY_MISSES)]
     except IndexUnavailable:

@@ -1,7 +1,8 @@
 """Empty the folder of `storage.inmemory` when the appliance starts and when it exits.
 
-All content is in memory, in a folder on a tmpfs, so the workers can share it and use the driver for
-disks. The appliance deletes only its own entries, because the folder can contain other files.
+All content is in memory, in a folder on a tmpfs. So all workers can read the content, with the same
+driver as on a disk. The appliance deletes only its own entries, because the folder can contain
+other files.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _OWN = (layout.V2.partition("/")[0], layout.OWN, layout.FETCHED_LIST)
 def begin(settings: Settings) -> None:
     """Delete the content that a killed appliance left behind, and log the size limit.
 
-    No other appliance may use the folder. Raises: ConfigError.
+    The caller must make sure that no other appliance uses the folder. Raises: ConfigError if the
+    content cannot be deleted.
     """
     root = settings.storage.rootdirectory
     _clear(root)

@@ -40,13 +40,14 @@ from entrepot.runtime.unix_socket import status_of
 
 _log = logging.getLogger("entrepot.appliance.serve")
 
-# The time in s between two checks while the appliance serves. A change of a watched file makes the
-# loop check at once.
+# The number of seconds between two checks while the appliance serves. If a watched file changes,
+# the loop does not wait for the next check.
 _LOOK_EVERY = 10.0
-_LOOK_OFTEN = 1.0  # The same while files must be polled or a program has failed.
-_LOOK_FIRST = 0.05  # The same before the appliance serves.
-# The time in s between two requests to supervisord for the programs' states, as long as its log
-# reports no change.
+# The number of seconds between two checks while files must be polled or a program has failed.
+_LOOK_OFTEN = 1.0
+_LOOK_FIRST = 0.05  # The number of seconds between two checks before the appliance serves.
+# The number of seconds between two requests to supervisord for the programs' states, as long as the
+# log of supervisord reports no change.
 _ASK_EVERY = 60.0
 _OK = 200
 _BAD_INPUT = 2
@@ -178,10 +179,11 @@ class _MainLoop:
         self._events.close()
 
     def _interval(self) -> float:
-        """Return the longest time in s until the next check."""
+        """Return the longest time until the next check, in seconds."""
         if not self._serving:
             return _LOOK_FIRST
-        # A certificate can be on a network disk, for which the kernel reports no changes.
+        # The kernel reports no changes on network disks. A certificate can be on such a disk, so
+        # its files are polled.
         is_polled = self._plan.tls.certificate is not None or not self._events.are_watched
         is_waiting = self._has_failed or not self._has_folders()
         return _LOOK_OFTEN if is_polled or is_waiting else _LOOK_EVERY
@@ -205,7 +207,7 @@ class _MainLoop:
         return has_changed or is_late or not self._serving or self._has_failed
 
     def _ask(self) -> programs.ProgramFailure | None:
-        """Read the programs' states; return a program that cannot stay up, or None."""
+        """Read the programs' states; return a program that keeps exiting, or None."""
         self._asked, self._has_failed = time.monotonic(), True
         try:
             seen = programs.read_all(self._run)

@@ -1,4 +1,4 @@
-"""Gather the overall state of the appliance from everything that its programs write."""
+"""Gather the overall state of the appliance from its programs, their files and the index."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ _NEXT = 5
 
 
 def look(settings: Settings, now: float) -> Status:
-    """Read supervisord, the index, the metrics and the breakers; any may be unavailable."""
+    """Return the state according to supervisord, the index, the metrics and circuit breakers.
+
+    Each of these sources may be unavailable. *now* is in seconds since the UTC epoch.
+    """
     record = _record(settings.run, now)
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     at = now + round(clock.shift(), 1)

@@ -1,8 +1,8 @@
 """Call a function in a child process, which ends after the call.
 
-The library of the drivers for buckets starts threads that never end. If the caller loaded the
-library itself, these threads could receive the signals that stop the appliance, and children that
-the caller forks later could not use the library.
+The drivers for buckets use a library that starts threads, which never end. If the caller loaded the
+library itself, these threads could receive the signals that stop the appliance. In addition,
+children that the caller forks later could not use the library.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 
 def in_own_process(act: Callable[[], T]) -> T:
-    """Return what *act* returns in a forked child. Raises: ConfigError, as *act* does.
+    """Call *act* in a forked child, and return the result of *act*.
 
-    Raises: ChildProcessError if the child ends in any other way.
+    Raises: ConfigError if *act* raises it; ChildProcessError if the child exits without a result.
     """
     reader, writer = os.pipe()
     child = os.fork()
@@ -41,7 +41,7 @@ def in_own_process(act: Callable[[], T]) -> T:
 
 
 def _answer(act: Callable[[], object], writer: int) -> None:
-    """Write the result of *act* and end this process without the parent's clean-up."""
+    """Write the result of *act*, and exit without running the exit handlers of the parent."""
     code = 1
     try:
         try:

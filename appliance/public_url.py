@@ -23,9 +23,10 @@ class PublicAddress(NamedTuple):
 def address(given: str, settings: Settings) -> PublicAddress:
     """Parse HOST, HOST:PORT or a URL of the appliance.
 
-    Scheme and port default to those of the settings.
+    If *given* has no scheme, the scheme comes from the settings. If *given* has no port, the port
+    is the default of the given scheme, or the port in the settings if there is no scheme.
 
-    Raises: ConfigError.
+    Raises: ConfigError if *given* cannot be parsed.
     """
     scheme, _, rest = given.rpartition("://")
     if scheme and scheme not in DEFAULT_PORTS:
@@ -43,16 +44,16 @@ def address(given: str, settings: Settings) -> PublicAddress:
 
 
 def private_authority(path: str | None, settings: Settings) -> str | None:
-    """Return, as PEM, the private CA that clients must trust; None if the CA is public.
+    """Return in PEM format the private CA that clients must trust; None if the CA is public.
 
-    The trusted CA is in the file *path*, or is that of the appliance's certificate. Raises:
-    ConfigError.
+    The CA is read from the file *path*, or from the appliance's certificate if *path* is None.
+    Raises: ConfigError.
     """
     return authority_in(path) if path else own_authority(settings)
 
 
 def own_authority(settings: Settings) -> str | None:
-    """Return, as PEM, the private CA of the appliance's certificate; None for a public CA.
+    """Return in PEM format the private CA of the appliance's certificate; None for a public CA.
 
     Raises: ConfigError.
     """
@@ -61,7 +62,7 @@ def own_authority(settings: Settings) -> str | None:
 
 
 def authority_in(path: str) -> str:
-    """Return, as PEM, the CA in the file *path*. Raises: ConfigError."""
+    """Return the CA in the file *path* in PEM format. Raises: ConfigError."""
     root = _root_in(Path(path))
     if root is None:
         message = "the file has no CA: it has no self-signed certificate"

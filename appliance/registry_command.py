@@ -1,7 +1,7 @@
 """Translate the command line of docker distribution's image, which compose files and charts use.
 
-This module imports no other package, because `entrepot` calls it for every command line, also for
-`entrepot healthy`, which must be fast.
+This module imports no other module of Entrepot. `entrepot` calls it for every command line, also
+for `entrepot healthy`, which must be fast.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ _FILES = (".yml", ".yaml")
 
 
 def translated(words: Sequence[str]) -> list[str]:
-    """Return the words of `entrepot` for *words*, the arguments of the container.
+    """Translate *words*, the arguments of the container, to arguments of `entrepot`.
 
-    docker distribution's image accepts `registry serve FILE` and `/bin/registry serve FILE`, and
-    `FILE` alone, which its entry point reads as `serve FILE`.
+    docker distribution's image accepts `registry serve FILE` and `/bin/registry serve FILE`. It
+    also accepts `FILE` alone, which has the same effect as `serve FILE`.
     """
     found = list(words)
     if found and found[0].rpartition("/")[2] in _PROGRAMS:

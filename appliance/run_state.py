@@ -1,4 +1,4 @@
-"""Write facts about one start into the run directory, for `entrepot status`."""
+"""Write the start time and some counts into the run directory, for `entrepot status`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from entrepot.runtime.small_file import read_small_file
 
 @dataclass(frozen=True, slots=True)
 class HitCounts:
-    """A `HitCounts` counts responses with and without a fetch from an upstream."""
+    """A `HitCounts` counts responses from stored content (`hits`) and from upstreams (`misses`)."""
 
     hits: int = 0
     misses: int = 0
 
     def since(self, before: HitCounts) -> HitCounts:
-        """Return the difference to *before*; all counts if the index was rebuilt in between."""
+        """Return the difference to *before*.
+
+        If a count is smaller than in *before*, the index was rebuilt, and the counts began at 0
+        again. Then return the counts unchanged.
+        """
         if self.hits < before.hits or self.misses < before.misses:
             return self
         return HitCounts(self.hits - before.hits, self.misses - before.misses)
@@ -28,7 +32,11 @@ class HitCounts:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A `RunState` has `started` (s, UTC epoch); `ends` counts unexpected ends by program."""
+    """A `RunState` describes one start of the appliance.
+
+    `started` is the start time in seconds since the UTC epoch. `counted` has the counts at this
+    time. `ends` maps the name of each program to the number of its unexpected exits.
+    """
 
     started: float
     counted: HitCounts

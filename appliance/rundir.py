@@ -79,8 +79,8 @@ def hold_new(state: Path) -> HeldRunDirectory:
 def _lock_folder(state: Path) -> int:
     """Lock the state directory itself, and return its descriptor. Raises: ConfigError.
 
-    Such a lock also works on a read-only disk. If the state directory could not be created because
-    the disk is full, its parent folder is locked.
+    A lock of a folder also works on a read-only disk. If the state directory could not be created
+    because the disk is full, its parent folder is locked.
     """
     try:
         folder = os.open(state if state.is_dir() else state.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -97,7 +97,7 @@ def _lock_folder(state: Path) -> int:
 
 @contextmanager
 def hold(state: Path) -> Iterator[None]:
-    """Keep appliances from starting on the state directory *state* during a `with` block.
+    """Lock the state directory *state* during a `with` block, so that no appliance can use it.
 
     The lock needs no write to the disk. Raises: ConfigError if an appliance uses *state*.
     """
@@ -123,7 +123,7 @@ def _write(note: LockedFile | None, run: Path) -> None:
 def refuse_second(state: Path) -> None:
     """Raise ConfigError if an appliance uses the state directory *state*.
 
-    Call this function before a change of files in the data directory.
+    Call this function before files in the data directory are changed.
     """
     if _is_locked(state):
         raise _taken(state / "run")
@@ -154,8 +154,8 @@ def _is_folder_locked(path: Path) -> bool:
 def temporary_folder(prefix: str) -> Iterator[Path]:
     """Create a private folder in the system's temporary folder, and remove it afterwards.
 
-    The folder stays locked until this process and every process forked meanwhile has closed the
-    lock's descriptor. Raises: ConfigError.
+    The folder stays locked until this process, and every process that it forks meanwhile, have
+    closed the lock's descriptor. Raises: ConfigError.
     """
     with locked_folder(prefix) as (folder, _):
         yield folder
@@ -175,9 +175,9 @@ def locked_folder(prefix: str) -> Iterator[tuple[Path, int]]:
 def _create_locked(prefix: str) -> tuple[Path, int]:
     """Create a temporary folder and lock it; return its path and the descriptor of the lock.
 
-    Before the folder is locked, another start may take it for an abandoned folder and remove it;
-    then a new folder is created. The lock also keeps systemd-tmpfiles from deleting the folder when
-    it is old (tmpfiles.d(5), "age").
+    Before the folder is locked, another process may take it for an abandoned folder and remove it;
+    then this function creates another folder. The lock also prevents systemd-tmpfiles from deleting
+    the folder because of its age (tmpfiles.d(5), "age").
     """
     while True:
         folder = fresh(prefix)
@@ -190,7 +190,7 @@ def _create_locked(prefix: str) -> tuple[Path, int]:
 
 
 def remove_abandoned(prefix: str) -> None:
-    """Remove the folders that killed appliances of this user left in the temporary folder.
+    """Remove the folders of killed appliances of this user from the temporary folder.
 
     A folder is abandoned if no process has locked it. A process id in its name would not be a
     reliable sign, because another process can get the same id later.
@@ -247,7 +247,7 @@ def _all(prefix: str) -> list[Path]:
 
 
 def _is_recognised(folder: Path) -> bool:
-    """Return whether an appliance created a folder, and not an operator with the same prefix."""
+    """Return whether an appliance, and not a person, created a folder with the prefix."""
     if folder.name.startswith(COPIES):
         return True
     is_named = _NAMED.fullmatch(folder.name) is not None
@@ -278,7 +278,7 @@ def find(state: Path) -> Path | None:
 def _searched(state: Path) -> Path | None:
     """Search the temporary folder for the run directory of the appliance that uses *state*.
 
-    This is needed if the disk was too full to write the file `run`.
+    The search is needed if the disk was too full to write the file `run`.
     """
     # Every account on this machine can create a folder with such a name. Only folders of root, of
     # this user and of the owner of the state directory are trusted.

@@ -1,8 +1,8 @@
 """Render lines of the access log for stdout, in Combined Log Format or as JSON (`log.accesslog`).
 
-HAProxy writes the input lines with ENTREPOT_LOG_REQUEST=on. Each consists of the line for the log
-file and a tail with further fields of the request. Responses to the appliance's own health checks
-are not printed.
+HAProxy writes the input lines if ENTREPOT_LOG_REQUEST is `on`. Each input line consists of the line
+for the log file and a tail with other fields of the request. Responses to the appliance's own
+health checks are not printed.
 """
 
 from __future__ import annotations
@@ -53,15 +53,16 @@ _ESCAPES: Final = {
 
 
 def without_tails(lines: bytes) -> bytes:
-    """Return *lines* without their tails, in the form for the log file."""
+    """Remove the tails from *lines*, and return the lines as they are written to the log file."""
     return _TAILS.sub(b"}", lines)
 
 
 def combined_lines(lines: bytes) -> bytes:
     """Render lines in Combined Log Format, as docker distribution prints it, with the same escapes.
 
-    There are two differences. docker distribution prints `-` for every user. Its size is that of
-    the body alone, and here the size includes the headers.
+    There are two differences. docker distribution prints `-` for every user, and this function
+    prints the user's name. docker distribution prints the size of the body, and here the size
+    includes the headers.
 
     PERF: most lines differ from an earlier line only in their times. So the texts before and after
     the time are cached.
@@ -78,8 +79,8 @@ def combined_lines(lines: bytes) -> bytes:
 def json_lines(fields: Mapping[str, Value]) -> Render:
     """Return a function that adds the standard fields of `log.formatter: json` to each line.
 
-    *fields* are those of the setting `log.fields`. If the line already has a field of the same
-    name, the name of the added field begins with `fields.`.
+    *fields* are those of the setting `log.fields`. If the line already has a field of that name,
+    the prefix `fields.` is added to the name of the new field.
     """
     standard = {"level": "info", "process": "haproxy", "message": "response completed"}
     taken = {*FIELDS, *TAIL_FIELDS}

@@ -24,8 +24,8 @@ def access_log(
 ) -> Callable[[Sequence[int]], LogMover]:
     """Return a function that starts to move lines from HAProxy's pipes into the log file.
 
-    The function takes the reading ends of the pipes. The number of lines that a limit drops is
-    written as an event, which the logger counts. *state* is the state directory.
+    The function takes the reading ends of the pipes. If a limit drops lines, their number is
+    written into an event file, from which the logger reads it. *state* is the state directory.
     """
     count = partial(_count, state / layout.EVENTS)
     log = RotatedLog(state / layout.ACCESS_LOG, file_bytes=plan.file_bytes, backups=plan.backups)

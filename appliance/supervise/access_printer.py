@@ -24,7 +24,7 @@ from entrepot.appliance.supervise.access_formats import Render
 _log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 4 * 1024 * 1024
-"""At most this many bytes of lines wait for stdout; further lines are dropped."""
+"""At most this many bytes of lines wait for stdout; if there are more, new lines are dropped."""
 
 _PIECE = 16 * 1024  # The largest number of bytes in one write to stdout.
 _SHARE = 4  # The access log may use a quarter of a pipe.
@@ -36,8 +36,8 @@ _REPORT_S = 10.0
 class AccessPrinter:
     """An `AccessPrinter` has a thread that renders lines and writes them to *descriptor*.
 
-    *left_out* is called at most every 10 s, with the number of lines that were dropped since the
-    last call.
+    *left_out* is called at most once in 10 s, with the number of lines that were dropped since the
+    previous call.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class AccessPrinter:
         with self._changed:
             self._deadline = time.monotonic() + _CLOSE_S
             self._changed.notify()
-        # `join` has a time-out because a write to a terminal that the user has paused (Ctrl-S)
-        # never returns.
+        # `join` has a time-out, because a write to a terminal that the user has paused (Ctrl-S)
+        # does not return.
         self._thread.join(2 * _CLOSE_S)
         self._report()
 
@@ -99,7 +99,7 @@ class AccessPrinter:
             return b""
 
     def _next(self) -> bytes | None:
-        """Wait for lines and return them; return None after `close` once all lines are taken."""
+        """Wait for lines and return them; return None after `close` if no line is waiting."""
         with self._changed:
             while not self._waiting:
                 if self._deadline is not None:
@@ -110,7 +110,7 @@ class AccessPrinter:
             return lines
 
     def _print(self, piece: bytes) -> bool:
-        """Write a piece once stdout has room; return False if not all of it could be written."""
+        """Write a piece when stdout has room; return False if a part could not be written."""
         left = memoryview(piece)
         while left:
             if not self._wait_for_room(len(left)):
@@ -134,10 +134,11 @@ class AccessPrinter:
         return True
 
     def _has_room(self, length: int) -> bool:
-        """Return whether *length* bytes fit into stdout and leave room for the programs' messages.
+        """Return whether *length* bytes fit into the share of the access log in stdout.
 
-        A pipe consists of pages, and a short write can take a whole page. In the worst case, lines
-        take twice their number of bytes in the pipe.
+        The rest of a pipe is for the log messages of the programs. A pipe consists of pages, and a
+        short write can take a whole page. So in the worst case, lines take twice their number of
+        bytes in the pipe.
         """
         if not self._poll.poll(0):
             return False
@@ -160,7 +161,7 @@ class AccessPrinter:
 def _pieces(lines: bytes, most: int) -> list[bytes]:
     """Split *lines* at line ends into pieces of at most *most* bytes.
 
-    A single line that is longer becomes a piece of its own.
+    A line that is longer becomes one piece.
     """
     pieces = []
     while lines:

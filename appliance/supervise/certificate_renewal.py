@@ -1,7 +1,8 @@
 """Load a renewed certificate into the running HAProxy, without losing a connection.
 
-The certificate is sent over HAProxy's admin socket. A reload of HAProxy would abort pulls that take
-longer than its grace period. The PEM file that HAProxy reads at its start is replaced too.
+The certificate is sent over HAProxy's admin socket. HAProxy is not reloaded, because a reload would
+abort pulls that take longer than HAProxy's grace period. The PEM file that HAProxy reads at its
+start is replaced too.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class CertificateRenewal:
         return True
 
     def _load_into_haproxy(self) -> str:
-        """Send the PEM file to HAProxy, and return both responses of HAProxy. Raises: OSError."""
+        """Send the PEM file to HAProxy, and return HAProxy's responses. Raises: OSError."""
         name = self._target
         # HAProxy ends the payload of a command at its first empty line.
         lines = (line for line in name.read_text().splitlines() if line.strip())

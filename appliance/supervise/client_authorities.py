@@ -70,7 +70,7 @@ class ClientAuthorities:
         return True
 
     def _load_into_haproxy(self) -> str:
-        """Send the CAs to HAProxy in two commands; return both responses. Raises: OSError."""
+        """Send the CAs to HAProxy, and return HAProxy's responses. Raises: OSError."""
         name = self._target
         blocks = "\n".join(_CERTIFICATE.findall(name.read_text(encoding="latin-1")))
         # HAProxy ends the payload of a command at its first empty line.

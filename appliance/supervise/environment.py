@@ -16,12 +16,10 @@ from entrepot.datastore.budget import Budget
 from entrepot.runtime.outbound import without_passwords
 
 WORKER_THREADS = 768
-"""The number of threads of a registry worker, which is also how many requests it can handle at the
-same time.
-"""
+"""The number of threads of a registry worker. Each thread handles one request at a time."""
 
 MANY_FILES = 65536
-"""The largest number of files that a program of the appliance may open.
+"""The largest number of files that a program of the appliance may have open.
 
 Some operating systems would allow a billion.
 """
@@ -32,16 +30,16 @@ _REQUEST_FILES = 6  # The number of file descriptors that a request can need in 
 # The number of a worker's threads that are reserved for the health check and for requests over the
 # worker's own socket.
 _SPARE_THREADS = 16
-# The number of a worker's slots that only clients with few running requests may use, so that other
-# clients cannot take all slots.
+# The number of a worker's slots that only clients with few running requests may use. Clients with
+# many requests therefore cannot occupy all slots.
 _SPARE_SLOTS = 64
 # Once 7 of 8 connections are in use, HAProxy refuses new connections from client addresses that
-# already have many.
+# already have many connections.
 _CROWDED = 7, 8
-# If HAProxy may have fewer connections than this, it does not refuse client addresses with many.
+# If HAProxy may have fewer connections than this, it does not apply the rule above.
 _MANY_CONNECTIONS = 4096
-# The smallest and the largest number of log files. Because there are several, a rotation deletes
-# only a part of the lines that the logger may not have read yet.
+# The smallest and the largest number of log files. Because there are several files, a rotation
+# deletes only a part of the lines that the logger may not have read yet.
 _LOG_FILES = (5, 10)
 _LOG_SECONDS = 4
 _LEAST_LOG_FILE = 16 * 1024
@@ -69,7 +67,7 @@ class LogShare:
 
 @dataclass(frozen=True, slots=True)
 class FileShare:
-    """A `FileShare` limits HAProxy's client connections, and its pipes, through which bodies go."""
+    """A `FileShare` limits HAProxy's client connections, and the pipes for bodies."""
 
     connections: int
     pipes: int
@@ -96,7 +94,7 @@ class Start:
 def log_share(budget: Budget) -> LogShare:
     """Return the size and number of the access log's files.
 
-    Together they get three quarters of the bytes that are planned for logs.
+    All files together get three quarters of the bytes that the budget reserves for logs.
     """
     total = budget.log_bytes * 3 // 4
     fewest, most = _LOG_FILES
@@ -108,10 +106,10 @@ def file_share(files: int, slots: int) -> FileShare:
     """Divide HAProxy's open files between client connections and pipes.
 
     A client connection needs two files, because HAProxy opens a connection to a worker for it. A
-    pipe needs two files too. HAProxy sends a body through a pipe, and loops at full CPU if no pipe
-    is left. So HAProxy gets one pipe for each body that it can send at the same time, and one more,
-    because HAProxy 2.6 never uses the last pipe. *slots* is the number of requests that all workers
-    together accept.
+    pipe needs two files too. HAProxy sends a body through a pipe, and if no pipe is free, HAProxy
+    loops and uses a whole CPU. So there is one pipe for each body that HAProxy can send at the same
+    time, and one more, because HAProxy 2.6 never uses the last pipe. *slots* is the number of
+    requests that all workers together accept.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)
@@ -121,10 +119,11 @@ def file_share(files: int, slots: int) -> FileShare:
 def worker_slots(files: int) -> int:
     """Return how many requests a worker accepts at the same time.
 
-    Threads and *files*, the limit of open files, bound this number. A request can need a client
-    connection, a stored file, a spool file, and connections to an upstream. If a worker ran out of
-    file descriptors, it could neither read stored content nor accept a connection. Half of the
-    descriptors are reserved for downloads of blobs, which have threads of their own.
+    The number of threads and *files* (the limit of open files) limit this number. A request can
+    need a client connection, a stored file, a spool file, and connections to an upstream. If a
+    worker ran out of file descriptors, it could neither read stored content nor accept a
+    connection. Half of the descriptors are reserved for downloads of blobs, which run in other
+    threads.
     """
     return max(min(WORKER_THREADS - _SPARE_THREADS, _blob_slots(files)), 3)
 
@@ -203,7 +202,10 @@ def _request_slots(settings: Settings, files: int) -> dict[str, int]:
 
 
 def _crowded(connections: int) -> int:
-    """Return from how many connections on HAProxy refuses client addresses that have many."""
+    """Return the total number of connections from which on HAProxy refuses busy addresses.
+
+    HAProxy then refuses new connections from client addresses that already have many connections.
+    """
     if connections < _MANY_CONNECTIONS:
         return connections + 1
     return connections * _CROWDED[0] // _CROWDED[1]
@@ -212,7 +214,7 @@ def _crowded(connections: int) -> int:
 def _write_access(settings: Settings) -> str:
     """Return which clients may push without a password.
 
-    The result is "closed" (none), "loopback" (those on this machine) or "open" (all).
+    The result is "closed" (no clients), "loopback" (clients on this machine) or "open" (all).
     """
     if settings.auth.protects:
         return "closed"

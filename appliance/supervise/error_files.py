@@ -1,7 +1,7 @@
 """Write the files with error responses for requests that HAProxy cannot parse.
 
 HAProxy can read such responses only from files. The bodies follow the OCI distribution-spec 1.1,
-"Error Codes". The file haproxy.cfg itself contains all other error responses.
+"Error Codes". All other error responses are in haproxy.cfg.
 """
 
 from __future__ import annotations

@@ -16,17 +16,18 @@ from contextlib import suppress
 from supervisor.poller import PollPoller
 
 _IDLE_S = 60.0
-_CHANGING_S = 0.1  # A program that has exited is restarted within this time, in s.
+_CHANGING_S = 0.1  # A program that has exited is restarted within this many seconds.
 _BYTES = 4096
 
 
 class EventPoller(PollPoller):  # type: ignore[misc]  # supervisor ships no types
-    """A poller whose wait also ends when a signal arrives, through Python's wake-up descriptor.
+    """An `EventPoller` waits for events of file descriptors and for signals.
 
-    If `is_settled` returns True, no program changes its state without an event, so a wait may take
-    up to a minute. Otherwise a wait takes 0.1 s at most. supervisord handles only one signal after
+    Python writes a byte into a pipe for each signal, so a signal also ends the wait. If
+    `is_settled` returns True, no program changes its state without an event, so a wait may take up
+    to a minute. Otherwise a wait takes 0.1 s at most. supervisord handles only one signal after
     each wait, although several may have arrived. So after a signal `has_signals` is true, and the
-    next wait returns at once.
+    next wait returns immediately.
     """
 
     is_settled: Callable[[], bool] = staticmethod(lambda: False)
@@ -44,7 +45,7 @@ class EventPoller(PollPoller):  # type: ignore[misc]  # supervisor ships no type
     def poll(self, timeout: float) -> tuple[list[int], list[int]]:
         """Wait for events, and return the readable and writable descriptors.
 
-        The class itself determines how long a wait may take, so *timeout* is ignored.
+        The class itself determines the length of a wait, so *timeout* is ignored.
         """
         del timeout
         readable, writable = super().poll(self._seconds())

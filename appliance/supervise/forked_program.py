@@ -73,8 +73,8 @@ def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn
     """
     code = _FAILED
     try:
-        # The garbage collection must not destroy objects of the parent here, because one of them
-        # could close a file descriptor of the same number that this program has opened.
+        # The garbage collection must not destroy objects of the parent here. Such an object may
+        # close its file descriptor, whose number now belongs to a file of this program.
         gc.freeze()
         end_with_parent()
         set_command_line(argv)
@@ -92,7 +92,7 @@ def run(main: Main, argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn
 
 
 def _exit_code(end: SystemExit) -> int:
-    """Return the exit code in *end*; if it is a message, print the message and return 1."""
+    """Return the exit code in *end*; if *end* has a message, print the message and return 1."""
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
     print(end.code, file=sys.stderr)  # noqa: T201 - as the interpreter does

@@ -2,9 +2,9 @@
 
 This program opens the pipes of the access log at the descriptors that haproxy.cfg names: stdout for
 the first thread of HAProxy, and 7 to 9 for the second to the fourth. Then it waits until a registry
-worker responds, and replaces itself by HAProxy. HAProxy considers every worker alive until its
-first health check. So without the wait, HAProxy would send requests to workers that do not listen
-yet, and clients would get a 503.
+worker responds, and replaces itself by HAProxy. HAProxy considers a worker alive until the first
+health check of that worker. So without the wait, HAProxy would send requests to workers that do not
+listen yet, and clients would get a 503.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from entrepot.runtime.polling import poll
 from entrepot.runtime.run_names import WORKER_SOCKETS
 from entrepot.runtime.unix_socket import status_of
 
-# After this time HAProxy starts even if no worker responds; then clients get a 503.
+# After this many seconds HAProxy starts even if no worker responds; then clients get a 503.
 _TIMEOUT_S = 15.0
 _PAUSE = 0.02
 _DESCRIPTORS = (1, 7, 8, 9)  # The file descriptor of each thread's pipe.

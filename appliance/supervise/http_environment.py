@@ -1,6 +1,6 @@
 """Compute the variables of haproxy.cfg for the settings of `http:`.
 
-A setting that has its default value gets no variable, because haproxy.cfg contains the defaults.
+A setting with its default value needs no variable, because haproxy.cfg contains the defaults.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CLIENT_AUTH: Final = {
 
 
 def http_variables(http: HttpSettings) -> dict[str, str]:
-    """Return the variables for the settings of `http:` that differ from the defaults.
+    """Return the variables for the settings of `http:`, except most that have the default value.
 
     The variables for the address, the certificate and the client CAs are not included, because
     their values are known only when `serve` starts.

@@ -3,7 +3,7 @@
 A line shows a use if its request counts as an access for eviction (`datastore.access.is_use`).
 Even clients without a password can cause other lines, as fast as HAProxy responds. In a small log,
 many such lines could cause a rotation that deletes lines of uses before the logger reads them. Then
-the index would lack these uses, and eviction would be delayed.
+the index would lack these uses, and the cleaner would delay evictions (cleaner/log_barrier.py).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _READ = (
     rb'"repository":"[^"\n]*","kind":"(?:%b)"[^\n]*\n'
 )
 _START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,(?:"id":"[^"\n]*","port":"[^"\n]*",)?"method":"'
-# This expression matches a sequence of lines that show a use, of the most frequent kinds. The
-# expression `_LINE` finds the other kinds.
+# This expression matches a sequence of lines that show a use of one of the most frequent kinds. The
+# expression `_LINE` parses all other lines.
 _FREQUENT_USES = re.compile(
     rb"(?:%b)*"
     % b"|".join(
@@ -52,12 +52,12 @@ _PERIOD_S = 1.0
 
 
 class LineLimit:
-    """A `LineLimit` drops log lines that show no use, above two limits for each second.
+    """A `LineLimit` drops log lines that show no use and that exceed one of two limits.
 
-    *by_address* is the largest number of such lines from one client address, and *in_all* the
-    largest number of bytes of all such lines. Lines of uses and of internal requests always pass.
-    *left_out* is called with the number of dropped lines, at most once a second. *clock* is a
-    monotonic clock in s. Not thread-safe.
+    *by_address* is the largest number of such lines from one client address in a second.
+    *in_all* is the largest number of bytes of all such lines in a second. Lines of uses and of
+    internal requests are never dropped. *left_out* is called with the number of dropped lines, at
+    most once a second. *clock* is a monotonic clock in seconds. Not thread-safe.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class LineLimit:
     ) -> None:
         self._by_address = by_address
         self._in_all = in_all
-        # If at most this many bytes arrive in a second, neither limit can be exceeded: every line
-        # has at least `_SHORTEST` bytes.
+        # If at most this many bytes arrive in a second, neither limit can be exceeded, because
+        # every line has at least `_SHORTEST` bytes.
         self._few = min(in_all, by_address * _SHORTEST)
         self._on_left_out = left_out
         self._clock = clock
@@ -80,7 +80,7 @@ class LineLimit:
         self._left_out = 0
 
     def filter(self, lines: memoryview) -> memoryview:
-        """Return those of *lines* that may go into the log. *lines* must end with a newline.
+        """Return *lines* without the lines to drop. *lines* must end with a newline.
 
         PERF: while few bytes arrive, lines are not parsed. Otherwise a single match of a regular
         expression accepts all consecutive lines of the usual form, in 0.5 us a line.
@@ -141,7 +141,11 @@ class LineLimit:
 
 
 def _source_of_no_use(line: bytes) -> bytes | None:
-    """Return the client address of a line that shows no use; return None for any other line."""
+    """Return the client address of a line that shows no use.
+
+    Return None for a line of a use or of an internal request, and b"" for a line that does not
+    match `_LINE`.
+    """
     match = _LINE.match(line)
     if match is None:
         return b""

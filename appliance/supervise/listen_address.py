@@ -54,7 +54,7 @@ def bindable(address: Address | SocketPath, setting: str = _SETTING) -> str:
 
 
 def remove_socket(address: Address | SocketPath) -> None:
-    """Delete the unix socket that HAProxy leaves behind when it exits."""
+    """Delete the unix socket, which HAProxy does not delete when it exits."""
     if isinstance(address, SocketPath):
         with suppress(OSError):
             if stat.S_ISSOCK(Path(address.path).lstat().st_mode):
@@ -70,7 +70,7 @@ def url_of(address: Address | SocketPath, *, tls: bool) -> str:
 
 
 def _make_way(path: Path) -> None:
-    """Delete a unix socket that an earlier program left behind, as docker distribution does.
+    """Delete the unix socket of an earlier program, as docker distribution does.
 
     Raises: ConfigError if the path has a file of another type, or a program listens there.
     """
@@ -120,7 +120,7 @@ def _resolved(address: Address, setting: str) -> _Endpoint:
         raise _refusal(
             address, "no such host", "give an address of this machine", setting
         ) from error
-    # If the host has several addresses, prefer IPv4, as Go's net.Listen in docker distribution.
+    # If the host has several addresses, prefer IPv4, as docker distribution does (Go's net.Listen).
     family, _, _, _, where = min(found, key=lambda each: each[0] != socket.AF_INET)
     return _Endpoint(family, str(where[0]), address.port)
 

@@ -33,7 +33,7 @@ class LogEntry:
 
 
 Parse = Callable[[str], LogEntry | None]
-"""The type of functions that parse a line; they return None if the line is no log line."""
+"""The type of functions that parse a line; they return None for a line that is not a log line."""
 
 
 def of_record(record: logging.LogRecord, process: str) -> LogEntry:

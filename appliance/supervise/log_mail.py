@@ -1,4 +1,4 @@
-"""Mail log lines of some levels (`log.hooks`), in `serve`, which gets the lines of all programs.
+"""Mail log lines of some levels (`log.hooks`). This module runs in `serve`, which gets all lines.
 
 One thread sends the mails, so a mail server that hangs or refuses mails delays nothing else. A
 failure of the mail server is logged once. The number of mails in a minute is limited. If lines were
@@ -29,13 +29,13 @@ from entrepot.runtime.log_once import LogOnce
 _log = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 100
-"""At most this many lines wait for the mail server; further lines are not mailed."""
+"""At most this many lines wait for the mail server; if there are more, new lines are not mailed."""
 MOST_MAILS: Final = 10
 """At most this many mails are sent in a minute."""
 
 _PERIOD_S = 60.0
-_STEP_S = 10.0  # The longest wait in s for one response of the mail server.
-_DELIVERY_S = 60.0  # The longest time in s for the delivery of a mail.
+_STEP_S = 10.0  # The longest wait for one response of the mail server, in seconds.
+_DELIVERY_S = 60.0  # The longest time for the delivery of a mail, in seconds.
 _CLOSE_S = 3.0
 _LONGEST_SUBJECT = 200  # The largest number of characters in a subject.
 _LONGEST_VALUE = 4096
@@ -48,7 +48,7 @@ _NAMES: Final = {"warn": "warning"}
 class LogMail:
     """A `LogMail` has a thread that mails the log lines that *hooks* select.
 
-    *clock* is a monotonic clock in s.
+    *clock* is a monotonic clock in seconds.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LogMail:
         self._waiting = deque[LogEntry]()
         self._left_out = 0
         self._sent = deque[float](maxlen=MOST_MAILS)  # The times at which the last mails were sent.
-        self._deadline: float | None = None  # `close` sets when the remaining lines are dropped.
+        self._deadline: float | None = None  # After `close`: when to drop the remaining lines.
         self._thread = threading.Thread(target=self._send_all, name="log mail", daemon=True)
         self._thread.start()
 
@@ -95,7 +95,7 @@ class LogMail:
     def _next(self) -> LogEntry | None:
         """Wait for a line and return it.
 
-        After `close`, return None once all lines are taken or the deadline has passed.
+        After `close`, return None if no line is waiting or the deadline has passed.
         """
         with self._changed:
             while not self._waiting:
@@ -108,8 +108,8 @@ class LogMail:
 
     def _send(self, hook: MailHook, level: str, entry: LogEntry) -> None:
         now = self._clock()
-        # A line of level fatal is mailed in any case, because it is the last line: after it, all
-        # programs exit.
+        # A line of level fatal is always mailed, because all programs exit after this line, so no
+        # later mail could state that a line was not mailed.
         is_last = "fatal" in entry.levels
         if len(self._sent) == MOST_MAILS and now - self._sent[0] < _PERIOD_S and not is_last:
             self._leave_out()
@@ -134,7 +134,7 @@ class LogMail:
 class MailHandler(logging.Handler):
     """A logging handler that offers the log records of this process to *mail*.
 
-    Records about the sending of mail are left out.
+    Records of this module are skipped, because they are about the mailing itself.
     """
 
     def __init__(self, mail: LogMail) -> None:
@@ -190,8 +190,8 @@ def deliver(hook: MailHook, mail: EmailMessage) -> None:
         if is_tls
         else smtplib.SMTP(timeout=_STEP_S)
     )
-    # If the constructor got a host, it would connect at once, before the watchdog runs. So the host
-    # is set here; TLS compares it with the certificate.
+    # If the constructor got a host, it would connect before the watchdog runs. So the host is set
+    # here; with TLS, the certificate must be for this host.
     connection._host = hook.host  # type: ignore[attr-defined]  # noqa: SLF001 - see above
     watchdog = threading.Timer(_DELIVERY_S, _abort, [connection])
     watchdog.daemon = True
@@ -228,7 +228,7 @@ def _abort(connection: smtplib.SMTP) -> None:
 
 
 def _without_password(error: Exception, hook: MailHook) -> Exception:
-    """Return *error* with the password masked; a server may have repeated it in its response."""
+    """Return *error* with the password masked; the server may have repeated the password."""
     text = str(error)
     if hook.password and hook.password in text:
         return smtplib.SMTPException(text.replace(hook.password, "***"))

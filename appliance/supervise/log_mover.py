@@ -1,8 +1,8 @@
 """Move the lines of the access log from HAProxy's pipes into the log file, in a thread of `serve`.
 
 While a process reads from a pipe, the writer of the pipe has to wait. The writer is a thread of
-HAProxy that serves many connections, so a pipe is read in small pieces. The system call splice()
-would lock the pipe until the disk has accepted all bytes.
+HAProxy that serves many connections, so a pipe is read in small pieces. The system call splice() is
+not used, because it would lock the pipe until the disk has accepted all bytes.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _PAUSE_MS = 8
 _RETRY_MS = 200
 _REPORT_S = 1.0
 _NEWLINE = ord("\n")
-# HAProxy puts this byte into the line of each request that possibly is no use of content. No value
-# in a line contains this byte.
+# HAProxy puts this byte into the line of each request that may show no use of content. No value in
+# a line contains this byte.
 _MARK = b"\t"
-_LAST_TRIES = 5  # How often a write to a failing disk is tried after `close`.
+_LAST_TRIES = 5  # After `close`, a failing write is tried this many times.
 
 
 class _Source:
-    """A `_Source` is the pipe of a HAProxy thread, with bytes that are read but not written yet."""
+    """A `_Source` is the pipe of a HAProxy thread, with the bytes that must still be written."""
 
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
@@ -65,9 +65,9 @@ class LogMover:
 
     *limit* drops lines that show no use. *printer* also gets the lines that are not dropped.
 
-    If the disk rejects a write, the thread repeats it and reads nothing from the pipes meanwhile.
-    Once a pipe is full, HAProxy drops lines and counts them; logger/dropped_lines.py reads this
-    number.
+    If the disk rejects a write, the thread repeats the write, and reads nothing from the pipes
+    meanwhile. When a pipe is full, HAProxy drops lines and counts them; logger/dropped_lines.py
+    reads this number.
     """
 
     def __init__(
@@ -104,12 +104,12 @@ class LogMover:
     def _move_all(self) -> None:
         """Move lines until `close` is called.
 
-        PERF: while lines arrive, the thread reads the pipes every few milliseconds instead of
-        blocking in a read. If it blocked, HAProxy would have to wake it up for each line. When no
-        line arrives, the thread blocks. If a pipe is small, the thread does not pause, because the
-        pipe would be full before the end of the pause.
+        PERF: while lines arrive, the thread reads the pipes every few milliseconds and does not
+        block in a read. If the thread blocked, HAProxy would have to wake it up for each line. The
+        thread blocks only when no line arrives. If a pipe is small, the thread does not pause,
+        because the pipe would be full before the end of the pause.
         """
-        # If the log file can't be opened now, the write of the first line tries again, and logs the
+        # If the log file cannot be opened now, the write of the first line opens it, and logs an
         # error if it fails.
         with suppress(OSError):
             self._log.open()
@@ -160,14 +160,14 @@ class LogMover:
         """Remove the marks from *lines*, and drop the lines that exceed the limit.
 
         PERF: this method is called only for lines with a mark. Most lines of responses from
-        HAProxy's cache have none.
+        HAProxy's cache have no mark.
         """
         unmarked = memoryview(bytes(lines).replace(_MARK, b""))
         is_complete = self._limit is not None and unmarked and unmarked[-1] == _NEWLINE
         return self._limit.filter(unmarked) if self._limit and is_complete else unmarked
 
     def _printed(self, lines: bytes, printer: AccessPrinter) -> memoryview:
-        """Offer complete lines to *printer*, and return the lines in the form for the log file."""
+        """Offer complete lines to *printer*, and return the lines as the log file contains them."""
         if lines.endswith(b"\n"):
             printer.offer(lines)
         return memoryview(without_tails(lines))
@@ -175,8 +175,8 @@ class LogMover:
     def _append(self, lines: memoryview) -> int | None:
         """Write lines to the log file, and return the number of bytes written.
 
-        The number is 0 if the disk failed and the caller must try again. Return None if no try is
-        left.
+        Return 0 if the disk failed and the caller must try again. Return None if the disk failed
+        and the caller must not try again.
         """
         try:
             written = self._log.append(lines)
@@ -189,7 +189,8 @@ class LogMover:
     def _may_retry(self) -> bool:
         """Wait before a retry, and return whether to try again.
 
-        The number of retries has no limit. After `close`, all retries together take one second.
+        Before `close`, the number of retries is unlimited. After `close`, all retries together take
+        one second.
         """
         if self._is_ended(_RETRY_MS):
             self._last_tries -= 1

@@ -1,6 +1,6 @@
 """Create the pipes through which HAProxy sends its log lines to `serve`, which stores them.
 
-Each thread of HAProxy has a pipe of its own, because HAProxy drops a line if two threads write to
+There is one pipe for each thread of HAProxy, because HAProxy drops a line if two threads write to
 the same pipe at the same moment. HAProxy also drops a line if the pipe is full, so each pipe is
 large.
 """
@@ -22,8 +22,8 @@ def create(run: Path, thread: int = 1) -> int:
     """Create the pipe of a thread of HAProxy, and return its reading end, in non-blocking mode."""
     path = run / LOG_PIPES[thread - 1]
     os.mkfifo(path, 0o600)
-    # With O_RDWR this process is a writer of the pipe too. Otherwise a read would report the end of
-    # the pipe while HAProxy does not have it open.
+    # With O_RDWR this process is also a writer of the pipe. Otherwise a read would report the end
+    # of the pipe while HAProxy does not have it open.
     reader = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     # If the pipes of this user already have too many pages (pipe(7)), the pipe keeps its default
     # size.

@@ -10,9 +10,9 @@ _NEWLINE = ord("\n")
 
 
 class RotatedLog:
-    """A `RotatedLog` writes the file *path*, and renames it to `PATH.1` at *file_bytes*.
+    """A `RotatedLog` writes the file *path*, and renames it to `PATH.1` after *file_bytes* bytes.
 
-    The latest *backups* older files are kept. Each file ends with a complete line. Disk errors are
+    The newest *backups* older files are kept. Each file ends with a complete line. Disk errors are
     raised as OSError, and the failed operation can be repeated. Not thread-safe.
     """
 
@@ -52,7 +52,7 @@ class RotatedLog:
         return written
 
     def close(self) -> None:
-        """Close the log file. The call may be repeated."""
+        """Close the log file. A second call has no effect."""
         if self._file >= 0:
             os.close(self._file)
         self._file = -1

@@ -17,9 +17,9 @@ from entrepot.appliance.supervise.output import Reader
 def mailing(hooks: Sequence[Any], formatter: str) -> Iterator[Reader | None]:
     """Mail the log records of this process during a `with` block.
 
-    Yield a function for the log lines of the other programs, which it mails too. Yield None if
-    *hooks* is empty. *hooks* are those of the setting `log.hooks`, and *formatter* is the format of
-    the other programs' lines.
+    Yield a function that mails the log lines of the other programs. Yield None if *hooks* is empty.
+    *hooks* are those of the setting `log.hooks`, and *formatter* is the format of the other
+    programs' lines.
     """
     if not hooks:
         yield None

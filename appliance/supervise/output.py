@@ -1,8 +1,8 @@
 """Copy the output of the programs to stdout, line by line, and remember the last lines of each.
 
-supervisord writes each program's output into a named pipe in the run directory. So supervisord does
-not write to stdout itself, which can be a terminal, a file, a pipe or a socket of journald. If a
-program cannot stay up, `serve` logs the program's last lines.
+supervisord writes each program's output into a named pipe in the run directory, and a thread of
+`serve` reads the pipes. So only `serve` writes to stdout, which can be a terminal, a file, a pipe
+or a socket of journald. If a program keeps exiting, `serve` logs the program's last lines.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Pipe:
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path, 0o600)
-        # With O_RDWR this process is a writer of the pipe too. Otherwise a read would report the
+        # With O_RDWR this process is also a writer of the pipe. Otherwise a read would report the
         # end of the pipe while the program does not have it open.
         self.fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
         self.last: deque[str] = deque(maxlen=_KEPT)
@@ -79,7 +79,7 @@ class Output:
         return list(self._pipes[name].last)
 
     def close(self) -> None:
-        """Copy the lines that are left in the pipes, and end the thread."""
+        """Copy the remaining lines in the pipes, and end the thread."""
         os.write(self._waker, b".")
         self._thread.join()
         for name in self._pipes:
@@ -107,7 +107,8 @@ class Output:
             for line in lines.decode(errors="replace").splitlines():
                 reader(line)
         elif lines:
-            # Even if the reader of stdout has closed it, the appliance must continue to serve.
+            # If the reader of stdout has closed it, the appliance must nevertheless continue to
+            # serve.
             with suppress(OSError, ValueError):
                 self._target.write(lines)
                 self._target.flush()

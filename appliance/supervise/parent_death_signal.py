@@ -1,8 +1,8 @@
 """Run a program that gets a SIGTERM when its parent process exits.
 
 The command is `python -m MODULE PROGRAM ARGUMENT...`, with this module as MODULE. supervisord stops
-its programs when it gets a stop signal. If supervisord is killed instead, it cannot stop them. So
-this module asks the kernel to send the program a SIGTERM when supervisord exits.
+its programs when it gets a stop signal. If supervisord is killed instead, it cannot stop its
+programs. So this module asks the kernel to send the program a SIGTERM when supervisord exits.
 """
 
 from __future__ import annotations

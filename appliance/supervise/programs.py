@@ -1,4 +1,4 @@
-"""Read the programs' states from supervisord, and detect a program that cannot stay up."""
+"""Read the programs' states from supervisord, and detect a program that keeps exiting."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Program:
     """A `Program` is a program under supervisord.
 
     `state` is supervisord's name of the state. `pid` is 0 if there is no process. `started` is in
-    s, UTC epoch. `why` is supervisord's reason if the program could not be started.
+    seconds since the UTC epoch. If the program could not be started, `why` is supervisord's reason.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class ProgramFailure:
-    """A `ProgramFailure` names a program that could not stay up, and the reason."""
+    """A `ProgramFailure` names a program that keeps exiting or does not start, and the reason."""
 
     name: str
     reason: str
@@ -114,14 +114,14 @@ def _call(run: Path, method: str, *arguments: str | bool) -> object:
 
 
 class ProgramWatch:
-    """A `ProgramWatch` counts how often each program has exited, from states that its caller reads.
+    """A `ProgramWatch` counts the exits of each program; its caller reads the programs' states.
 
-    Times are in s of a monotonic clock.
+    Times are in seconds of a monotonic clock.
     """
 
     def __init__(self, now: float) -> None:
         self._looked = now
-        self._silent = 0.0  # How long supervisord has not responded (s).
+        self._silent = 0.0  # The number of seconds for which supervisord has not responded.
         self._pids: dict[str, int] = {}
         self._ends: defaultdict[str, deque[float]] = defaultdict(deque)
 
@@ -152,13 +152,13 @@ class ProgramWatch:
         return None
 
     def forgive(self) -> None:
-        """Forget the counted exits, because a full disk caused them and not the programs."""
+        """Forget the counted exits, because a full disk, not a fault of a program, caused them."""
         self._ends.clear()
 
     def silence(self, now: float, *, is_frozen: bool = False) -> ProgramFailure | None:
-        """Record that supervisord did not respond to a request; after 30 s return a failure.
+        """Record a request to which supervisord did not respond; after 30 s return a failure.
 
-        Each request adds at most 3 s to this time. So a single request without a response is no
+        The 30 s are a sum to which each such request adds at most 3 s. So a single request is no
         failure, even if the whole machine was suspended for an hour meanwhile. If *is_frozen* is
         true, a signal (SIGSTOP) has suspended supervisord, and the request does not count.
         """
@@ -172,7 +172,7 @@ class ProgramWatch:
 
 
 def how_it_ended(name: str, lines: Sequence[str]) -> str:
-    """Return how the program *name* exited last, from *lines* of supervisord's log.
+    """Return how the last process of the program *name* exited, from *lines* of supervisord's log.
 
     Return an empty string if no line states how it exited.
     """

@@ -11,9 +11,9 @@ from entrepot.runtime.run_names import STATE_REQUEST
 
 
 class RunEvents:
-    """A `RunEvents` watches the run directory *run*, and ends waits of *signals* after a change.
+    """A `RunEvents` watches the run directory *run*; a change ends a running `signals.wait`.
 
-    `are_watched` is False if the kernel permits no further watch; then the caller must poll.
+    `are_watched` is False if the kernel refuses a watch; then the caller must poll.
     """
 
     def __init__(self, run: Path, signals: StopSignals) -> None:
@@ -27,7 +27,7 @@ class RunEvents:
             self.are_watched = True
 
     def clear(self) -> None:
-        """Forget the events so far, so that only a later event ends the next wait."""
+        """Forget the earlier events, so that only a later event ends the next wait."""
         if self._events is not None:
             self._events.clear()
 

@@ -1,7 +1,7 @@
 """Start a process that writes the overall state when a reader requests the state.
 
-The state is gathered in a child process (appliance/state_program.py), because the modules that are
-needed for it take 40 MB and are rarely used.
+The state is gathered in a child process (appliance/state_program.py), because the necessary modules
+take 40 MB and are rarely used.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StateProcess:
 
 
 def _written(path: Path) -> int:
-    """Return when *path* was last written, in ns; 0 if the file does not exist."""
+    """Return the time of the last write to *path* in ns; 0 if the file does not exist."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

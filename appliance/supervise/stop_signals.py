@@ -1,8 +1,8 @@
 """Decide which signals stop the appliance.
 
 SIGTERM and SIGINT stop the appliance. SIGHUP stops it only if the terminal of the process was
-closed. Many other daemons reload their settings after a SIGHUP. Here it has no effect, because the
-appliance follows changed files without a signal. SIGUSR1 and SIGUSR2 have no effect either.
+closed. Many other daemons reload their settings after a SIGHUP. The appliance needs no such signal,
+because it notices changed files itself. SIGUSR1 and SIGUSR2 have no effect either.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class StopSignals:
     The signals are blocked in the thread that creates this object, in threads that are started
     later, and in forked processes. They stay blocked after execve(2). `wait` returns them.
 
-    `had_terminal` states whether the process began with a controlling terminal. A program that
-    execve(2) has started passes the value of the earlier program as *had_terminal*.
+    `had_terminal` states whether the process began with a controlling terminal. If a program was
+    started with execve(2), it passes the value of the previous program as *had_terminal*.
     """
 
     def __init__(self, *, had_terminal: bool | None = None) -> None:

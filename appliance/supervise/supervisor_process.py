@@ -1,4 +1,4 @@
-"""Start, watch and stop supervisord and its programs, which run in a session of their own."""
+"""Start, watch and stop supervisord and its programs, which run in a separate session."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _log.addFilter(LogLimit())
 # After HAProxy's grace period, the other programs get this many seconds to exit.
 _STOP_WITHIN = 3.0
 _HURRY_WITHIN = 1.0  # After a second stop signal, all programs get this many seconds to exit.
-_PAUSE = 0.02  # The time in s between two checks for remaining processes.
+_PAUSE = 0.02  # The number of seconds between two checks for remaining processes.
 _LAST_LINES = 3
 _SUPERVISORD = "supervisord"
 _HAPROXY_MESSAGE = re.compile(r"\[(?P<level>[A-Z]+)\]\s*\(\d+\) : (?P<text>.*)")
@@ -37,13 +37,13 @@ _WAIT_OPTIONS = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 class SupervisorProcess:
-    """A `SupervisorProcess` runs supervisord in a session of its own.
+    """A `SupervisorProcess` runs supervisord in a separate session.
 
-    In its own session, supervisord does not get the signal of Ctrl-C in a terminal; only `serve`
-    gets it.
+    Because of the separate session, Ctrl-C in a terminal sends a signal to `serve` and not to
+    supervisord.
 
     *open_access_log* gets the reading ends of the pipes for HAProxy's log lines. *observer* gets
-    each line that another program prints. When the appliance stops, HAProxy gets *grace* s to
+    each line that another program prints. When the appliance stops, HAProxy gets *grace* seconds to
     finish its requests.
     """
 
@@ -78,9 +78,10 @@ class SupervisorProcess:
         )
 
     def wait(self, timeout: float) -> signal.Signals | None:
-        """Wait at most *timeout* s for a signal that stops the appliance, and return it, or None.
+        """Wait at most *timeout* seconds for a signal that stops the appliance, and return it.
 
-        The wait also ends when a program's state changes. Children that have exited are reaped.
+        Return None if no such signal arrives. The wait also ends when a program's state changes.
+        Children that have exited are reaped.
         """
         caught = self._signals.wait(timeout)
         self._reap()
@@ -116,7 +117,7 @@ class SupervisorProcess:
     def stop(self) -> None:
         """Stop all programs, HAProxy first.
 
-        If `serve` gets a second stop signal meanwhile, the programs get only one second more.
+        If `serve` gets a second stop signal meanwhile, all programs must exit within one second.
         """
         self._stopping = True
         deadline = time.monotonic() + self._stop_within

@@ -52,7 +52,7 @@ _STARTER = "entrepot.appliance.supervise.parent_death_signal"
 
 
 class ForkingOptions(ServerOptions):  # type: ignore[misc]  # supervisor ships no types
-    """The options of supervisord, and the system calls with which it starts programs.
+    """The options of supervisord, with replacements for the system calls that start programs.
 
     *mains* maps the name of each imported program to its function `main`.
     """

@@ -1,8 +1,8 @@
 """Check changed files of `http.tls` in a child process.
 
 The command is `python -m MODULE certificate|clientcas`, with this module as MODULE. The check needs
-modules of the configuration and of OpenSSL, which the main loop of `entrepot serve` does not load,
-in order to save memory.
+modules of the configuration and of OpenSSL. To save memory, the main loop of `entrepot serve` does
+not load these modules.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TIMEOUT_S = 30.0
 def problems(run: Path, kind: str) -> list[str]:
     """Return the reasons why HAProxy cannot use the files of *kind*.
 
-    *kind* is CERTIFICATE or CLIENT_AUTHORITIES. The settings are those in the run directory *run*.
+    *kind* is CERTIFICATE or CLIENT_AUTHORITIES. The settings are read from the run directory *run*.
     """
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module

@@ -34,7 +34,8 @@ class TlsPaths:
 class TlsFiles:
     """A `TlsFiles` watches *paths*, and calls *renew* after a change.
 
-    *renew* returns False if HAProxy was unavailable; then the next call of `look` calls it again.
+    If HAProxy was unavailable, *renew* returns False, and the next call of `look` calls *renew*
+    again.
     """
 
     def __init__(self, paths: Iterable[Path], renew: Callable[[], bool]) -> None:
@@ -43,7 +44,7 @@ class TlsFiles:
         self._seen = self._generations()
 
     def look(self) -> None:
-        """Call *renew* if a file has changed since the last successful call."""
+        """Call *renew* if a file has changed since the last successful call of *renew*."""
         now = self._generations()
         if now != self._seen and self._renew():
             self._seen = now

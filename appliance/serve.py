@@ -47,9 +47,9 @@ _STATE = "storage.statedir"
 def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the appliance until a signal stops it.
 
-    If this process is root, the appliance runs in a child process, whose exit code is returned.
-    Otherwise the main loop replaces this program, and the function does not return. Raises:
-    ConfigError for bad input, before any program is started.
+    If the appliance must run as the service user, it runs in a child process. Otherwise the main
+    loop replaces this program. In both cases this function does not return. Raises: ConfigError for
+    bad input, before any program is started.
     """
     loaded = config.load(argv, environ)
     settings = loaded.settings
@@ -77,8 +77,8 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 def _may_read(loaded: config.Loaded, user: User) -> bool:
     """Return whether root may read the files that the settings name, in order to check them.
 
-    Root must not read a file if *user* can put a symlink to another file in its place. Then only
-    the process of *user* checks the files.
+    Root must not read a file that *user* can replace by a symlink to another file. If there is such
+    a file, only the process of *user* checks the files.
 
     Raises: ConfigError if *user* can change the configuration file, because root obeys that file.
     """
@@ -99,7 +99,7 @@ def _serve(
     _try_folders(settings)
     for warning in warnings:
         _log.warning(warning)
-    # From here on a stop signal stays pending until the main loop receives it. So the signal cannot
+    # From here on, stop signals are blocked until the main loop receives them. So a signal cannot
     # end this process before the run directory is removed.
     signals = StopSignals()
     _allow_many_files()
@@ -177,7 +177,7 @@ def _unwritable(folders: Iterable[Path]) -> list[Path]:
     """Return the folders that cannot be written to, and log a warning for each folder."""
     unwritable = []
     for folder in folders:
-        with suppress(OSError):  # A missing permission is reported later, when the folder is used.
+        with suppress(OSError):  # If a permission is missing, a later use of the folder reports it.
             there = next(each for each in (folder, *folder.parents) if each.is_dir())
             if found := disk.condition(there):
                 _log.warning("disk not writable", extra={"path": folder, "disk": found})

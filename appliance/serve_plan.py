@@ -2,8 +2,9 @@
 
 To check the settings, `serve` imports modules that take 18 MB and are not needed afterwards. So
 `serve` writes a `ServePlan` into a file in memory, and replaces itself by appliance/main_loop.py
-with execve(2). The process keeps its id, its parent, its blocked signals and its locks. To save the
-memory, this module imports nothing of `entrepot.config`.
+with execve(2). The process keeps its id, its parent, its blocked signals and its locks. The main
+loop also imports this module, so it imports nothing of `entrepot.config`, which would take the
+memory again.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ class LogPlan:
 class AccessLogPlan:
     """An `AccessLogPlan` has the limits of the access log.
 
-    `file_bytes` is the size of each file, and `backups` the number of older files. The next two
-    limits apply to lines that show no use of content: `lines` to each client address in a second,
-    and `bytes_a_second` to all lines together. `printed` is the format on stdout: `combined`,
-    `json`, or empty if nothing is printed.
+    `file_bytes` is the size of each file, and `backups` the number of older files. Two limits apply
+    to lines that show no use of content. `lines` is the largest number of such lines for one client
+    address in a second. `bytes_a_second` is the largest number of bytes of all such lines in a
+    second. `printed` is the format on stdout: `combined`, `json`, or empty if nothing is printed.
     """
 
     file_bytes: int
@@ -57,13 +58,13 @@ class ServePlan:
 
     `data` and `state` are the data directory and the state directory. `environment` has the
     environment variables for supervisord. `startup_fields` are the fields of the log message
-    `serving`. `grace` is the time in s for running requests when the appliance stops. If
+    `serving`. `grace` is the time in seconds for running requests when the appliance stops. If
     `had_terminal` is true, the process began with a controlling terminal. `socket` is the unix
     socket on which HAProxy listens, or None.
 
     If `has_checks` is true, health checks are configured. If `has_content_to_leave` is true, the
-    content is in memory or in a bucket. In both cases the main loop reads the settings from the run
-    directory when it needs them.
+    content is in memory or in a bucket, and the main loop must delete the content or release the
+    bucket at the end. In both cases the main loop reads the settings from the run directory.
     """
 
     run: HeldRunDirectory

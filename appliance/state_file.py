@@ -24,7 +24,7 @@ from entrepot.runtime.small_file import read_small_file
 
 _log = logging.getLogger(__name__)
 
-_ASKED_S = 60.0  # After a request, the program keeps writing the state for this many seconds.
+_ASKED_S = 60.0  # After a request, the state is written for this many seconds.
 _EVERY_S = 1.0
 # A reader waits at most this many seconds for the process that gathers the state.
 _PATIENCE_S = 3.0
@@ -36,7 +36,8 @@ _MOST_BYTES = 4 * 1024 * 1024
 class ProgramStatus:
     """A `ProgramStatus` describes one program.
 
-    `up` is the time in s since the program's start. `ends` counts how often it exited unexpectedly.
+    `up` is the number of seconds since the program's start. `ends` is the number of its unexpected
+    exits.
     """
 
     name: str
@@ -59,7 +60,7 @@ class EndpointStatus:
 class NextEviction:
     """A `NextEviction` is an object that the cleaner will evict next.
 
-    `size` is in bytes, `idle` in s since the object's last use.
+    `size` is in bytes. `idle` is the number of seconds since the object's last use.
     """
 
     digest: str
@@ -72,7 +73,8 @@ class NextEviction:
 class StoreStatus:
     """A `StoreStatus` describes the stored content.
 
-    `held` is its size in bytes, `count` the number of blobs, and `next` the next evictions.
+    `held` is the size of the content in bytes, `count` the number of blobs, and `next` the next
+    evictions.
     """
 
     held: int
@@ -84,8 +86,8 @@ class StoreStatus:
 class DamagedFile:
     """A `DamagedFile` is a damaged file in quarantine.
 
-    `size` is in bytes. `pushed` names the repositories to which the content was pushed, if there is
-    no other copy of it.
+    `size` is in bytes. If no other copy of the content exists, `pushed` names the repositories to
+    which the content was pushed.
     """
 
     digest: str
@@ -95,9 +97,10 @@ class DamagedFile:
 
 @dataclass(frozen=True, slots=True)
 class ClockStatus:
-    """A `ClockStatus` has the error of the wall clock in s (`offset`), and the number of `jumps`.
+    """A `ClockStatus` describes the wall clock.
 
-    The offset is 0 if the appliance trusts the wall clock.
+    `offset` is the error of the wall clock in seconds, and 0 if the appliance trusts the clock.
+    `jumps` is the number of times that the clock has jumped.
     """
 
     offset: float
@@ -108,9 +111,10 @@ class ClockStatus:
 class Status:
     """A `Status` has everything that the screen of `entrepot status` shows.
 
-    Sizes are in bytes, durations in s; None means unknown. `shortage` states why eviction cannot
-    reduce the content to its maximum size, and `index` why the index cannot be used; each is empty
-    without a problem. `checks` maps the name of each failing health check to the reason.
+    Sizes are in bytes, and durations in seconds; None means unknown. `shortage` states why eviction
+    cannot reduce the content to its maximum size. `index` states why the index cannot be used. Both
+    are empty if there is no such problem. `checks` maps the name of each failing health check to
+    the reason of the failure.
     """
 
     url: str
@@ -140,8 +144,8 @@ def write_while_requested(
 ) -> None:
     """Write the state into *run* once a second, until no reader has requested it for a minute.
 
-    The call itself counts as a request. *gather* returns the state; it can take long or fail.
-    *clock* is a monotonic clock in s.
+    The call itself counts as a request. *gather* returns the state; it may take long or raise an
+    exception. *clock* is a monotonic clock in seconds.
     """
     complaint = LogOnce(_log, "state not written", "state written again")
     seen, until = _changed(run / STATE_REQUEST), clock() + _ASKED_S
@@ -163,7 +167,10 @@ def _write(run: Path, state: Status) -> None:
 
 
 def read(run: Path, patience: float = _PATIENCE_S) -> Status | None:
-    """Request the state from `serve`, and return it; None if no state arrives in *patience* s."""
+    """Request the state from `serve`, and return it.
+
+    Return None if no state arrives within *patience* seconds.
+    """
     before = _changed(run / STATE)
     with suppress(OSError):
         (run / STATE_REQUEST).touch()
@@ -187,7 +194,7 @@ def _parsed(path: Path) -> Status | None:
 
 
 def _of_type(kind: Any, value: Any) -> object:  # noqa: ANN401 - any field of a state
-    """Return a value of the type *kind* from its JSON. Raises: TypeError, KeyError."""
+    """Convert *value*, a parsed JSON value, to the type *kind*. Raises: TypeError, KeyError."""
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         values = {name: _of_type(hints[name], each) for name, each in dict(value).items()}
@@ -205,7 +212,7 @@ def _of_type(kind: Any, value: Any) -> object:  # noqa: ANN401 - any field of a 
 
 
 def _changed(path: Path) -> int | None:
-    """Return when *path* was last written, in ns; None if the file does not exist."""
+    """Return the time of the last write to *path* in ns; None if the file does not exist."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -29,8 +29,8 @@ def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     Raises: ConfigError.
     """
     settings = config.load([word for word in argv if word != _JSON], environ).settings
-    # The service user could put a symlink to any file into the data directory, and root would
-    # follow it.
+    # The service user could put a symlink to any file into the data directory, and root would read
+    # that file.
     users.step_down(environ)
     run = rundir.find(settings.storage.statedir)
     if run is None:
@@ -43,7 +43,7 @@ def status(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _gathered(run: Path) -> Status:
-    """Gather the state in this process, because `serve` wrote no state that is readable."""
+    """Gather the state in this process, because `serve` has written no readable state in time."""
     from entrepot.appliance.overall_state import look  # noqa: PLC0415 - takes 0.2 s, rarely used
 
     return look(config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)}), time.time())
@@ -53,7 +53,7 @@ def screen(found: Status) -> Iterator[str]:
     """Yield the lines of the screen of `entrepot status`."""
     yield f"{found.url}, up {span(found.up)}, data in {found.data}"
     yield ""
-    yield f"{'process':<10} {'state':<9} {'pid':>7} {'up':>8}  ended unasked"
+    yield f"{'process':<10} {'state':<9} {'pid':>7} {'up':>8}  unexpected exits"
     for each in found.processes:
         up = span(each.up) if each.pid else "-"
         yield f"{each.name:<10} {each.state:<9} {each.pid or '-':>7} {up:>8}  {each.ends}"
@@ -82,7 +82,7 @@ def screen(found: Status) -> Iterator[str]:
         yield f"{'upstreams' if number == 0 else '':<10} {host}: {health}"
     for number, going in enumerate(found.store.next if found.store else ()):
         what = f"{going.kind:<8} {size(going.size):>8}, unused for {span(going.idle)}"
-        yield f"{'goes next' if number == 0 else '':<10} {going.digest}  {what}"
+        yield f"{'evict next' if number == 0 else '':<10} {going.digest}  {what}"
 
 
 def _endpoints(endpoints: Sequence[EndpointStatus]) -> Iterator[str]:

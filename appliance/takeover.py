@@ -1,7 +1,7 @@
-"""Take over a data directory that another program filled.
+"""Take over the content that another program has stored in the data directory.
 
-Also warn if the content cannot shrink below the maximum size of the store.
-`datastore/takeover.py` decides which of the content was fetched and which was pushed.
+This module also warns if eviction cannot reduce the content to its maximum size.
+`datastore/takeover.py` decides which content was fetched and which was pushed.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _log = logging.getLogger(__name__)
 def take_over(settings: Settings) -> None:
     """Make content that another program fetched evictable, except repositories of `hosted:`.
 
-    A disk error does not stop the start: the next start tries again.
+    After a disk error, the appliance starts nevertheless, and the next start tries again.
     """
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
     storage = open_storage(settings.storage)
     try:
         taken = takeover.take_over(storage, settings.cleaner.takeover, lambda name: name in own)
     except DatastoreError as error:
-        _log.warning("not taken over", extra={"error": error})
+        _log.warning("content of another program not taken over", extra={"error": error})
         return
     if taken.marked:
         fields = {"repositories": taken.marked, "takeover": settings.cleaner.takeover}
@@ -48,7 +48,7 @@ def take_over(settings: Settings) -> None:
 
 
 def shortage_of(settings: Settings, notes: KeyValueStore) -> str:
-    """Return why the store can't shrink below its maximum size; empty while the store can."""
+    """Return why eviction cannot reduce the content to its maximum size; "" if it can."""
     has_events = bool(settings.notifications.active)
     cleaner = settings.cleaner
     target = Budget(cleaner.maxsize, cleaner.threshold, has_events=has_events).target
@@ -60,7 +60,7 @@ def shortage_of(settings: Settings, notes: KeyValueStore) -> str:
 
 
 def remarks(settings: Settings) -> Iterator[Problem]:
-    """Yield a warning if the index shows that the store can't shrink below its maximum size."""
+    """Yield a warning if, by the index, eviction cannot reduce the content to its maximum size."""
     path = settings.storage.statedir / layout.INDEX
     if not path.is_file():
         return

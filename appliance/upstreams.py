@@ -26,8 +26,8 @@ def upstream_names(settings: Settings) -> list[str]:
 def hidden(settings: Settings) -> list[Problem]:
     """Return a problem for each pushed repository whose first component is an upstream's host.
 
-    If a bucket does not answer, the result is empty, because the start has already reported the
-    bucket.
+    If a bucket does not respond, the result is empty, because `serve` or `check` has already
+    reported the bucket.
     """
     try:
         return _hidden(settings)

@@ -28,7 +28,8 @@ choose() {
     return 1
 }
 
-# Check that Python has the module venv. Debian has the module in a separate package: install it.
+# Check that Python has the module venv. Debian has this module in a separate package; if possible,
+# install the package.
 check_venv() {
     "$1" -c 'import venv, ensurepip' 2>/dev/null && return
     package=$("$1" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')

@@ -35,11 +35,11 @@ _FAILED, _BAD_INPUT = 1, 2
 def serve_as(
     user: User, settings: Settings, argv: Sequence[str], serve: Callable[[Settings], int]
 ) -> int:
-    """Run *serve* as *user* in a child process, and return its exit code.
+    """Run *serve* as *user* in a child process, and exit with the child's exit code.
 
     *serve* gets settings with the paths of copies of secret files that *user* can read. After it
-    has forked the child, this process replaces itself by a smaller program. *argv* are the
-    arguments of the command `serve`.
+    has forked the child, this process replaces itself by a smaller program, which waits for the
+    child. *argv* are the arguments of the command `serve`.
 
     Raises: ConfigError before the child starts. The child prints its own ConfigError.
     """

@@ -40,8 +40,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "entrepot.text" -}}
-{{- /* Return a value as text. Helm reads every number of a values file as a float64, which Go would print
-in the form 1e+07, so whole numbers are converted first. */ -}}
+{{- /* Return a value as text. Helm reads every number of a values file as a float64, and Go prints large
+numbers of this type in the form 1e+07. So whole numbers are printed without an exponent. */ -}}
 {{- if kindIs "float64" . -}}
 {{- if eq (floor .) . -}}
 {{ printf "%.0f" . }}

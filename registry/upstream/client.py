@@ -36,7 +36,7 @@ from entrepot.registry.upstream.headers import (
 )
 from entrepot.registry.upstream.one_large import one_large
 from entrepot.registry.upstream.protocol import Fetch, HeadResult, RemoteBlob, RemoteManifest
-from entrepot.registry.upstream.wire import ConnectionBroken, Response, TooLong
+from entrepot.registry.upstream.wire import ConnectionBroken, Response, TooLong, deadline
 from entrepot.runtime.bounded_dict import BoundedDict
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,19 @@ _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000
 _LIST_WITHIN_S = 120.0
+
+
+class _ListLimits:
+    """A `_ListLimits` is what may still be read of one list: bytes, pages, and time.
+
+    `until` is the end in seconds of the monotonic clock. A list that the upstream sends without
+    Link headers takes several series of pages, which share these limits.
+    """
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.bytes = _LARGEST_LIST
+        self.pages = _MOST_PAGES
 
 
 class HttpUpstream:
@@ -209,19 +222,21 @@ class HttpUpstream:
         Registries send lists in pages of different kinds, or without pages. If a page is not the
         requested page, the client reads and sorts the whole list, and selects the requested tags.
         """
+        until = time.monotonic() + _LIST_WITHIN_S
         if after is None and limit is None:
-            return self._all_tags(name)
-        found = self._tags_in_order(name, after, limit)
+            return self._all_tags(name, _ListLimits(until))
+        found = self._tags_in_order(name, after, limit, _ListLimits(until))
         if found is None:
-            found = [tag for tag in self._all_tags(name) if not after or tag > after]
+            listed = self._all_tags(name, _ListLimits(until))
+            found = [tag for tag in listed if not after or tag > after]
         return found[:limit]
 
-    def _all_tags(self, name: str) -> list[str]:
+    def _all_tags(self, name: str, limits: _ListLimits) -> list[str]:
         """Read the whole list of tags, up to the last page or a page that adds no tag."""
         # PERF: a dict keeps the order of the upstream, which is mostly sorted already. Sorting
         # 90,000 tags in the random order of a set would hold the interpreter lock for 30 ms.
         found: dict[str, None] = {}
-        for page in self._pages(UpstreamRequest("tags", "GET", name, "tags/list")):
+        for page in self._pages(UpstreamRequest("tags", "GET", name, "tags/list"), limits):
             listed, before = self._parsed(self._read_tags, page.body), len(found)
             found.update(dict.fromkeys(listed))
             if listed and len(found) == before:
@@ -229,7 +244,9 @@ class HttpUpstream:
             self._bound_tags(len(found))
         return sorted(found)
 
-    def _tags_in_order(self, name: str, after: str | None, limit: int | None) -> list[str] | None:
+    def _tags_in_order(
+        self, name: str, after: str | None, limit: int | None, limits: _ListLimits
+    ) -> list[str] | None:
         """Read pages of tags after *after* until there are *limit* tags.
 
         Return None if a page is not the requested page.
@@ -244,7 +261,7 @@ class HttpUpstream:
                 "tags", "GET", name, "tags/list", query, accepts=_TAG_STATUSES
             )
             listed: list[str] = []
-            for page in self._pages(request):
+            for page in self._pages(request, limits):
                 listed = self._parsed(self._read_tags, page.body) if page.status == _OK else []
                 if page.status != _OK or not is_page(listed, last, page_size):
                     return None
@@ -276,7 +293,7 @@ class HttpUpstream:
         path = f"referrers/{digest}"
         request = UpstreamRequest("referrers", "GET", name, path, query, absent=_NO_REFERRERS)
         first, found, filtered, pages = b"", [], True, 0
-        for page in self._pages(request):
+        for page in self._pages(request, _ListLimits(time.monotonic() + _LIST_WITHIN_S)):
             listed = self._referrers_of(page, is_first=not pages)
             first, pages = first or page.body, pages + 1
             found += listed
@@ -314,22 +331,21 @@ class HttpUpstream:
         finally:
             response.close()
 
-    def _pages(self, request: UpstreamRequest) -> Iterator[_Page]:
+    def _pages(self, request: UpstreamRequest, limits: _ListLimits) -> Iterator[_Page]:
         """Request the pages of a list, always on the upstream's own host.
 
         The Link header may name a different host, because a registry behind a proxy may not know
         its own name. A link to a page that was already read ends the list.
         """
-        left, until = _LARGEST_LIST, time.monotonic() + _LIST_WITHIN_S
         read: set[str] = set()
-        for _ in range(_MOST_PAGES):
+        while limits.pages > 0:
             base = self._exchange.locate(request)
             read.add(base)
-            with self._open(request) as response:
-                page = _Page(
-                    response.status, response.headers, self._read_page(response, left, until)
-                )
-            left -= len(page.body)
+            with deadline(limits.until), self._open(request) as response:
+                body = self._read_page(response, limits)
+                page = _Page(response.status, response.headers, body)
+            limits.pages -= 1
+            limits.bytes -= len(body)
             yield page
             url = self._parsed(partial(next_page, url=base), page.headers)
             if url is None or url in read:
@@ -340,10 +356,10 @@ class HttpUpstream:
     def _too_long(self, what: str) -> ListTooLong:
         return ListTooLong(self._exchange.host, f"the upstream's list is too long: {what}")
 
-    def _read_page(self, response: Response, left: int, until: float) -> bytes:
-        """Read a page of at most *left* bytes before the time *until* (monotonic seconds)."""
+    def _read_page(self, response: Response, limits: _ListLimits) -> bytes:
+        """Read one page within the *limits* of its list."""
         try:
-            return response.read(left, max(until - time.monotonic(), 0.0))
+            return response.read(limits.bytes, max(limits.until - time.monotonic(), 0.0))
         except TooLong as error:
             raise self._too_long(f"more than {_LARGEST_LIST} bytes") from error
         except ConnectionBroken as error:

@@ -129,6 +129,7 @@ class Response:
         self._response = response
         self._wire = wire
         self._ended = False
+        self._until: float | None = None
         self._before_use: Callable[[], None] | None = None
 
     def before_use(self, act: Callable[[], None]) -> None:
@@ -184,7 +185,7 @@ class Response:
         """
         body = bytearray()
         span = min(self._wire.read_timeout if within is None else within, left())
-        until = time.monotonic() + span
+        until = self._until = time.monotonic() + span
         for piece in self.pieces():
             body += piece
             if len(body) > limit:
@@ -214,6 +215,8 @@ class Response:
         self._response.release_conn()
 
     def _piece(self) -> bytes:
+        if self._until is not None:
+            self.limit_read_time(max(self._until - time.monotonic(), _LEAST_S))
         return self._response.read1(_PIECE, decode_content=False)
 
     def _is_small(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -209,6 +210,42 @@ class TestBounds:
 
         assert raised.value.why is Why.TIMEOUT
         assert len(upstream.requests) < 10
+
+    def test_pages_without_links_share_the_limit_of_pages(
+        self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The pages of a list count together even if the upstream sends no Link to the next page.
+
+        The client then requests each page with `last`.
+        """
+        monkeypatch.setattr(client, "_TAG_PAGE", 1)
+        for number in range(45):
+            upstream.add_image("app", f"v{number:02}", [b"layer"])
+        upstream.misbehave("tags/list", headers={"Link": None})
+
+        assert len(client_of(upstream).tags("app", limit=40)) == 40
+        with pytest.raises(ListTooLong):
+            client_of(upstream).tags("app", limit=45)
+
+    def test_a_page_that_stops_in_its_body_ends_at_the_timeout_of_the_list(
+        self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """If a body stops, the read ends at the timeout of the list, before the read timeout."""
+        monkeypatch.setattr(client, "_LIST_WITHIN_S", 0.3)
+        upstream.add_image("app", "v1", [b"layer"])
+        released = threading.Event()
+        upstream.misbehave("tags/list", hold=released, hold_after=1)
+        late = threading.Timer(15, released.set)
+        late.start()
+        try:
+            with pytest.raises(Unavailable) as raised:
+                client_of(upstream, read_timeout=20).tags("app")
+            assert not released.is_set()
+        finally:
+            released.set()
+            late.cancel()
+
+        assert raised.value.why is Why.TIMEOUT
 
     @pytest.mark.parametrize("limit", [None, 5])
     def test_a_repeated_page_ends_the_list(self, upstream: FakeUpstream, limit: int | None) -> None:

@@ -26,6 +26,7 @@ The limit includes the status lines and headers of interim responses.
 """
 
 _MOST_INTERIM = 16
+_CLOSE_S = 0.1  # The time limit of the headers can be exceeded by this many seconds.
 _EMPTY_LINE = re.compile(rb"(?:\A|\n)\r?\n")
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -44,6 +45,7 @@ class BoundedResponse(HTTPResponse):
 
     def __init__(self, sock: socket, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as http.client's
         super().__init__(sock, *args, **more)
+        self._socket = sock
         self._within = sock.gettimeout()
 
     def begin(self) -> None:
@@ -91,12 +93,14 @@ class BoundedResponse(HTTPResponse):
     @contextmanager
     def _bounded(self) -> Iterator[None]:
         real: Any = self.fp
-        self.fp = _BoundedLines(real, self._within)  # type: ignore[assignment]  # reads lines only
+        lines = _BoundedLines(real, self._socket, self._within)
+        self.fp = lines  # type: ignore[assignment]  # reads lines only
         try:
             yield
         finally:
             if self.fp is not None:  # The attribute is None after close().
                 self.fp = real
+            lines.restore_time_out()
 
 
 class _BoundedLines:
@@ -106,8 +110,11 @@ class _BoundedLines:
     seconds.
     """
 
-    def __init__(self, real: BufferedReader, within: float | None) -> None:
+    def __init__(self, real: BufferedReader, sock: socket, within: float | None) -> None:
         self._real = real
+        self._socket = sock
+        self._within = within
+        self._has_changed = False
         self._received = BytesIO()
         self._left = LARGEST_HEAD
         self._until = None if within is None else time.monotonic() + within
@@ -141,6 +148,11 @@ class _BoundedLines:
                 break
         return bytes(line)
 
+    def restore_time_out(self) -> None:
+        """Set the socket's original time-out, which applies to each read of the body."""
+        if self._has_changed:
+            self._socket.settimeout(self._within)
+
     def close(self) -> None:
         """Close the underlying file."""
         self._real.close()
@@ -153,6 +165,12 @@ class _BoundedLines:
 
         Raises: TimeoutError.
         """
-        if self._until is not None and time.monotonic() > self._until:
-            raise TimeoutError("the headers of the response were not received in time")
+        if self._until is not None and self._within is not None:
+            left = self._until - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("the headers of the response were not received in time")
+            # PERF: usually the whole head arrives after one wait, and the time-out is right for it.
+            if left < self._within - _CLOSE_S:
+                self._socket.settimeout(left)
+                self._has_changed = True
         return self._real.peek()

@@ -14,7 +14,7 @@ import pytest
 from entrepot.datastore.refs import Digest, Tag
 from entrepot.registry.errors import Unavailable, Why
 from entrepot.registry.upstream.protocol import Upstream
-from entrepot.registry.upstream.response import LARGEST_HEAD
+from entrepot.registry.upstream.response import LARGEST_HEAD, BoundedResponse
 from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Shared, open_upstream
 from tests.images import image
@@ -177,3 +177,38 @@ def test_endless_trailers_are_rejected() -> None:
         pytest.raises(Unavailable),
     ):
         list(body.chunks())
+
+
+class _Recording(socket.socket):
+    """A `_Recording` is a socket that records the time-outs that are set."""
+
+    def settimeout(self, value: float | None) -> None:
+        """Record and set a time-out in seconds."""
+        self.spans = [*getattr(self, "spans", []), value]
+        super().settimeout(value)
+
+
+def test_each_wait_for_the_headers_ends_at_their_common_limit() -> None:
+    """The time-out of the socket shrinks while headers arrive, and is restored for the body.
+
+    Otherwise headers that stop just before the limit would take twice the limit.
+    """
+    near, far = socket.socketpair()
+    with far, _Recording(fileno=near.detach()) as waiting:
+        waiting.settimeout(5.0)
+        response = BoundedResponse(waiting, method="GET")
+
+        def send() -> None:
+            for piece in (HEAD, b"X: y\r\n", REST):
+                far.sendall(piece)
+                time.sleep(0.3)
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        response.begin()
+        sender.join()
+
+        assert waiting.spans[0] == waiting.spans[-1] == 5.0
+        assert len(waiting.spans) > 2
+        assert all(0 < each < 4.9 for each in waiting.spans[1:-1] if each is not None)
+        response.close()

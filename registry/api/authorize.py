@@ -53,7 +53,8 @@ LARGEST_CACHED = 64 * 1024
 """HAProxy caches responses up to this size in bytes (haproxy.cfg, max-object-size)."""
 
 _LONGEST_CACHED = 60.0  # HAProxy may cache a response for at most this many seconds.
-# A worker has HAProxy fill its cache only with a response that is fresh for this many seconds.
+# A worker makes HAProxy fill its cache only with a response that stays fresh for at least this many
+# seconds.
 _SHORTEST_FILLED = 2.0
 _KIND_USER, _KIND_ANONYMOUS = 1, 2
 
@@ -91,8 +92,8 @@ class EdgeHeaders:
         """Return a function that returns whether an equal request still has the same rights.
 
         Equal requests have the same rights until the cache epoch changes, so the function compares
-        the epochs. Return None if no response may be repeated, or if HAProxy does not know the
-        credential of the request, because such a credential can expire before the epoch changes.
+        the epochs. Return None if no response may be repeated. Also return None if HAProxy does not
+        know the credential of the request: such a credential can expire before the epoch changes.
         """
         read_epoch = self.epoch
         if read_epoch is None or not self.may_repeat:
@@ -173,7 +174,7 @@ _NO_HAPROXY = EdgeHeaders()
 
 
 def _remedy(resolved: ResolvedRepository) -> str:
-    """Return the remedy for the error message after a push to a name that an upstream has."""
+    """Return the remedy in the error message for a push to a name that belongs to an upstream."""
     first, slash, _ = resolved.remote.partition("/")
     if not resolved.mirror_form:
         disabled = f"upstreams.{resolved.host}.enabled: false"

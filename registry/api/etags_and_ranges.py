@@ -50,7 +50,7 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
     """Parse a Range header for a body of *size* bytes; return the ranges in the requested order.
 
     Return None if there is no Range header or the header must be ignored; the caller then sends the
-    whole body. Overlapping ranges are ignored.
+    whole body. A header with overlapping ranges is ignored.
 
     Raises: RangeUnsatisfiable if every range starts past the end, or if a range ends before it
     starts. RFC 9110, 14.2, allows a server to ignore or reject a range that ends before it starts;

@@ -10,7 +10,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 _REPEAT_S = 60.0
-# In each minute, at most this many pairs of user and address get a log line of their own.
+# In each minute, at most this many pairs of user and address are logged.
 _LARGEST_COUNT = 20
 _LONGEST_NAME = 64  # A user's name is truncated to this many characters in the log.
 

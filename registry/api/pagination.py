@@ -27,8 +27,8 @@ def page_size(req: falcon.Request) -> int | None:
 def next_page(req: falcon.Request, last: str, *kept: str) -> str:
     """Return the Link header (RFC 8288) to the entries after *last*.
 
-    The link repeats the request's parameters `n`, `ns` and *kept*, in docker distribution's sorted
-    order.
+    The link repeats the request's parameters `n`, `ns` and *kept*, sorted by name as in docker
+    distribution.
     """
     parameters = {name: req.get_param(name) for name in ("n", "ns", *kept)}
     query = {name: text for name, text in parameters.items() if text} | {"last": last}

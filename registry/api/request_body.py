@@ -141,7 +141,7 @@ def drain_after_response(req: falcon.Request) -> None:
 
 
 def _stream(req: falcon.Request) -> Readable:
-    """Return the stream of the request's body; the stream ends with the body."""
+    """Return the stream of the request's body; the stream ends where the body ends."""
     if req.content_length is not None:
         return req.bounded_stream
     stream: Readable = req.env["wsgi.input"]

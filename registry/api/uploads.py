@@ -190,9 +190,9 @@ def _accepted(resp: falcon.Response, repository: Repository, upload_id: str, off
 
 
 def _set_location(resp: falcon.Response, repository: Repository, upload_id: str) -> None:
-    """Set the Location header, at which the client continues the upload.
+    """Set the Location header to the URL at which the client continues the upload.
 
-    The location is relative because the worker does not know the host name that the client uses.
+    The URL is relative, because the worker does not know the host name that the client uses.
     """
     resp.set_header("Location", f"/v2/{repository}/blobs/uploads/{upload_id}")
     resp.set_header("Docker-Upload-UUID", upload_id)

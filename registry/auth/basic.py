@@ -46,8 +46,8 @@ class BasicAuthenticator:
 
     *rules* returns the current access rules; if *rules* is None, every user has all rights.
     *anonymous* limits the rights of anonymous clients, with and without access rules. *queued* is a
-    password check that also receives the source of the login. If *challenge* is set, it replaces
-    the Basic challenge with *realm*.
+    password check that also receives the source of the login. If *challenge* is set, it is sent in
+    place of the Basic challenge, which contains *realm*.
     """
 
     def __init__(
@@ -153,11 +153,11 @@ def authenticator(
     anonymous: Anonymous = "none",
     rules: AccessRules | None = None,
 ) -> Authenticator:
-    """Make the authenticator from the argument *of* of a program that embeds the registry.
+    """Return the authenticator for *of*, an argument of a program that embeds the registry.
 
     If *of* is None, every client has all rights. If *of* is a function, the registry calls it for
-    the password of each request; a program that wants to cache the results passes a `PasswordCache`
-    of the function.
+    the password of each request; to cache the results, a program passes a `PasswordCache` that
+    calls the function.
     """
     if of is None:
         return OpenAuthenticator()
@@ -190,7 +190,7 @@ def basic_credentials(user: str, password: str) -> str:
 
 
 def user_of(authorization: str) -> str:
-    """Return the user name in an Authorization header, with any password, or an empty text."""
+    """Return the user name in an Authorization header, or an empty text; check no password."""
     return (_credentials(authorization) or ("", ""))[0]
 
 

@@ -200,7 +200,7 @@ _Sources = tuple[Snapshot[Passwords], Snapshot[Mapping[str, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class _Merged:
-    """A `_Merged` holds the passwords of all sources in the states `generations`."""
+    """A `_Merged` holds merged passwords; `generations` are those of the two merged sources."""
 
     generations: tuple[int, int]
     passwords: Passwords

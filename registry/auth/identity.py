@@ -112,7 +112,7 @@ class Identity:
             raise Unauthenticated(self.challenge)
 
     def require_login(self) -> None:
-        """Reject anonymous clients, as `GET /v2/` does, unless no passwords are configured.
+        """Reject an anonymous client if passwords are configured; `GET /v2/` calls this method.
 
         podman, buildah, skopeo and docker send a password only after a challenge at `/v2/`, even if
         anonymous clients may pull. Without a challenge they would never log in, and every push

@@ -31,7 +31,7 @@ from entrepot.runtime.token_keys import SigningKey, TrustedKeys, UnusableKeys, k
 log = logging.getLogger(__name__)
 
 NAME: Final = "entrepot"
-"""The issuer and the service that the appliance's own tokens name."""
+"""The issuer and the audience in the appliance's own tokens."""
 ALGORITHM: Final = "ES256"
 LIFETIME_S: Final = 300
 """A token is valid for this many seconds; clients then request a new token by themselves."""
@@ -41,7 +41,7 @@ _FINGERPRINT_BYTES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class OwnKey:
-    """An `OwnKey` holds the signing `key`, its `name` in tokens and the fingerprints' key."""
+    """An `OwnKey` holds the signing `key`, its `name` in tokens and a `secret` for fingerprints."""
 
     key: ec.EllipticCurvePrivateKey
     name: str
@@ -108,7 +108,7 @@ def _new_key() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """An `IssuedToken` is a new token, issued at `issued_at` (s since the UTC epoch)."""
+    """An `IssuedToken` is a new token; `issued_at` is in seconds since the UTC epoch."""
 
     token: str
     issued_at: int

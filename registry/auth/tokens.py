@@ -23,7 +23,7 @@ Raises: InvalidToken if the user's password has changed since the token was issu
 
 
 class TokenlessIdentifier(Protocol):
-    """A `TokenlessIdentifier` identifies clients without a bearer token (`BasicAuthenticator`)."""
+    """A `TokenlessIdentifier`, such as `BasicAuthenticator`, identifies clients without a token."""
 
     def identify(self, authorization: str | None) -> Identity:
         """Return the identity of the client with this Authorization header."""
@@ -117,7 +117,7 @@ class TokensOnly:
 
 
 def owner_by_rules(rules: Callable[[], AccessRules | None]) -> Owner:
-    """Return an `Owner` that grants a token's user the rights of *rules*, or all without rules.
+    """Return an `Owner` that grants a user the rights of *rules*; without rules, all rights.
 
     A token without a user has the rights of an anonymous client.
     """

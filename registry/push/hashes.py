@@ -1,10 +1,10 @@
 """Hash an unfinished upload as bytes arrive, and save the hash for the next request.
 
 Python cannot save the state of a running hash, but this module can save the digest of the bytes so
-far. A file beside the upload contains this digest. So the request that finishes the upload need not
-read all bytes of the upload again, in whichever process it runs. The saved digest is valid only for
-the number of bytes that it was computed from. It becomes invalid when the machine reboots, because
-the upload's file may lose bytes at a reboot.
+far. A file beside the upload contains this digest. The request that finishes an upload usually adds
+no bytes. So it needs only this digest, in whichever process it runs, and reads no byte of the
+upload again. The saved digest is valid only for the number of bytes that it was computed from. It
+becomes invalid when the machine reboots, because the upload's file may lose bytes at a reboot.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Running:
 class Hashes:
     """A `Hashes` holds the running hashes of one process.
 
-    The hash that has been idle longest is dropped first.
+    If there are more than `_MAX_RUNNING` hashes, the hash that has been idle longest is dropped.
     """
 
     def __init__(self) -> None:

@@ -143,7 +143,7 @@ def _tag(owner: str) -> str:
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.(sha512))?", re.ASCII)
 _DEFAULT_ALGORITHM = "sha256"
 # A request waits up to this many seconds for the upload's lock. The earlier request of a client
-# that has disconnected holds the lock until its worker notices that.
+# that has disconnected holds the lock until its worker notices the disconnection.
 _LOCK_WAIT_S = 2.0
 _POLL_S = 0.02
 
@@ -244,7 +244,7 @@ class Session:
     def fill(self, body: Body) -> None:
         """Append a request body to the upload.
 
-        If the body breaks off, the upload keeps the bytes that have arrived.
+        If the body is cut off, the upload keeps the bytes that have arrived.
 
         Raises: OutOfSpace, StorageFull or ContentDamaged, after which the upload no longer exists.
         Raises SpaceAwaited, BodyBroken or StorageBroken, after which the client can continue the
@@ -271,7 +271,9 @@ class Session:
                 hasher.update(chunk)
 
     def _save_progress(self, hasher: _Hash | None) -> None:
-        """Save the hash, and reduce the reservation to received bytes, if the upload is open."""
+        """Save the hash, and reduce the reservation to the received bytes, if the upload is
+        unfinished.
+        """
         if self._is_ended:
             return
         self._reservations.settle(self.promise, self.offset)

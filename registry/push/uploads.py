@@ -110,7 +110,7 @@ class BlobUploads:
     # ---- mounts
 
     def mount(self, name: Repository, source: Repository, digest: Digest) -> Mounted | None:
-        """Link a blob that *source* links; return None if *source* does not link it."""
+        """Link a blob of the repository *source*; return None if *source* has no such blob."""
         if not self.store.repositories.links_blob(source, digest):
             return None
         with pinned(self.store, self.state, [digest]):
@@ -150,9 +150,9 @@ class BlobUploads:
     def _send_meanwhile(self, session: Session, body: Body, digest: Digest) -> None:
         """Let a remote storage receive the blob while its last bytes arrive.
 
-        The key of the blob contains the digest. Therefore nothing can be sent before the request
-        that names the digest. If this request has no body, no further bytes arrive, and the commit
-        sends the whole blob.
+        The blob's key in the storage contains the digest. Therefore nothing can be sent before the
+        request that names the digest. If this request has no body, no further bytes arrive, and the
+        commit sends the whole blob.
         """
         if body.length != 0:
             size = None if body.length is None else session.offset + body.length

@@ -55,8 +55,8 @@ class ConnectionPoller:
 
     *run* calls a function in one of the worker's threads. *on_limit* is called with "readers" or
     "bodies" for each connection that the poller closed because its client was too slow. `repeats`
-    stores the responses that the poller may repeat. The polling thread starts with the first
-    connection that is handed over.
+    stores the responses that the poller may repeat. The polling thread is started when the first
+    connection is handed over.
     """
 
     def __init__(

@@ -152,8 +152,8 @@ class Delivery:
                 rest = FileSlice(piece.descriptor, piece.start + sent, piece.stop)
                 if left and not sent and self._length is None:
                     raise OSError(f"the file of the body ended {left} bytes early")
-                # A file that ends before its slice ends the piece; the check of the body's length
-                # reports the missing bytes.
+                # If the file is shorter than the slice, the piece ends early; the check of the
+                # body's length reports the missing bytes.
                 self._piece = rest if 0 < sent < left else None
             else:
                 sent = self.connection.send(piece) if piece else 0

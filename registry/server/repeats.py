@@ -126,7 +126,7 @@ class Repeats:
         return True
 
     def end(self) -> None:
-        """Repeat no more responses.
+        """From now on, repeat no response.
 
         A worker that is about to exit must send `Connection: close`, which the remembered responses
         lack.

@@ -258,10 +258,11 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return bool(super()._keepalive_after(conn, keepalive))
 
     def _may_repeat(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
-        """Return whether the poller may repeat the last response, and so waits at the connection.
+        """Return whether the poller, not this thread, waits for the connection's next request.
 
-        After a response that cannot be repeated, as that of a download, the thread itself waits a
-        moment: a client that downloads an image soon requests the next blob.
+        The poller waits after a response that it may repeat. After any other response, such as that
+        of a download, the thread itself waits a moment, because a client that downloads an image
+        soon requests the next blob.
         """
         connection: LentConnection | None = self._local.connection
         is_repeatable = connection is not None and connection.repeatable is not None

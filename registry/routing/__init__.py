@@ -1,5 +1,5 @@
 """Resolve the repository name of a request to an upstream and a repository on disk.
 
-- `resolve` applies the rules, with and without containerd's `ns` parameter.
+- `resolve` resolves a name, with or without containerd's `ns` parameter.
 - `name_conflicts` finds hosted repositories that the name of an upstream would hide.
 """

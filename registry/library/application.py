@@ -53,8 +53,8 @@ class BackgroundCleaner(Protocol):
 
     The class `cleaner.Cleaner` implements this interface.
 
-    Each process that serves calls `start` after the fork. The function *settle* writes all access
-    times that this process has recorded to the index, and returns False if that failed. `wake`
+    Each process that serves calls `start` after the fork. The function *settle* writes to the index
+    all access times that this process has recorded, and returns False if that fails. `wake`
     requests an eviction and passes the number of bytes that are needed.
     """
 

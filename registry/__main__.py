@@ -250,9 +250,9 @@ def _write_events(settings: Settings, limited: LimitReports) -> WriteEvents | No
 def _may_host(settings: Settings) -> MayHost:
     """Return the predicate for repositories that are hosted because they match `hosted:`.
 
-    Official images are excluded: one pushed image would replace the official image for every
-    dockerd. The pattern `**` in `hosted:` is excluded, because it sets a retention time and lists
-    no name.
+    Official images are excluded: otherwise one pushed image would replace the official image for
+    every dockerd that uses the appliance as a mirror. The pattern `**` in `hosted:` is excluded,
+    because it sets a retention time and lists no name.
     """
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
     return lambda name: name in own and not name.name.startswith(docker_hub.OFFICIAL)

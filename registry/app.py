@@ -171,7 +171,7 @@ def _integrity(parts: Parts) -> Integrity:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A `Content` holds the content store and the readers of blobs and manifests."""
+    """A `Content` holds the content store, and the objects that find blobs and manifests."""
 
     store: ContentStore
     blobs: Blobs

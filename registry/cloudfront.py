@@ -28,7 +28,7 @@ def cloudfront_signer(
     prefix: str,
     clock: Callable[[], float] = time.time,
 ) -> Callable[[str, int], str]:
-    """Return the function that signs a URL for a key of the bucket and a number of seconds.
+    """Return the function that makes a signed URL from a key and a lifetime in seconds.
 
     *prefix* precedes each key in the bucket. *clock* returns seconds since the UTC epoch. Raises:
     OSError, ValueError if the file has no RSA key.

@@ -61,7 +61,7 @@ class Absent(UpstreamError):  # noqa: N818 - the class name states the fact, as 
 
 
 class Denied(UpstreamError):  # noqa: N818
-    """The upstream denies access by a 401 after all attempts, or by a 403.
+    """The upstream denies access: by a 401 after all attempts to authenticate, or by a 403.
 
     The registry never caches a denial.
     """

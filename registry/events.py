@@ -43,7 +43,7 @@ class BreakerEvents:
         self._purge = purge
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
-        """Append one event; purge HAProxy's cache if the event is a breaker that opened."""
+        """Append one event; if a breaker has opened, purge HAProxy's cache."""
         self._report(event, **fields)
         if event == "breaker" and fields.get("state") == "open":
             self._purge()

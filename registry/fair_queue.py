@@ -59,7 +59,7 @@ class FairQueue:
             return event
 
     def _leave(self, key: str, event: threading.Event) -> bool:
-        """Stop waiting; return False if the caller was admitted in the meantime."""
+        """Remove a caller from its queue; return False if it was admitted in the meantime."""
         with self._lock:
             if event.is_set():
                 return False

@@ -17,7 +17,7 @@ from entrepot.runtime.run_names import RIGHTS
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """A `Rights` holds the configured access rules and users; None if not configured."""
+    """A `Rights` holds the configured access rules and users; each is None if not configured."""
 
     rules: AccessRules | None
     users: Mapping[str, bytes] | None

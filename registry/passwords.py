@@ -19,7 +19,7 @@ from entrepot.runtime.run_names import PASSWORDS
 
 @dataclass(frozen=True, slots=True)
 class PasswordLogins:
-    """A `PasswordLogins` holds the configured users and what their authenticator needs."""
+    """A `PasswordLogins` holds the settings and objects from which it makes an authenticator."""
 
     settings: Settings
     htpasswd: HtpasswdSettings

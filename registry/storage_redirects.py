@@ -13,7 +13,7 @@ from entrepot.registry.pullthrough.redirects import Redirects, Sign, Storehouse
 
 
 class _LocalValues:
-    """A `_LocalValues` reads the values of a storage in local files, which always responds."""
+    """A `_LocalValues` reads the values of a local storage, which always responds."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage

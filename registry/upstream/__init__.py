@@ -4,8 +4,7 @@ A request runs through these modules, from the outside in:
 
 - `protocol` defines the interfaces that the rest of the registry uses: `Upstream`, `RemoteBlob`.
 - `upstreams` and `upstream_config` define the table of upstreams and the settings of each.
-- `mirrors` and `guarded` wrap an upstream: with mirrors, and with `Unavailable` for unexpected
-  errors.
+- `mirrors` adds mirrors to an upstream; `guarded` turns unexpected errors into `Unavailable`.
 - `client`, `blob` and `documents` implement the operations of the API and read the bodies of
   responses.
 - `exchange`, `breaker` and `liveness` send one request through the circuit breaker.

@@ -341,7 +341,7 @@ class Breaker:
 
 
 def read_all(directory: Path, clock: Callable[[], float] = time.time) -> list[BreakerState]:
-    """Return the state of each upstream that has a state file in *directory*, in file order.
+    """Return the state of each upstream with a state file in *directory*, sorted by file name.
 
     An upstream gets its state file with its first failure, rate limit or rejected credential.
     """
@@ -417,7 +417,7 @@ class _StateStore:
 def _count(directory: Path | None) -> int:
     """Return the number of files in *directory*, or 0 if the directory cannot be read."""
     try:
-        return len(os.listdir(directory)) if directory else 0  # noqa: PTH208 - it is only counted
+        return len(os.listdir(directory)) if directory else 0  # noqa: PTH208 - used only to count
     except OSError:
         return 0
 

@@ -16,7 +16,7 @@ _MOST = 3
 _LARGEST_RATIO = 1100
 _FREE = 1024 * 1024  # This many decoded bytes are allowed without a check of the ratio.
 # If the expected decoded length is unknown, this smaller ratio applies. The layers of images do not
-# reach it.
+# reach this ratio.
 _USUAL_RATIO = 20
 # This many decoded bytes are allowed without a check of the smaller ratio.
 _UNUSUAL = 64 * 1024 * 1024

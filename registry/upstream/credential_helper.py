@@ -83,7 +83,7 @@ class HelperCredentials:
         self._found: Credential | None = None
         self._until = -math.inf
 
-    def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
+    def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - all have the same login
         """Return the login, or None if the helper program returns none in time."""
         with self._lock:
             if self._clock() < self._until:

@@ -112,7 +112,7 @@ class SourceCredentials:
         self._stamp: tuple[int, int, int] | None = None
         self._password = config.password or ""
 
-    def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - the same for all
+    def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - one for all repositories
         """Return the credential in the settings.
 
         Raises: Unavailable if the password file cannot be read.

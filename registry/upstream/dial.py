@@ -29,7 +29,7 @@ def dial(
     timeout: float,
     allow: Callable[[list[str]], list[str]] = lambda addresses: addresses,
 ) -> socket.socket:
-    """Return a connected socket; its time-out is the rest of *timeout* (seconds).
+    """Return a connected socket; its time-out is the remaining part of *timeout* (seconds).
 
     *allow* gets the addresses of the host, and returns those that may be dialled, or raises an
     error. Raises: socket.gaierror, TimeoutError, OSError with the errno of the last failed attempt.

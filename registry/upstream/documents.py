@@ -12,8 +12,8 @@ from entrepot.datastore.manifest import ACCEPT, OCI_INDEX, essence, parse
 from entrepot.datastore.refs import Digest, Tag
 from entrepot.registry.upstream.protocol import RemoteManifest
 
-# Servers that do not know the type of a manifest send these content types; `mediaType` in the
-# manifest then decides.
+# Servers that do not know the type of a manifest send these content types; the manifest's field
+# `mediaType` then states the type.
 _GENERIC = frozenset(
     {
         "",
@@ -42,8 +42,9 @@ class UnsupportedType(ValueError):  # noqa: N818 - the name states the fact
 def read_manifest(body: bytes, content_type: str, expected: Digest | None) -> RemoteManifest:
     """Return the manifest in *body*; *expected* is the manifest's digest, if known.
 
-    *content_type* is the manifest's type if that type is in ACCEPT; otherwise `mediaType` in the
-    manifest decides. Raises: UnsupportedType, InvalidManifest; ValueError if the digest differs.
+    If *content_type* is in ACCEPT, it is the manifest's type; otherwise the manifest's field
+    `mediaType` states the type. Raises: UnsupportedType, InvalidManifest; ValueError if the digest
+    differs.
     """
     digest = Digest.of(body, expected.algorithm if expected else "sha256")
     if expected is not None and digest != expected:

@@ -93,7 +93,7 @@ class Guarded:
 
 
 class _GuardedBlob:
-    """A `_GuardedBlob` is the open body of a blob; *call* makes errors of reads Unavailable."""
+    """A `_GuardedBlob` is the open body of a blob; *call* turns a read error into Unavailable."""
 
     def __init__(self, body: RemoteBlob, call: Callable[[Callable[[], bytes]], bytes]) -> None:
         self._body = body

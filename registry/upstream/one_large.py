@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from entrepot.registry.fair_queue import FairQueue
 
 _LARGE = 128 * 1024
-"""A document above this number of bytes is large.
+"""A document of at least this many bytes is large.
 
 Nearly all manifests are smaller; small documents never wait.
 """

@@ -147,9 +147,9 @@ class _Plain(HTTPConnection):
 
     def __init__(
         self,
-        *args: Any,  # noqa: ANN401 - as urllib3's own
+        *args: Any,  # noqa: ANN401 - as in urllib3
         destinations: Destinations | None = None,
-        **more: Any,  # noqa: ANN401 - as urllib3's own
+        **more: Any,  # noqa: ANN401 - as in urllib3
     ) -> None:
         super().__init__(*args, **more)
         self.destinations = destinations
@@ -165,7 +165,7 @@ class _Plain(HTTPConnection):
     def _encode_request(self, request: str) -> bytes:
         return request.encode("latin-1")
 
-    def getresponse(  # type: ignore[override]  # urllib3 overrides it so itself
+    def getresponse(  # type: ignore[override]  # as in urllib3
         self,
     ) -> urllib3.HTTPResponse:
         """Wait for the status line and the headers."""
@@ -186,9 +186,9 @@ class _Secure(HTTPSConnection):
 
     def __init__(
         self,
-        *args: Any,  # noqa: ANN401 - as urllib3's own
+        *args: Any,  # noqa: ANN401 - as in urllib3
         destinations: Destinations | None = None,
-        **more: Any,  # noqa: ANN401 - as urllib3's own
+        **more: Any,  # noqa: ANN401 - as in urllib3
     ) -> None:
         super().__init__(*args, **more)
         self.destinations = destinations
@@ -211,7 +211,7 @@ class _Secure(HTTPSConnection):
     def _encode_request(self, request: str) -> bytes:
         return request.encode("latin-1")
 
-    def getresponse(  # type: ignore[override]  # urllib3 overrides it so itself
+    def getresponse(  # type: ignore[override]  # as in urllib3
         self,
     ) -> urllib3.HTTPResponse:
         """Wait for the status line and the headers."""

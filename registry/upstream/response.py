@@ -40,10 +40,10 @@ class BoundedResponse(HTTPResponse):
 
     They must have fewer than `LARGEST_HEAD` bytes, and arrive within the time-out of the socket.
 
-    Raises: the errors of `http.client`; HTTPException and TimeoutError beyond a limit.
+    Raises: the errors of `http.client`; HTTPException or TimeoutError if a limit is exceeded.
     """
 
-    def __init__(self, sock: socket, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as http.client's
+    def __init__(self, sock: socket, *args: Any, **more: Any) -> None:  # noqa: ANN401 - as in http.client
         super().__init__(sock, *args, **more)
         self._socket = sock
         self._within = sock.gettimeout()

@@ -130,7 +130,7 @@ def fetch_token(
 
 
 def read_token(body: bytes, headers: Mapping[str, str]) -> tuple[str, float]:
-    """Return the token in a response and the rest of the token's lifetime in seconds.
+    """Return the token in a response and the token's remaining lifetime in seconds.
 
     Raises: ConnectionBroken (NONSENSE).
     """

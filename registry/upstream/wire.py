@@ -227,7 +227,7 @@ class Response:
 
 
 def _read_on(sent: Iterator[bytes], seen: Callable[[bytes], None], size: int | None) -> None:
-    """Pass the rest of a body that cannot be decoded to *seen*.
+    """Pass to *seen* the rest of a body that cannot be decoded.
 
     The encoded body may be the blob itself, sent with a wrong Content-Encoding. To detect this
     case, *seen* computes the digest of all bytes as they were sent.
@@ -343,7 +343,7 @@ def _urlopen(
 
 
 def _as_broken(error: Exception, config: UpstreamConfig) -> ConnectionBroken:
-    """Return the ConnectionBroken for an exception; name the proxy if the proxy failed."""
+    """Return the ConnectionBroken for an exception; for a failed proxy, the message names it."""
     if not isinstance(error, exceptions.ProxyError):
         return _connection_error(error, config)
     inner = _connection_error(error.original_error, config)

@@ -4,8 +4,8 @@ Every client of a download is a reader. The writer belongs to no request: it is 
 appends to a spool file and holds the file's lock. Readers in any process follow the file as it
 grows. While the lock is held, a writer is active. The length of the spool file shows how many bytes
 have arrived. A file in the blob store is verified. All state of a download is in these files and
-the lock, so a writer can die at any byte. The kernel then releases the writer's lock, a reader
-acquires the lock, and the reader's process continues the download where the file ends.
+the lock. So if a writer dies, the kernel releases the lock, a reader acquires the lock, and the
+reader's process continues the download where the file ends.
 
 The worker sends the last byte of a blob only after the digest is verified. A commit to a remote
 storage takes long. Therefore the writer marks the spool file as verified before such a commit, and

@@ -268,8 +268,8 @@ class Sources:
     def send_ahead(self, start: int) -> RemoteBlob | None:
         """Send the first request of a download now, for the bytes from *start* to the end.
 
-        The next call of `choose` returns its response, or the error. Return the response too, or
-        None after an error.
+        The next call of `choose` returns a `Fetch` that yields this response or raises the error.
+        This method also returns the response, or None after an error.
         """
         try:
             source, fetch = self.choose()

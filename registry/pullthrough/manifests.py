@@ -37,7 +37,7 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Registered
 
 _JUST_NOW_S = 0.5
-"""For this many seconds after it confirmed a manifest, an upstream is assumed to have its parts."""
+"""After a confirmation, a manifest is not confirmed again for this many seconds."""
 
 
 class KeyedLock:

@@ -293,7 +293,7 @@ def _write(req: falcon.Request, resp: falcon.Response, response: ErrorResponse) 
 
 
 def _send(req: falcon.Request, resp: falcon.Response, body: bytes) -> None:
-    """Send the error body, and read the rest of a request body that is still arriving."""
+    """Send the error body; let the poller read a request body that is still arriving."""
     if request_body.may_still_be_sending(req):
         request_body.drain_after_response(req)
     resp.data = body

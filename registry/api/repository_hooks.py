@@ -29,7 +29,7 @@ class HookedAuthorization(Authorization):
 
     decides_by_repository = True
 
-    def __init__(self, hooks: Sequence[NamedMiddleware], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - of the base class
+    def __init__(self, hooks: Sequence[NamedMiddleware], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as in the base class
         super().__init__(*args, **kwargs)
         self._hooks = hooks
 

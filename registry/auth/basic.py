@@ -116,7 +116,7 @@ class BasicAuthenticator:
         return Identity(user, rights, self._challenge, granted=granted, is_open=rules is None)
 
 
-def from_passwords(  # noqa: PLR0913 - by name, each with a default
+def from_passwords(  # noqa: PLR0913 - passed by name, all with a default
     path: Path | None,
     *,
     realm: str,

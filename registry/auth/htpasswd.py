@@ -106,7 +106,7 @@ class Htpasswd:
     only: OSError, InvalidHtpasswd.
     """
 
-    def __init__(  # noqa: PLR0913 - by name, each with a default
+    def __init__(  # noqa: PLR0913 - passed by name, all with a default
         self,
         path: Path | None,
         *,

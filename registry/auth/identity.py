@@ -3,8 +3,8 @@
 The section "Logins" of docs/internals/edge-cache.md describes how clients log in. If a password
 file is configured, the registry sends a challenge to every client without credentials. If anonymous
 clients may pull, the registry sends a challenge only for a request that needs more than the right
-to pull. It then treats a client with invalid credentials as anonymous, because dockerd sends its
-Docker Hub credentials to a mirror.
+to pull. In this second case, the registry treats a client with invalid credentials as anonymous,
+because dockerd sends its Docker Hub credentials to a mirror.
 """
 
 from __future__ import annotations
@@ -168,6 +168,6 @@ class OpenAuthenticator:
     def __init__(self) -> None:
         self._identity = Identity(None, ALL, is_open=True)
 
-    def identify(self, authorization: str | None) -> Identity:  # noqa: ARG002 - of the protocol
+    def identify(self, authorization: str | None) -> Identity:  # noqa: ARG002 - part of the protocol
         """Return the anonymous identity with all rights for any Authorization header."""
         return self._identity

@@ -107,7 +107,7 @@ class TokensOnly:
         """Return an anonymous identity without rights."""
         return self._password if authorization else self._nothing
 
-    def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:  # noqa: ARG002 - of the protocol
+    def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:  # noqa: ARG002 - part of the protocol
         """Return the same as `identify`: no password is checked, so *source* has no effect."""
         return self.identify(authorization)
 

@@ -6,6 +6,6 @@
 - `manifests` stores and links pushed manifests.
 - `referrers` lists the manifests that refer to a manifest.
 - `deletes` removes tags, manifests and blobs from a repository.
-- `pins` protects the content that a push relies on from eviction.
+- `pins` prevents the eviction of the content that a push needs.
 - `catalog` lists the repositories.
 """

@@ -17,7 +17,7 @@ from entrepot.registry.push.manifests import write_lock
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """A `Deletions` deletes from hosted repositories; *state* is the state directory."""
+    """A `Deletions` deletes tags and links of hosted repositories; lock files are in `state`."""
 
     store: ContentStore
     state: Path

@@ -1,4 +1,4 @@
-"""Protect the content that a push relies on from eviction, before the push looks it up."""
+"""Pin the content that a push needs before the push looks it up, so that it is not evicted."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def url_predicate(
 
 
 def platforms(given: Iterable[Platform]) -> frozenset[Platform] | None:
-    """Return the platforms of a list, or None, which means all platforms, for an empty list."""
+    """Return the given platforms; if there are none, return None, which means all platforms."""
     return frozenset(given) or None
 
 

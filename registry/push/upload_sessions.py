@@ -231,7 +231,7 @@ class Session:
         self.sending: Sending | None = None
 
     def send_to(self, sending: Sending | None) -> None:
-        """Let *sending* copy the upload to a remote storage: received bytes, then later ones."""
+        """Let *sending* copy the upload to a remote storage, with all bytes that arrive later."""
         self.sending = sending
         if sending is not None:
             sending.reached(self.offset)
@@ -271,8 +271,9 @@ class Session:
                 hasher.update(chunk)
 
     def _save_progress(self, hasher: _Hash | None) -> None:
-        """Save the hash, and reduce the reservation to the received bytes, if the upload is
-        unfinished.
+        """Save the hash, and reduce the reservation to the received bytes.
+
+        Do nothing if the upload has ended.
         """
         if self._is_ended:
             return

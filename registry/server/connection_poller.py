@@ -1,12 +1,12 @@
 """Poll connections that are idle, are being closed, or have a slow client.
 
 One thread of each worker polls all these connections. The polling thread sends the rest of a
-response as fast as the client reads. While the worker has fewer slow readers than the limit, a slow
-reader may take any length of time. On an idle connection the polling thread repeats a response to
-an equal request (registry/server/repeats.py). If a worker responds before it has read the whole
-request body, the polling thread reads the rest for a short time. If the worker closed the
-connection with unread bytes, the kernel would reset the connection, and the client could lose the
-response.
+response as fast as the client reads. The connection of a slow reader is closed only if the worker
+has more slow readers than the limit, or if the client reads nothing for `_SILENCE_S` seconds. On an
+idle connection the polling thread repeats a response to an equal request
+(registry/server/repeats.py). If a worker responds before it has read the whole request body, the
+polling thread reads the rest for a short time. If the worker closed the connection with unread
+bytes, the kernel would reset the connection, and the client could lose the response.
 """
 
 from __future__ import annotations

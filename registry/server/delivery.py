@@ -142,7 +142,7 @@ class Delivery:
         Raises: OSError.
         """
         piece = self._piece
-        assert piece is not None  # noqa: S101 - the callers look
+        assert piece is not None  # noqa: S101 - the callers check it
         try:
             if isinstance(piece, FileSlice):
                 left = piece.stop - piece.start

@@ -74,7 +74,7 @@ class SocketServing:
             "post_worker_init": lambda _: self.started(),
         }
 
-    def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - as in gunicorn
         """Close all sockets but the worker's own, and set the worker's limits.
 
         Let the kernel end the worker if the arbiter is killed, because an idle worker rarely checks
@@ -141,7 +141,7 @@ class GunicornApplication(BaseApplication):  # type: ignore[misc]  # gunicorn sh
 
 
 class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships no types
-    """A `SuspendTolerantArbiter` does not kill workers because the whole machine was paused.
+    """A `SuspendTolerantArbiter` does not kill workers after a pause of the whole machine.
 
     After SIGSTOP and SIGCONT, in a frozen container, or on a suspended machine, every worker seems
     silent for the length of the pause. Gunicorn's own arbiter, if it ran first after the pause,
@@ -187,7 +187,7 @@ _COMMON: dict[str, Any] = {
 }
 
 
-def _choose_socket(count: int, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - gunicorn's own
+def _choose_socket(count: int, arbiter: Any, worker: Any) -> None:  # noqa: ANN401 - as in gunicorn
     """Assign a new worker an unused socket, or the socket of a worker being replaced."""
     taken = [each.slot for each in arbiter.WORKERS.values()]
     worker.slot = min(range(count), key=taken.count)

@@ -23,7 +23,7 @@ class LimitReports:
         self._lock = threading.Lock()
 
     def __call__(self, limit: str, times: int = 1) -> None:
-        """Count one more time that the limit *limit* was reached."""
+        """Count that the limit *limit* was reached, *times* times."""
         with self._lock:
             is_first = not self._counts
             self._counts[limit] += times

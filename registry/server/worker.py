@@ -76,7 +76,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     send_buffer = 0
     """This is SO_SNDBUF of each connection in bytes; 0 means the operating system's default."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as in gunicorn
         super().__init__(*args, **kwargs)
         # PERF: pop and append of a deque are atomic; a semaphore would run 30 lines of Python for
         # each of them.
@@ -115,7 +115,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             connection.is_frequent = self._is_frequent
             environ[CONNECTION] = self._local.connection = connection
 
-            def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:  # noqa: ANN401 - WSGI's own
+            def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:  # noqa: ANN401 - as in WSGI
                 if connection.repeatable is not None:
                     self._remember(environ, headers, connection.repeatable)
                 return start_response(status, headers, *error)
@@ -156,12 +156,12 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         may_wait = self.alive and not self.pending_conns
         super().wait_for_and_dispatch_events(self.idle_s if may_wait else timeout)
 
-    def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    def handle_exit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - as in gunicorn
         """Stop gracefully: the next response of each connection has `Connection: close`."""
         self.connection_poller.repeats.end()
         super().handle_exit(sig, frame)
 
-    def accept(self, listener: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    def accept(self, listener: Any) -> None:  # noqa: ANN401 - as in gunicorn
         """Accept a connection.
 
         If the process has no free descriptor, the connection stays in the queue of the listening
@@ -178,7 +178,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             # Without this pause, gunicorn's main loop would call this method again at once.
             time.sleep(_SHORTAGE_PAUSE_S)
 
-    def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - as in gunicorn
         """Submit a connection to the thread pool, or a blob connection to the second pool."""
         # The first request of a connection sets the size of the connection's send buffer.
         if not conn.initialized and type(conn.sock) is socket.socket:
@@ -195,7 +195,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             lambda future: self.method_queue.defer(self.finish_request, conn, future)
         )
 
-    def handle(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
+    def handle(self, conn: Any) -> Any:  # noqa: ANN401 - as in gunicorn
         """Handle a request of a connection, and the requests that follow soon.
 
         Return True if gunicorn must wait for the next request, `_KEPT_BY_POLLER` if the poller
@@ -211,7 +211,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             self._hand_over_close(conn)
         return is_kept
 
-    def _repeat(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+    def _repeat(self, conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
         """Answer the next request if its response is remembered with its body, else return False.
 
         The bytes of any other request are passed to gunicorn's parser.
@@ -234,7 +234,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         conn.parser.unreader.unread(request)
         return False
 
-    def _handle_one(self, conn: Any) -> Any:  # noqa: ANN401 - gunicorn's own
+    def _handle_one(self, conn: Any) -> Any:  # noqa: ANN401 - as in gunicorn
         """Handle one request; return False too if the poller sends the rest of its response."""
         self._local.connection, self._local.conn = None, conn
         is_kept = super().handle(conn)
@@ -242,7 +242,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         connection: LentConnection | None = self._local.connection
         return False if connection and connection.is_handed_over else is_kept
 
-    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+    def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:  # noqa: ANN401 - as in gunicorn
         """Return whether the connection can have another request, once the request body is read.
 
         PERF: gunicorn reads the rest of each request body. To find that a request without a body
@@ -257,8 +257,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             return True
         return bool(super()._keepalive_after(conn, keepalive))
 
-    def _may_repeat(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
-        """Return whether the poller, not this thread, waits for the connection's next request.
+    def _may_repeat(self, conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
+        """Return whether the poller waits for the next request of the connection.
 
         The poller waits after a response that it may repeat. After any other response, such as that
         of a download, the thread itself waits a moment, because a client that downloads an image
@@ -268,10 +268,10 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         is_repeatable = connection is not None and connection.repeatable is not None
         return is_repeatable and self._is_for_blobs(conn)
 
-    def _is_for_blobs(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+    def _is_for_blobs(self, conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
         return bool(self.blobs_socket) and conn.server == self.blobs_socket
 
-    def _let_poller_keep(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    def _let_poller_keep(self, conn: Any) -> None:  # noqa: ANN401 - as in gunicorn
         """Hand an idle connection over to the poller, which waits for the next request."""
 
         def handle(request: bytes) -> None:
@@ -290,13 +290,13 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
         self.method_queue.defer(closed)
 
-    def finish_request(self, conn: Any, fs: futures.Future[Any]) -> None:  # noqa: ANN401 - gunicorn's own
+    def finish_request(self, conn: Any, fs: futures.Future[Any]) -> None:  # noqa: ANN401 - as in gunicorn
         """Complete a request in gunicorn's main thread, unless the poller keeps the connection."""
         if not fs.cancelled() and fs.exception() is None and fs.result() == _KEPT_BY_POLLER:
             return
         super().finish_request(conn, fs)
 
-    def _hand_over_close(self, conn: Any) -> None:  # noqa: ANN401 - gunicorn's own
+    def _hand_over_close(self, conn: Any) -> None:  # noqa: ANN401 - as in gunicorn
         """Hand the connection over to the poller, which closes it after the peer has closed it.
 
         So gunicorn's own close does not wait for the peer.
@@ -317,7 +317,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
                 self._blob_threads = self.get_thread_pool()
             self._blob_threads.submit(work)
 
-    def _next_request_follows(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+    def _next_request_follows(self, conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
         """Wait for the next request if fewer threads are waiting than the limit allows."""
         if not self.alive:
             return False
@@ -330,7 +330,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         finally:
             self._waiting_slots.append(slot)
 
-    def _has_data_soon(self, conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+    def _has_data_soon(self, conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
         """Return whether bytes of the next request arrive within `keepalive_wait_s`.
 
         Return False if gunicorn has already read them: its main loop handles pipelined requests.
@@ -367,7 +367,7 @@ class _Connection(socket.socket):
             super().setblocking(flag)
 
 
-def _has_read_ahead(conn: Any) -> bool:  # noqa: ANN401 - gunicorn's own
+def _has_read_ahead(conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
     """Return whether bytes of the next request were already read."""
     return bool(conn.parser.unreader.buf.getvalue())
 

@@ -103,7 +103,7 @@ def _started(settings: Settings, start: Callable[[], None]) -> Callable[[], None
     trackers = settings.reporting.active
     if not trackers:
         return start
-    from entrepot.runtime.reporting import ErrorReports  # noqa: PLC0415 - used only with a tracker
+    from entrepot.runtime.reporting import ErrorReports  # noqa: PLC0415 - for error trackers only
 
     reports = ErrorReports(trackers)
 

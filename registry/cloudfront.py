@@ -35,7 +35,7 @@ def cloudfront_signer(
     """
     key = load_pem_private_key(private_key.read_bytes(), None)
     if not isinstance(key, RSAPrivateKey):
-        raise ValueError(f"{private_key} has no RSA key")  # noqa: TRY004 - a wrong file
+        raise ValueError(f"{private_key} has no RSA key")  # noqa: TRY004 - the file is wrong
     start = "/".join(filter(None, (base_url, prefix.strip("/"))))
 
     def sign(name: str, seconds: int) -> str:

@@ -1,7 +1,7 @@
 """Load the operator's middleware, and hide its failures from clients.
 
-The page docs/extensions.md describes the interface for packages. Registry middleware wraps the WSGI
-application of a worker. Repository middleware is called for each authorized request.
+The page docs/extensions.md describes how to write a package of middleware. Registry middleware
+wraps the WSGI application of a worker. Repository middleware is called for each authorized request.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def wrapped(app: WSGIApplication, wanted: Wanted) -> WSGIApplication:
     return app
 
 
-def _made(group: str, name: str, *arguments: object) -> Any:  # noqa: ANN401 - of the package
+def _made(group: str, name: str, *arguments: object) -> Any:  # noqa: ANN401 - defined by the package
     """Load the entry point of a middleware package and call it.
 
     Raises: MiddlewareUnusable.

@@ -22,7 +22,7 @@ class _LocalValues:
         """Return the key and size of a value, or None if the value is absent."""
         return self._storage.stat(key)
 
-    def has_answered(self, within_s: float) -> bool:  # noqa: ARG002 - of the protocol
+    def has_answered(self, within_s: float) -> bool:  # noqa: ARG002 - part of the protocol
         """Return True."""
         return True
 

@@ -92,6 +92,6 @@ def fresh(kind: Kind, plan: Plan) -> Iterator[Server]:
 
 
 def in_turn(site: Site, number: int) -> list[Kind]:
-    """Return the caches in the order of this round; each round begins with another cache."""
+    """Return the caches in the order of this round; each round begins with a different one."""
     known = {kind.name: kind for kind in caches(site)}
     return [known[name] for name in turn(list(known), number)]

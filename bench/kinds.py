@@ -34,7 +34,7 @@ class Plan:
     `folder` is for all files of the server, and `upstream` is a URL. `htpasswd` is the path of a
     password file, or None if clients need no password. `pem` is the path of a certificate, or None
     for plain HTTP. `login` is the user and password that clients send. `static` is the folder that
-    nginx serves. `tokens` is the path of the certificates with whose keys tokens are signed.
+    nginx serves. `tokens` is the path of a file with the certificates of the keys that sign tokens.
     `endpoint` is the URL of a receiver of events. If `has_edge_cache` is false, the appliance's
     HAProxy caches nothing.
     """

@@ -22,7 +22,7 @@ class Book:
     """All samples of a run by row and server.
 
     `failed` has the reason of each failure, by row and server. Once the run has taken `most_s`
-    seconds, no further samples are taken.
+    seconds, no more samples are taken.
     """
 
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)

@@ -43,7 +43,8 @@ def command(uid: int, gid: int, *, reads_all: bool) -> list[str]:
     """
     words = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
     if reads_all:
-        # When Python starts, it calls access(2), which honours only ambient capabilities here.
+        # Only an ambient capability survives the execve(2) of a plain user. When Python starts, it
+        # calls access(2), which ignores a plain user's capabilities unless no_setuid_fixup is set.
         words += [f"--inh-caps=-all,{_READ_ALL}", f"--ambient-caps=-all,{_READ_ALL}"]
         words += [f"--bounding-set=-all,{_READ_ALL}", "--securebits=+no_setuid_fixup"]
     return words

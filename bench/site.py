@@ -32,7 +32,7 @@ _YEAR = dt.timedelta(days=365)
 class Site:
     """The objects that all stages of a run share: the upstream, the images, the compared servers.
 
-    The warm rows pull the image `app`, and the pull over the simulated line `large`. `log` is the
+    Most rows use the image `app`; the pull over the simulated line uses `large`. `log` is the
     upstream's access log.
     """
 

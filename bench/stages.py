@@ -92,7 +92,7 @@ def microseconds(sample: Sample) -> float:
 
 def worker(site: Site, book: Book, rounds: int) -> None:
     """Measure the row whose requests workers answer, because HAProxy caches nothing."""
-    plan = lambda: replace(site.plain(), has_edge_cache=False)  # noqa: E731 - a new folder each
+    plan = lambda: replace(site.plain(), has_edge_cache=False)  # noqa: E731 - it makes a new folder
     measure_warm(site, plan, rows.from_worker(site.app), book, rounds)
 
 

@@ -114,7 +114,7 @@ def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
 
 
 def digest(number: int) -> Digest:
-    """Return the digest of blob *number*, which begins with the multiplied number.
+    """Return the digest of blob *number*; its first three bytes are the multiplied number.
 
     `_in_order` can thus compute the order of the digests without sorting them in memory.
     """
@@ -125,8 +125,9 @@ def digest(number: int) -> Digest:
 def _in_order(rows: int) -> Iterator[int]:
     """Yield the numbers of all *rows* blobs, sorted by the digests of the blobs.
 
-    To sort a list of ten million numbers would need too much memory. Therefore the function counts
-    through all possible first three bytes of a digest, and computes the blob's number from them.
+    For a large index, a sorted list of all numbers would need too much memory. Then the function
+    counts through all possible first three bytes of a digest, and computes the blob's number from
+    them.
     """
     if rows < _MIXED // 16:
         return iter(sorted(range(rows), key=lambda number: number * _FORTH % _MIXED))

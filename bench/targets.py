@@ -109,7 +109,10 @@ def judge(target: Target, results: Results) -> Verdict:
 
 
 def beaten_by(row: str, results: Results, peers: list[str]) -> dict[str, float]:
-    """Return the peers that cost less than Entrepot in a row, with Entrepot's cost in multiples."""
+    """Return the peers that cost less than Entrepot in a row.
+
+    The value of a peer is Entrepot's cost divided by the cost of the peer.
+    """
     ours = _value(results, row, OURS, "cost")
     found = {}
     for peer in peers:

@@ -26,8 +26,7 @@ from entrepot.datastore.storage import is_remote
 log = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
-"""If the content of a damaged file is stored again or has an upstream, the file is kept this long.
-"""
+"""A damaged file is kept for this time (s) if its content is stored again or has an upstream."""
 
 
 @dataclass(frozen=True, slots=True)

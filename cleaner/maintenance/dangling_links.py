@@ -19,7 +19,7 @@ from entrepot.runtime.clock import Ages
 
 log = logging.getLogger(__name__)
 
-# A link can be written before its content is committed, so a link younger than this is kept.
+# A link can be written before its content is committed, so a link younger than this (s) is kept.
 _YOUNG_S = 3600
 _ORIGIN_YOUNG_S = 24 * 3600
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """A `Listeners` has two callbacks of the threads.
+    """A `Listeners` has two functions that the threads call.
 
     `write` is called with each event for the metrics. `removed` is called after a damaged file was
     moved to quarantine.

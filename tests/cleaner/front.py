@@ -1,4 +1,4 @@
-"""Run a server in place of HAProxy, which responds to the request of the cleaner's log barrier."""
+"""Run a server that responds to the requests of the cleaner's log barrier in place of HAProxy."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def push(store: DataDirectory, seed: int, used: float, name: Repository = HOSTED
 def push_image(
     store: DataDirectory, made: Image, tag: str, at: float, name: Repository = HOSTED
 ) -> Pulled:
-    """Store the image *made* as a push at the time *at* (seconds since the UTC epoch) does.
+    """Store the image *made* like a push at the time *at* (seconds since the UTC epoch).
 
     If *tag* is empty, the image gets no tag.
     """
@@ -102,7 +102,7 @@ def push_image(
 
 
 def push_index(store: DataDirectory, children: Sequence[Image], tag: str, at: float) -> Digest:
-    """Store an index of images that are already stored, as a push at the time *at* does."""
+    """Store an index of images that are already stored, like a push at the time *at*."""
     body, media_type = index(children)
     return _link(store, put_manifest(store, body, media_type, at), tag, at, HOSTED)
 

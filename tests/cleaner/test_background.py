@@ -175,4 +175,4 @@ def test_the_cleaner_thread_ends_with_its_application(tmp_path: Path) -> None:
 def test_an_unknown_name_of_the_package_is_an_attribute_error() -> None:
     """The package `cleaner` loads its names lazily; an unknown name raises AttributeError."""
     with pytest.raises(AttributeError, match=r"'entrepot\.cleaner' has no attribute 'nothing'"):
-        getattr(cleaner, "nothing")  # noqa: B009 - mypy knows it as well
+        getattr(cleaner, "nothing")  # noqa: B009 - mypy would reject the name

@@ -222,7 +222,7 @@ def test_nothing_is_evicted_while_the_barrier_is_closed(
 def test_nothing_is_evicted_while_the_index_is_rebuilt(
     tools: RoundTools, store: DataDirectory, fake_barrier: FakeBarrier
 ) -> None:
-    """While the index is being rebuilt, a round evicts nothing, because the order is not known.
+    """While the index is being rebuilt, a round evicts nothing: the order of uses is incomplete.
 
     Content without a row can have been unused for longer than content that already has a row.
     """

@@ -1,4 +1,4 @@
-"""If no client continues an upload, the cleaner frees the space that it has reserved."""
+"""If no client continues an upload, the cleaner frees the space that is reserved for it."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_tags_of_unknown_time_are_never_removed_for_their_number(
 
 
 def test_tags_are_ordered_by_their_pushes(store: DataDirectory, clock: Clock) -> None:
-    """Tags are ordered by the times in the index at which they were pushed."""
+    """Tags are ordered by the times of their pushes, which the index stores."""
     for seed in (2, 0, 1):
         push(store, seed, used=clock.now)
         clock.now += 1

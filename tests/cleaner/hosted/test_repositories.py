@@ -1,4 +1,4 @@
-"""Hosted repositories are read completely, because content that they do not need is evicted."""
+"""Hosted repositories are read completely: content that an unread image needs would be evicted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _open(store: DataDirectory, hosted: HostedRepositories | None = None) -> Sna
 
 
 def _referenced(store: DataDirectory, *among: Digest) -> set[Digest]:
-    """Return those of the digests *among* that hosted content needs."""
+    """Return those of the digests in *among* that a plan keeps for hosted repositories."""
     account = _open(store)
     return {digest for digest in among if account.spares(digest)}
 

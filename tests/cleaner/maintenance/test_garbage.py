@@ -146,7 +146,7 @@ def test_a_blob_that_a_running_push_has_pinned_stays(
 def test_referenced_content_is_no_garbage(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """Images are no garbage, whether they have a tag or not, if no rule expires them."""
+    """If no rule expires images, they are no garbage, with or without a tag."""
     made = [_made(1), _made(2)]
     children = [push_image(store, each, "", clock.now - _OLD) for each in made]
     push_index(store, made, "all", clock.now - _OLD)
@@ -261,7 +261,7 @@ def test_an_access_renews_unlinked_content(
 def test_untagged_manifests_are_garbage_on_request(
     store: DataDirectory, collect: Collect, clock: Clock
 ) -> None:
-    """With a rule for untagged images, these are removed after the grace period.
+    """If a rule for untagged images is given, such images are removed after the grace period.
 
     The command `garbage-collect --delete-untagged` of docker distribution does the same.
     """

@@ -40,7 +40,8 @@ def test_a_wrong_total_evicts_nothing(
 ) -> None:
     """If the counter of used bytes is wrong, a round corrects it before it evicts content.
 
-    Otherwise a wrong counter, such as 10 TB in this test, would evict all proxied content.
+    Otherwise a wrong counter, such as 10 TB in this test, would cause the eviction of all proxied
+    content.
     """
     pulled = pull(store, 1, used=clock())
     limit = 2 * store.index.reservations.used_bytes()
@@ -117,7 +118,7 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
 
 
 def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Clock) -> None:
-    """If a round cannot free the needed space, this is recorded, so that pushes need not wait."""
+    """If a round cannot free the needed space, this is recorded, so that pushes do not wait."""
     push(store, 1, used=clock() - 5000)
     limit = store.index.reservations.used_bytes() + 100
     tools = RoundTools(

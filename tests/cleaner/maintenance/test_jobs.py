@@ -37,7 +37,7 @@ def test_a_job_runs_at_once_and_again_after_its_interval(timer: Clock) -> None:
 
 
 def test_no_job_starts_while_another_runs(timer: Clock) -> None:
-    """While a job runs, no other job starts; a job that is due runs at a later call."""
+    """While jobs run, `start_due` starts no other jobs; a later call starts those that are due."""
     free, begun, done = threading.Event(), threading.Event(), list[str]()
 
     def long() -> None:

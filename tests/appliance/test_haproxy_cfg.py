@@ -584,9 +584,9 @@ def test_with_a_certificate_haproxy_serves_tls(tmp_path: Path) -> None:
 
 
 def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
-    """HAProxy limits the streams of an HTTP/2 connection, because each stream holds buffers.
+    """HAProxy limits the streams of an HTTP/2 connection, because each stream needs buffers.
 
-    A client needs no login to open streams: a stream holds its buffers while HAProxy waits for the
+    A client needs no login to open streams: a stream uses its buffers while HAProxy waits for the
     body.
     """
     with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as client:

@@ -65,7 +65,7 @@ def _run(folder: Path, code: str) -> list[str]:
 
 
 def test_the_main_loop_loads_no_module_of_the_configuration() -> None:
-    """The main loop does not load the configuration's modules, which would take 18 MB."""
+    """The main loop does not load the configuration's modules, which would use 18 MB of memory."""
     assert _output(_IMPORTS) == [""]
 
 
@@ -78,7 +78,7 @@ def test_the_run_directory_stays_locked_when_a_program_is_executed() -> None:
 
 
 def test_a_run_directory_without_a_note_is_released(tmp_path: Path) -> None:
-    """A run directory whose path could not be written to the file `run` is removed all the same."""
+    """A run directory is removed even if its path could not be written to the file `run`."""
     run = tmp_path / "run-directory"
     run.mkdir()
     run_lock, state_lock = (os.open(each, os.O_RDONLY) for each in (run, tmp_path))

@@ -111,7 +111,7 @@ def test_temporary_file_cleaners_skip_the_run_directory(tmp_path: Path) -> None:
 
 
 def _left(folder: Path) -> Path:
-    """Create a run directory as a killed appliance leaves it."""
+    """Create a run directory like that of a killed appliance."""
     folder.mkdir()
     (folder / run_names.SETTINGS).touch()
     return folder

@@ -22,8 +22,8 @@ def daemon(endpoint: Endpoint) -> Any:
 def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
     """Docker Hub is mirrored for dockerd if it is the default upstream.
 
-    dockerd's older store does not send the registry's host to a mirror, so the appliance finds only
-    images of its default upstream.
+    dockerd's older store does not send the registry's host to a mirror, so the appliance can serve
+    only images of its default upstream.
     """
     assert daemon(replace(TLS, default="docker.io")) == {
         "registry-mirrors": ["https://cache.test:8443"]

@@ -126,7 +126,7 @@ def test_a_missing_password_ends_the_checks(registry: FakeUpstream) -> None:
 def test_no_password_is_needed_where_anonymous_pulls_are_allowed(registry: FakeUpstream) -> None:
     """`doctor` needs no password if anonymous pulls are allowed.
 
-    The appliance responds to `/v2/` with 401 all the same, because clients log in only after a 401.
+    Even then the appliance responds to `/v2/` with 401, because clients log in only after a 401.
     """
     registry.misbehave("/v2/$", status=401, headers=HEADERS)
     registry.misbehave("/v2/_catalog", status=200, headers=HEADERS)

@@ -83,7 +83,7 @@ def test_a_source_that_fails_for_a_while_is_asked_again(tmp_path: Path, size: in
 def test_a_target_that_fails_for_a_while_is_asked_again(tmp_path: Path) -> None:
     """If the target is a bucket that limits the rate, a refused write is repeated after a pause.
 
-    The bytes of that write are kept, and not read from the source again.
+    For the repeated write the bytes are not read from the source again.
     """
     source, target, content = MemoryStorage(), _Failing(2), filler(100)
     source.write(layout.blob(Digest.of(content)), content)

@@ -294,7 +294,7 @@ def test_a_report_lists_only_the_first_failures() -> None:
 def test_the_list_of_another_programs_cache_keeps_its_time(
     source: DataDirectory, run: Run, tmp_path: Path
 ) -> None:
-    """The file in which docker distribution lists the content of its cache keeps its time.
+    """The file in which docker distribution lists the content of its cache is copied with its time.
 
     The time matters: docker distribution can have fetched only content whose links are older.
     """

@@ -41,7 +41,7 @@ def test_a_step_without_a_total_shows_a_number() -> None:
 
 
 def test_a_terminal_has_one_line_that_changes_and_is_cleared() -> None:
-    """On a terminal each line of progress replaces the last one, and the end removes it."""
+    """On a terminal each line of progress replaces the previous line; the last line is erased."""
     terminal = _Terminal()
     with Progress(terminal) as progress:
         progress.begin("blobs found")

@@ -1,4 +1,4 @@
-"""A data directory that root created or filled is given to the service user."""
+"""The service user becomes the owner of a data directory that root created or filled."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_files_whose_owner_cannot_change_are_counted_and_skipped(
     """Files whose owner cannot change are counted and skipped.
 
     Root cannot change owners on a read-only file system or on some network file systems. The
-    service user may have access to the files all the same.
+    service user may nevertheless have access to these files.
     """
 
     def refuse(*_: object, **__: object) -> None:

@@ -89,7 +89,7 @@ PLANTS = {
 def test_a_link_in_the_data_directory_gives_the_user_no_other_file(
     data: Path, outside: Path, plant: Plant
 ) -> None:
-    """A link in the data directory gives the service user no file outside of it.
+    """A link in the data directory does not make the service user own a file outside of it.
 
     The test creates a symbolic or hard link in the data directory. Some of these links replace the
     appliance's own files. Then `take_over` gives the directory to the service user.
@@ -122,7 +122,7 @@ def test_a_pipe_and_a_deep_tree_do_not_block_the_walk(data: Path) -> None:
 
 
 def test_a_folder_swapped_during_the_walk_gives_no_other_file(data: Path, outside: Path) -> None:
-    """A folder that is replaced repeatedly during the walk gives the user no other file."""
+    """If a link replaces a folder during the walk, no file behind the link changes its owner."""
     victim, link = data / "docker", data / "link"
     link.symlink_to(outside)
     stop = threading.Event()
@@ -324,7 +324,7 @@ def test_no_command_of_root_writes_to_a_shared_folder(tmp_path: Path, shared: in
 def test_a_command_of_root_writes_to_its_own_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command of root writes to its own folder, and creates a missing folder."""
+    """A command of root writes to a folder that root owns, and creates a missing folder."""
     monkeypatch.setattr(users, "choose", lambda _: Choice(USER))
 
     assert main(["certs", "--host=a.test", f"--out={tmp_path / 'new' / 'tls'}"]) == 0
@@ -342,8 +342,8 @@ def test_check_reads_as_root_only_files_that_the_user_cannot_replace(
 ) -> None:
     """`check` reads as root only files that the user cannot replace.
 
-    A user who can replace the file could put a link to any other file there, or a pipe on which
-    root would wait.
+    Such a user could replace the file by a link to any other file, or by a pipe on which root would
+    wait.
     """
     folder = tmp_path / "passwords"
     folder.mkdir()

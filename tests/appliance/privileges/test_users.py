@@ -32,8 +32,8 @@ print(status["CapEff"].strip(), status["CapPrm"].strip(), status["NoNewPrivs"].s
 def test_outside_the_image_the_user_does_not_change() -> None:
     """Outside the image the user does not change.
 
-    A user named `entrepot` there may have nothing to do with Entrepot, and `make run` must not give
-    ./data to it.
+    There, a user named `entrepot` may be unrelated to Entrepot, and must not become the owner of
+    ./data by `make run`.
     """
     assert users.choose({}) == Choice(None)
 

@@ -43,7 +43,7 @@ def marked(line: AccessLine) -> bytes:
 
 
 def passed(bound: LineLimit, *lines: AccessLine, times: int = 1) -> list[bytes]:
-    """Return those of *lines*, repeated *times* times, that the limit lets through."""
+    """Filter *lines*, repeated *times* times, by the limit, and return the remaining lines."""
     text = b"".join(written(each) + b"\n" for each in lines * times)
     return bytes(bound.filter(memoryview(text))).splitlines()
 

@@ -1,4 +1,4 @@
-"""The files of the access log have a bounded size and hold complete lines."""
+"""The files of the access log have a bounded size and contain complete lines."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_later_start_continues_the_existing_file(path: Path) -> None:
 
 
 def test_no_line_is_appended_to_an_incomplete_line(path: Path) -> None:
-    """A new line is not joined to the part that a killed process left: both would be lost."""
+    """A new line is not appended to the incomplete line of a killed process: both would be lost."""
     path.write_bytes(b'one\n{"start":')
     log = RotatedLog(path, file_bytes=100, backups=1)
     append(log, b"two\n")

@@ -316,7 +316,7 @@ def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str
 def test_a_check_without_a_certificate_does_not_load_the_library_for_certificates() -> None:
     """A check without a certificate does not load the library for certificates.
 
-    The library for certificates takes 8 MB of each process that checks its settings.
+    The library uses 8 MB of memory in each process that checks its settings.
     """
     program = (
         "import sys; from entrepot.config.checks import remarks;"

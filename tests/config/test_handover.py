@@ -85,6 +85,6 @@ def test_a_missing_or_invalid_settings_file_is_one_line(
 
 
 def test_without_the_variable_there_are_no_settings() -> None:
-    """Without the variable that names settings, the working directory is not read as settings."""
+    """Without ENTREPOT_SETTINGS an error is raised; the working directory is not read instead."""
     with pytest.raises(ConfigError, match="ENTREPOT_SETTINGS=: no readable settings"):
         resolved({})

@@ -14,7 +14,7 @@ _LIST = "[{name: gate, options: {password: hunter2, list: [a, {b: c}]}}, {name: 
 
 
 def test_a_list_of_middleware_has_names_and_options(config_folder: ConfigFolder) -> None:
-    """A list of middleware keeps names and options, without disabled entries.
+    """The settings contain the names and options of middleware, without disabled entries.
 
     `check` shows no option.
     """

@@ -114,7 +114,7 @@ def test_the_longest_path_takes_precedence() -> None:
 
 
 def test_an_entry_with_a_path_declares_its_host() -> None:
-    """An entry with a path declares its host; other repositories there are anonymous."""
+    """An entry with a path declares its host, whose other repositories are pulled anonymously."""
     secret = _secret({"quay.io/our": {"auth": _auth("b:2")}})
 
     assert secret.hosts == ("quay.io",)

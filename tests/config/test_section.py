@@ -98,7 +98,7 @@ def test_each_invalid_value_is_reported_with_its_place() -> None:
 
 
 def test_a_section_is_equal_after_it_was_written_and_read() -> None:
-    """The plain values of a section are those of JSON, and are read as an equal section."""
+    """A section is written as plain JSON values, and these are read as an equal section."""
     before = _Outer.from_tree({"maybe": {"number": 3}, "named": {"b": {}}, "size": "5x6"})
 
     after = _Outer.from_tree(json.loads(json.dumps(before.as_tree())))

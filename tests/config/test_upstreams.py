@@ -79,7 +79,7 @@ def test_a_secret_that_names_a_registry_replaces_the_public_ones(
 def test_a_secret_that_names_no_registry_leaves_the_public_ones(
     config_folder: ConfigFolder, secret: bytes
 ) -> None:
-    """With a pull secret that names no registry, such as Docker Desktop's, the public ones stay.
+    """A pull secret that names no registry, such as Docker Desktop's, keeps the public upstreams.
 
     All parts of the appliance must compute the same upstreams from the pull secret.
     """

@@ -207,7 +207,7 @@ def _printed(_: Scope, shape: str, *values: Any) -> str:
 
 
 def _changed(_: Scope, found: dict[str, Any], name: str, *value: Any) -> dict[str, Any]:
-    """Set or remove an entry of a dictionary, which the template goes on to use."""
+    """Set or remove an entry of a dictionary in place, and return the dictionary."""
     found.pop(name, None)
     for each in value:
         found[name] = each

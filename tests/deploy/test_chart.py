@@ -389,7 +389,7 @@ def test_the_readme_describes_every_value() -> None:
 
 
 def test_tokens_are_verified_with_the_files_of_the_given_object() -> None:
-    """With tokens Entrepot finds the keys of the token server where the chart mounts them."""
+    """The settings of `auth.token` name the key files at the path where the chart mounts them."""
     documents = chart.documents(**CHOICES["tokens by certificates"])
     token = config.load([], manifests.environment(documents)).settings.auth.token
     mounts = {

@@ -12,7 +12,7 @@ def test_a_switch_needs_no_value(config_folder: ConfigFolder) -> None:
 
 
 def test_a_flag_without_its_value_is_a_problem(config_folder: ConfigFolder) -> None:
-    """A flag without its value is a problem, here as the last argument."""
+    """A flag that needs a value, and is the last argument, is a problem."""
     assert config_folder.problems("--cleaner.ttl") == [
         "--cleaner.ttl: a value is missing; try --cleaner.ttl=VALUE"
     ]

@@ -169,7 +169,7 @@ class AzureFront(EndsAtOnce, ThreadingHTTPServer):
 
 
 def _below(name: str, prefix: str, delimiter: str) -> str:
-    """Return the name in a list: a blob, or a folder that ends with the delimiter."""
+    """Return the name that a list shows for a blob: its name, or its folder with the delimiter."""
     rest, end, _ = name[len(prefix) :].partition(delimiter) if delimiter else (name, "", "")
     return name if not end else f"{prefix}{rest}{end}"
 
@@ -188,7 +188,7 @@ def _read(blob: _Blob, asked: str | None) -> _Answer:
 
 
 def _is_signed(method: str, target: str, headers: Any) -> bool:
-    """Return whether a request is signed with the account's key (Authorize with Shared Key)."""
+    """Return True if a request is signed with the account's key (Authorize with Shared Key)."""
     lower = {name.lower(): value for name, value in headers.items()}
     date = lower.get("x-ms-date") or lower.get("date")
     if date is None or abs(datetime.now(UTC) - parsedate_to_datetime(date)) > _OLDEST:

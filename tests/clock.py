@@ -22,7 +22,7 @@ class Clock:
         return max(self.now - max(at, self.certain), 0.0)
 
     def before(self, span: float) -> float:
-        """Return the time *span* seconds ago; an earlier file is older than *span*."""
+        """Return the time *span* seconds ago; a file with an earlier time is older than *span*."""
         return self.now - span
 
     def since(self) -> float:

@@ -84,7 +84,7 @@ def within(tree: ast.Module, call: ast.AST) -> str:
 
 @cache
 def used() -> dict[str, set[str]]:
-    """Return the methods that any module calls on each name."""
+    """Return, for each name, the methods that a module calls on it."""
     found: dict[str, set[str]] = {}
     for _, tree in sources():
         for node in ast.walk(tree):

@@ -19,7 +19,7 @@ from entrepot.runtime.urls import RawOrigin, authority_of, raw_origin_of
     ],
 )
 def test_an_origin_has_a_scheme_a_host_and_a_port(url: str, origin: RawOrigin) -> None:
-    """The origin of a URL has its host in lower case, and the scheme's port if it names none."""
+    """An origin has the URL's host in lower case, and the scheme's port if the URL has none."""
     assert raw_origin_of(url) == origin
 
 

@@ -147,8 +147,8 @@ class Appliance:
     def environment(self) -> dict[str, str]:
         """Return the environment variables of the appliance.
 
-        Of the test run's variables it contains only PATH, the locale and the time zone, because
-        other variables could configure the appliance.
+        They include only PATH, the locale and the time zone of the test run, because other
+        variables of the test run could configure the appliance.
         """
         name, _, value = self._mark.partition("=")
         own = {

@@ -1,4 +1,4 @@
-"""Run containerd with its own root, state and socket, and control it with ctr."""
+"""Run containerd with folders and a socket that only the tests use, and control it with ctr."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ An eviction waits for the end of this time, so that clients can still use the UR
 _CHUNKS: Final = 3
 _IMAGES: Final = 15
 _OLDER: Final = 5 * MB
-"""The checks before `check_eviction` pull less than this from the upstream (bytes)."""
+"""An upper bound of the bytes that the checks before `check_eviction` pull from the upstream."""
 
 Check = Callable[[Appliance, FakeUpstream], None]
 
@@ -52,7 +52,7 @@ def check_pull(appliance: Appliance, fake: FakeUpstream) -> None:
 
 
 def check_ranges(appliance: Appliance, fake: FakeUpstream) -> None:
-    """The middle and the end of a stored blob get 206; a range past its end gets 416."""
+    """A range in the middle or at the end of a stored blob gets 206; one past the end gets 416."""
     made = fake.put_image("range", "v1", of_size(2 * MB, 510))
     pull(appliance.http, "one.test/range", "v1")
     content = made.layers[0]
@@ -184,4 +184,4 @@ CHECKS: Final[tuple[Check, ...]] = (
     check_referrers,
     check_eviction,
 )
-"""All checks in an order that suits one appliance: the evictions come last."""
+"""All checks, in an order in which one appliance can pass them: the evictions come last."""

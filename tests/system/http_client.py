@@ -39,7 +39,7 @@ class Response:
 class HttpClient:
     """A client of the server at `host` and `port`, with a login user:password or a `bearer` token.
 
-    With `unix` the client connects to that socket; host and port are only in the header Host.
+    With `unix` the client connects to that unix socket; host and port are only in the header Host.
     """
 
     port: int

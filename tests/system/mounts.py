@@ -50,7 +50,7 @@ class Mounts:
             each.chmod(0o644)
 
     def on_the_host(self, upstreams: Mapping[str, Mapping[str, str]]) -> tuple[list[str], str]:
-        """Return podman's options for the host's network, and host:port for clients."""
+        """Return podman's options for a container in the host's network, and its host:port."""
         port = free_port()
         environment = {
             "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",

@@ -1,4 +1,4 @@
-"""Runs a daemon in a network namespace, which its bridges and firewall rules cannot outlive."""
+"""Runs a daemon in a network namespace: its bridges and firewall rules disappear with it."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def honest(appliance: Appliance, login: str | None = None) -> Honest:
 
 
 def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Attack) -> None:
-    """Assert that *client* does not fail during *attack*, and that each process stays small.
+    """Assert that *client* does not fail during *attack*, and that no process uses much memory.
 
     In `make soak` the client's response times are compared with those during as many harmless
     requests.
@@ -186,7 +186,7 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
 
 
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
-    """While clients with a wrong password send slow bodies, a client with a right login is served.
+    """While clients with a wrong password send slow bodies, requests of other clients succeed.
 
     The test sends more slow bodies at once than HAProxy forwards to a worker at the same time.
     """

@@ -33,7 +33,7 @@ FAVOURITE = 0
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """An appliance after pulls of more than its cap; `used` has the image numbers by last use."""
+    """An appliance after pulls of more than its cap; `used` sorts the images by last use."""
 
     appliance: Appliance
     images: list[Image]

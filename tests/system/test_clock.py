@@ -1,4 +1,4 @@
-"""When the wall clock jumps, the cleaner evicts nothing by age and forgets no last use.
+"""If the wall clock jumps, the cleaner evicts nothing by age, and the order of uses is kept.
 
 In `make soak` each jump lasts longer.
 """

@@ -1,4 +1,4 @@
-"""Middleware and an error tracker from Python packages that are installed beside the appliance."""
+"""An appliance uses middleware and an error tracker from Python packages beside it."""
 
 from __future__ import annotations
 

@@ -103,8 +103,8 @@ def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
 ) -> None:
     """Dockerd pulls without a login, and pushes with the right one.
 
-    It can also pull with an unknown login: dockerd sends its login for Docker Hub to a mirror. A
-    refused push is not tested, because dockerd repeats it for a minute.
+    A pull with an unknown login succeeds too, because dockerd sends a mirror its login for Docker
+    Hub. A refused push is not tested, because dockerd repeats it for a minute.
     """
     netloc, port = half_open.http.netloc, half_open.http.port
     (home / "tree" / "etc" / "docker").mkdir(parents=True)

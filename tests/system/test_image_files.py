@@ -60,7 +60,7 @@ class _Renamed:
 
 
 class _Swapped:
-    """Mounts the folder of the files, and renames a link to new files into it, like the kubelet."""
+    """Mounts the folder of the files, and replaces the link `..data` in it, as the kubelet does."""
 
     def __init__(self, folder: Path, files: Files) -> None:
         self._folder = folder

@@ -66,9 +66,9 @@ def test_clients_are_served_from_memory(
 def test_the_folder_has_the_content_until_the_appliance_ends(
     appliance: Appliance, folder: Path, setup: Setup, tmp_path: Path
 ) -> None:
-    """The folder has the content of a running appliance; its exit deletes the content.
+    """The folder has the content of a running appliance, which deletes the content at its exit.
 
-    After a kill, the next start deletes it. Files of other programs in the folder stay.
+    After a kill, the next start deletes the content. Files of other programs are not deleted.
     """
     assert push(appliance.http, "team/app", "v1", of_size(100 * KB, 570))
     assert (folder / layout.REPOSITORIES / "team/app").is_dir()

@@ -50,7 +50,7 @@ def upstream() -> Iterator[FakeUpstream]:
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, server: SmtpServer, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance that prints its access log, logs the operator's fields, mails warnings."""
+    """Run an appliance that prints access lines, logs the operator's fields, and mails warnings."""
     options = {"smtp": {"addr": f"127.0.0.1:{server.port}"}, "from": "a@b.test", "to": ["c@d.test"]}
     log = {
         "level": "debug",

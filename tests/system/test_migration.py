@@ -47,7 +47,7 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
 ) -> None:
     """The configuration in docker-cache-server's README works: logins, pushes and expiry.
 
-    Each variable that has no effect here causes one warning.
+    A warning for each of docker-cache-server's keys, except that of the users, names the new key.
     """
     netloc = moved.http.netloc
     assert clients.login(netloc, "admin:guess").returncode != 0

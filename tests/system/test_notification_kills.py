@@ -30,7 +30,7 @@ from tests.system.waiting import eventually
 NAME = "load/app"
 ROUNDS = scaled(1, 20)
 CLIENTS = 3
-# if HAProxy is killed, it may lose the log lines of responses that ended this time (s) before
+# a killed HAProxy may lose the log lines of responses that ended at most this long before (s)
 _MOMENT_S = 0.05
 _ACCEPTED = (200, 201, 202)
 

@@ -198,7 +198,7 @@ def test_an_incomplete_image_is_refused_before_its_manifest(
 
 
 def test_an_upstream_that_is_back_is_used_again(start: Start, fake: FakeUpstream) -> None:
-    """When the upstream works again, its circuit breaker closes and it is used."""
+    """When the upstream works again, its circuit breaker closes, and tags are confirmed again."""
     fake.put_image("app", "v1", of_size(KB, 54))
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=QUICK))
     pull(appliance.http, "one.test/app", "v1")

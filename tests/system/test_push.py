@@ -148,7 +148,10 @@ def test_a_push_that_does_not_fit_is_refused_and_pulls_continue(
 def test_docker_registry_serves_pushed_content(
     start: Start, clients: Clients, tmp_path: Path
 ) -> None:
-    """docker-registry serves content that was pushed to the appliance, so a way back exists."""
+    """docker-registry serves content that was pushed to the appliance.
+
+    So an operator can replace the appliance by docker-registry again.
+    """
     appliance = start(Setup())
     image, children = of_size(64 * KB, 530), two_platforms(531)
     assert push(appliance.http, "team/app", "v1", image)

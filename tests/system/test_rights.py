@@ -51,7 +51,7 @@ def _settings(rules: list[dict[str, Any]] | None, *logins: str) -> dict[str, Any
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """An appliance with two users, each of whom may use different repositories; their images."""
+    """An appliance with two users who may use different repositories, and each user's image."""
 
     appliance: Appliance
     images: dict[str, Image]

@@ -108,7 +108,7 @@ def test_a_killed_program_is_started_again(shared: Appliance, name: str) -> None
 
 
 def test_a_program_that_cannot_stay_up_ends_the_appliance_and_is_named(start: Start) -> None:
-    """If a program exits after each restart, the appliance exits with 1 and logs its name last."""
+    """If a program exits after each restart, the appliance exits with 1; the last line names it."""
     appliance = start(Setup())
     killer = threading.Thread(target=_kill_while_it_runs, args=(appliance, "logger"))
 

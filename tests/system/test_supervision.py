@@ -1,4 +1,4 @@
-"""Tests how `entrepot serve` starts, watches and stops programs: stand-ins and a real HAProxy."""
+"""Tests how `entrepot serve` starts, watches and stops a real HAProxy and stand-in programs."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _certificate(authority: Authority, folder: Path, files: str) -> dict[str, st
 
 
 def _agreed(port: int, ca: Path, *known: str) -> tuple[str | None, str]:
-    """Return protocol and cipher that the appliance agrees on with a client.
+    """Return the protocol and the cipher that the appliance and a client agree on.
 
     *known* has the protocols that the client offers.
     """

@@ -36,9 +36,9 @@ _OPTIONS = (
 class Dockerd:
     """A dockerd that `configure` starts; it can connect only to the ports in *ways*.
 
-    *ways* maps ports of the namespace's loopback to ports of the machine's loopback. dockerd
-    resolves the host names *names* to loopback, and trusts the CA *ca* in addition to the
-    authorities in its configuration. *folder* must have a short path, because sockets are below it.
+    *ways* maps ports of the namespace's loopback to ports of the machine's loopback. The host names
+    *names* resolve to loopback. The process trusts the CA *ca* in addition to the authorities in
+    its configuration. *folder* must have a short path, because sockets are below it.
     """
 
     reads = "docker"

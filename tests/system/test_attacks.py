@@ -1,7 +1,7 @@
 """During an attack an honest client's requests succeed, and the memory of all programs is bounded.
 
-In `make soak` the honest client's p99 response time during an attack is at most three times its p99
-response time during as many harmless requests (medians of the rounds).
+`make soak` also compares the honest client's p99 response time during an attack with that during as
+many harmless requests. The first may be at most three times the second (medians of the rounds).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """If another program changes files while they are written, no wrong content stays stored.
 
-`make soak` tests 8 and 24 MB at two moments; by default the tests use one size, which is larger
-than the part that a worker buffers in memory.
+`make soak` tests two sizes and two moments of the change. By default there is one size, which is
+larger than the part that a worker buffers in memory.
 """
 
 from __future__ import annotations

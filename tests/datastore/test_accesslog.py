@@ -56,7 +56,7 @@ def test_a_line_can_be_parsed_with_any_field_values(line: AccessLine) -> None:
 
 
 def test_end_is_start_plus_duration_in_seconds() -> None:
-    """The end of a response (s) is computed from its start and its duration, which are in ms."""
+    """The end of a response (in seconds) is its start plus its duration (both in milliseconds)."""
     assert LINE.end == 1_790_000_000.012
 
 
@@ -155,9 +155,9 @@ def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[lis
 
 
 def test_lines_that_differ_in_start_only_are_grouped() -> None:
-    """Log lines that differ only in their start form a group; the latest line represents it.
+    """`read` returns log lines that differ only in their start as one line, the latest.
 
-    The groups do not depend on the order of the lines or on earlier batches.
+    The order of the lines and earlier batches have no effect.
     """
     log, later = AccessLog(), replace(LINE, start=LINE.start + 5)
     other = replace(LINE, duration=13)

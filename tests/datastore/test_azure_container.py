@@ -20,7 +20,7 @@ from tests.serving import EndsAtOnce
 
 
 class _Service(EndsAtOnce, ThreadingHTTPServer):
-    """A server that replaces Azure: it records all requests, and sends one response to all."""
+    """A server that replaces Azure: it records all requests, and sends the same response to all."""
 
     daemon_threads = True
 
@@ -120,7 +120,7 @@ def test_each_key_selects_host_and_login(
 ) -> None:
     """The keys of `storage.azure` determine the host and the login of the requests.
 
-    Azure's environment variables do not change what the keys determine.
+    Azure's environment variables do not change this host and login.
     """
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST"):
         monkeypatch.delenv(name, raising=False)
@@ -161,7 +161,7 @@ def test_the_default_credentials_are_those_of_azures_libraries(
 def test_the_name_of_a_blob_is_that_of_docker_distribution_3(
     service: _Service, monkeypatch: pytest.MonkeyPatch, root: str, path: str
 ) -> None:
-    """The name of a blob is the same as with docker distribution 3.
+    """A value has the same blob name in the container as with docker distribution 3.
 
     The request is signed with the key of the account, even if Azure's variables select another
     login or another container.
@@ -258,7 +258,7 @@ def test_a_token_authorizes_the_requests(
 ) -> None:
     """If the login is not the account's key, the driver gets a token and sends it with requests.
 
-    Each kind of login has its own host from which the driver gets the token.
+    The kind of login determines the URL from which the driver gets the token.
     """
     (tmp_path / "token").write_text("of Kubernetes")
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"):

@@ -11,7 +11,7 @@ from entrepot.datastore.drivers.memory import MemoryStorage
 from entrepot.datastore.errors import DigestMismatch, NotFound
 from entrepot.datastore.refs import Digest
 
-CONTENT = b"content" * 300_000  # Files are hashed in chunks; this is longer than one chunk.
+CONTENT = b"content" * 300_000  # Files are hashed in chunks; this content is longer than one chunk.
 ALGORITHMS = ["sha256", "sha512"]
 
 
@@ -45,7 +45,7 @@ def test_a_written_blob_can_be_read(blobs: BlobStore, algorithm: str) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_an_adopted_file_can_be_read(blobs: BlobStore, finished: Path, algorithm: str) -> None:
-    """If a finished file is committed as a blob without a digest of its writer, it is hashed."""
+    """If a file is committed as a blob without a digest from its writer, the file is hashed."""
     digest = Digest.of(CONTENT, algorithm)
 
     blobs.commit_file(finished, digest)
@@ -69,7 +69,7 @@ def test_wrong_bytes_are_not_written(blobs: BlobStore) -> None:
 
 
 def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path) -> None:
-    """A file with a wrong digest is not committed, and stays at its path."""
+    """A file whose bytes do not match the digest is not committed, and stays at its path."""
     wrong = Digest.of(b"something else")
 
     with pytest.raises(DigestMismatch):
@@ -102,7 +102,7 @@ def test_a_deleted_blob_is_not_found(blobs: BlobStore) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT], ids=["empty", "short", "long"])
 def test_a_files_digest_is_that_of_its_content(tmp_path: Path, content: bytes) -> None:
-    """The digest of a file is that of its content, also if the file is read in several chunks."""
+    """The digest of a file is the digest of its content, even if it is read in several chunks."""
     (tmp_path / "file").write_bytes(content)
 
     assert digest_of_file(tmp_path / "file", "sha256") == Digest.of(content)

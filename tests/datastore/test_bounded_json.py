@@ -1,4 +1,4 @@
-"""Untrusted JSON is parsed within a limit of memory."""
+"""Untrusted JSON is parsed with a limit on memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A start and `entrepot check` try each kind of request that the appliance sends to its bucket."""
+"""The start of the appliance and `entrepot check` try each kind of request to the bucket."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_each_request_is_tried_once_and_leaves_nothing(s3: S3Front, parts: Bucke
 def test_a_policy_that_lacks_an_action_is_named(
     s3: S3Front, parts: BucketParts, action: str, name: str, permission: str
 ) -> None:
-    """The check ends at the first request that the bucket refuses, and names the permission.
+    """The check ends at the first request that the bucket refuses; it names the missing permission.
 
     The check removes the object that it has written, if the bucket permits this.
     """
@@ -114,7 +114,7 @@ def test_a_refused_url_is_a_problem_and_an_unreachable_host_a_warning(
 
 
 def test_a_check_shows_the_time_of_each_request(s3: S3Front, tmp_path: Path) -> None:
-    """`entrepot check` prints the time of each request to the bucket, and its JSON has it in s."""
+    """`entrepot check` prints the time of each request; its JSON has the times in seconds."""
     s3.fault("DELETE", _PROBE, Refused(Refusal(403, "AccessDenied")))
     loaded = ConfigFolder(tmp_path).examine()
     tried = list(bucket.tried(_settings(s3, tmp_path)))
@@ -142,7 +142,7 @@ def test_a_check_shows_the_time_of_each_request(s3: S3Front, tmp_path: Path) -> 
 def test_a_wrong_setting_is_one_problem(
     s3: S3Front, tmp_path: Path, wrong: dict[str, str], remedy: str
 ) -> None:
-    """A start and `entrepot check` report a wrong setting of the bucket as the same single line."""
+    """The start and `entrepot check` report a wrong setting of the bucket with the same line."""
     settings = _settings(s3, tmp_path, **wrong)
 
     (found,) = bucket.problems(settings)

@@ -55,7 +55,7 @@ class Scene:
     def compare(self) -> None:
         """Compare the lengths of all objects, and purge the quarantine, as the cleaner does daily.
 
-        Before that, empty the journal of the bucket, as at a start.
+        Before that, empty the journal of the bucket, as the start of the appliance does.
         """
         self.appliance.journal.clear()
         rebuild(
@@ -84,7 +84,7 @@ class Scene:
         return BlobStore(storage, Integrity(storage, index, Quarantine(storage, index), marks))
 
     def bodies(self) -> int:
-        """Return how many GETs of blobs the bucket got since the last call."""
+        """Return how many GETs of blobs the bucket has received since the last call."""
         count = self.s3.count("GET", f"^{layout.BLOBS}/")
         self.s3.forget()
         return count
@@ -223,7 +223,10 @@ def test_an_appliance_that_does_not_own_the_bucket_changes_nothing(
 
 @pytest.mark.parametrize("mark", [b"", b"[]", b'{"size": "x"}', b'{"size": 1}', b"\xff" * 9000])
 def test_a_mark_of_another_program_states_nothing(scene: Scene, mark: bytes) -> None:
-    """If another program has written an invalid mark, the cleaner and the worker continue."""
+    """An invalid mark that another program wrote for intact content is removed.
+
+    The content is served.
+    """
     scene.s3.put(layout.quarantined(scene.pushed), mark)
 
     scene.compare()

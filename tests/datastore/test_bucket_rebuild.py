@@ -90,7 +90,7 @@ def _due(appliance: Appliance) -> list[tuple[IndexEntry, str]]:
 def test_the_next_sweep_removes_what_it_would_have_removed(
     first: Appliance, second: Appliance
 ) -> None:
-    """After the index was lost and rebuilt from its snapshot, a round evicts the same content.
+    """After a lost index was rebuilt from its snapshot, a round evicts the same content as before.
 
     In this test, the round is a day after the snapshot, and some content exceeds the TTL by then.
     """
@@ -110,10 +110,10 @@ def test_the_next_sweep_removes_what_it_would_have_removed(
 def test_the_lists_give_the_difference_to_the_snapshot(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """Objects that are in the bucket but not in the snapshot get rows; missing ones lose theirs.
+    """A rebuild adds rows for objects that the snapshot lacks, and removes rows of deleted objects.
 
-    Only a manifest that was stored after the snapshot is read. The time of the rebuild is the last
-    use of the manifest and its parts.
+    Only a manifest that was stored after the snapshot is read. The time of the rebuild counts as
+    the last use of this manifest and its parts.
     """
     kept = pull(first.store, 1, NOW - 3 * DAY)
     gone = put_blob(first.store, b"gone", NOW - DAY)
@@ -139,7 +139,7 @@ def test_the_lists_give_the_difference_to_the_snapshot(
 def test_new_downloads_are_stored_as_soon_as_the_snapshot_was_read(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """As soon as the snapshot is read, downloads can reserve space, before the bucket is listed."""
+    """As soon as the snapshot is read, and before the bucket is listed, downloads reserve space."""
     pull(first.store, 1, NOW)
     first.write()
     s3.forget()
@@ -176,7 +176,7 @@ def test_without_a_snapshot_each_manifest_is_read_once(
 
 
 def test_a_corrupt_shard_counts_as_absent(s3: S3Front, first: Appliance, second: Appliance) -> None:
-    """If a shard of the snapshot is corrupt, the rebuild is the last use of the shard's content.
+    """If a shard is corrupt, its content counts as last used at the time of the rebuild.
 
     The other shards are used.
     """
@@ -199,7 +199,8 @@ def test_a_use_of_the_snapshot_in_the_future_counts_as_a_use_now(
 ) -> None:
     """If a last use in the snapshot is in the future, the current time replaces it.
 
-    The clock may have been wrong at the snapshot. Otherwise the content would never be evicted.
+    The clock may have been wrong when the snapshot was written. With a last use in the future, the
+    content would never be evicted.
     """
     digest = put_blob(first.store, b"content", NOW + 300 * DAY)
     first.write()
@@ -210,7 +211,7 @@ def test_a_use_of_the_snapshot_in_the_future_counts_as_a_use_now(
 
 
 def test_a_wrong_size_in_the_snapshot_is_corrected(first: Appliance, second: Appliance) -> None:
-    """If the snapshot and the list of the bucket have different sizes, the row gets the listed one.
+    """If the snapshot has another size than the list of the bucket, the row gets the listed size.
 
     The sizes of rows count against the cap.
     """
@@ -242,7 +243,7 @@ def test_origins_are_known_without_a_request_if_their_objects_are_unchanged(
 
 
 def test_only_changed_shards_are_written(s3: S3Front, first: Appliance) -> None:
-    """Only those shards of the snapshot are written whose content has changed.
+    """A new snapshot writes only the shards whose content has changed.
 
     If the only row of a shard was removed, the shard is replaced by a shard without rows.
     """
@@ -262,7 +263,7 @@ def test_only_changed_shards_are_written(s3: S3Front, first: Appliance) -> None:
 
 
 def test_a_shard_that_another_program_wrote_is_replaced(s3: S3Front, first: Appliance) -> None:
-    """If another program has written a shard since the last snapshot, it is written again."""
+    """If another program has replaced a shard, the next snapshot writes the shard again."""
     digest = put_blob(first.store, b"content", NOW)
     first.write()
     key = shard_key(digest.hex[:2])
@@ -321,7 +322,7 @@ def test_without_ownership_and_before_a_rebuild_nothing_is_written(
 
 
 def test_every_first_byte_has_a_shard() -> None:
-    """Each digest belongs to one of the 256 shards of the snapshot, by its first byte."""
+    """The first byte of a digest's hash selects one of the 256 shards of the snapshot."""
     assert len(SHARDS) == len(set(SHARDS)) == 256
     assert {Digest.of(bytes([number])).hex[:2] for number in range(256)} <= set(SHARDS)
 

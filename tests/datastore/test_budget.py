@@ -53,7 +53,7 @@ def test_a_sweep_ends_with_the_data_directory_at_the_maximum(maxsize: int) -> No
 def test_a_sweep_starts_at_half_of_the_threshold() -> None:
     """Eviction begins halfway between the maximum size and the cap.
 
-    During the eviction, downloads can use the other half.
+    During the eviction, downloads can use the space from this point up to the cap.
     """
     budget = Budget(200 * MIB, 20)
 
@@ -69,7 +69,7 @@ def test_logs_have_one_percent_of_the_cap_but_at_least_64_kib() -> None:
 
 @given(st.integers(1, 2**50), st.integers(0, 1000))
 def test_the_bounds_are_in_order_for_any_setting(maxsize: int, threshold: int) -> None:
-    """For any setting, the limits are in this order: 0, end and start of eviction, content, cap."""
+    """For any setting, the limits rise: end of eviction, start of eviction, content, cap."""
     budget = Budget(maxsize, threshold)
 
     bounds = (0, budget.target, budget.start, budget.max_used_bytes, budget.cap)

@@ -54,8 +54,8 @@ def test_names_are_in_lexical_order_from_any_point(names: set[str], last: str) -
 def test_a_page_reads_only_the_folders_of_its_names() -> None:
     """A page of the list of repositories reads only the folders of the names on the page.
 
-    In this test, a page of three names among a thousand repositories in a hundred folders lists
-    fewer than 12 folders.
+    In this test, there are a thousand repositories in a hundred folders. A page of three names
+    reads fewer than 12 folders.
     """
     names = {f"team{team:02}/app{app}" for team in range(100) for app in range(10)}
     storage = _filled(names)

@@ -95,7 +95,7 @@ def test_a_cached_manifest_is_returned_only_while_it_is_stored(store: ContentSto
 
 
 def test_a_manifest_is_parsed_again_for_another_media_type(store: ContentStore) -> None:
-    """If a manifest without a stated media type gets another type, it is parsed with that type."""
+    """A manifest that states no media type is parsed with the type that was received last."""
     fields = json.loads(IMAGE.manifest)
     del fields["mediaType"]
     bare = json.dumps(fields).encode()
@@ -156,7 +156,7 @@ def _resolved() -> ResolvedRepository:
 
 @pytest.mark.parametrize("size", [LARGEST + 1, 600 * 1024 * 1024])
 def test_a_layer_requested_as_a_manifest_is_not_read(tmp_path: Path, size: int) -> None:
-    """If a client requests a large layer as if it were a manifest, it is not read into memory."""
+    """If a client requests a large layer as if it were a manifest, the layer is not read."""
     storage = Filesystem(tmp_path)
     storage.write(layout.blob(IMAGE.digest), b"")
     with (tmp_path / layout.blob(IMAGE.digest)).open("wb") as file:

@@ -164,7 +164,7 @@ def test_a_disk_error_without_an_upstream_is_a_gateway_error(
 ) -> None:
     """If the disk and the upstream both fail, the client gets 502, 503 or 504.
 
-    After such a status, a client with several mirrors tries the next one.
+    After such a status, a client with several mirrors tries the next mirror.
     """
     u.stop()
     _break(monkeypatch, *_VERBS)

@@ -22,9 +22,9 @@ from entrepot.datastore.disk_space import DiskSpace, disk_space
     ids=lambda each: str(each)[:40],
 )
 def test_a_problem_is_named(space: DiskSpace, problem: str) -> None:
-    """A file system that is full, read-only or without free inodes has a problem with a name.
+    """`problem` names the reason if a file system is full, read-only or without free inodes.
 
-    A file system without a limit of inodes has no such problem.
+    A file system that does not limit the number of inodes never lacks inodes.
     """
     assert space.problem == problem
 

@@ -100,7 +100,7 @@ def test_several_patterns_match_if_one_of_them_matches(
 
 @given(_NAMES)
 def test_a_name_without_stars_matches_only_itself(name: list[str]) -> None:
-    """A pattern without stars matches only the name that is equal to it; a dot is only a dot."""
+    """A pattern without stars matches only the equal name; a dot in it matches only a dot."""
     text = "/".join(name)
 
     assert _matches(text, text)

@@ -96,9 +96,9 @@ _IN_PLACE: dict[str, Callable[[Path], None]] = {
 def test_anything_in_place_of_the_index_is_moved_aside(
     path: Path, index: SqliteIndex, put: Callable[[Path], None]
 ) -> None:
-    """If the path of the index is something else than an index file, a new index replaces it.
+    """If something other than an index file is at the path of the index, a new index replaces it.
 
-    A folder, a link, a pipe or another file is renamed to `.broken`, also if `.broken` exists.
+    A folder, a link, a pipe or another file is renamed to `.broken`, even if `.broken` exists.
     """
     for _ in range(2):
         index.close()
@@ -154,8 +154,8 @@ def test_a_changed_schema_or_impossible_counters_are_detected_when_opened(
 def test_running_processes_recover_from_a_deleted_log(path: Path, index: SqliteIndex) -> None:
     """If SQLite's write-ahead log or shared memory is deleted, running processes recover.
 
-    If only the log is deleted, SQLite's shared-memory file still refers to its pages, even for a
-    process that starts later.
+    If only the log is deleted, SQLite's shared-memory file still refers to pages of the log, even
+    for a process that starts later.
     """
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink()
@@ -245,7 +245,7 @@ def _refuse(*_: object, **__: object) -> None:
 def test_a_busy_index_costs_one_wait(path: Path, index: SqliteIndex) -> None:
     """If another process has locked the index, the first call waits for the whole time-out.
 
-    For some seconds after that, further calls wait only briefly.
+    For some seconds after that, other calls wait only briefly.
     """
     index.close()
     file = SqliteFile(path, busy_timeout=0.3)

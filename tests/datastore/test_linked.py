@@ -1,4 +1,4 @@
-"""Keys of links, origins and downloads are translated back, which the cleaner needs."""
+"""Keys of links, origins and downloads are translated back to digests and names."""
 
 from __future__ import annotations
 

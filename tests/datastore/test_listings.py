@@ -102,7 +102,7 @@ def test_a_small_folder_is_not_cached(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_the_number_of_cached_folders_is_bounded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only a limited number of folders is cached; the folder that was read first is dropped."""
+    """Only a limited number of folders is cached; the one that was read earliest is dropped."""
     monkeypatch.setattr(listings, "_MOST", 2)
     monkeypatch.setattr(listings, "_LARGE", 0)
     folders = [str(folder / str(number)) for number in range(3)]

@@ -183,7 +183,7 @@ def test_waiting_for_a_lock_ends_at_the_timeout(path: Path) -> None:
 
 
 def test_is_locked_leaves_no_file_and_no_lock(path: Path) -> None:
-    """A call of `is_locked` creates no file, and leaves no lock."""
+    """After a call of `is_locked`, there is no new file, and the lock is free."""
     assert is_locked(path) is False
     assert not path.exists()
 
@@ -251,7 +251,7 @@ def test_a_lock_is_released_if_its_file_cannot_be_examined(
 def test_a_failed_removal_does_not_replace_the_error_of_the_block(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a block raises an exception and the lock file cannot be removed, that exception stays."""
+    """If the block fails and the lock file cannot be removed, the block's exception is raised."""
     monkeypatch.setattr(Path, "unlink", _refuse)
 
     with pytest.raises(KeyError), holding(path, 0):
@@ -288,16 +288,16 @@ def test_a_failed_removal_raises_a_storage_error(
 
 
 def test_holding_yields_none_if_the_lock_is_held(path: Path) -> None:
-    """If the lock is already taken, `holding` yields None and leaves the lock file in place."""
+    """If the lock is already taken, `holding` yields None and does not remove the lock file."""
     with holding(path, 0) as first, holding(path, 0) as second:
         assert (first is None, second) == (False, None)
         assert path.exists()
 
 
 def test_a_repository_has_one_writer_at_a_time(tmp_path: Path) -> None:
-    """Only one writer at a time can lock a repository; after the lock, no lock file remains.
+    """Only one writer at a time can lock a repository; other repositories are not locked.
 
-    Meanwhile, other repositories can be locked.
+    After the lock is released, no lock file remains.
     """
     with (
         repository_lock(tmp_path, _NAME, 0) as first,

@@ -53,14 +53,14 @@ class TestMediaType:
 
     @pytest.mark.parametrize("media_type", [OCI_MANIFEST, DOCKER_MANIFEST])
     def test_an_image_is_a_manifest(self, media_type: str) -> None:
-        """An OCI image and a Docker image have the kind of a manifest."""
+        """An OCI image and a Docker image have the kind MANIFEST."""
         manifest = parse(_manifest(mediaType=media_type))
 
         assert (manifest.media_type, manifest.kind) == (media_type, ContentKind.MANIFEST)
 
     @pytest.mark.parametrize("media_type", [OCI_INDEX, DOCKER_LIST])
     def test_a_list_of_images_is_an_index(self, media_type: str) -> None:
-        """An OCI index and a Docker list have the kind of an index."""
+        """An OCI index and a Docker list have the kind INDEX."""
         manifest = parse(_index(mediaType=media_type))
 
         assert (manifest.media_type, manifest.kind) == (media_type, ContentKind.INDEX)
@@ -129,7 +129,7 @@ class TestParts:
         assert parse(_index()).parts() == (CHILD,)
 
     def test_a_repeated_layer_is_one_part(self) -> None:
-        """If a manifest lists the same layer several times, it is one part."""
+        """If a manifest lists the same layer several times, the layer is one part."""
         assert parse(_manifest(layers=[_descriptor(LAYER)] * 3)).parts() == (CONFIG, LAYER)
 
     @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ class TestParts:
             assert parse(content).parts() == (CONFIG,)
 
     def test_a_subject_is_not_a_part(self) -> None:
-        """The subject of a manifest is not a part, because a signature can be pushed before it."""
+        """A subject is not a part: a signature can be pushed before the image that it signs."""
         manifest = parse(_manifest(subject=_descriptor(OTHER)))
 
         assert manifest.subject == Descriptor("application/x-part", OTHER, 7)
@@ -263,10 +263,10 @@ def test_any_json_document_is_parsed_or_raises_invalid_manifest(
 
 
 class TestBounds:
-    """A manifest has limits, because any user of a public registry can push one."""
+    """The size of a manifest is limited, because any user of a public registry can push one."""
 
     def test_the_largest_number_of_descriptors_is_accepted(self) -> None:
-        """An image can have the largest number of layers and also a config."""
+        """An image can have the largest permitted number of layers and also a config."""
         parts = [_descriptor(LAYER) for _ in range(MOST_DESCRIPTORS)]
 
         assert len(parse(_manifest(layers=parts)).descriptors) == MOST_DESCRIPTORS + 1
@@ -347,7 +347,7 @@ def test_a_descriptor_key_in_another_case_is_rejected(key: str) -> None:
     ],
 )
 def test_a_repeated_key_is_rejected(repeated: str) -> None:
-    """A manifest with a repeated key is rejected, because parsers use different values of it."""
+    """A repeated key is rejected, because some parsers use its first value and others its last."""
     plain = _manifest().decode().rstrip().removesuffix("}")
     with pytest.raises(InvalidManifest, match="JSON"):
         parse(f"{plain},{repeated}}}".encode())

@@ -39,7 +39,7 @@ def _rebuilt(bucket: GeneratedBucket, state: Path) -> dict[str, Any]:
     ids=["few", "many"],
 )
 def test_a_rebuild_of_many_objects_costs_few_requests(objects: int, tmp_path: Path) -> None:
-    """A rebuild with a snapshot sends at most 256 GETs, and a list for each 1,000 objects.
+    """A rebuild with a snapshot sends at most 256 GETs, and a list request for each 1,000 objects.
 
     Without a snapshot, it sends a GET for each manifest. The process uses at most 200 MiB of
     memory, even while it writes the next snapshot.

@@ -15,7 +15,7 @@ from entrepot.datastore.probe import REMEDY, probe
 
 
 def test_a_local_disk_has_no_problem_and_no_file_is_left(tmp_path: Path) -> None:
-    """A test of a local disk finds no problem, and leaves no file."""
+    """`probe` finds no problem on a local disk, and removes its test files."""
     assert probe(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 

@@ -192,9 +192,9 @@ def test_a_blob_whose_row_was_never_written_gets_one(storage: Storage, index: In
 def test_a_row_without_a_file_is_removed_unless_it_is_recent(
     storage: Storage, index: Index, age: float, *, is_kept: bool
 ) -> None:
-    """A rebuild removes a row without a blob if it is older than an hour, and keeps a younger row.
+    """A rebuild removes a row without a blob only if its last use is over an hour ago.
 
-    The blob of a younger row may be about to be stored.
+    If the last use is more recent, a worker may be about to store the blob.
     """
     gone = Digest.of(b"gone")
     index.record(gone, 10, ContentKind.BLOB, NOW - age)
@@ -266,7 +266,7 @@ def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: Inde
 
 
 def test_without_times_all_content_counts_as_used_at_the_rebuild(index: Index) -> None:
-    """If the storage stores no times, the rebuild is the last use of all content."""
+    """If the storage stores no times, the rebuild counts as the last use of all content."""
     storage = MemoryStorage()
     digest = Digest.of(b"content")
     BlobStore(storage).write(digest, b"content")

@@ -19,7 +19,7 @@ SHA512_ABC = (
 
 @pytest.mark.parametrize("text", [SHA256_ABC, SHA512_ABC], ids=["sha256", "sha512"])
 def test_a_digest_matches_known_hashes(text: str) -> None:
-    """For both algorithms, the digest of NIST's example text is the published one."""
+    """For both algorithms, the digest of NIST's example text is the digest that NIST published."""
     digest = Digest.parse(text)
 
     assert Digest.of(b"abc", digest.algorithm) == digest
@@ -150,6 +150,6 @@ def test_a_reference_is_a_tag_or_a_digest(text: str, expected: Reference) -> Non
 
 
 def test_an_invalid_reference_with_a_colon_is_an_invalid_digest() -> None:
-    """An invalid reference with a colon is an invalid digest, not an invalid tag."""
+    """An invalid reference with a colon raises InvalidDigest, not InvalidTag."""
     with pytest.raises(InvalidDigest):
         parse_reference("v1:2")

@@ -25,7 +25,7 @@ _NEW = Digest.of(b"new")
 
 
 class Waits:
-    """A replacement for `time.sleep` that counts its calls, and calls *then* at the first."""
+    """A replacement for `time.sleep` that counts its calls, and calls *then* at the first call."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
         self.count = 0
@@ -127,7 +127,7 @@ def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
 def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
     """A push that is larger than the limit gets OutOfSpace.
 
-    Without a cleaner, every push that does not fit gets it.
+    Without a cleaner, every push that does not fit gets this error.
     """
     index = _full(5000)
 

@@ -1,4 +1,4 @@
-"""Each key of `storage.s3` has its effect on the requests."""
+"""The keys of `storage.s3` determine the requests to the bucket."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ _AWS = {"regionendpoint": None, "forcepathstyle": False, "bucket": "images"}
 def test_the_url_is_that_of_the_service(
     running: S3Front, keys: dict[str, object], url: str
 ) -> None:
-    """The keys determine the host of the service, and whether the host contains the bucket."""
+    """The keys determine the host of the service, and whether it contains the bucket's name."""
     bucket = bucket_of(dict(parameters(running, Path(), **{**_AWS, **keys})))
 
     assert bucket.config["endpoint"] == url

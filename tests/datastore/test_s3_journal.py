@@ -56,7 +56,8 @@ def test_a_written_value_is_known_to_all_processes(journal: BucketJournal) -> No
 def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) -> None:
     """After the first write of a value, its absence is no longer remembered.
 
-    This is so even if a process sends a request before the write and gets the response afterwards.
+    This is so even if a process requests the value before the write and gets the response
+    afterwards.
     """
     generation = journal.generation("key")
     journal.learn("key", ABSENT, generation)
@@ -325,7 +326,7 @@ def test_a_folder_with_very_many_names_is_listed_each_time(journal: BucketJourna
 def test_requests_without_an_answer_leave_no_rows_for_ever(
     journal: BucketJournal, clock: Clock
 ) -> None:
-    """If a write got no response, its row is deleted when the bucket cannot apply it any more.
+    """The row of a write without a response is deleted when the bucket cannot apply it any more.
 
     Otherwise an outage of the bucket that lasts for days would fill the state directory.
     """

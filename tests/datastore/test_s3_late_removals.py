@@ -33,7 +33,7 @@ class _Held:
 
 @dataclass
 class Appliance:
-    """An appliance whose request to remove `key` got no response; `late` applies it later."""
+    """An appliance that removed `key` and got no response; `late` applies the removal later."""
 
     s3: S3Front
     state: Path

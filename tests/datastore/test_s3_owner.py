@@ -99,7 +99,7 @@ def test_another_appliance_sees_each_change_of_the_owner(
 
 
 def test_without_a_renewal_for_45_s_nothing_is_written(first: Appliance, uptime: Clock) -> None:
-    """If an owner has not renewed its claim for 45 s, it writes nothing until it has renewed it."""
+    """If an owner has not renewed its claim for 45 s, it writes nothing until the next renewal."""
     first.claim.renew()
     uptime.now += 44.0
     first.storage.write("key", b"content")
@@ -176,7 +176,7 @@ def test_the_next_process_continues_the_claim(first: Appliance) -> None:
 def test_a_failed_renewal_is_repeated(
     first: Appliance, s3: S3Front, uptime: Clock, fault: LoseAnswer | SlowDown
 ) -> None:
-    """If a renewal gets no response, the next one succeeds, even if the first was applied."""
+    """If a renewal gets no response, the next succeeds, even if the service applied the first."""
     first.claim.renew()
     s3.fault("PUT", KEY, fault, times=1)
     with pytest.raises(StorageBroken):

@@ -49,7 +49,7 @@ def _has_sent(s3: S3Front, parts: int) -> None:
 def test_parts_are_sent_while_the_file_grows(
     s3: S3Front, storage: ObjectStorage, path: Path
 ) -> None:
-    """A part is sent as soon as the file has a byte more than this part.
+    """A part is sent as soon as the file has at least one byte after this part.
 
     The object exists only after the commit.
     """

@@ -179,7 +179,7 @@ def test_a_body_that_is_cut_continues_by_range(s3: S3Front, storage: ObjectStora
 
 
 def test_a_body_that_is_cut_again_and_again_is_read(s3: S3Front, storage: ObjectStorage) -> None:
-    """If each response breaks after some bytes, before a whole chunk, the object is still read."""
+    """If each response breaks before it has sent a whole chunk, the object is still read."""
     content = filler(200_000, 14)
     s3.put("key", content)
     s3.fault("GET", "key", CutBody(50_000))

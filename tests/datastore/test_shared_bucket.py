@@ -94,7 +94,10 @@ def _push_after_a_late_removal(s3: S3Front, storage: ObjectStorage, clock: Clock
 def test_a_late_removal_of_a_shared_tag_is_repaired(
     s3: S3Front, parts: BucketParts, clock: Clock
 ) -> None:
-    """If the bucket applies a removal late, the tag is read from its local copy, then written."""
+    """If the bucket applies a removal late, the tag is read from its local copy.
+
+    Later it is written to the bucket again.
+    """
     storage = parts.storage()
     late = _push_after_a_late_removal(s3, storage, clock)
     late.when.set()
@@ -113,7 +116,7 @@ def test_a_late_removal_of_a_shared_tag_is_repaired(
 def test_the_local_copy_of_a_shared_tag_replaces_no_tag(
     s3: S3Front, parts: BucketParts, clock: Clock
 ) -> None:
-    """If docker distribution moves a tag that has a local copy, the moved tag is read and stays."""
+    """If docker distribution moves a tag, its local copy is not read and does not replace it."""
     storage = parts.storage()
     _push_after_a_late_removal(s3, storage, clock)
     s3.put(V1, str(NEW).encode())

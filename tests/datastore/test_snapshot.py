@@ -126,7 +126,7 @@ def test_a_shard_that_grows_without_end_is_refused_early(
 
 
 def test_an_origin_without_a_utf_8_form_makes_the_shard_invalid() -> None:
-    """If an origin in a shard has no UTF-8 form, because of a lone surrogate, it is invalid."""
+    """A shard is invalid if an origin has no UTF-8 form, because of a lone surrogate."""
     with pytest.raises(InvalidSnapshot):
         list(parse(_shard(["library/alpine", "\ud800", "tag"]), "ab"))
 

@@ -1,4 +1,4 @@
-"""If it is proved that another program's proxy fetched a repository, the repository is proxied."""
+"""A repository becomes proxied only if it is certain that another program's proxy fetched it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Volume:
         set_time(self.storage, layout.revision_link(name, manifest), at)
 
     def list_as_fetched(self, *entries: object, at: float = _LINKED_AT + 5) -> None:
-        """Write the list of what docker distribution's proxy has fetched, with the time *at*."""
+        """Write the proxy's list of the content that it has fetched, with the time *at*."""
         self.write_list(json.dumps({str(each): {"Key": str(each)} for each in entries}), at)
 
     def write_list(self, text: str, at: float = _LINKED_AT + 5) -> None:
@@ -76,7 +76,7 @@ def test_a_repository_with_all_links_listed_becomes_proxied(volume: Volume) -> N
 def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> None:
     """Repositories that have no origin and are not in the list are counted, but not marked.
 
-    They can be proxied too: registries that share a data directory overwrite each other's list. The
+    They may be proxied too: registries that share a data directory overwrite each other's list. The
     operator can mark them with `evict`.
     """
     volume.link(FETCHED, at=_LINKED_AT)
@@ -91,7 +91,7 @@ def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> Non
 
 
 def test_a_repository_with_an_unlisted_manifest_stays_hosted(volume: Volume) -> None:
-    """If a manifest of a repository is not in the list, a client has pushed it.
+    """If a manifest of a repository is not in the list, a client may have pushed the manifest.
 
     The repository stays hosted.
     """
@@ -129,7 +129,7 @@ def test_a_link_that_the_list_lacks_proves_nothing(volume: Volume, missing: int)
     """If the proxy's list lacks a link of a repository, the repository stays hosted.
 
     docker distribution's proxy removes expired entries from its list even if it could not remove
-    the content, so the content can be fetched or pushed.
+    the content, so the content may have been fetched or pushed.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED)[missing : missing + 1])
@@ -173,7 +173,7 @@ def test_an_existing_origin_is_kept(volume: Volume) -> None:
     ],
 )
 def test_an_unreadable_list_marks_no_repository(volume: Volume, text: str) -> None:
-    """If the proxy's list is malformed, no repository becomes proxied, and the start continues."""
+    """If the proxy's list is malformed, no repository becomes proxied, and no error is raised."""
     volume.link(FETCHED, at=_LINKED_AT)
     volume.write_list(text)
 
@@ -194,7 +194,7 @@ def test_without_a_list_nothing_is_written(volume: Volume) -> None:
 def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volume) -> None:
     """A takeover is repeated only after the proxy has written a new list.
 
-    Otherwise a repository that a push has made hosted since would be marked as proxied again.
+    Otherwise a repository that a push has made hosted meanwhile would be marked as proxied again.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))

@@ -114,7 +114,7 @@ def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
 
 
 def test_a_symbolic_link_is_not_followed(storage: Filesystem, root: Path, tmp_path: Path) -> None:
-    """A walk follows no symbolic link, so it does not leave the data directory and ends."""
+    """A walk follows no symbolic link, so it visits only the data directory and is not endless."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/file").write_bytes(b"")
     storage.write("a/value", b"")
@@ -271,7 +271,10 @@ def test_a_file_of_another_file_system_is_copied(
 def test_a_copy_to_a_full_disk_keeps_the_finished_file(
     storage: Filesystem, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the disk is full during such a copy, the finished file stays for a later commit."""
+    """If the disk is full while a file is copied from another file system, that file stays.
+
+    It can be committed later.
+    """
     path = tmp_path / "finished"
     path.write_bytes(b"content")
     storage.write("a/b", b"")

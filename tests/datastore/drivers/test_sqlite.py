@@ -380,7 +380,7 @@ def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, 
     ["_SPREAD", "_SET_USED", "_RECORD", "_RESTORE", "_OLDEST", "_MARK", "_USED_BYTES", "_RESERVE"],
 )
 def test_no_statement_scans_all_rows(index: SqliteIndex, path: Path, name: str) -> None:
-    """No frequent SQL statement scans all rows, so a million rows do not make it slow."""
+    """No frequent SQL statement scans all rows, because that would be slow with a million rows."""
     del index  # The fixture has created the file.
     db = sqlite3.connect(path)
     db.execute("CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID")

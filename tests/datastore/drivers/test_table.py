@@ -26,7 +26,7 @@ _DRIVERS = _ROOT / "datastore" / "drivers"
 
 
 def _imported(path: Path) -> set[str]:
-    """Return what a Python file imports, and no names for a file that names no driver."""
+    """Return the names that a Python file imports; none if the file does not contain `drivers`."""
     found = set[str]()
     text = path.read_text()
     if "drivers" not in text:

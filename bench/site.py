@@ -52,7 +52,8 @@ class Site:
     def plain(self, source: str = "") -> Plan:
         """Return the plan of a server without passwords and TLS, with a new folder.
 
-        *source* is the URL of its upstream, and empty for the benchmark's upstream.
+        *source* is the URL of the server's upstream; if it is empty, the benchmark's upstream is
+        used.
         """
         folder = self.folder / f"start{next(self._numbers)}"
         folder.mkdir()

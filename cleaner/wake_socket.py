@@ -31,7 +31,7 @@ class WakeSocket:
         self._socket.bind(str(path))
 
     def wait(self, seconds: float) -> int:
-        """Wait up to *seconds* for a message; return the sum of `needs` of all messages."""
+        """Wait up to *seconds* for a message; return the sum of the bytes that messages request."""
         select.select([self._socket], [], [], seconds)
         return sum(_needs(message) for message in self._messages())
 
@@ -64,7 +64,10 @@ class WakeSocket:
 
 
 def ring(path: Path, needs: int = 0) -> None:
-    """Wake the cleaner whose wake socket is *path*, to free *needs* bytes. Raises: OSError."""
+    """Wake the cleaner whose wake socket is *path*, so that it frees *needs* bytes.
+
+    Raises: OSError.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.setblocking(False)
         sender.sendto(json.dumps({"needs": needs}).encode(), str(path))

@@ -145,9 +145,9 @@ class ManifestFamily:
         return tuple(dict.fromkeys(part for part in parts if part not in self._read))
 
     def places(self) -> dict[Digest, int]:
-        """Return the position of each root among the tags of all roots, sorted from the newest.
+        """Return the position of each root's newest tag among the tags of all roots.
 
-        The position of a root is that of its newest tag. If the time of a tag is unknown, the root
+        The tags are sorted from the newest to the oldest. If the time of a tag is unknown, the root
         gets position 0: the tag may be the newest, and a rule must not remove its image because of
         a guess.
         """
@@ -161,7 +161,7 @@ class ManifestFamily:
 
     @cached_property
     def _subjects(self) -> dict[Digest, Digest]:
-        """Return the subject of each manifest that has one, if both are linked."""
+        """Return the subject of each linked manifest whose subject is linked too."""
         found: dict[Digest, Digest] = {}
         for tag, state in self._states.items():
             about = subject_of(tag)

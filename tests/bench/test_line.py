@@ -47,7 +47,7 @@ def test_bytes_and_the_end_of_a_stream_are_forwarded() -> None:
 
 
 def test_a_line_without_a_server_closes_its_connections() -> None:
-    """If no server listens at the other end, the line closes the client's connection at once."""
+    """If no server listens behind the line, the line immediately closes the client's connection."""
     got = b""
     with simulated(1) as port, suppress(ConnectionError):
         got = _ask(port, b"x")

@@ -75,14 +75,14 @@ def test_markdown_has_empty_cells_for_rows_without_a_figure() -> None:
 
 
 def test_markdown_does_not_hide_a_failure() -> None:
-    """The Markdown table shows failures beside a figure, because failed requests cost little."""
+    """The Markdown table shows failures beside a cost, because failed requests lower the cost."""
     failed = {"memory": {OURS: replace(plain_figure(180), failures=3)}}
 
     assert markdown(failed, [OURS]).splitlines()[-1].endswith("| 180 (3 failures) |")
 
 
 def test_the_chart_has_a_bar_and_a_sentence_for_every_ratio() -> None:
-    """If both servers have a result, the chart has a bar and a sentence about the row."""
+    """A row with results of Entrepot and docker-registry has a bar and a sentence in the chart."""
     drawn = ET.fromstring(chart(_RESULTS, "a < b"))
     words = drawn.findtext(f"{_SVG}desc")
 

@@ -53,7 +53,7 @@ def test_a_target_that_was_not_measured_is_not_met(lacking: str) -> None:
 
 
 def test_failed_work_meets_no_target() -> None:
-    """A row with failed requests meets no target, because an error response costs little."""
+    """A row with failed requests meets no target, because error responses cost less."""
     results = {_ROW: {OURS: replace(plain_figure(1), failures=1), NGINX: plain_figure(5)}}
 
     assert not judge(Target(_ROW, 2, NGINX), results).is_met

@@ -45,7 +45,7 @@ class Front(EndsAtOnce, UnixStreamServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Handles one request of the cleaner."""
+    """A handler for one request of the cleaner."""
 
     server: Front
     protocol_version = "HTTP/1.1"

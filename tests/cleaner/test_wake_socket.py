@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wake(path: Path) -> Iterator[WakeSocket]:
-    """Yield the socket on which other processes wake the cleaner."""
+    """Yield the socket through which other processes wake the cleaner."""
     with WakeSocket(path) as hung:
         yield hung
 

@@ -129,7 +129,7 @@ def test_an_index_and_its_children_are_one_image(store: DataDirectory) -> None:
 
 
 def test_an_index_may_list_blobs(store: DataDirectory) -> None:
-    """If an index lists a blob, as in build caches, it does not count as an unreadable manifest."""
+    """A blob that an index lists, as in build caches, does not count as an unreadable manifest."""
     layer = b"a layer of a build cache"
     made = replace(images.image([]), manifest=layer)
     body, media_type = images.index([made])

@@ -57,7 +57,7 @@ class _Started:
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[_Started]:
-    """Return the starter of HAProxy for all tests of this file."""
+    """Return the object that starts HAProxy for all tests of this file."""
     with ExitStack() as stack:
         yield _Started(stack)
 
@@ -317,7 +317,7 @@ def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
 ) -> None:
     """A worker gets the beginning of its URLs from HAProxy only, never from a client.
 
-    The realm of a challenge begins with it, and clients send their passwords to the realm.
+    The realm of a challenge begins with this text, and clients send their passwords to the realm.
     """
     haproxy = started.get(**http)
     target = "/reg/echo" if "prefix" in http else "/echo"

@@ -177,7 +177,7 @@ def test_the_keys_are_counted_by_their_type(issuing: TokenServer, tmp_path: Path
 
 
 def test_an_algorithm_without_a_key_is_named(tmp_path: Path, issuing: TokenServer) -> None:
-    """`doctor` names an accepted algorithm without a key: its tokens would never verify."""
+    """`doctor` names an accepted algorithm without a key: no token with it could be verified."""
     jwks = tmp_path / "keys.json"
     jwks.write_bytes(signer("RS256").jwks(kid="one"))
     found = token_checks.keys(

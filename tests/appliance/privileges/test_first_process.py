@@ -1,4 +1,4 @@
-"""Tests the program that root's process becomes while the service user serves."""
+"""Tests the program that root's process executes while the service user serves."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def test_a_process_that_changed_its_user_has_no_rights_of_root() -> None:
 
 
 def test_an_unknown_user_is_none() -> None:
-    """`account` returns None for an unknown user: only the image has the service user."""
+    """`account` returns None for an unknown user; outside the image the service user is unknown."""
     assert users.account("nobody-of-this-name") is None
     root = users.account("root")
     assert root is not None

@@ -189,7 +189,7 @@ def test_changed_authorities_take_effect_without_a_restart(
 def test_too_many_authorities_need_a_restart_and_the_log_says_so(
     site: _Site, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Too many authorities need a restart, which the log states.
+    """If the new CA file has too many CAs, the log states that a restart is needed.
 
     HAProxy's admin socket accepts at most 32 KiB in one command, too few for many CAs.
     """

@@ -71,5 +71,5 @@ def test_a_program_that_starts_or_stops_needs_time_outs(number: int, *, is_quiet
 
 
 def test_a_program_that_was_never_started_is_started_at_once() -> None:
-    """Supervisord starts a program in its first round, which must not wait for an event."""
+    """Supervisord starts programs in its first round, so that round must not wait for an event."""
     assert not is_settled(state(ProcessStates.STOPPED, started=0))

@@ -67,7 +67,7 @@ def test_go_names_of_cipher_suites_become_those_of_openssl(
     ],
 )
 def test_each_client_auth_mode_has_its_variables(mode: str, certificate: str, check: str) -> None:
-    """The four modes combine two choices: a certificate is required, and it is verified."""
+    """The four modes combine two choices: whether a certificate is required, and verified."""
     found = _variables(tls={"clientcas": ["/ca.pem"], "clientauth": mode})
 
     assert (certificate, check) == (found["CLIENT_CERT"], found["CLIENT_CHECK"])

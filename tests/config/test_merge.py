@@ -71,7 +71,7 @@ def test_proxy_ttl_is_another_name_of_cleaner_ttl(
 def test_an_empty_or_invalid_proxy_ttl_is_reported_under_its_name(
     config_folder: ConfigFolder,
 ) -> None:
-    """An empty `proxy.ttl` is no value; an invalid one is a problem under the key in the file."""
+    """An empty `proxy.ttl` sets no value; an invalid one is a problem with the name as written."""
     config_folder.write("proxy: {ttl: }")
     assert config_folder.settings().cleaner.ttl == 30 * 86400.0
 
@@ -149,7 +149,7 @@ def test_each_key_without_effect_is_one_warning_with_a_remedy(
 def test_a_source_with_precedence_may_override_a_refused_value(config_folder: ConfigFolder) -> None:
     """A variable or flag may override a value in the file that the appliance would refuse.
 
-    Only the value that results is examined.
+    Only the resulting value is examined.
     """
     config_folder.write("storage: {s3: {bucket: b}}")
 

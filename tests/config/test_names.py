@@ -96,7 +96,7 @@ def test_an_unknown_key_that_protects_nothing_is_a_warning(
 def test_a_key_similar_to_a_protecting_key_is_a_problem(
     config_folder: ConfigFolder, text: str
 ) -> None:
-    """An unknown key that resembles the key of a protection, such as passwords, is a problem.
+    """An unknown key that resembles a protecting key, such as one for passwords, is a problem.
 
     The operator may rely on that protection. The message appears even if the appliance refuses the
     correctly spelt key too.
@@ -155,7 +155,7 @@ def test_an_unknown_variable_is_a_warning_with_a_suggestion(
 
 
 def test_a_misspelt_protecting_variable_is_a_problem(config_folder: ConfigFolder) -> None:
-    """A misspelt variable of a protection, such as passwords, is a problem.
+    """A misspelt name of a protecting variable, such as one for passwords, is a problem.
 
     Otherwise the appliance would be open to all, against the operator's intention.
     """

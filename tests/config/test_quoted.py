@@ -108,7 +108,7 @@ def test_every_kind_of_variable_may_be_quoted(config_folder: ConfigFolder, tmp_p
 
 
 def test_the_file_may_be_named_in_quotes(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """The file in REGISTRY_CONFIGURATION_PATH may be named in quotes."""
+    """The path in REGISTRY_CONFIGURATION_PATH may be in quotes."""
     (tmp_path / "other.yml").write_text("log: {level: debug}", encoding="utf-8")
 
     assert (

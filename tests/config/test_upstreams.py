@@ -307,7 +307,7 @@ def test_a_section_makes_its_hosts_the_only_upstreams(
 def test_a_registry_of_the_secret_that_a_flag_adjusts_is_the_only_one(
     config_folder: ConfigFolder,
 ) -> None:
-    """A registry of the pull secret that a flag adjusts stays the only upstream."""
+    """If a flag adjusts the only registry of the pull secret, no other registry is an upstream."""
     settings = config_folder.settings("--upstreams.quay.io.freshness=5m")
     known = upstreams_in_force(settings, parse(b'{"auths": {"quay.io": {}}}'))
 

@@ -57,7 +57,7 @@ def documents(**more: Any) -> list[Document]:
 
 @cache
 def _read(name: str) -> Document:
-    """Return the content of a YAML file of the chart, which the caller does not change."""
+    """Return the cached content of a YAML file of the chart; callers must not change it."""
     found: Document = yaml.load((CHART / name).read_text(), _LOADER)
     return found
 

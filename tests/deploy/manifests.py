@@ -64,7 +64,7 @@ def environment(
 ) -> dict[str, str]:
     """Return the container's environment variables; *secrets* are the entries of all Secrets.
 
-    Variables with fields of the pod are left out.
+    Variables whose values are fields of the pod are omitted.
     """
     return {
         each["name"]: each["value"]

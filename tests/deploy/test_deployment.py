@@ -146,7 +146,7 @@ def test_the_documented_edit_makes_it_valid_for_openshift(
 def test_the_service_selects_the_container(documents: list[Document]) -> None:
     """The Service of deployment.yaml selects its container.
 
-    Without the port of the node this Service is the only access to the appliance.
+    Without a port of the node (`hostPort`) this Service is the only access to the appliance.
     """
     service = manifests.of_kind(documents, "Service")["spec"]
     labels = manifests.of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]

@@ -60,7 +60,7 @@ class Bench:
 
     @property
     def spooled(self) -> list[str]:
-        """Return the names of the files in the spool folder, each a download in progress."""
+        """Return the names of the files in the spool folder, which are downloads in progress."""
         folder = self.root / "spool"
         return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
 

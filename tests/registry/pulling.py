@@ -31,7 +31,7 @@ NAME = "library/app"
 
 @dataclass
 class Pulling:
-    """The registry of one appliance in the process of the test; `u` is its fake upstream."""
+    """The registry of one appliance, which runs in the test's process; `u` is its fake upstream."""
 
     u: FakeUpstream
     root: Path
@@ -39,7 +39,7 @@ class Pulling:
 
     @property
     def prefix(self) -> str:
-        """Return the upstream's folded host, the first component of a repository's name."""
+        """Return the upstream's host as it begins a repository's name, with `_` for the colon."""
         return fold(self.u.host)
 
     @property
@@ -73,7 +73,7 @@ class Pulling:
             assert self.get(f"blobs/{descriptor['digest']}").status_code == 200
 
     def age(self, seconds: float, tag: str = "v1") -> None:
-        """Make the last confirmation of a tag and of all manifests by the upstream older.
+        """Simulate that the upstream last confirmed a tag and all manifests at an earlier time.
 
         The time of each confirmation is moved back by *seconds*.
         """
@@ -109,7 +109,7 @@ def pulling(
 ) -> Pulling:
     """Create the registry with the upstreams *u* and *others*, on *storage* or on a disk at *root*.
 
-    *fields* are further settings of each upstream, named as in `UpstreamConfig`.
+    *fields* are other settings of each upstream, named as in `UpstreamConfig`.
     """
     named = [
         replace(UpstreamConfig(each.host, each.url, read_timeout=20.0), **fields)

@@ -83,7 +83,8 @@ def client(check: CountingCheck) -> Client:
 def test_a_right_password_is_reported_with_rights_class_and_epoch(client: Client) -> None:
     """After a correct password the response has the client's rights class and the cache epoch.
 
-    The rights class is sent as four numbers, because HAProxy can store only numbers of 32 bits.
+    HAProxy can store only numbers of 32 bits, and a rights class is longer, so it is sent as four
+    numbers.
     """
     answer = client.ask("ann:right")
 
@@ -115,7 +116,7 @@ def test_a_missing_or_wrong_password_is_not_reported_as_verified(
 
 
 def test_without_passwords_a_credential_is_anonymous() -> None:
-    """Without configured passwords, a worker treats every credential as the anonymous client's.
+    """If no passwords are configured, a worker ignores credentials and treats clients as anonymous.
 
     dockerd sends its Docker Hub password to each mirror, so HAProxy must not reject that password.
     """
@@ -130,8 +131,8 @@ def test_a_credential_verified_by_haproxy_is_not_checked_again(
 ) -> None:
     """If HAProxy reports that it has verified a credential, the worker does not check the password.
 
-    The response has no rights header, because HAProxy would otherwise extend its entry for the
-    credential forever.
+    With a rights header in each response, HAProxy would renew its entry for the credential at each
+    request, and no worker would ever check the password again.
     """
     answer = client.ask("ann:right", X_Entrepot_Verified=NOW)
 
@@ -155,7 +156,7 @@ def test_a_credential_verified_in_another_epoch_is_checked(
 def test_without_haproxy_no_header_replaces_a_password(check: CountingCheck) -> None:
     """Without HAProxy, a worker ignores the request header that marks a credential as verified.
 
-    Its responses then have none of the internal headers that HAProxy would otherwise remove.
+    The worker also omits its internal response headers, because there is no HAProxy to remove them.
     """
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders())
 
@@ -193,8 +194,8 @@ def test_a_user_name_is_sent_to_the_log_in_utf8(client: Client) -> None:
 def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingCheck) -> None:
     """A worker reads the cache epoch once for each request, before it handles the request.
 
-    If content changes during the request, the response has the older epoch. So HAProxy never serves
-    that response as current.
+    If content changes during the request, the response may have the old content. It then also has
+    the old epoch, under which HAProxy looks up no entry any more.
     """
     dates = iter(["1", "2"])
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: next(dates)))
@@ -208,8 +209,8 @@ def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
 ) -> None:
     """A header reports a wrong password to HAProxy, even in a 200 response with a token.
 
-    The client can tell from the anonymous token that the password was wrong, so HAProxy counts it
-    like a 401.
+    From the anonymous token a client can conclude that the password was wrong, so HAProxy must
+    count the response like a 401.
     """
     half_open = BasicAuthenticator(check, realm="here", anonymous="pull")
     client, path = Client(half_open, EdgeHeaders(lambda: NOW)), f"/v2/token?scope={scope}"
@@ -226,9 +227,11 @@ def test_a_wrong_password_is_counted_even_if_the_response_is_a_success(
 def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
     tmp_path: Path, check: CountingCheck, credential: str | None
 ) -> None:
-    """Without a correct password, a client gets the same 401 for known, unknown and invalid names.
+    """Without a correct password, a client gets the same 401 for every repository name.
 
-    The names of upstreams can reveal internal registries, which strangers must not learn.
+    The response does not depend on whether the name begins with a configured upstream, or whether
+    it is valid. Otherwise strangers could find out which upstreams, such as internal registries,
+    are configured.
     """
     headers = {}
     if credential is not None:
@@ -245,7 +248,7 @@ def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
 
 
 class RecordedFills(CacheFill):
-    """A cache fill that treats each HEAD as repeated and records each fill without sending it."""
+    """A cache fill that treats each HEAD as repeated, and records requests but sends none."""
 
     def __init__(self) -> None:
         self.fills: list[HeadRequest] = []
@@ -268,10 +271,10 @@ def _head(edge: EdgeHeaders, **headers: str) -> None:
 
 
 def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() -> None:
-    """A worker fills HAProxy's cache for a HEAD only if HAProxy has verified its credential.
+    """A HEAD fills HAProxy's cache only if it has no credential or one that HAProxy verified.
 
-    With another credential, HAProxy would forward the fill to a worker and would not cache the
-    response.
+    With any other credential, HAProxy would forward the filling request to a worker and would not
+    cache the response.
     """
     fills = RecordedFills()
     edge = EdgeHeaders(lambda: NOW, fills)

@@ -106,7 +106,10 @@ def test_vars_have_the_counters_of_docker_distribution(tmp_path: Path) -> None:
 
 
 def test_the_counters_are_metrics_that_the_logger_writes() -> None:
-    """`/debug/vars` uses only metrics that the logger writes; any other would always show 0."""
+    """`/debug/vars` uses only metrics that the logger writes.
+
+    Any other metric would always be 0.
+    """
     written = {
         each.name
         for module in (traffic, event_metrics)

@@ -1,4 +1,4 @@
-"""If a registry permits anonymous pulls, dockerd logs in with a Bearer challenge and a token."""
+"""If a registry permits anonymous pulls, dockerd gets a Bearer challenge and uses a token."""
 
 from __future__ import annotations
 
@@ -92,7 +92,10 @@ def test_the_realm_begins_with_the_configured_host_and_prefix(base: str, realm: 
 
 
 def test_the_docker_command_gets_the_same_challenge_as_the_daemon() -> None:
-    """The command `docker manifest`, which sends its own requests, gets dockerd's challenge."""
+    """The command `docker manifest` gets the same challenge as dockerd.
+
+    This command sends its requests to the registry itself, not through dockerd.
+    """
     header = _challenge(HALF_OPEN, User_Agent="Docker-Client/28.2.2 (linux)", Host="cache.test")
 
     assert header
@@ -121,7 +124,11 @@ def test_the_realm_has_the_scheme_of_the_client_connection() -> None:
 def test_all_other_clients_get_a_basic_challenge(
     authenticator: Authenticator, headers: dict[str, str]
 ) -> None:
-    """Clients other than dockerd get a Basic challenge, as from docker distribution."""
+    """Clients other than dockerd get a Basic challenge, as from docker distribution.
+
+    dockerd also gets it if anonymous clients may not pull, if its password is wrong, or if its Host
+    header is invalid.
+    """
     assert _challenge(authenticator, **headers) == 'Basic realm="here"'
 
 

@@ -28,7 +28,10 @@ def _unavailable(why: Why, retry_after: float | None = None) -> Unavailable:
 
 @pytest.mark.parametrize("module", [datastore, registry], ids=["datastore", "registry"])
 def test_every_exception_class_has_a_row(module: object) -> None:
-    """Each exception class of the registry has a row in the table; all others become a 500."""
+    """Each exception class of the registry has a row in the table.
+
+    An exception of any other class becomes a 500.
+    """
     classes = {each for _, each in inspect.getmembers(module, inspect.isclass)}
     exceptions = {each for each in classes if issubclass(each, Exception)}
 
@@ -108,7 +111,7 @@ def test_status_and_code_follow_the_table(
 
 
 def test_every_row_is_tested() -> None:
-    """Each row of the error table is tested, except for base classes, which are never raised."""
+    """Each row of the error table is tested, except for classes that no request can raise."""
     roots = {
         registry.RegistryError,
         registry.UpstreamError,
@@ -159,7 +162,7 @@ def test_retry_after_is_a_positive_number_of_whole_seconds(
 
 
 def test_the_detail_names_the_upstream_and_the_reason() -> None:
-    """If parts are missing because an upstream failed, the error detail names its host and reason.
+    """If an upstream failed and parts are missing, the error detail has its host and the reason.
 
     Clients log this detail.
     """
@@ -183,7 +186,7 @@ def test_a_message_may_contain_any_character() -> None:
 
 
 def test_each_missing_part_has_its_own_error_entry() -> None:
-    """If parts of a pushed manifest are missing, the response has one error for each part.
+    """If parts of a pushed manifest are missing, the response has one error for each missing part.
 
     The code of these errors is MANIFEST_BLOB_UNKNOWN. OCI distribution-spec 1.1, "Push", allows
     several errors in a response.
@@ -234,7 +237,7 @@ def test_a_foreseen_error_is_one_line_without_a_traceback(
         assert client.simulate_get("/x").status_code == 503
 
     assert [(each.levelname, each.exc_info) for each in caplog.records] == [("WARNING", None)]
-    assert caplog.records[0].error is error  # type: ignore[attr-defined]  # a field of the line
+    assert caplog.records[0].error is error  # type: ignore[attr-defined]  # a field of the record
 
 
 def test_an_unforeseen_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:

@@ -200,7 +200,7 @@ def test_a_different_tag_returns_the_content(header: str | None) -> None:
 
 
 def test_both_headers_match_the_value_of_etag() -> None:
-    """If a client sends the ETag of a response in If-None-Match or If-Range, it matches."""
+    """If a client sends the ETag of a response in If-None-Match or If-Range, the ETag matches."""
     assert not etags_and_ranges.none_match(etags_and_ranges.etag(_DIGEST), _DIGEST)
     assert etags_and_ranges.may_range(etags_and_ranges.etag(_DIGEST), _DIGEST)
 
@@ -220,11 +220,12 @@ def test_both_headers_match_the_value_of_etag() -> None:
 )
 def test_if_range_permits_a_range_of_identical_content_only(
     header: str | None,
-    expected: bool,  # noqa: FBT001 - a table's column
+    expected: bool,  # noqa: FBT001 - a column of the test's table
 ) -> None:
     """A client with If-Range gets a range only if the ETag in If-Range matches the content.
 
-    By RFC 9110, 13.1.5, the comparison is strong. A date never matches.
+    The comparison is strong (RFC 9110, 13.1.5), so a weak ETag does not match. A date never
+    matches.
     """
     assert expected == etags_and_ranges.may_range(header, _DIGEST)
 

@@ -104,7 +104,7 @@ def test_an_error_response_is_the_oci_envelope(
 ) -> None:
     """Each error response has the JSON body of the OCI spec, and a header that forbids caching.
 
-    The responses to errors that Falcon raises and to unexpected errors have the same form.
+    Errors that Falcon raises and unexpected errors also get a response of this form.
     """
     answer = fails(error, _BLOB)
 
@@ -119,7 +119,7 @@ def test_an_error_response_is_the_oci_envelope(
 
 
 def test_only_a_401_has_a_challenge(fails: Callable[..., testing.Result]) -> None:
-    """A 401 of the registry has the registry's challenge and never one from an upstream."""
+    """Only a 401 of the registry has a challenge; an upstream's challenge is never sent."""
     ours = fails(registry.Unauthenticated('Basic realm="r"'))
     theirs = fails(registry.Denied("quay.io", "401"))
 
@@ -169,7 +169,7 @@ def test_a_cache_status_set_by_the_resource_is_kept(
 ) -> None:
     """If a resource sets Cache-Status and then raises an error, the response has that Cache-Status.
 
-    The Cache-Status of a 404 from the cache states a hit.
+    For example, the Cache-Status of a 404 that the registry has cached states a hit.
     """
     failing.cache_status = "entrepot; hit"
 
@@ -238,7 +238,7 @@ def test_a_disk_error_is_named_without_its_path(
 
 
 def test_a_full_disk_without_a_system_error_is_named() -> None:
-    """If a reservation finds the disk full before any write, the response names the full disk."""
+    """If a reservation fails before any write, the response states that the disk is full."""
     found = errors.error_response(StorageFull("/data"), errors.FailedRequest())
 
     assert found.message == "the registry's disk is full or read-only; see the registry's log"
@@ -247,7 +247,10 @@ def test_a_full_disk_without_a_system_error_is_named() -> None:
 def test_an_unexpected_error_is_logged_once_and_hidden_from_the_client(
     fails: Callable[..., testing.Result], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An unexpected error is logged once with its traceback; the response omits its text."""
+    """An unexpected error is logged once with its traceback.
+
+    The response does not contain the text of the error.
+    """
     answer = fails(RuntimeError("hunter2"), _BLOB)
 
     assert "hunter2" not in answer.text

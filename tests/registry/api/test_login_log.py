@@ -1,4 +1,4 @@
-"""Failed logins are logged, and floods of them are limited."""
+"""Failed logins are logged, but only a limited number of them per minute."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
 def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptureFixture) -> None:
     """A failed login is logged with the user's name and the client's address.
 
-    Repetitions within a minute are only counted, and the next line states their number.
+    Repetitions within a minute are only counted. The first line after that minute states their
+    number.
     """
     clock = Clock(0.0)
     notes = LoginLog(clock)
@@ -32,9 +33,9 @@ def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptur
 def test_a_flood_of_user_names_causes_few_lines_and_little_memory(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """If a client tries thousands of user names, at most 20 lines are logged per minute.
+    """If clients try thousands of user names, at most 20 lines are logged per minute.
 
-    A user name of more than 64 characters is cut in the log.
+    A longer user name is cut to 64 characters in the log.
     """
     clock = Clock(0.0)
     notes = LoginLog(clock)

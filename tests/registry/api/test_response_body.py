@@ -25,7 +25,7 @@ def sent(resp: falcon.Response) -> bytes:
 
 
 def test_a_stream_is_sent_unchanged() -> None:
-    """A stream of the announced length is sent unchanged."""
+    """A stream that has the length in Content-Length is sent unchanged."""
     resp = falcon.Response()
     response_body.send_stream(resp, iter([b"ab", b"c"]), 3)
 
@@ -58,9 +58,9 @@ def test_a_short_part_of_a_multipart_body_drops_the_connection() -> None:
 
 
 def test_a_client_that_leaves_closes_the_source_of_the_body() -> None:
-    """If a client disconnects, the source of the body is closed at once.
+    """If a client disconnects, the generator of the body is closed at once.
 
-    The close does not have to wait for Python's garbage collection.
+    It does not stay open until Python's garbage collection closes it.
     """
     closed: list[bool] = []
 
@@ -107,7 +107,11 @@ def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int)
 
 @pytest.mark.parametrize("length", [8, None], ids=["known", "unknown"])
 def test_without_a_connection_a_slice_is_read(descriptor: int, length: int | None) -> None:
-    """With a server other than gunicorn, a range of a stored file is read and sent as bytes."""
+    """If the WSGI server sends a body, the registry reads a range of a stored file for it.
+
+    A server other than gunicorn sends every body itself. gunicorn sends a body itself if its length
+    is unknown and the client uses HTTP/1.0.
+    """
     resp = falcon.Response()
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -149,7 +153,7 @@ def test_a_client_that_leaves_is_not_logged(
 
 
 class Blob:
-    """A resource that responds with a file, like a blob."""
+    """A resource that responds with an open file, as the resource of blobs does."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

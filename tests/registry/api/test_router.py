@@ -86,7 +86,7 @@ def _arrival(client: testing.TestClient, path: str) -> list[Any] | int:
 @pytest.mark.parametrize("template", _NAMED)
 @given(name=_NAMES, last=st.text("abcdef0123456789:.-_", min_size=1))
 def test_any_valid_name_is_found(template: str, name: str, last: str) -> None:
-    """The router extracts any valid repository name from a path, even one that contains `/blobs/`.
+    """The router extracts any valid repository name from a path, even a name with `/blobs/` in it.
 
     The last `/blobs/`, `/manifests/` or similar marker in the path ends the name.
     """

@@ -85,7 +85,7 @@ def p(tmp_path: Path, authentication: TokenAuthentication) -> Pushing:
 def test_a_challenge_names_the_scope_of_the_request(
     p: Pushing, authentication: TokenAuthentication, method: str, target: str, scope: str
 ) -> None:
-    """A request without a sufficient token gets a challenge that names the scope it needs.
+    """A request without a sufficient token gets a challenge that names the needed scope.
 
     If the client sent an invalid or too narrow token, the challenge also has an error code.
     """
@@ -110,7 +110,7 @@ def test_a_challenge_names_the_scope_of_the_request(
 def test_a_token_with_the_scope_of_the_challenge_is_sufficient(
     p: Pushing, authentication: TokenAuthentication, method: str, target: str, scope: str
 ) -> None:
-    """A token with all scopes of the challenge is accepted; a token without one gets 401."""
+    """A token with all scopes of the challenge is accepted; a token that lacks one gets 401."""
     scopes = scope.split()
     assert _send(p, method, target, authentication.token(*scopes)).status_code != 401
 
@@ -128,7 +128,8 @@ def test_a_token_opens_no_repository_of_that_name_elsewhere(
 ) -> None:
     """A token for a hosted repository gives no access to an upstream repository of the same name.
 
-    With `ns` in the query the client chooses the upstream, so the scope includes the host.
+    With `ns` in the query, the client chooses the upstream, so the scope includes the upstream's
+    host.
     """
     hosted = authentication.token("repository:team/app:pull")
     theirs = authentication.token("repository:quay.io/team/app:pull")
@@ -164,7 +165,7 @@ def test_a_blob_is_mounted_only_from_a_repository_of_the_token(
 ) -> None:
     """A blob is mounted only from a repository that the client's token permits to pull.
 
-    Without `from`, the registry searches no other repositories.
+    Without `from`, the registry searches only the repositories that the token permits to pull.
     """
     both = authentication.token("repository:team/base:pull,push", PUSH)
     started = f"/v2/team/base/blobs/uploads/?digest={DIGEST}"

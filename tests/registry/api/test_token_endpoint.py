@@ -159,7 +159,7 @@ def test_every_challenge_leads_to_the_endpoint(make: Callable[..., Endpoint]) ->
 def test_the_realm_begins_as_the_other_urls(
     make: Callable[..., Endpoint], base: str, realm: str
 ) -> None:
-    """If HAProxy sends a base URL in a header, the realm of a challenge begins with that URL."""
+    """If HAProxy sends a base URL or path in a header, the realm of a challenge contains it."""
     headers = {"Host": "cache.test:5000", BASE: base}
 
     refused = make().p.client.simulate_get("/v2/", headers=headers)
@@ -231,7 +231,7 @@ def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
 
 
 def test_a_token_has_only_what_the_rules_permit(make: Callable[..., Endpoint]) -> None:
-    """A client that requests many scopes gets a token with the scopes that the rules permit."""
+    """A client that requests many scopes gets a token with only those that the rules permit."""
     here = make(
         "pull",
         [
@@ -376,9 +376,10 @@ def _rewrite(path: Path, content: str, invalidation: Invalidation) -> None:
 
 
 def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpoint]) -> None:
-    """The signing key is stored in a file that only its owner can read, so it survives a restart.
+    """The signing key survives a restart.
 
-    An operator makes all tokens invalid by replacing the file, or by deleting it before a restart.
+    It is stored in a file that only the file's owner can read. An operator makes all tokens invalid
+    by replacing the file, or by deleting it before a restart.
     """
     here = make()
     path = here.state / "token-key.pem"
@@ -426,7 +427,7 @@ def test_an_unusable_key_stays_and_a_temporary_one_is_in_force(
 
 
 def test_the_key_is_temporary_where_the_state_directory_cannot_be_written(tmp_path: Path) -> None:
-    """If the state directory is not writable, the signing key is stored in a temporary place."""
+    """If the state directory is not writable, the signing key is stored in a temporary file."""
     found = key_file(tmp_path / "missing" / "key.pem", tmp_path / "temporary.pem")
 
     assert found == tmp_path / "temporary.pem"

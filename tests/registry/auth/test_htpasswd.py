@@ -116,7 +116,7 @@ def test_all_problems_are_reported_with_line_numbers_and_without_hashes() -> Non
 
 
 def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
-    """The check of an unknown user takes as long as that of a known one.
+    """The check of an unknown user takes as long as the check of a known user.
 
     So the response time does not reveal user names. The unknown user is checked against a dummy
     hash with the bcrypt cost that most lines have. No password matches the dummy hash.
@@ -134,7 +134,8 @@ def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
 def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Clock) -> None:
     """If the password file changes, the next check uses the new file and a higher generation.
 
-    Results of password checks are cached under the generation, so a removed user cannot log in.
+    A cached result of a password check is valid for one generation only. So a removed user cannot
+    log in with a cached result.
     """
     check = Htpasswd(path, clock=clock)
     assert check("ann", "right")
@@ -238,7 +239,7 @@ def test_a_check_that_waits_longer_than_its_patience_is_overloaded(path: Path) -
 
 
 def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
-    """If the queue of password checks is full, a further check fails at once.
+    """If the queue of password checks is full, the next check fails at once.
 
     The worker's thread is then free for other requests.
     """
@@ -253,9 +254,10 @@ def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
     "source", [LoginSource("192.0.2.1"), LoginSource("192.0.2.1", is_guessing=True)]
 )
 def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource) -> None:
-    """Checks of unknown users, and of users with many wrong passwords, have a separate queue.
+    """Probable guesses of passwords have a separate queue.
 
-    Guesses fill only that queue, so a correct password from another address is checked at once.
+    These are checks of unknown users, and all checks from addresses that sent many wrong passwords.
+    Guesses fill only that queue, so the check of a known user from any other address does not wait.
     """
     turnstile = BlockingCompare()
     check = Htpasswd(path, compare=turnstile)
@@ -288,7 +290,7 @@ def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
 
 
 def test_a_rejected_check_is_reported(path: Path) -> None:
-    """If a password check fails because the queue is full, it is counted in a metric."""
+    """If a password check fails because the queue is full, the registry counts it in a metric."""
     turnstile, refused = BlockingCompare(), list[bool]()
     check = Htpasswd(
         path, at_once=1, waiting=0, compare=turnstile, refused=lambda: refused.append(True)

@@ -151,7 +151,8 @@ def test_with_anonymous_pull_all_clients_pull_but_a_wrong_password_fails_the_log
 ) -> None:
     """With anonymous pull, a client with a wrong password gets 401 on `/v2/` but can pull.
 
-    `podman login` checks a password on `/v2/`; dockerd pulls with its Docker Hub password.
+    `podman login` uses `/v2/` to check a password. dockerd sends its Docker Hub password, which is
+    wrong here, with each pull.
     """
     identity = _basic("pull").identify(header)
 
@@ -282,7 +283,7 @@ def test_no_header_raises(header: str) -> None:
 def test_malformed_credentials_are_not_checked(header: str) -> None:
     """Malformed credentials are rejected without a password check.
 
-    A user name with a line break could otherwise add a forged response header.
+    The user name is sent in a response header, and a line break in it could add a forged header.
     """
     identity = BasicAuthenticator(lambda _user, _password: True, realm="here").identify(header)
 

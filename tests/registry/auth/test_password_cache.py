@@ -23,7 +23,7 @@ class Check:
 
 
 class Now:
-    """A clock (s) or a password file's generation; returns the number that the test has set."""
+    """A clock in seconds, or the generation of a password file; the test sets the number."""
 
     now = 0
 
@@ -76,7 +76,7 @@ def test_a_new_generation_checks_again(check: Check, clock: Now) -> None:
 
 
 def test_user_and_password_are_separate_parts_of_the_key(check: Check) -> None:
-    """A cached result is valid only for its own user.
+    """A cached result is valid only for the user whose password was checked.
 
     For example, user `annr` with password `ight` does not get the result of `ann` with `right`.
     """
@@ -162,7 +162,7 @@ def test_an_exception_reaches_all_waiting_threads_and_is_not_cached(check: Check
 
 
 def _start(many: int, ask: Callable[[], object]) -> Callable[[], list[object]]:
-    """Call *ask* in *many* threads at once; return a function that returns their results."""
+    """Call *ask* in *many* threads at once; return a function that waits for their results."""
     together = threading.Barrier(many + 1)
     answers: list[object] = []
 

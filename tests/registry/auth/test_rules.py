@@ -212,7 +212,7 @@ def test_clients_of_one_class_have_equal_rights(
 ) -> None:
     """If two clients have the same rights class, they have equal rights.
 
-    HAProxy serves both clients from the same cache entries.
+    This is necessary, because HAProxy serves both clients from the same cache entries.
     """
     same = AccessRules(rules).of(user).name == AccessRules(others).of(other).name
 
@@ -231,7 +231,8 @@ def test_only_a_pattern_of_two_stars_means_every_repository(
 ) -> None:
     """A user has a right everywhere only if a rule with the pattern `**` gives it.
 
-    A right for one upstream must not give access to metrics of other upstreams.
+    A right everywhere gives access to the metrics of all upstreams, so a right for one upstream
+    must not suffice.
     """
     rules = AccessRules([AccessGrant(("ann",), (pattern,), frozenset({"pull"}))])
 

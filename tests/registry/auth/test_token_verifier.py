@@ -45,7 +45,7 @@ from tests.token_signer import (
 NOW = 1_800_000_000.0
 PULL = "repository:team/app:pull"
 TODAY = time.time()
-"""A time (s, UTC epoch) at which the certificates of the tests are valid."""
+"""The current time in seconds since the UTC epoch; the tests' certificates are valid now."""
 EVERY = frozenset(ALGORITHMS)
 
 
@@ -215,7 +215,7 @@ def test_a_key_of_a_set_is_used_with_its_own_algorithm_only() -> None:
 def test_a_chain_is_verified_against_the_bundle() -> None:
     """The certificate chain in a token's header must lead to a certificate of `rootcertbundle`.
 
-    In that chain only certificates of authorities may issue other certificates.
+    In that chain, only the certificate of an authority may sign other certificates.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle = Signer(new_key("ES256"), "ES256", root)
@@ -236,7 +236,7 @@ def test_a_chain_is_verified_against_the_bundle() -> None:
 def test_of_authorities_with_one_subject_only_the_first_counts() -> None:
     """If several authorities in a chain have the same subject, only the first is tried.
 
-    The time to try every combination would grow exponentially with the chain.
+    The time to try every combination would grow exponentially with the length of the chain.
     """
     root = Signer(new_key("ES256"), "ES256")
     middle, other = (Signer(new_key("ES256"), "ES256", root) for _ in range(2))
@@ -373,8 +373,8 @@ def test_a_critical_header_refuses_the_token(header: dict[str, Any]) -> None:
 def test_the_access_of_several_entries_is_combined() -> None:
     """If a token has several access entries for a repository, their actions add up.
 
-    The action `*` stands for every action. Names with a wildcard and entries of another type permit
-    nothing.
+    The action `*` means every action. Names with a wildcard and entries of the type
+    `repository(plugin)` permit nothing.
     """
     content = claims(now=NOW) | {
         "access": [
@@ -458,7 +458,7 @@ def test_a_malformed_payload_is_refused(payload: bytes) -> None:
     ids=lambda each: repr(each[:16]),
 )
 def test_text_that_is_no_token_is_refused(token: str) -> None:
-    """Text that is not a token is rejected with a reason and raises no other error."""
+    """Text that is not a token is rejected with a reason; the verifier raises no other error."""
     assert _reason(_verifier(TRUSTED), token)
 
 

@@ -36,18 +36,21 @@ APP, OTHER = Repository.parse("team/app"), Repository.parse("team/other")
 
 @dataclass
 class Time:
-    """A clock that returns the time (s, UTC epoch) that the test has set."""
+    """A clock that returns the seconds since the UTC epoch that the test has set."""
 
     now: float = 1_800_000_000.0
 
     def __call__(self) -> float:
-        """Return the time (s, UTC epoch) that the test has set."""
+        """Return the seconds since the UTC epoch that the test has set."""
         return self.now
 
 
 @dataclass
 class Counted:
-    """A token verifier that counts its calls; `generation` rises when its keys change."""
+    """A token verifier that counts its calls.
+
+    A test raises `generation` to simulate changed keys.
+    """
 
     verify: TokenVerifier
     times: int = 0
@@ -178,7 +181,7 @@ def test_the_access_rules_limit_a_token() -> None:
         (unnamed, "pull", APP),
     ):
         with pytest.raises(Forbidden):
-            identity.require(action, repository)  # type: ignore[arg-type]  # of the table
+            identity.require(action, repository)  # type: ignore[arg-type]  # a valid action
     unnamed.require("pull", Repository.parse("free"))
 
 
@@ -287,7 +290,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None:
-    """A worker uses the keys from the bundle and the key set and rereads a changed file.
+    """A worker uses the keys from the bundle and from the key set, and rereads each changed file.
 
     If a changed file has no usable key, the worker continues to use the previous keys.
     """
@@ -311,7 +314,7 @@ def test_the_keys_of_both_files_are_trusted_and_followed(tmp_path: Path) -> None
 
 
 def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
-    """A huge key file is rejected after one byte more than the limit has been read."""
+    """A worker reads one byte more than the limit from a huge key file, and then rejects it."""
     huge = tmp_path / "keys.json"
     with huge.open("wb") as file:
         file.truncate(2**40)
@@ -323,7 +326,7 @@ def test_little_more_of_a_file_is_read_than_is_accepted(tmp_path: Path) -> None:
 
 
 def test_a_pipe_in_place_of_a_file_does_not_block(tmp_path: Path) -> None:
-    """If a pipe replaces a key file, the reader does not block.
+    """If a pipe replaces a key file, the worker does not block when it opens the pipe.
 
     The worker continues to use the previous keys.
     """
@@ -414,7 +417,10 @@ def test_a_token_that_is_verified_again_counts_once() -> None:
 
 
 def test_a_password_where_only_tokens_are_accepted_is_wrong_from_any_address() -> None:
-    """A registry that accepts only tokens treats every password as wrong, from any address."""
+    """A registry that accepts only tokens treats every password as wrong.
+
+    The client's address makes no difference.
+    """
     authenticator = TokenAuthentication().authenticator
     identity = authenticator.identify_from("Basic YW5uOnJpZ2h0", LoginSource("192.0.2.1"))
 

@@ -76,10 +76,10 @@ def wait_until(holds: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("size", [10_000, 10_001, 63_999, 64_000, 1_000_000])
 @pytest.mark.parametrize("count", [2, 3, 4, 16])
 def test_parts_let_all_connections_end_together(start: int, size: int, count: int) -> None:
-    """The parts are cut so that all connections finish at about the same time.
+    """The parts have such lengths that all connections finish at about the same time.
 
-    All parts except the last have the same length. The number of parts is a multiple of the number
-    of connections.
+    All parts except the last have the same length. Unless the blob is tiny, the number of parts is
+    a multiple of the number of connections.
     """
     parts = divided(MissingRange(start, size), count)
     lengths = {stop - at for at, stop in parts[:-1]}
@@ -174,7 +174,8 @@ def test_all_permits_are_released(end: str) -> None:
 def test_each_upstream_has_its_own_permits() -> None:
     """Each upstream has its own permits for additional connections.
 
-    With four connections for a blob there are nine permits, which is enough for three blobs.
+    With four connections for a blob, three of them are additional. So nine permits are enough for
+    three blobs.
     """
     limits = ParallelLimits(4)
     one, other = limits.budget("one.test"), limits.budget("other.test")
@@ -255,9 +256,10 @@ def test_range_support_may_differ_between_connections(takes_ranges: bool) -> Non
 @pytest.mark.parametrize("most", [1, 700, 1499])
 @pytest.mark.parametrize("start", [0, 8000])
 def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
-    """If a response is shorter than its range (RFC 9110, 15.3.7), the download requests the rest.
+    """If a response has only part of its range, the download requests the rest of the range.
 
-    Without the second request the blob would lack bytes and have a wrong digest.
+    RFC 9110, 15.3.7 permits such a response. Without the second request, the blob would lack bytes
+    and have a wrong digest.
     """
     remote = FakeRemote(CONTENT, piece=500, most=most)
 
@@ -290,7 +292,7 @@ def test_a_wrong_size_in_the_manifest_fails_no_pull(wrong: int) -> None:
 def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
     """An unexpected error in a thread that fetches a part makes the download fail.
 
-    Otherwise the download would wait forever for that part, with its spool file locked.
+    Otherwise the download would wait forever for that part, and its spool file would stay locked.
     """
     remote = FakeRemote(CONTENT)
     body = read(remote, count=2)
@@ -302,9 +304,9 @@ def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**63, 2**64, 10**4000])
 def test_a_false_size_uses_no_memory(said: int) -> None:
-    """If a manifest states a huge size for a small blob, the download needs less than 1 MiB.
+    """If a manifest states a huge size for a small blob, the download needs little memory.
 
-    Any client with the right to push can push such a manifest.
+    It needs less than 1 MiB. Any client with the right to push can push such a manifest.
     """
     remote = FakeRemote(CONTENT, piece=500)
     tracemalloc.start()
@@ -370,7 +372,7 @@ def test_every_byte_is_yielded_once_and_in_order(
 def test_no_part_is_taken_after_the_last_one() -> None:
     """If other threads have taken all parts, a helper thread releases its permit unused.
 
-    Another thread can take the last part after the helper thread was started.
+    This happens if another thread takes the last part while the helper thread starts.
     """
     permits = threading.Semaphore(1)
     remote = FakeRemote(CONTENT)

@@ -52,7 +52,7 @@ class Sent:
 class Remote(MemoryStorage):
     """A storage that simulates a bucket; a commit waits until the test sets the event `lands`.
 
-    `looked` counts how often KEY was read.
+    `looked` counts the reads of the blob with the key KEY.
     """
 
     is_remote = True
@@ -129,9 +129,9 @@ def test_one_download_runs_until_its_commit(bench: Bench, storage: Remote) -> No
 
 
 def test_a_blob_is_linked_for_each_reader_after_the_commit(bench: Bench, storage: Remote) -> None:
-    """Each reader's repository gets its link only after the commit of the blob.
+    """Each reader's repository gets its link to a blob only after the commit of the blob.
 
-    So no link points to a missing blob.
+    So no link refers to a missing blob.
     """
     worker, linked = bench.worker(), []
     remote = FakeRemote(CONTENT)
@@ -177,7 +177,8 @@ def test_a_reader_ends_although_the_commit_fails(bench: Bench, storage: Remote) 
 def test_the_next_writer_commits_a_verified_spool_file(bench: Bench, storage: Remote) -> None:
     """If a worker dies during a commit to the bucket, the next worker commits the spool file.
 
-    The spool file has already been verified, so the next worker sends no request to the upstream.
+    The mode of the spool file shows that its digest is verified, so the next worker sends no
+    request to the upstream.
     """
     remote = FakeRemote(CONTENT)
     dead = bench.worker()

@@ -40,7 +40,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench) -> None:
-    """A finished download is a blob with a row in the index and no longer has a spool file."""
+    """After a download, the blob is stored and has a row in the index; no spool file remains."""
     remote = FakeRemote(CONTENT)
     received = read_all(bench.worker().join(task(remote)))
     eventually(lambda: bench.spooled == [])
@@ -54,7 +54,7 @@ def test_a_download_is_stored_and_recorded_and_leaves_no_spool_file(bench: Bench
 def test_a_blob_is_stored_before_its_last_byte_is_sent(bench: Bench) -> None:
     """When a client gets the last byte of a blob, the blob is already stored.
 
-    So the next pull needs no upstream.
+    So the next pull needs no request to the upstream.
     """
     worker = bench.worker()
     for number in range(50):
@@ -106,8 +106,8 @@ def _noting_threads(remote: FakeRemote, threads: list[threading.Thread]) -> Task
 def test_the_thread_of_the_first_client_sends_the_request(bench: Bench) -> None:
     """The thread of the client that begins a download sends the first request to the upstream.
 
-    So no other thread has to wake up before the request. The download's own thread reads the body
-    of the response.
+    The request is not delayed until another thread has woken up. The download's own thread reads
+    the body of the response.
     """
     threads: list[threading.Thread] = []
     remote = FakeRemote(CONTENT)
@@ -164,7 +164,7 @@ def test_the_response_is_closed_if_the_download_cannot_be_written(
 ) -> None:
     """If the spool file cannot be written, the worker closes the upstream's response.
 
-    The client's thread opened this response, and no other thread reads its body.
+    The client's thread opened this response, and the thread that should read its body has failed.
     """
 
     def fail(_: Download, __: str) -> Iterator[bytes]:
@@ -180,7 +180,7 @@ def test_the_response_is_closed_if_the_download_cannot_be_written(
 def test_the_first_bytes_are_sent_as_soon_as_they_arrive(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client gets the first bytes at once; for later pieces the reader waits for more bytes."""
+    """A client gets the first bytes at once; the reader collects later bytes into larger pieces."""
     waits: list[float] = []
     wait = Reader._wait
 
@@ -244,7 +244,7 @@ def test_another_worker_knows_the_size_before_the_download_ends(
     bench: Bench,
     announced: bool,  # noqa: FBT001
 ) -> None:
-    """If the upstream stated a blob's size, other workers can read it during the download."""
+    """If the upstream stated a blob's size, other workers can read the size during the download."""
     remote = FakeRemote(CONTENT, until=1, tells_size=announced)
     bench.worker().join(task(remote))
     reader = bench.worker().join(task(remote))
@@ -417,7 +417,7 @@ def test_a_wrong_blob_breaks_off_without_space_too(bench: Bench) -> None:
 
 
 def test_a_blob_without_content_length_is_read_to_its_end(bench: Bench) -> None:
-    """If a blob has no Content-Length, its download ends when the upstream closes the body."""
+    """If an upstream sends no Content-Length, a download ends when the upstream closes the body."""
     remote = FakeRemote(CONTENT, tells_size=False)
     reader = bench.worker().join(task(remote))
 

@@ -1,4 +1,4 @@
-"""Tests of how a download chooses its next source, its pauses and the time at which it fails."""
+"""A download chooses its next source, the length of its pauses, and the time at which it fails."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_last_request_is_sent_when_the_time_limit_ends() -> None:
 
 
 def test_progress_resets_the_time_limit() -> None:
-    """If a source sends bytes, the time limit starts anew and the pauses of all sources are reset.
+    """If a source sends many bytes, the time limit and the pauses of all sources are reset.
 
     After the reset each source's next pause has the shortest length.
     """
@@ -101,7 +101,7 @@ def test_progress_resets_the_time_limit() -> None:
 def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
     """If each connection breaks after one byte, the pauses still grow.
 
-    One byte only restarts the time limit.
+    One byte restarts the time limit, but does not reset the pauses.
     """
     policy = _policy()
     pauses = []
@@ -193,7 +193,7 @@ def test_a_download_always_ends_and_never_spins(
 ) -> None:
     """Without progress, a download ends within its time limit after a bounded number of requests.
 
-    This holds for any sequence of failures, refusals and pauses.
+    This holds after any sequence of progress, failures and refusals.
     """
     policy = _policy(count, jitter)
     now, asked = 0.0, 0
@@ -290,7 +290,7 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
 def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
     """If a source has sent bytes and then refuses a new connection, the download retries it.
 
-    Such a source possibly accepts one connection at a time while the earlier connection is still
+    The source may accept only one connection at a time, and the earlier connection may still be
     open.
     """
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])

@@ -34,7 +34,7 @@ def files(spool: Path) -> set[str]:
 def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spool: Path) -> None:
     """When a worker starts, it deletes partial downloads that were written before the last reboot.
 
-    Their last bytes may be missing on the disk, so that readers would get zeros instead.
+    Their last bytes may not have reached the disk, and clients would get zeros in their place.
     """
     discard_partial_downloads(tmp_path, "a")
 

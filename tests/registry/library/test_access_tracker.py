@@ -43,7 +43,7 @@ class Index(MemoryIndex):
 
 
 def test_a_batch_is_one_transaction_and_the_last_access_counts() -> None:
-    """The tracker writes the time of the last access to each digest in one transaction.
+    """In one transaction, the tracker writes the time of the last access for each digest.
 
     Without accesses, the tracker opens no transaction.
     """

@@ -47,7 +47,7 @@ def _used(root: Path, digest: Digest) -> float:
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., TestClient]]:
-    """Yield a function that calls `create_app` on one folder.
+    """Yield a function that calls `create_app`, always with the same folder.
 
     The applications are closed after the test.
     """
@@ -76,7 +76,7 @@ def test_a_folder_is_the_only_required_argument(make: Callable[..., TestClient])
 def test_an_upstream_may_be_a_url_a_host_or_a_configuration(
     make: Callable[..., TestClient],
 ) -> None:
-    """An upstream can be given as a host, as a URL with a name, or as an `UpstreamConfig`.
+    """An upstream can be given as a host name, as a URL with a name, or as an `UpstreamConfig`.
 
     If the host is a loopback host, the registry uses plain HTTP.
     """
@@ -94,7 +94,7 @@ def test_a_name_below_localhost_is_requested_over_plain_http(
 ) -> None:
     """The registry requests an upstream named `app.localhost` over plain HTTP.
 
-    Names below `localhost` are loopback addresses (RFC 6761, 6.3).
+    Names that end in `.localhost` always resolve to loopback addresses (RFC 6761, 6.3).
     """
     with FakeUpstream() as u:
         digest = u.add_blob("library/app", b"content")
@@ -221,7 +221,7 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 
 
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
-    """With `trust_proxy`, a proxy can report verified credentials; responses have headers for it.
+    """With `trust_proxy`, the registry trusts a proxy's headers and sends headers for the proxy.
 
     The proxy's header contains the epoch of one application object, so another object rejects it.
     """
@@ -380,4 +380,4 @@ sys.exit(", ".join(sorted(names & set(sys.modules))) or 0)
 def test_an_unknown_attribute_is_an_attribute_error() -> None:
     """Reading an unknown attribute of `entrepot.registry` raises AttributeError."""
     with pytest.raises(AttributeError, match=r"'entrepot\.registry' has no attribute 'nothing'"):
-        getattr(registry, "nothing")  # noqa: B009 - mypy knows it as well
+        getattr(registry, "nothing")  # noqa: B009 - mypy rejects `registry.nothing`

@@ -14,7 +14,7 @@ from entrepot.registry.download.sources import Limits
 from entrepot.registry.errors import Unavailable, Why
 
 QUICK = Limits(silence=0.5, first_pause=0.01, longest_pause=0.05)
-"""Short time limits (s), with which a download without a new byte fails after half a second."""
+"""Short time limits in seconds: a download that receives no byte fails after half a second."""
 
 
 @dataclass
@@ -57,10 +57,10 @@ class FakeBody:
 class FakeRemote:
     """A blob at an upstream; `starts` lists the start offset of each request in order.
 
-    `until` is the offset of the first byte that the upstream does not send yet. `breaks` lists the
-    offsets at which the first, second, ... connection breaks. Each request removes the first
-    exception of `refusals` and raises it. `most` is the length (bytes) of the longest range that is
-    sent in full. `held` is the number of open connections.
+    The upstream sends only the bytes before the offset `until`, until the test raises it. `breaks`
+    lists the offsets at which the first, second, ... connection breaks. Each request removes the
+    first exception of `refusals` and raises it. `most` is the length, in bytes, of the longest
+    range that the upstream sends in full. `held` is the number of open connections.
     """
 
     content: bytes

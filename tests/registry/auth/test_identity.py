@@ -98,7 +98,7 @@ _MALFORMED = [
 def test_with_a_password_file_only_known_users_are_accepted(
     header: str | None,
     user: str | None,
-    pulls: bool,  # noqa: FBT001 - a table's column
+    pulls: bool,  # noqa: FBT001 - a column of the test's table
     enters: bool,  # noqa: FBT001
 ) -> None:
     """With a password file, only its users can use `/v2/` and pull; others get a challenge.
@@ -147,7 +147,7 @@ def test_a_credential_that_haproxy_cannot_decode_is_malformed(header: str) -> No
 def test_with_anonymous_pull_all_clients_pull_but_a_wrong_password_fails_the_login(
     header: str | None,
     user: str | None,
-    enters: bool,  # noqa: FBT001 - a table's column
+    enters: bool,  # noqa: FBT001 - a column of the test's table
 ) -> None:
     """With anonymous pull, a client with a wrong password gets 401 on `/v2/` but can pull.
 
@@ -169,7 +169,7 @@ def test_with_anonymous_pull_all_clients_pull_but_a_wrong_password_fails_the_log
 def test_the_version_check_challenges_anonymous_clients_if_there_are_passwords(
     anonymous: Anonymous,
     header: str | None,
-    is_greeted: bool,  # noqa: FBT001 - a table's column
+    is_greeted: bool,  # noqa: FBT001 - a column of the test's table
 ) -> None:
     """If there are passwords, `/v2/` challenges anonymous clients, even with anonymous pull.
 

@@ -99,7 +99,7 @@ def test_a_prefetched_blob_is_marked_as_unused(u: FakeUpstream, tmp_path: Path) 
 def test_a_manifest_request_prefetches_nothing(u: FakeUpstream, tmp_path: Path) -> None:
     """A request for a manifest, or a HEAD for a layer, starts no prefetch.
 
-    Update bots send only such requests.
+    Update bots send only such requests, and need no layers.
     """
     p = pulling(u, tmp_path, prefetch=2)
     p.get("manifests/v1")

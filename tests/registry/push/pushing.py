@@ -142,8 +142,8 @@ class RecordingPins(MemoryPins):
 class Stream(io.RawIOBase):
     """The body of a request, which arrives in pieces.
 
-    If one of the pieces is an exception, the body raises it in place of the piece, like a broken
-    connection.
+    If one of the pieces is an exception, the body raises it in place of the piece, as a broken
+    connection does.
     """
 
     def __init__(self, pieces: Iterable[bytes | Exception]) -> None:
@@ -180,7 +180,7 @@ def pushing(
     token_endpoint: Callable[[Authorization], object] | None = None,
     events: WriteEvents | None = None,
 ) -> Pushing:
-    """Return a worker on the data directory *root*; workers with the same *index* share it."""
+    """Return a worker on the data directory *root*; several workers can share one *index*."""
     index = index or MemoryIndex()
     index.notes.put({REBUILT: "0"})
     sources = {host: UpstreamConfig(host, f"http://{host}") for host in upstreams}

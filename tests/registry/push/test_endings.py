@@ -1,6 +1,6 @@
 """Tests of uploads that are completed, cancelled, interrupted or have a wrong digest.
 
-Other tests send two requests for one upload at the same time.
+Other tests in this file send two requests for one upload at the same time.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_received_bytes_survive_an_interruption(p: Pushing) -> None:
 def test_an_exception_of_the_server_counts_as_an_interruption(p: Pushing) -> None:
     """An error that the WSGI server raises during the read of the body interrupts the upload.
 
-    Each WSGI server raises its own error when a client disconnects.
+    Each WSGI server raises a different exception when a client disconnects.
     """
     where = p.begin()
 
@@ -86,7 +86,8 @@ def test_an_interrupted_post_leaves_no_upload(p: Pushing) -> None:
 def test_a_worker_without_the_hash_reads_the_upload(p: Pushing) -> None:
     """A worker without a valid running hash of an upload reads the whole file before the commit.
 
-    A running hash that another worker saved can cover only the first part of the file.
+    A saved running hash is invalid after a reboot of the machine, or if it covers only the first
+    part of the file.
     """
     where = p.begin()
     p.send("PATCH", where, _CONTENT)
@@ -144,7 +145,10 @@ def test_a_truncated_upload_is_refused(p: Pushing) -> None:
 @pytest.mark.parametrize("way", ["post", "put", "chunks", "stream"])
 @_ALGORITHMS
 def test_a_wrong_digest_is_400(p: Pushing, way: str, algorithm: str) -> None:
-    """An upload whose bytes have another digest gets 400 DIGEST_INVALID and is deleted."""
+    """If the bytes of an upload do not have the stated digest, the client gets DIGEST_INVALID.
+
+    The status is 400, and the upload is deleted.
+    """
     digest = Digest.of(b"something else", algorithm)
     if way == "post":
         refused = p.ask("POST", f"blobs/uploads/?digest={digest}", _CONTENT)

@@ -31,12 +31,12 @@ class Recorded:
     def __call__(
         self, request: NotifiedRequest, happened: Sequence[tuple[str, EventTarget]]
     ) -> None:
-        """Write the events in the same form as the notifier, and keep them."""
+        """Write the events in JSON, as the real event queue does, and keep them."""
         made = [write_event(action, target, request, _SOURCE) for action, target in happened]
         self.events += [json.loads(each.text) for each in made]
 
     def take(self) -> list[tuple[str, dict[str, Any]]]:
-        """Return the action and the target, without its URL, of each event since the last call."""
+        """Return the action and target (without its URL) of each event since the previous call."""
         taken, self.events = self.events, []
         for each in taken:
             each["target"].pop("url", None)
@@ -190,7 +190,7 @@ def test_an_event_has_the_request_as_haproxy_received_it(p: Pushing, recorded: R
 
 @pytest.mark.slow
 def test_a_worker_without_endpoints_loads_nothing_for_them() -> None:
-    """Without a configured endpoint, a worker imports no module of the package `notifications`."""
+    """If no notification endpoint is configured, a worker imports no module of `notifications`."""
     loaded = worker_modules()
 
     assert "entrepot.registry.app" in loaded

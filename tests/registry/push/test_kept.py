@@ -48,7 +48,8 @@ def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
 def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
     """If a client pushes a stored manifest's bytes as a blob, its row still describes a manifest.
 
-    The row keeps the manifest's parts, because the cleaner evicts a manifest before its parts.
+    The row still lists the manifest's parts. The cleaner needs this list, because it evicts a
+    manifest before its parts.
     """
     part = Digest.of(b"part")
     p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, children=[part])
@@ -69,7 +70,7 @@ def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
 def test_a_push_is_logged_as_an_access(p: Pushing) -> None:
     """The response to a push has headers with the kind and the digest, which HAProxy logs.
 
-    So a push is treated as a use.
+    The logger reads the log line and records the push as a use of the blob.
     """
     done = p.send("PUT", f"{p.begin()}?digest={_DIGEST}", _CONTENT)
 

@@ -41,7 +41,7 @@ def _in_sha512(made: Image) -> Image:
 
 @_FAMILIES
 def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
-    """A push of an image by tag gets 201 with its Location and its digest.
+    """A push of an image by tag gets 201 with the Location and the digest of its manifest.
 
     A pull of the tag or the digest returns the manifest byte for byte.
     """
@@ -65,7 +65,7 @@ def test_an_image_is_pushed_by_tag(p: Pushing, family: Family) -> None:
 def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
     """The case of media types is ignored, in headers and in manifests (RFC 9110, 8.3.1).
 
-    The header can have parameters.
+    The header Content-Type can also have parameters.
     """
     made = _image(family=family)
     body = made.manifest.replace(made.media_type.encode(), made.media_type.upper().encode())
@@ -79,7 +79,7 @@ def test_media_types_are_case_insensitive(p: Pushing, family: Family) -> None:
 
 
 def test_a_missing_child_is_reported_whatever_the_case_of_its_type(p: Pushing) -> None:
-    """If an OCI index lists a manifest that is not stored, its push gets 404.
+    """If an OCI index lists a manifest that is not stored, a push of the index gets 404.
 
     This holds even if the manifest's media type is in upper case.
     """
@@ -213,7 +213,7 @@ def test_an_empty_index_can_be_pushed(p: Pushing) -> None:
 
 
 def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
-    """If an OCI index lists a manifest of another repository, its push gets 404."""
+    """If an OCI index lists a manifest that only another repository has, its push gets 404."""
     child = _image()
     p.image(child, child.digest, name="team/other")
     body, media_type = images.index([child])

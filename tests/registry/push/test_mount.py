@@ -175,7 +175,7 @@ def test_a_mount_does_the_same_work_for_unreadable_content_as_for_absent_content
 ) -> None:
     """For a blob that the user may not pull, a mount reads the same files as for an absent blob.
 
-    Otherwise the time of the response would reveal which content is stored.
+    Otherwise the duration of the request would reveal whether the content is stored.
     """
     owner = pushing(tmp_path)
     for name in ("secret/app", "secret/other"):

@@ -94,7 +94,7 @@ def test_a_405_states_the_remedy(
 ) -> None:
     """A 405 names a setting as the remedy.
 
-    For official images of Docker Hub, the error advises another name.
+    For official images of Docker Hub, the error advises the client to push to another name.
     """
     p = pushing(tmp_path, upstreams=["quay.io", "docker.io", "localhost:5000"], default=default)
     refused = p.send("PUT", f"/v2/{name}/manifests/v1", b"{}")
@@ -172,7 +172,7 @@ def test_an_anonymous_client_cannot_push(tmp_path: Path, method: str, path: str)
 
 
 def test_a_user_can_pull_push_and_delete(tmp_path: Path) -> None:
-    """A user in the password file can push and delete.
+    """A user with a correct password can push and delete.
 
     The response has a header with the user's name for the access log.
     """

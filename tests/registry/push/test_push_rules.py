@@ -83,7 +83,7 @@ def test_the_urls_of_layers_are_restricted_as_in_docker_distribution(
 def test_one_refused_url_is_enough(start: Start) -> None:
     """If one of a layer's URLs is not permitted, the worker rejects the manifest.
 
-    The reason is that a client can use any of the URLs.
+    A client that pulls the image can use any of the URLs.
     """
     p = start(validation=_urls(allow=[r"example\.com/"]))
 

@@ -44,7 +44,8 @@ def _about(p: Pushing, subject: object = _SUBJECT.digest, query: str = "") -> Re
 def test_an_unknown_subject_has_an_empty_list(p: Pushing, name: str) -> None:
     """If a subject is unknown, the response is a 200 with an empty list of referrers.
 
-    After a 404 a client would use the referrers tag instead of the list.
+    After a 404 a client would assume that the registry has no such lists, and would look for a tag
+    that lists the referrers.
     """
     answer = p.send("GET", f"/v2/{name}/referrers/{Digest.of(b'unknown')}")
 
@@ -85,7 +86,8 @@ def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
 def test_annotations_that_are_not_strings_are_left_out(p: Pushing) -> None:
     """The list of referrers leaves out annotations whose values are not strings.
 
-    Clients cannot parse a list with other values, so one referrer would hide all the others.
+    Clients cannot parse a list with other values, so one referrer would make the whole list
+    unusable.
     """
     p.image(_SUBJECT)
     odd = _artifact(1, a=7, b={"c": [1]}, d=None, e="text")  # type: ignore[arg-type]
@@ -124,7 +126,7 @@ def test_an_artifact_without_a_type_has_that_of_its_config(p: Pushing) -> None:
 
 @pytest.mark.parametrize("kind", [_SBOM, None])
 def test_an_index_can_have_a_subject(p: Pushing, kind: str | None) -> None:
-    """An OCI index with a subject is listed, including its artifact type if present."""
+    """An OCI index with a subject is listed as a referrer, with its artifact type if it has one."""
     subject = images.descriptor(_SUBJECT.manifest, OCI_MANIFEST)
     changes: dict[str, Any] = {"subject": subject, "artifactType": kind}
     body = document(images.index([])[0], **changes)
@@ -233,8 +235,8 @@ def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
 def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
     """If an index has a subject's referrers tag, its manifests that name the subject are listed.
 
-    Clients that do not support the list of referrers push such an index. The registry serves its
-    tag like any other tag.
+    Clients that do not support the list of referrers push such an index. The registry also lists
+    and serves the referrers tag like any other tag.
     """
     made, other = _artifact(1), image([filler(500, 7)])
     for each in (_SUBJECT, made, other):

@@ -25,9 +25,10 @@ def _image() -> Image:
 
 
 def test_a_manifest_with_missing_parts_is_404(p: Pushing) -> None:
-    """A push of a manifest with missing parts gets 404, with a MANIFEST_BLOB_UNKNOWN for each part.
+    """A push of a manifest with missing parts gets 404, with one error for each missing part.
 
-    A blob that only another repository has is treated as missing.
+    The code of each error is MANIFEST_BLOB_UNKNOWN. A blob that only another repository has is
+    treated as missing.
     """
     made = image([filler(1000, 1), filler(1000, 2), filler(1000, 2)])
     p.blob(made.config)
@@ -96,7 +97,7 @@ _WRONG = {
 def test_an_invalid_manifest_is_400(p: Pushing, body: bytes, media_type: str) -> None:
     """A push of an invalid manifest gets 400 MANIFEST_INVALID.
 
-    A document that one client could interpret as an image and another as an index is invalid.
+    A document is also invalid if one client could interpret it as an image and another as an index.
     """
     for blob in _image().blobs:
         p.blob(blob)
@@ -145,8 +146,8 @@ def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
 def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
     """The index records a pushed image together with the digests of its parts.
 
-    So a pull of the image is treated as a use of its parts, and no part is evicted before the
-    image.
+    From these digests, the cleaner can find the parts of the image: a pull of the image is also a
+    use of its parts, and no part is evicted before the image.
     """
     made = _image()
     p.image(made)
@@ -175,7 +176,10 @@ def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
 
 
 def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
-    """A manifest keeps its media type, even if it is pushed elsewhere with another type."""
+    """A push to another repository with another media type does not change a manifest's type.
+
+    The manifest keeps the type with which it was pushed to this repository.
+    """
     made = _image()
     body = document(made.manifest, mediaType=None)
     for name in (NAME, "team/other"):
@@ -210,7 +214,7 @@ def _dying(after: int) -> Callable[[Filesystem, str, bytes], None]:
 def test_an_interrupted_push_leaves_no_dangling_tag(
     p: Pushing, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """If a worker is killed at any write of a push, no tag is left without its manifest.
+    """If a worker is killed at any write of a push, no tag without its manifest remains.
 
     The next push of the manifest succeeds.
     """

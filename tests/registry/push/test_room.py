@@ -1,4 +1,4 @@
-"""A push for which there is no disk space is rejected early, and the worker keeps none of it."""
+"""A push that does not fit into the free space is rejected early, and none of its bytes remain."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _ROOM = 100 * _KB
 def p(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
     """Return a worker with a cap of 100 KiB, of which 50 KiB are used.
 
-    No cleaner is running that could free space.
+    No cleaner is running, so no space is freed.
     """
     monkeypatch.setattr(datastore_reservations, "_WAIT_S", 0.02)
     p = pushing(tmp_path, limits=SpaceLimits(max_used_bytes=_ROOM, largest=_ROOM))
@@ -75,7 +75,8 @@ def test_a_body_that_cannot_fit_is_not_read(p: Pushing, method: str) -> None:
 def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
     """If a push is rejected while the client is still sending, the client can read the response.
 
-    The server reads the rest of the body for at most 10 s, so that the connection is not reset.
+    The server reads the rest of the body for at most 10 s. If it closed the connection at once, the
+    kernel would reset the connection, and the response could be lost.
     """
     content = filler(60 * _KB, 1)
     ours, theirs = socket.socketpair()
@@ -92,7 +93,7 @@ def test_a_client_that_is_still_sending_gets_the_response(p: Pushing) -> None:
 
 
 def test_a_stream_is_refused_when_space_runs_out(p: Pushing) -> None:
-    """A body without a Content-Length is rejected as soon as no space is left for its next bytes.
+    """A body without a Content-Length is rejected as soon as there is no space for its next bytes.
 
     The upload is deleted.
     """
@@ -173,7 +174,7 @@ def test_a_manifest_that_does_not_fit_is_refused(p: Pushing) -> None:
 
 
 def test_stored_content_needs_no_space(p: Pushing) -> None:
-    """If no space is left, a client can still add a tag to a stored manifest."""
+    """If there is no free space, a client can still add a tag to a stored manifest."""
     made = image([filler(_KB, 1)])
     p.image(made)
     p.index.record(
@@ -235,8 +236,8 @@ def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch
 def test_a_push_waits_for_a_removal_by_the_cleaner(p: Pushing) -> None:
     """A push of content that the cleaner is deleting waits until the deletion has ended.
 
-    Otherwise the worker would accept the push because the content is still stored, and the cleaner
-    would delete it a moment later.
+    Otherwise the worker would find the content stored and accept the push, and the cleaner would
+    delete the content a moment later.
     """
     content = filler(_KB, 1)
     digest = p.blob(content)

@@ -63,9 +63,9 @@ def _concurrently(act: Callable[[], object]) -> Iterator[None]:
 
 
 def test_a_mount_during_a_delete_links_content_or_nothing(p: Pushing) -> None:
-    """If a blob is deleted while a client mounts it, the client gets a linked blob or an upload.
+    """If a blob is deleted while a client mounts it, the mount either succeeds or begins an upload.
 
-    A linked blob has status 201, an upload 202.
+    After a 201 the blob can be pulled; after a 202 it cannot.
     """
 
     def come_and_go() -> None:
@@ -95,7 +95,7 @@ def test_an_eviction_during_a_push_removes_no_acknowledged_blob(p: Pushing, inde
     commit_lock = threading.Lock()
 
     def evict() -> None:
-        # the cleaner makes these calls in the same order
+        # the real cleaner makes these calls in this order
         began, awaited = time.time(), index.pins.all()
         staying = awaited | set(p.repositories.blobs(Repository(NAME)))
         for entry in index.oldest(None, 100):
@@ -140,7 +140,8 @@ def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -
 def test_simultaneous_referrers_are_all_listed(p: Pushing) -> None:
     """If eight clients push referrers at the same time, all eight are listed.
 
-    If the clients stored the list under a tag, one client would overwrite another's entry.
+    If clients stored a list of referrers under a tag instead, one client could overwrite the entry
+    of another client.
     """
     subject = image([filler(1000, 3)])
     p.image(subject)

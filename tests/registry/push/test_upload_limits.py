@@ -20,7 +20,7 @@ NAME = Repository.parse("team/app")
 
 
 class Uploads:
-    """The uploads of a worker; at most three in total, and two for each owner.
+    """The uploads of a worker; the limits are three in total, and two for each owner.
 
     An owner is a user or an address.
     """
@@ -88,7 +88,7 @@ def test_idle_uploads_are_removed_at_the_limit(
     """If the limit is reached, the oldest idle upload is deleted to make room for a new upload.
 
     An empty upload is idle after a minute without requests, and an upload with bytes after an hour.
-    So abandoned uploads block no client for long.
+    So abandoned uploads do not prevent new uploads for long.
     """
     number = uploads.begin("ann")
     uploads.begin("ann")
@@ -103,7 +103,10 @@ def test_idle_uploads_are_removed_at_the_limit(
 
 
 def test_a_locked_upload_is_not_removed(uploads: Uploads) -> None:
-    """The file of an upload in use by a request is locked, so a new upload cannot displace it."""
+    """While a request uses an upload, the upload's file is locked.
+
+    So a new upload does not displace this upload, even if the limit is reached.
+    """
     number = uploads.begin("ann")
     uploads.begin("ann")
     uploads.age(number, 10_000)

@@ -42,7 +42,7 @@ def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
 
 @_ALGORITHMS
 def test_post_and_put_store_a_blob(p: Pushing, algorithm: str) -> None:
-    """POST and PUT store a blob and get 201, its digest and a Location to pull from (end-6)."""
+    """POST and PUT store a blob; the 201 has its digest and the Location for pulls (end-6)."""
     digest = Digest.of(_CONTENT, algorithm)
 
     done = p.send("PUT", f"{p.begin()}?digest={digest}", _CONTENT, Content_Type=OCTETS)
@@ -141,7 +141,7 @@ def test_a_chunk_out_of_order_is_416(p: Pushing, start: int) -> None:
 def test_a_last_chunk_out_of_order_is_416_and_keeps_the_upload(p: Pushing) -> None:
     """If the last chunk begins at a wrong offset, it gets 416 and the client can resend it.
 
-    The upload stays.
+    The upload is not deleted.
     """
     where = p.begin()
     p.send("PATCH", where, _CONTENT[:4000], Content_Range="0-3999")
@@ -186,7 +186,7 @@ def test_a_chunk_of_a_wrong_length_is_400(p: Pushing) -> None:
 
 
 def test_an_invalid_content_range_is_400(p: Pushing) -> None:
-    """A chunk whose Content-Range has no numbers gets 400."""
+    """A chunk with a malformed Content-Range gets 400."""
     assert p.send("PATCH", p.begin(), b"x", Content_Range="first").status_code == 400
 
 

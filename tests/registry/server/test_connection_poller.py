@@ -1,4 +1,4 @@
-"""One thread polls the connections of slow clients, and idle and closing connections."""
+"""One thread, the poller, handles idle and closing connections and those of slow clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ CONTENT = os.urandom(1_000_000)
 
 
 class Threads:
-    """The threads and the clock of a worker; `limited` has each limit that closed a connection."""
+    """The threads and the clock of a worker.
+
+    `limited` lists each limit that closed a connection.
+    """
 
     def __init__(self) -> None:
         self.limited: list[str] = []
@@ -40,7 +43,7 @@ class Threads:
         """Return a poller with these limits that uses the threads and the clock of this object."""
         return ConnectionPoller(
             self.run,
-            ConnectionLimits(**limits),  # type: ignore[arg-type]  # by name
+            ConnectionLimits(**limits),  # type: ignore[arg-type]  # only numbers
             self.limited.append,
             clock=self.clock,
             tick=0.01,
@@ -80,7 +83,7 @@ def handed_over(poller: ConnectionPoller, pieces: Iterator[Piece], length: int) 
 
 
 def test_a_client_that_reads_late_gets_the_whole_body(threads: Threads, descriptor: int) -> None:
-    """If a client reads slowly, the poller sends it the rest of the file.
+    """If a client reads slowly, the poller sends the rest of the file to the client.
 
     Afterwards the poller closes the connection.
     """
@@ -116,7 +119,7 @@ def test_a_thread_waits_for_the_next_piece_of_a_download(threads: Threads, descr
 def test_a_response_that_fails_after_the_handover_is_cut_off(
     threads: Threads, descriptor: int
 ) -> None:
-    """If the source of a body raises an error during sending, the poller closes the connection."""
+    """If the iterator of a body raises an error, the poller closes the connection."""
     closed = threading.Event()
 
     def broken() -> Iterator[Piece]:
@@ -133,7 +136,10 @@ def test_a_response_that_fails_after_the_handover_is_cut_off(
 
 
 def test_the_pieces_are_closed_when_the_client_leaves(threads: Threads, descriptor: int) -> None:
-    """If a client disconnects, the poller closes the source of the body, so no file stays open."""
+    """If a client disconnects, the poller closes the iterator of the body.
+
+    So no file stays open.
+    """
     closed = threading.Event()
 
     def pieces() -> Iterator[Piece]:
@@ -205,7 +211,8 @@ def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
 def test_a_client_that_is_still_sending_can_read_its_response(threads: Threads) -> None:
     """A client can read a response that arrives before the client has sent its whole request.
 
-    The poller reads the rest of the request, so that the connection is not reset.
+    The poller reads the rest of the request before it closes the connection. Otherwise the kernel
+    would reset the connection, and the response could be lost.
     """
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
@@ -282,7 +289,7 @@ class Kept:
         self._poller.keep(KeptConnection(self.server, self.requests.put, self.closed.set))
 
     def ask(self, size: int) -> bytes:
-        """Send the request for which the poller has a response; return *size* bytes of the body."""
+        """Send the request for which a response is stored; return *size* bytes of the body."""
         self.client.sendall(REPEATED)
         answer = self.client.makefile("rb")
         while answer.readline() != b"\r\n":
@@ -326,8 +333,8 @@ def test_a_thread_gets_any_other_request_with_its_connection(
 ) -> None:
     """If no stored response matches a request, the poller passes the connection to a thread.
 
-    The thread receives the bytes that the poller has already read. The poller then reads no further
-    bytes.
+    The thread also receives the bytes that the poller has already read. Afterwards the poller reads
+    no more bytes from this connection, until the thread returns the connection.
     """
     poller = remembering(threads.poller(), descriptor, 1)
     with Kept(poller) as kept:
@@ -343,7 +350,7 @@ def test_a_thread_gets_any_other_request_with_its_connection(
 
 
 def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None:
-    """If a client closes an idle connection, the poller closes its own end and reports this.
+    """If a client closes an idle connection, the poller closes the worker's end and reports this.
 
     The worker needs this report, because it counts its connections.
     """
@@ -362,7 +369,7 @@ def test_a_connection_is_not_idle_for_more_than_75_seconds(threads: Threads) -> 
     poller = threads.poller()
     with Kept(poller) as kept:
         threads.now = 76.0
-        with Kept(poller):  # this wakes the poller, which then checks all idle times
+        with Kept(poller):  # this connection wakes the poller, which checks all idle times
             assert kept.closed.wait(20)
         assert kept.client.recv(1) == b""
 

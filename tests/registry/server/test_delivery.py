@@ -57,7 +57,7 @@ def test_bytes_and_file_slices_arrive_in_order(descriptor: int) -> None:
 
 
 def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: int) -> None:
-    """If a client reads nothing, `send` returns False, and a later call continues."""
+    """If a client reads nothing, `send` returns False; a later call sends the rest."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         delivery = Delivery(iter([FileSlice(descriptor, 0, 3_000_000)]), 3_000_000, ours)
@@ -74,7 +74,7 @@ def test_sending_stops_if_the_client_reads_nothing_and_can_continue(descriptor: 
 def test_a_large_slice_is_sent_in_one_call_while_the_client_reads(
     descriptor: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the client keeps reading, a large file is sent with one call of `sendfile`.
+    """If the client reads without a pause, a large file is sent with one call of `sendfile`.
 
     During that call the kernel waits until the client has read. With several calls the thread would
     wake up for each small part of the file.
@@ -134,7 +134,7 @@ def test_a_failed_delivery_is_a_connection_error_and_closes_its_pieces(
 ) -> None:
     """If a body is too short or the client disconnects, `send` raises ConnectionError.
 
-    It closes the source of the body, so that no file stays open.
+    `send` also closes the iterator of the body, so that no file stays open.
     """
     closed = []
 

@@ -1,4 +1,4 @@
-"""A `FileSlice` is a range of an open file, for `sendfile`."""
+"""A `FileSlice` is a range of an open file that can be sent with `sendfile`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_slice_ends_at_the_end_of_its_file(descriptor: int) -> None:
 
 
 def test_pieces_can_be_read_as_bytes(descriptor: int) -> None:
-    """`in_bytes` turns bytes and file slices into bytes, in order."""
+    """`in_bytes` yields the bytes of all pieces of a body, including its file slices, in order."""
     pieces: list[Piece] = [b"a", FileSlice(descriptor, 0, 3), b"b"]
 
     assert b"".join(in_bytes(pieces)) == b"a" + CONTENT[:3] + b"b"

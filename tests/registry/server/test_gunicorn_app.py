@@ -86,7 +86,7 @@ GunicornApplication(app, SocketServing(sockets, log_level="critical", started=re
 def test_a_body_may_be_written_to_the_lent_connection(tmp_path: Path) -> None:
     """The application can write a body directly to the connection after gunicorn sent the headers.
 
-    Afterwards the client can send further requests on the same connection.
+    Afterwards the client can send another request on the same connection.
     """
     content = b"0123456789between" + bytes(range(250)) * 8000
     (tmp_path / "content").write_bytes(content[:2_000_000])
@@ -121,7 +121,7 @@ def test_the_send_buffer_is_larger_than_the_default(tmp_path: Path) -> None:
 
 
 class _SilentWorker:
-    """A worker that last reported to the arbiter at the time *reported* (s)."""
+    """A worker that last reported to the arbiter at the time *reported*, in seconds."""
 
     def __init__(self, reported: float) -> None:
         self.tmp = self
@@ -150,8 +150,9 @@ def test_workers_are_not_killed_after_a_pause_of_the_whole_appliance(
 ) -> None:
     """After all processes of the appliance were suspended, gunicorn's arbiter kills no worker.
 
-    The arbiter can be the first process to resume. At that time no worker has reported for longer
-    than the timeout, so the arbiter allows each worker the full timeout again.
+    The arbiter can be the first process to resume. At that moment, the last report of each worker
+    is older than the timeout, although no worker hangs. So the arbiter allows each worker the full
+    timeout again.
     """
     clock = Clock(1000.0)
     arbiter = _RecordingArbiter(clock, monkeypatch)

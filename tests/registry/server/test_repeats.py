@@ -1,4 +1,4 @@
-"""A worker stores responses and sends them again to equal requests."""
+"""A worker stores responses and sends them in reply to equal requests."""
 
 from __future__ import annotations
 
@@ -149,10 +149,10 @@ def test_a_request_with_other_bytes_is_not_answered(
 def test_a_request_that_is_not_one_whole_get_is_not_remembered(
     ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes, parsed: dict[str, str]
 ) -> None:
-    """A worker stores a response only for a whole GET without a body and without further bytes.
+    """A worker stores a response only for one whole GET without a body and without more bytes.
 
-    The worker compares later bytes with those of the stored request. With any other kind of request
-    the worker could misjudge where the request ends.
+    The worker compares the bytes of later requests with those of the stored request, and does not
+    parse them. With any other kind of request, it could therefore misjudge where the request ends.
     """
     repeats = Repeats()
     repeats.keep(request_, PARSED | parsed, HEADERS, body.repeatable)
@@ -195,7 +195,7 @@ def test_a_large_body_is_continued_when_the_client_reads(
 ) -> None:
     """If a connection does not accept a large body at once, `answer` returns the rest.
 
-    The caller sends the rest when the client has read the first bytes.
+    The caller sends the rest after the client has read the first bytes.
     """
     client, server = ends
     content = os.urandom(4_000_000)
@@ -274,7 +274,10 @@ def test_a_body_in_memory_is_repeated_while_that_is_permitted(
 def test_a_body_in_a_file_is_not_answered_from_memory(
     ends: tuple[socket.socket, socket.socket], body: Body
 ) -> None:
-    """`answer_from_memory` sends no file, because only the poller can continue a slow transfer."""
+    """`answer_from_memory` sends no file.
+
+    If the client read a file slowly, only the poller could send the rest.
+    """
     assert not kept(body).answer_from_memory(ASK, ends[1])
 
 

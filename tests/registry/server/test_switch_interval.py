@@ -16,8 +16,8 @@ def test_a_worker_shortens_the_time_that_one_thread_may_compute(
 ) -> None:
     """A worker shortens the time after which Python lets another thread run from 5 ms to 1 ms.
 
-    While one thread parses a large document, a small request has to wait about ten times, each time
-    for up to this interval.
+    While one thread parses a large document, the thread of a small request waits about ten times
+    for the interpreter lock, each time for up to this interval.
     """
     set_to: list[float] = []
     monkeypatch.setattr(sys, "setswitchinterval", set_to.append)

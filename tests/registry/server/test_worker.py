@@ -100,7 +100,7 @@ def _chunks(client: socket.socket) -> bytes:
 
 
 def test_a_request_that_follows_soon_is_handled_by_the_same_thread() -> None:
-    """If a client sends its next request soon, the same thread handles it."""
+    """If a client sends its next request soon, the same thread handles that request."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         answers = []
 
@@ -129,7 +129,7 @@ def test_a_closed_connection_ends_the_wait() -> None:
 def test_an_idle_connection_returns_to_the_polling_thread() -> None:
     """If no request follows soon, a thread passes its connection to gunicorn's polling thread.
 
-    The thread can then handle requests of other connections.
+    Afterwards the first thread can handle requests of other connections.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
@@ -147,7 +147,7 @@ def test_only_a_connection_without_a_request_wakes_the_worker_each_second(
     """A worker with idle connections wakes up no more often than a worker without connections.
 
     Only a new connection that has sent nothing wakes the worker each second, because the worker
-    must close it in time.
+    must close such a connection in time.
     """
     waits: list[float] = []
     monkeypatch.setattr(
@@ -182,8 +182,8 @@ def test_a_thread_does_not_wait_if_all_slots_are_taken() -> None:
 def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
     """If a thread has already read a part of the next request, it does not wait for the socket.
 
-    The socket might never become readable, since the bytes are in memory. Gunicorn parses these
-    bytes next.
+    The bytes of that request are in memory already, so the socket might never become readable.
+    Gunicorn parses these bytes next.
     """
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         client.sendall(_ASK + _ASK)
@@ -245,9 +245,9 @@ def test_a_slow_reader_occupies_no_thread(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("patience", [0, 20], ids=["a slow reader", "a fast reader"])
 def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: float) -> None:
-    """The poller can send a body of unknown length in chunks, so that it occupies no thread.
+    """The poller can send a body of unknown length in chunks, so that the body occupies no thread.
 
-    The body already includes the last chunk, so the server adds none.
+    The poller also sends the last chunk, so gunicorn adds none.
     """
     content = os.urandom(1_000_000)
     (tmp_path / "content").write_bytes(content)
@@ -279,7 +279,7 @@ def test_a_body_of_unknown_length_occupies_no_thread(tmp_path: Path, patience: f
 def test_an_incomplete_chunked_body_has_no_last_chunk(tmp_path: Path) -> None:
     """If a file is too short for its chunk, the server sends no last chunk.
 
-    So the client sees that the body is incomplete. No chunk contains bytes of another piece.
+    So the client sees that the body is incomplete. A chunk never contains bytes of two pieces.
     """
     (tmp_path / "content").write_bytes(b"x" * 10)
 
@@ -307,7 +307,7 @@ def test_a_lost_connection_does_not_raise() -> None:
 
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage: int) -> None:
-    """A worker that has no free file descriptor accepts a new connection later.
+    """If a worker has no free file descriptor, it accepts a new connection later.
 
     The worker does not exit in this case.
     """
@@ -364,8 +364,8 @@ class _CountingSocket(socket.socket):
 def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
     """After a request without a body, the thread does not try to read the rest of a body.
 
-    The attempt to read would set a timeout. This is a system call, after which the thread would
-    have to wait for Python's interpreter lock.
+    The attempt would set a timeout with a system call, and after the call the thread would have to
+    wait for Python's interpreter lock.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         conn.sock = _CountingSocket(fileno=conn.sock.detach())
@@ -404,7 +404,7 @@ def test_a_body_that_the_application_does_not_read_is_not_the_next_request() -> 
 
 
 def test_the_blocking_mode_of_a_connection_is_set_only_if_it_changes() -> None:
-    """A connection sets its descriptor's mode only if the descriptor does not have it yet."""
+    """A connection sets the blocking mode of its descriptor only if the mode changes."""
     client, accepted = socket.socketpair(socket.AF_UNIX)
     descriptor = accepted.fileno()
     with client, _Connection.taken_over(accepted) as connection:
@@ -439,7 +439,10 @@ class _BlobApplication:
 
 @contextmanager
 def _main_thread(worker: Any) -> Iterator[None]:
-    """Run a thread that makes the calls which other threads queue for gunicorn's main thread."""
+    """Run a thread that replaces gunicorn's main thread.
+
+    It makes the calls that other threads queue for the main thread.
+    """
     worker.method_queue.init()
     ended = threading.Event()
 
@@ -459,7 +462,7 @@ def _main_thread(worker: Any) -> Iterator[None]:
 
 @contextmanager
 def _blob_connection(worker: Any, app: _BlobApplication) -> Iterator[socket.socket]:
-    """Yield the client's end of a connection to the socket for blobs."""
+    """Yield the client's end of a connection to the worker's socket for requests of blobs."""
     worker.wsgi = worker.lend_connections(app)
     worker.blobs_socket = BLOBS
     with _connection(worker) as (client, conn), _main_thread(worker):
@@ -502,7 +505,7 @@ class _DownloadApplication(_BlobApplication):
 def test_after_a_download_the_thread_waits_for_the_next_blob(tmp_path: Path) -> None:
     """If a response for a blob cannot be repeated, its thread waits for the next request.
 
-    If the poller waited instead, it would have to wake another thread for that request.
+    If the poller waited for it, the poller would have to wake another thread for the request.
     """
     app = _DownloadApplication(tmp_path / "blob")
     with _worker(_LongWaiting) as worker, _blob_connection(worker, app) as client:
@@ -536,7 +539,7 @@ def test_a_stopping_worker_closes_a_connection_for_blobs_after_its_next_response
 
 
 def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> None:
-    """If three requests differ in one header, the application is called for each."""
+    """If three requests differ in one header, the application is called for each request."""
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
         for number in range(3):
@@ -549,7 +552,7 @@ def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> No
 def test_pipelined_requests_for_blobs_each_get_a_response(tmp_path: Path) -> None:
     """If a client sends two requests at once, gunicorn parses them, and both get a response.
 
-    Neither response is a stored response.
+    For neither request a stored response is used.
     """
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:
@@ -567,7 +570,7 @@ def test_pipelined_requests_for_blobs_each_get_a_response(tmp_path: Path) -> Non
 def test_a_request_for_a_blob_with_a_body_is_not_repeated(tmp_path: Path) -> None:
     """A GET with a body never gets a stored response.
 
-    Otherwise the server would parse its body as the next request.
+    The poller does not read such a body, so the body would be parsed as the next request.
     """
     app = _BlobApplication(tmp_path / "blob")
     request = _ASK.replace(b"Host: x", b"Host: x\r\nContent-Length: 5")

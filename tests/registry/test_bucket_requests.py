@@ -71,7 +71,7 @@ class Registry:
         return answer
 
     def pull(self, name: str, content: bytes, *, is_cold: bool = False) -> None:
-        """Pull a blob; if it *is_cold*, wait for its commit."""
+        """Pull a blob; with *is_cold*, wait until the blob is committed to the bucket."""
         digest = str(Digest.of(content))
         assert self.ask("GET", f"{name}/blobs/{digest}").content == content
         if is_cold:
@@ -87,7 +87,7 @@ class Registry:
         self.ask("PUT", f"{name}/manifests/v1", body=made.manifest, headers=headers)
 
     def counted(self) -> dict[str, int]:
-        """Return the number of requests since the last call, by method.
+        """Return the number of requests with each method since the previous call.
 
         Requests that send a part of a blob are not counted.
         """
@@ -146,7 +146,7 @@ def test_a_pull_sends_few_requests(registry: Registry) -> None:
 def test_the_first_blob_of_a_repository_costs_two_requests_more(registry: Registry) -> None:
     """A blob that is pulled before any manifest of its repository costs two additional requests.
 
-    With these requests the worker writes the repository's origin.
+    With these requests the worker reads and writes the repository's origin.
     """
     registry.pull(f"{HOST}/app", LONG, is_cold=True)
 

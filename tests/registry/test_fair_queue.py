@@ -1,4 +1,4 @@
-"""`FairQueue` serves its keys in rotation; a key is a user or an upstream."""
+"""`FairQueue` serves its keys in rotation; a key is a client's address or an upstream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE = 20.0
 def start_waiting(line: FairQueue, key: str, order: list[str]) -> threading.Thread:
     """Start a thread that waits for its turn with *key* and then appends *key* to *order*.
 
-    Return the thread as soon as the thread is waiting.
+    Return the thread as soon as the thread waits.
     """
     before = _length(line)
 

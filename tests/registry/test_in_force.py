@@ -35,7 +35,7 @@ def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
 def test_the_settings_of_an_upstream_are_built_once(tmp_path: Path) -> None:
     """A worker builds the settings of an upstream once for each version of the pull secret.
 
-    Every request uses these settings, so they must not be built each time.
+    Every request uses these settings, and it would be slow to build them for each request.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     secret = parse(b'{"auths": {"a.example": {}, "*.example": {}}}')

@@ -215,7 +215,7 @@ def test_a_download_without_a_thread_releases_its_lock(
 def test_a_refusal_that_is_being_reported_does_not_block_another_repository(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pull can begin while another repository's failed download of the blob is still ending.
+    """A pull can begin while another repository's failed download of the same blob is ending.
 
     The upstream has denied the blob to the other repository.
     """
@@ -262,8 +262,8 @@ class _Releasing(MemoryReservations):
 def test_a_reservation_is_released_before_another_download_begins(bench: Bench) -> None:
     """A failed download releases its reserved space before it releases the lock of the spool file.
 
-    In the other order another worker could begin the same download. For a moment both reservations
-    would count and could exceed the cap.
+    In the other order, another worker could begin the same download before the space is released.
+    For a moment both reservations would count and could exceed the cap.
     """
     released = _Releasing(bench.worker().path(DIGEST))
     bench.index.reservations = released
@@ -317,8 +317,9 @@ def test_a_disk_error_during_a_wait_reaches_the_reader(bench: Bench) -> None:
 def test_a_complete_file_of_unknown_size_is_committed_without_a_request(bench: Bench) -> None:
     """If a spool file already contains the whole blob, the next writer commits it.
 
-    In this test the first writer died before the commit, and the upstream states no size. A range
-    request for bytes after the last byte would always get 416.
+    In this test the first writer died before the commit, and the upstream states no size. The next
+    writer sends no request, because a range request for bytes after the last byte would always get
+    416.
     """
     worker = bench.worker()
     with locked(worker):

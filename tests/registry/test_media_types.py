@@ -49,7 +49,10 @@ def _type(p: Pushing, name: str) -> str:
 
 
 def test_a_push_to_another_repository_changes_no_media_type(tmp_path: Path) -> None:
-    """A manifest without `mediaType` that is pushed as two types keeps one type per repository."""
+    """A manifest without `mediaType` can have a different media type in each repository.
+
+    Each repository serves the manifest with the type with which it was pushed there.
+    """
     p = pushing(tmp_path)
     assert _push(p, MINE, BARE, OCI_MANIFEST).status_code == 201
     assert _push(p, OTHERS, BARE, DOCKER_MANIFEST).status_code == 201

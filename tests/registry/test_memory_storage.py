@@ -49,7 +49,7 @@ class Recorded:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string, which means that no access is unrecorded."""
+        """Return an empty string, which means that all accesses are recorded."""
         return ""
 
 
@@ -133,7 +133,7 @@ def _assembled(
     clock: Clock,
     **fields: Any,
 ) -> InMemory:
-    """Return a registry in front of *upstream*; *fields* are further settings of the upstream."""
+    """Return a registry in front of *upstream*; *fields* are other settings of the upstream."""
     config = replace(UpstreamConfig(HOST, upstream.url, read_timeout=20.0), **fields)
     parts = Parts(
         storage,
@@ -307,7 +307,7 @@ def test_after_the_loss_of_the_index_a_tag_must_be_confirmed(
 def test_an_unconfirmed_tag_is_served_stale_without_an_age(
     memory: InMemory, upstream: FakeUpstream
 ) -> None:
-    """If the upstream is down, a tag without a known confirmation is served stale, without an Age.
+    """During an outage, a stale tag whose last confirmation is unknown is served without an Age.
 
     If `maxstale` is set, such a tag is not served stale, because its age may exceed the limit.
     """

@@ -160,7 +160,7 @@ def test_middleware_that_cannot_start_ends_the_program(
 def test_middleware_of_repositories_sees_the_facts_and_the_status(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of kind `repository` receives a request's repository and action, then its status.
+    """Middleware of kind `repository` receives a request's repository and action, and the status.
 
     The worker calls the middleware once before it handles the request and once afterwards.
     """
@@ -194,7 +194,7 @@ def test_a_blob_of_a_refused_repository_is_not_mounted(
 ) -> None:
     """If middleware rejects pulls from a repository, no blob is mounted from this repository.
 
-    The reason is that a mount reads content of that repository.
+    A mount reads content of the repository in `from`, like a pull.
     """
     app = client(_GATE)
     with monkeypatch.context() as patch:
@@ -250,13 +250,13 @@ def test_middleware_gets_every_request_of_the_appliance(
 
 @pytest.mark.parametrize(("status", "code"), [(200, "DENIED"), (401, "DENIED"), (403, "no")])
 def test_a_refusal_has_a_status_and_a_code_of_errors(status: int, code: str) -> None:
-    """`Refused` raises ValueError for a status or code that no error of the OCI spec has."""
+    """`Refused` raises ValueError for an unsupported status and for a malformed error code."""
     with pytest.raises(ValueError, match="not a status and code"):
         Refused("no", status, code)
 
 
 def test_a_long_message_of_a_refusal_is_cut() -> None:
-    """If middleware rejects a request with a long message, 1,024 characters of it are kept."""
+    """If middleware rejects a request, a long message is cut to 1,024 characters."""
     assert len(str(Refused("x" * 5000))) == 1024
 
 

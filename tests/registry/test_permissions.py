@@ -2,9 +2,9 @@
 
 Alice can read a private upstream, a second upstream, and her hosted repository. Mallory controls
 the second upstream and can read that upstream and another hosted repository. Whatever the second
-upstream claims, sends or withholds, Mallory can read only content that this upstream or Mallory
-had. Alice can always read her content. Alice can read everything in the second upstream's
-repository, but her requests there must not give Mallory access to her other content.
+upstream claims, sends or withholds, Mallory can read only content that this upstream ever had or
+that Mallory pushed. Alice can always read her content. Alice can read everything in the second
+upstream's repository, but her requests there must not give Mallory access to her other content.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _OPERATIONS = 16
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TYPES: Final = {"alice": OCI_MANIFEST, "mallory": DOCKER_MANIFEST}
-"""The media type that a push or the upstream sends with a manifest that contains none."""
+"""The media type that a push or the upstream sends with a manifest that states no media type."""
 
 Who = Literal["alice", "mallory"]
 _EVERYONE: Final[tuple[Who, Who]] = ("alice", "mallory")
@@ -195,7 +195,7 @@ class World:
     # ---- the model of the test: these methods compute the expected permissions
 
     def owned(self, repository: str) -> set[str]:
-        """Return the names of all content that the repository's upstream or client ever had."""
+        """Return the names of content that was pushed to *repository* or that its upstream had."""
         claimant = self.upstreams.get(repository)
         return claimant.ever if claimant else self.pushed.get(repository, set())
 
@@ -261,7 +261,7 @@ class World:
         self._has_pushed(repository, content)
 
     def mount(self, who: Who, source: str, content: Content) -> None:
-        """Mount a blob into *who*'s repository from *source*, or from any if *source* is empty."""
+        """Mount a blob from *source* (if empty, from any repository) into *who*'s repository."""
         query = f"mount={content.digest}" + (f"&from={source}" if source else "")
         done = self.ask(who, "POST", f"/v2/{self.own[who]}/blobs/uploads/?{query}")
         assert done.status_code in (201, 202)
@@ -342,7 +342,7 @@ def run(world: World, chance: random.Random) -> None:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[Who, HttpServer]]:
-    """Run one server for each of the two upstreams; all sequences of requests share them."""
+    """Run one server for each of the two upstreams; all sequences of requests use these servers."""
     with ExitStack() as stack:
         found: dict[Who, HttpServer] = {}
         for who in _EVERYONE:

@@ -105,7 +105,7 @@ def _store(root: Path, content: bytes) -> None:
 def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path) -> None:
     """Repositories that docker distribution wrote are served as hosted.
 
-    These repositories have no file with an origin.
+    These repositories have no file with an origin, and a repository without an origin is hosted.
     """
     digest = host(tmp_path, "team/app")
     p = pulling(two[0], tmp_path)
@@ -119,7 +119,7 @@ def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path
 def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
     two: Two, tmp_path: Path
 ) -> None:
-    """If the default upstream has a repository with a hosted name, the hosted one is served."""
+    """If the default upstream has a repository of that name, the hosted repository is served."""
     digest = host(tmp_path, NAME)
     p = pulling(two[0], tmp_path, default=two[0].host)
 

@@ -94,9 +94,10 @@ def a(tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream) -> Ruled:
 
 @pytest.mark.parametrize("path", [BLOB, MANIFEST])
 def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream, path: str) -> None:
-    """If a hostile upstream only confirms private content with a HEAD, clients do not get it.
+    """If a hostile upstream only confirms private content, its repository does not serve it.
 
-    The digest of a private layer is not secret, so any upstream can confirm it.
+    The hostile upstream confirms the content by a 200 to a HEAD. The digest of a private layer is
+    not secret, so any upstream can claim to have the layer.
     """
     a.ask(hostile, path, "HEAD")
 
@@ -235,7 +236,7 @@ def test_a_download_is_joined_within_its_upstream_only(
 
 
 def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: FakeUpstream) -> None:
-    """Without access rules, a second upstream only has to confirm stored content with a HEAD."""
+    """Without access rules, an upstream that confirms stored content by a HEAD need not send it."""
     with FakeUpstream() as second:
         second.put_image(NAME, "v1", IMAGE)
         p = pulling(honest, tmp_path, second)

@@ -143,7 +143,7 @@ def test_a_stored_blob_is_confirmed_for_another_repository(u: FakeUpstream, p: P
 def test_a_blob_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """If the upstream sends 404 for a repository's blob, that repository does not serve the blob.
+    """If the upstream does not confirm a stored blob for another repository, the client gets 404.
 
     A client can know the digest of a blob that it has no right to read.
     """
@@ -156,7 +156,7 @@ def test_a_blob_is_not_served_to_a_repository_without_permission(
 def test_readers_of_the_same_repository_need_no_confirmation(
     u: FakeUpstream, p: Pulling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight readers of one repository share a download without further requests to the upstream.
+    """Eight readers of one repository share a download, for which the upstream gets one request.
 
     The upstream has confirmed the blob for the first reader. The confirmation is valid for the
     whole repository.
@@ -205,9 +205,10 @@ def test_readers_of_another_repository_need_a_confirmation(
 
 
 def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling) -> None:
-    """If the upstream confirms another length for a blob, a reader does not join the download.
+    """If the upstream confirms a blob with another length, a reader does not join the download.
 
-    One of the two lengths is wrong, so the bytes of that download could also be wrong.
+    The length differs from that of the running download. One of the two lengths is wrong, so the
+    bytes of the download could also be wrong.
     """
     release = threading.Event()
     u.misbehave(f"/v2/{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
@@ -265,9 +266,9 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 ) -> None:
     """If an upstream fails once, the registry retries; it passes a refusal on to the client.
 
-    Only a 404 is cached, and only for a few seconds.
+    In this test, a 404 is not cached.
     """
-    patience = 2.0 if expected == 429 else 20.0  # s; after a 429, the registry waits 5 s
+    patience = 2.0 if expected == 429 else 20.0  # seconds; after a 429, the registry waits 5 s
     p = pulling(u, tmp_path, negative_ttl=0.0, read_timeout=patience)
     u.misbehave("/blobs/", times=1, **knobs)
 
@@ -283,7 +284,7 @@ def test_a_temporary_failure_is_retried_and_a_refusal_is_returned(
 def test_a_lasting_failure_ends_the_pull(
     u: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """If an upstream always fails, a pull fails after `readtimeout` without a received byte."""
+    """If an upstream always fails, a pull fails when it has received no byte for `readtimeout`."""
     p = pulling(u, tmp_path, read_timeout=0.6)
     u.misbehave("/blobs/", **knobs)
 
@@ -410,8 +411,8 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 def test_a_blob_is_linked_before_its_last_byte_leaves(p: Pulling) -> None:
     """When a client gets the last byte of a blob, the repository already has a link to the blob.
 
-    Without the links, a client with all parts of an image could not pull its manifest during an
-    outage.
+    Without the links, the registry would treat the image as incomplete, and would not serve its
+    manifest during an outage.
     """
     name = Repository(f"{p.prefix}/{NAME}")
     wsgi = create_environ(path=f"/v2/{name}/{BLOB}")

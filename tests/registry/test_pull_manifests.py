@@ -46,7 +46,7 @@ def test_a_manifest_is_byte_identical_to_the_upstreams(u: FakeUpstream, p: Pulli
 
 
 def test_the_accept_header_of_a_client_is_not_forwarded(u: FakeUpstream, p: Pulling) -> None:
-    """The registry sends the upstream its own Accept instead of the client's.
+    """The registry sends its own Accept header to the upstream, not the client's header.
 
     So a tag has the same digest for all clients.
     """
@@ -174,7 +174,7 @@ def test_a_tag_confirmed_in_the_future_is_revalidated(u: FakeUpstream, p: Pullin
 def test_an_incomplete_manifest_is_confirmed_again_if_the_upstream_has_just_failed(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """If the upstream has just failed, a fresh but incomplete manifest gets 503.
+    """If the upstream has just failed, a request for a fresh but incomplete manifest gets 503.
 
     Otherwise a client would get the manifest but not its layers, and podman would try no other
     mirror.
@@ -221,9 +221,10 @@ def test_an_index_with_one_complete_child_is_served(u: FakeUpstream, p: Pulling)
 def test_a_deleted_manifest_follows_the_ongone_policy(
     u: FakeUpstream, tmp_path: Path, status: int, policy: str, expected: int | None
 ) -> None:
-    """If the upstream has deleted a manifest, `ongone: refuse` passes its error on to the client.
+    """With `ongone: refuse`, a client that requests a deleted manifest gets the upstream's error.
 
-    With `ongone: serve` the client still gets the stored manifest.
+    The error is the upstream's 404 or 403. With `ongone: serve` the client still gets the stored
+    manifest.
     """
     p = pulling(u, tmp_path, on_gone=policy)
     p.pull()

@@ -112,7 +112,10 @@ def test_a_distrusted_upstream_without_a_mirror_is_used_again(
 def test_a_pull_is_independent_of_another_upstreams_failing_download(
     u: FakeUpstream, mirror: FakeUpstream, tmp_path: Path, knobs: dict[str, Any]
 ) -> None:
-    """If one upstream fails to send a layer, a pull of the layer from another does not wait."""
+    """If one upstream fails to send a layer, a pull of the layer from another upstream succeeds.
+
+    The pull does not wait for the failing download.
+    """
     broken, healthy = u, mirror
     p = pulling(broken, tmp_path, healthy, read_timeout=4.0)
     broken.misbehave("/blobs/", method="GET", **knobs)

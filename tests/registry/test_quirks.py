@@ -97,7 +97,7 @@ def _lists(*tags: str) -> Callable[[Pulling, Image], None]:
 
 
 def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
-    """Return a check that lists all tags, in one page and in non-empty pages of *n* tags."""
+    """Return a check that lists all tags, once in one page and once in pages of 1 to *n* tags."""
 
     def check(p: Pulling, image: Image) -> None:
         _lists(*tags)(p, image)
@@ -119,7 +119,7 @@ def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
 def _pulls_under_two_names(p: Pulling, image: Image) -> None:
     """Pull the image, then its manifest and layer in a second repository.
 
-    The requests in the second repository are HEAD, GET and HEAD.
+    For each of these two, the requests are HEAD, GET and HEAD.
     """
     _heads(p, image)
     _pulls(p, image)
@@ -180,7 +180,7 @@ def _all(*givens: Callable[[FakeUpstream, Image], None]) -> Callable[[FakeUpstre
 
 
 def _tags(*tags: str, page: int | None = None, **knobs: Any) -> Callable[..., None]:
-    """Return a function that adds *tags* to `v1`.
+    """Return a function that adds *tags* to the image `v1`.
 
     The upstream lists them in pages of *page* tags.
     """

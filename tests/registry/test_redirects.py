@@ -72,7 +72,7 @@ class Registry:
         return f"{self.state.name}/{key}"
 
     def counts(self) -> dict[str, int]:
-        """Return the number of requests to the bucket for the large blob, by method."""
+        """Return the number of requests with each method to the bucket for the large blob."""
         ours = [each for each in self.s3.requests if each.key.startswith(self.key(""))]
         seen = [each.method for each in ours if DIGEST.hex in each.key]
         return {method: seen.count(method) for method in set(seen)}
@@ -271,7 +271,7 @@ def test_an_object_that_is_gone_is_fetched_from_the_upstream(
 
 
 def test_no_client_is_redirected_after_a_failure(registry: Registry) -> None:
-    """If the bucket has not responded for 1.5 s, a worker sends it a HEAD before any redirect.
+    """If the bucket's last response is older than 1.5 s, a worker sends a HEAD before any redirect.
 
     If that HEAD fails, the worker fetches the blob from the upstream.
     """

@@ -1,7 +1,6 @@
 """The application permits its server to repeat a response with a blob for a limited time.
 
-The server then sends the same response to an equal request on a connection without calling the
-application.
+The server then sends the same response to an equal request, and does not call the application.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ def test_the_response_with_a_stored_blob_may_be_repeated(worker: Worker) -> None
 def test_other_responses_are_not_repeated(
     worker: Worker, path: str, method: str, headers: dict[str, str]
 ) -> None:
-    """A partial response may not be repeated.
+    """A response without a whole blob may not be repeated.
 
     A response to a credential that HAProxy has not verified may not be repeated either.
     """
@@ -152,7 +151,7 @@ def test_a_response_to_a_verified_credential_may_be_repeated(
 ) -> None:
     """If HAProxy has verified the credential, the response may be repeated.
 
-    HAProxy verifies the credential of each request.
+    HAProxy also verifies the credential of each later request before the worker receives it.
     """
     check = BasicAuthenticator(
         lambda user, password: (user, password) == ("ann", "right"), realm="r"

@@ -77,7 +77,7 @@ def _is_permitted_after(
 
 @pytest.fixture(autouse=True)
 def stopped_clock(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stop the clock that determines when a permission expires, after the image was pulled."""
+    """After the image was pulled, stop the clock that determines when a permission expires."""
     del worker
     monkeypatch.setattr(_CLOCK, lambda: _STOPPED)
 
@@ -98,7 +98,7 @@ def test_other_responses_with_manifests_are_not_repeated(worker: Worker) -> None
 
 
 def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
-    """The response with a pushed manifest may not be repeated, because a client can delete it."""
+    """A response with a pushed manifest may not be repeated: a client can delete the manifest."""
     client, pushed = worker.pulling.client, images.image([])
     blob = f"/v2/team/app/blobs/uploads/?digest={Digest.of(pushed.config)}"
     client.simulate_post(blob, body=pushed.config)
@@ -109,7 +109,7 @@ def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
 
 
 def test_an_incomplete_manifest_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """If a part of a manifest is missing, its response may not be repeated.
+    """If a part of a manifest is missing, a response with the manifest may not be repeated.
 
     Such a manifest is served only while its upstream is up.
     """

@@ -42,7 +42,7 @@ def key() -> RSAPrivateKey:
 
 @pytest.fixture
 def key_file(key: RSAPrivateKey, tmp_path: Path) -> Path:
-    """Write the private key as PEM in the form of Amazon's own files; return its path."""
+    """Write the private key to a file in the PEM form that Amazon uses; return the file's path."""
     path = tmp_path / "cloudfront.pem"
     path.write_bytes(
         key.private_bytes(

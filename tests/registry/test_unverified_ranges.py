@@ -1,4 +1,4 @@
-"""A client gets a range of a blob before its verification; the last byte sometimes has to wait."""
+"""A client gets a range of a blob before the blob is verified, sometimes without the last byte."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_link_without_content_is_not_mounted(p: Pushing) -> None:
 
 
 def test_a_mount_without_from_searches_all_repositories(p: Pushing) -> None:
-    """A mount without `from` uses the blob of any repository, preferably the one in the URL."""
+    """A mount without `from` searches the repository in the URL, then other repositories."""
     p.blob(_CONTENT, _OTHER)
 
     for _ in range(2):

@@ -626,7 +626,7 @@ class _FrequentApplication:
 def _frequent_connection(worker: Any, app: _FrequentApplication) -> Iterator[socket.socket]:
     """Yield the client's end of a connection on which a thread of the worker waits.
 
-    The clock stands still, so that the worker treats every equal request as frequent.
+    The clock does not advance, so the worker treats every equal request as frequent.
     """
     worker.wsgi = worker.lend_connections(app)
     worker.connection_poller.repeats = Repeats(clock=lambda: 0.0)
@@ -665,7 +665,7 @@ def test_the_thread_of_a_connection_repeats_nothing_to_other_requests() -> None:
 
 @contextmanager
 def _remembered(worker: Any, app: _FrequentApplication) -> Iterator[tuple[socket.socket, Any]]:
-    """Yield both ends of a connection on which a response was stored.
+    """Yield both ends of a connection after the worker has stored a response to its requests.
 
     The test calls the worker's methods itself, in its own thread.
     """
@@ -682,7 +682,10 @@ def _remembered(worker: Any, app: _FrequentApplication) -> Iterator[tuple[socket
 
 
 def test_a_request_in_two_pieces_is_answered_after_a_frequent_one() -> None:
-    """A request in two pieces is handled by the application, even after stored responses."""
+    """If a request arrives in two pieces, the application handles it.
+
+    This holds even if the whole request equals a request with a stored response.
+    """
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _remembered(worker, app) as (client, conn):
         client.sendall(_ASK[:10])

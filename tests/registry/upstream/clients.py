@@ -38,7 +38,7 @@ class PlainSecret:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Return the hosts that are keys of the pull secret; leave out patterns."""
+        """Return the hosts that are keys of the pull secret; omit patterns."""
         return tuple(host for host in self.entries if "*" not in host)
 
     def names(self, host: str) -> bool:
@@ -51,7 +51,7 @@ class PlainSecret:
 
 
 def client_of(upstream: FakeUpstream, shared: Shared | None = None, **settings: Any) -> Upstream:
-    """Open a client for a fake upstream; *settings* replace the short default timeouts."""
+    """Open a client for a fake upstream; *settings* replace the default settings."""
     defaults = {"host": upstream.host, "url": upstream.url, **_TIMEOUTS}
     source = UpstreamConfig(**{**defaults, **settings})
     return open_upstream(source, shared or Shared())
@@ -65,6 +65,6 @@ def secret_of(host: str, username: str, password: str) -> PlainSecret:
 def listening(
     breakers: Path | None = None, secret: PlainSecret | None = None
 ) -> tuple[Events, Shared]:
-    """Return a list of events, and a `Shared` whose clients add their events to that list."""
+    """Return an event log, and a `Shared` whose clients write their events to that log."""
     events = Events()
     return events, Shared(secret=lambda: secret, breakers=breakers, report=events)

@@ -1,4 +1,4 @@
-"""A client fetches a blob from an upstream: whole, as a range, cut off, stalled, or in pieces."""
+"""A client fetches blobs from an upstream: whole blobs, ranges, and bodies that break off."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.upstream import FakeUpstream
 def test_a_whole_blob_is_requested_without_a_range(upstream: FakeUpstream) -> None:
     """The request for a whole blob has no Range header.
 
-    The response's body begins at offset 0 and states its size.
+    The returned body begins at offset 0 and has the size of the blob.
     """
     digest = upstream.add_blob("app", b"content")
 

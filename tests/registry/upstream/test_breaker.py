@@ -36,18 +36,18 @@ DEAD = UpstreamFailure("timeout", at_once=True)
 
 
 def _patience(knobs: dict[str, Any]) -> float:
-    """Return a read timeout (s), which is short only if the upstream delays its response."""
+    """Return a read timeout in seconds, which is short only if the upstream delays its response."""
     return 0.5 if "hold" in knobs else 10.0
 
 
 class Clock:
-    """A clock that returns the time (s) that the test has set."""
+    """A clock that returns the time, in seconds, that the test has set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
 
     def __call__(self) -> float:
-        """Return the time (s) that the test has set."""
+        """Return the time, in seconds, that the test has set."""
         return self.now
 
 
@@ -140,7 +140,7 @@ def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
 def test_opening_and_closing_are_reported_once(clock: Clock) -> None:
     """A circuit breaker reports each opening and each closing once.
 
-    Each report purges HAProxy's cache.
+    The report of an opening purges HAProxy's cache, so it must not be repeated.
     """
     events = Events()
     breaker = Breaker("host", report=events, clock=clock)
@@ -255,7 +255,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
     sent = [each.method for each in upstream.requests if each.path != "/v2/"]
     assert [each.path for each in upstream.requests][len(sent) :] == ["/v2/"]
     assert why[3:] == [Why.RESTING, Why.RESTING]
-    if "hold" in knobs:  # otherwise the GET after each HEAD waits until the read timeout
+    if "hold" in knobs:  # the client sends no GET after a HEAD that timed out
         assert sent == ["HEAD"] * 3
         assert events.outcomes() == [("head", "unavailable")] * 3
     else:
@@ -335,7 +335,10 @@ def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
 
 
 class TestOfOnePath:
-    """Failures of a single path open no breaker, because clients choose the paths of requests."""
+    """Failures of a single path open no breaker.
+
+    Clients choose the paths of requests, and one client must not block an upstream for all others.
+    """
 
     @staticmethod
     def _fails(client: Upstream, times: int = 20) -> set[Why]:
@@ -483,7 +486,7 @@ LEASE = 10.0
 
 
 def _tripped(times: int, now: float = 100.0) -> Circuit:
-    """Return the state of a breaker that has opened *times* times, the last time at *now* (s)."""
+    """Return the state of a breaker after *times* openings, the last of them at *now* seconds."""
     circuit = failed(CLOSED, now, DEAD, probe=False)
     for _ in range(times - 1):
         circuit = failed(circuit, now, SLOW, probe=True)
@@ -503,7 +506,7 @@ def test_three_consecutive_failures_open_the_breaker() -> None:
 
 
 def test_one_connection_timeout_opens_the_breaker() -> None:
-    """One connection timeout opens the circuit breaker; further requests would wait as well."""
+    """One connection timeout opens the circuit breaker, as the next request would wait as long."""
     assert not failed(CLOSED, 100, DEAD, probe=False).is_closed
 
 

@@ -262,8 +262,8 @@ def test_events_have_each_request_and_the_rate_limit(
 def test_a_download_is_recorded_when_its_body_is_first_read(upstream: FakeUpstream) -> None:
     """The client writes the event of a blob's response when the body is first read.
 
-    An earlier write would delay the headers of the registry's response to its own client. If
-    nothing reads the body, the client writes the event when the response is closed.
+    An earlier write would delay the headers of the response that the registry sends to its client.
+    If nothing reads the body, the client writes the event when the response is closed.
     """
     events, shared = listening()
     client = client_of(upstream, shared)
@@ -314,7 +314,7 @@ def test_a_manifest_of_an_unsupported_type_is_unsupported(
 def test_mediatype_in_a_manifest_replaces_a_wrong_content_type(
     upstream: FakeUpstream, content_type: str
 ) -> None:
-    """If the Content-Type is no manifest type, the client returns the manifest's `mediaType`.
+    """If the Content-Type is not a manifest type, the client returns the manifest's `mediaType`.
 
     A plain file server can send a wrong Content-Type.
     """

@@ -130,7 +130,7 @@ def test_a_missing_program_is_a_failure() -> None:
 def test_a_login_is_used_for_its_lifetime(
     helper: Helper, tmp_path: Path, clock: Clock, lifetime: float | None, runs: list[int]
 ) -> None:
-    """A helper's login is used for the configured lifetime, or for one request if that is 0 s."""
+    """A helper's login is used for the configured lifetime, or once if the lifetime is 0 s."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, lifetime, clock)
     seen = []
     for _ in range(3):

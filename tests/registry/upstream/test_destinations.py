@@ -248,7 +248,7 @@ OPERATIONS: dict[str, Callable[[Upstream], object]] = {
 def test_a_redirect_to_an_internal_address_is_not_followed(
     upstream: FakeUpstream, internal: FakeUpstream, operation: str
 ) -> None:
-    """If an upstream redirects to an internal address, the client opens no connection there."""
+    """If an upstream redirects to an internal address, the client does not connect to it."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave(redirect=f"{internal.url}{{path}}")
     with pytest.raises(Unavailable) as raised:
@@ -303,7 +303,7 @@ def test_a_host_name_is_checked_by_its_address(
 def test_a_token_realm_at_an_internal_address_is_not_requested(
     upstream: FakeUpstream, internal: FakeUpstream
 ) -> None:
-    """If a token realm has an internal address, the client sends it no request."""
+    """If a token realm has an internal address, the client sends no request to the realm."""
     challenge = f'Bearer realm="{internal.url}/token",service="s"'
     upstream.misbehave(status=401, headers={"WWW-Authenticate": challenge})
     with pytest.raises(Unavailable):

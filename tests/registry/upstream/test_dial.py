@@ -18,7 +18,7 @@ from tests.upstream import FakeUpstream
 
 @pytest.fixture
 def black_hole() -> Iterator[int]:
-    """Yield the port of a listener whose full queue makes it drop each further SYN."""
+    """Yield the port of a listener that drops every new connection, because its queue is full."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

@@ -86,7 +86,7 @@ def test_no_byte_of_an_upstream_is_in_a_message(upstream: FakeUpstream, fault: A
 
 
 def test_the_log_has_the_details(upstream: FakeUpstream, caplog: pytest.LogCaptureFixture) -> None:
-    """The log has at most 200 characters from an upstream's bytes; log formatters escape them."""
+    """A log line has at most 200 characters of an upstream's bytes; log formatters escape them."""
     caplog.set_level(logging.INFO)
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("/manifests/", body=b"{}", media_type=f"text/{MARK}{'x' * 9000}")

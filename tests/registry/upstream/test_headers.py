@@ -105,7 +105,7 @@ def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> N
 def test_a_next_page_that_is_not_a_url_is_an_error(link: str) -> None:
     """If the link to the next page is not a URL, the parser raises ValueError.
 
-    Otherwise the list would end early.
+    Otherwise the list would end early, and no client would notice that.
     """
     with pytest.raises(ValueError, match="URL"):
         next_page({"Link": link}, URL)
@@ -157,7 +157,7 @@ def test_an_impossible_number_counts_as_missing(text: str) -> None:
 
 
 def test_the_largest_accepted_length_is_8_pib() -> None:
-    """The largest accepted length is 8 PiB, so sums of some hundred lengths fit into the index."""
+    """The largest accepted length is 8 PiB, so the index can store sums of some hundred lengths."""
     assert content_length({"Content-Length": str(LARGEST_SIZE)}) == LARGEST_SIZE
     assert content_length({"Content-Length": str(LARGEST_SIZE + 1)}) is None
     assert content_range({"Content-Range": f"bytes 0-0/{LARGEST_SIZE + 1}"}) is None

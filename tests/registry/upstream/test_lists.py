@@ -38,7 +38,7 @@ def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
 
 
 def test_a_next_page_on_another_host_is_requested_from_the_upstream(upstream: FakeUpstream) -> None:
-    """If a link to the next page names another host, the client requests it from the upstream.
+    """If a link to the next page names another host, the upstream gets the request for the page.
 
     The upstream may not know its own public name.
     """
@@ -148,7 +148,7 @@ class TestBounds:
 
     @staticmethod
     def _endless(upstream: FakeUpstream, body: dict[str, Any], times: int | None = None) -> None:
-        """Make the upstream respond *times* times with *body* and a link to a further page."""
+        """Make the upstream respond *times* times with *body* and a link to another page."""
         upstream.quirks.endless = True
         upstream.misbehave(
             body=json.dumps(body).encode(),

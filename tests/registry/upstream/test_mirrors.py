@@ -31,7 +31,7 @@ def test_a_mirror_with_the_image_replaces_the_upstream(
 ) -> None:
     """If a mirror has the image, the client sends the upstream no request.
 
-    The client sends the mirror the upstream's host as `ns`.
+    In each request to the mirror, the query parameter `ns` contains the upstream's host.
     """
     image = mirror.add_image("app", "v1", [b"layer"])
     client = client_of(upstream, mirrors=(mirror.url,))
@@ -71,7 +71,7 @@ def test_a_mirror_with_an_open_breaker_gets_no_request(
 ) -> None:
     """If a mirror's circuit breaker is open, the client sends requests only to the upstream.
 
-    In this test a GET follows each HEAD to the mirror.
+    In this test a GET follows each failed HEAD to the mirror, and the client requests `/v2/` once.
     """
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)
@@ -164,7 +164,7 @@ def test_no_mirror_is_dialled_with_too_little_time_left(
 ) -> None:
     """If too little time is left for a mirror, the client does not connect to it.
 
-    Otherwise the mirror's circuit breaker would open without cause.
+    A connection that times out so early would open the mirror's circuit breaker without cause.
     """
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.4)
     upstream.add_image("app", "v1", [b"layer"])

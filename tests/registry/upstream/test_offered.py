@@ -183,7 +183,7 @@ def test_the_scope_of_the_challenge_is_requested() -> None:
     """The client requests the scope in the challenge, even if it names another repository.
 
     A reverse proxy in front of the upstream can rename repositories. The client remembers the scope
-    and uses it immediately the next time.
+    and its token, and uses the token for the next request.
     """
     registry = TokenRegistry(scope="repository:group/mirror/app:pull")
     with client_for(registry.strict) as upstream:

@@ -13,7 +13,7 @@ LARGE = b"x" * 1_000_000
 
 
 class Times:
-    """A clock (s) and a thread's CPU time (s), both set by the test.
+    """A clock and a thread's CPU time, in seconds; the test sets both.
 
     A wait moves the clock forward.
     """
@@ -71,7 +71,7 @@ def test_a_document_that_cannot_be_parsed_does_not_block_the_next_one() -> None:
 
 
 def test_large_documents_take_at_most_a_third_of_the_time() -> None:
-    """If large documents follow each other, a worker spends a third of its time parsing them."""
+    """If large documents follow each other, a worker parses for at most a third of the time."""
     times = Times()
     documents = times.documents()
     for _ in range(10):
@@ -83,7 +83,7 @@ def test_large_documents_take_at_most_a_third_of_the_time() -> None:
 
 
 def test_a_large_document_after_a_pause_of_its_clients_does_not_wait() -> None:
-    """A large document does not wait if no other was parsed shortly before."""
+    """A large document does not wait if no other large document was parsed shortly before."""
     times = Times()
     documents = times.documents()
     for _ in range(3):

@@ -79,7 +79,7 @@ def test_interim_responses_are_skipped(interim: bytes) -> None:
 def test_a_head_ends_at_its_first_empty_line() -> None:
     """The first empty line ends the headers, even if header lines end with LF and not CRLF.
 
-    A later empty line in the body with CRLF does not count as that end.
+    An empty line with CRLF in the body is not treated as the end of the headers.
     """
     body = b"{}\r\n\r\n" + b"x" * 100
     answer = b"HTTP/1.1 200 OK\nContent-Length: %d\n\n" % len(body) + body

@@ -38,7 +38,7 @@ def _shared(upstream: FakeUpstream, username: str, password: str) -> Shared:
 def test_basic_credentials_are_sent_from_the_start_after_the_first_challenge() -> None:
     """After the first Basic challenge, the client sends its password with every request.
 
-    A password can contain colons and any letter.
+    A password can contain colons and letters of any script.
     """
     with _upstream(BasicGate({"me": "pä:ss"})) as upstream:
         client = client_of(upstream, _shared(upstream, "me", "pä:ss"))
@@ -302,7 +302,7 @@ def test_concurrent_threads_fetch_one_token() -> None:
 
 
 def test_a_failed_fetch_caches_no_token() -> None:
-    """If a token cannot be fetched, the next call fetches it again."""
+    """If a token cannot be fetched, the next call tries to fetch it again."""
     failures = [ConnectionBroken("no", Why.REFUSED)]
 
     def fetch(_key: TokenKey) -> tuple[str, float]:

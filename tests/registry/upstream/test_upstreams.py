@@ -70,7 +70,7 @@ def _table(*hosts: str, secret: PlainSecret | None = None) -> UpstreamTable:
     [("127.0.0.1:5001", "127.0.0.1_5001"), ("quay.io", "quay.io"), ("Reg.LAN:80", "reg.lan_80")],
 )
 def test_both_spellings_of_a_port_are_converted(host: str, folded: str) -> None:
-    """An upstream is named `host:port`; in a repository's name it is `host_port`."""
+    """An upstream is named `host:port`; a repository's name contains the form `host_port`."""
     assert fold(host) == folded
     assert unfold(folded) == host.lower()
 

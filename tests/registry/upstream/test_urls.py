@@ -96,7 +96,7 @@ def test_a_url_of_another_origin_gets_no_credential(url: str) -> None:
 
 
 def test_repr_of_a_sealed_credential_hides_it() -> None:
-    """The repr of a credential hides it, so no message or traceback contains it."""
+    """The repr of a credential omits its secret, so no message or traceback contains the secret."""
     origin = origin_of(HOME)
     assert origin is not None
 

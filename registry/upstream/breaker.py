@@ -5,8 +5,8 @@ The first half of this module consists of pure functions: `Circuit` is the state
 functions to the shared state.
 
 The state of each upstream is one small file in the run directory. The run directory exists only
-while the appliance runs, so the file is written without fsync. If the run directory is not
-writable, each process keeps a state of its own.
+while the appliance runs, so the file need not survive a power failure and is written without fsync.
+If the run directory is not writable, each process keeps a state of its own.
 """
 
 from __future__ import annotations

@@ -100,8 +100,8 @@ def _skip(expression: re.Pattern[str], header: str, position: int) -> int:
 def may_ask(realm: str, upstream_url: str) -> bool:
     """Return whether an anonymous token may be requested at *realm*, which may be on any host.
 
-    The received token is sent to the upstream. So if the upstream uses https, *realm* must use
-    https too.
+    If the upstream uses https, *realm* must use https too. Otherwise the received token, which is
+    later sent to the upstream, could be read in the network.
     """
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)

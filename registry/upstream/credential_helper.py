@@ -194,7 +194,7 @@ def _run(path: str, host: str, timeout: float) -> tuple[bytes, int]:
 def _talk(process: subprocess.Popen[bytes], host: str, deadline: float) -> tuple[bytes, int]:
     assert process.stdin is not None  # noqa: S101 - it is a pipe
     assert process.stdout is not None  # noqa: S101 - it is a pipe
-    # This error is ignored, because some helper programs do not read their standard input.
+    # A helper program that does not read its standard input causes this error, which is harmless.
     with suppress(BrokenPipeError):
         # The name of the host is shorter than a pipe's buffer, so this write never blocks.
         process.stdin.write(host.encode())

@@ -142,7 +142,8 @@ def credentials_for(config: UpstreamConfig, secret: Secret) -> Credentials:
     A credential helper takes precedence over a password, as in docker distribution.
     """
     if config.helper is not None:
-        # This module starts programs, so a worker imports it only if a helper is configured.
+        # The imported module loads `subprocess`, so a worker imports it only if a helper is
+        # configured.
         from entrepot.registry.upstream.credential_helper import (  # noqa: PLC0415
             HelperCredentials,
         )

@@ -179,7 +179,7 @@ class Exchange:
     def describe(
         self, head: UpstreamRequest, get: UpstreamRequest, suffices: Callable[[Response], bool]
     ) -> Response:
-        """Return the response to *head* if the response *suffices*, else the response to *get*.
+        """Return the response to *head* if *suffices* accepts it, else the response to *get*.
 
         The caller closes the response.
 
@@ -339,8 +339,8 @@ class Exchange:
         was sent.
 
         Only a challenge of the upstream itself is answered, never a challenge of a redirect's
-        target. For a HEAD with an Authorization, no second token is fetched, because the registry
-        may reject every HEAD.
+        target. If a HEAD with an Authorization is rejected, no second token is fetched, because a
+        new token would not help with a registry that rejects every HEAD.
         """
         scope = f"{self._prefix}{request.name}"
         authorization = (

@@ -56,7 +56,7 @@ class CredentialTrials:
     def skip(self, credential: Credential) -> None:
         """Record that a check of *credential* gave no result, for example for lack of a response.
 
-        Without this record, each request would wait for another such check.
+        Without this record, each request would wait for another check without a result.
         """
         self._unproven.keep(credential, self._clock() + UNPROVEN_S)
 

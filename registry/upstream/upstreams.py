@@ -27,10 +27,11 @@ from entrepot.runtime.urls import authority_of
 from entrepot.runtime.version import version
 
 _MOST_FROM_GLOBS = 64
-"""The table keeps this many clients for upstreams whose hosts match a glob.
+"""The table keeps at most this many clients for upstreams whose hosts match a glob.
 
-Requests can name any number of hosts that match a glob, so the least recently used client is
-dropped. The table never drops the client of a host that is named in full.
+Requests can name any number of hosts that match a glob. If there are too many clients, the table
+drops the least recently used client. The table never drops the client of a host that is named in
+full.
 """
 
 
@@ -115,7 +116,7 @@ class UpstreamTable:
         return None
 
     def _can_be(self, host: str) -> bool:
-        """Return whether *host* is a valid host name, because a glob also matches other texts.
+        """Return whether *host* can be a host; a glob also matches texts that are no host names.
 
         A host that the operator names in full is accepted even if RFC 1123 does not allow the name.
         PERF: a host that has a client is not checked again.

@@ -1,8 +1,8 @@
 """Fetch a large blob as several ranges at once, and yield its bytes in order as they arrive.
 
 One connection to a distant registry is slow, and several connections are faster. Parts that arrive
-before an earlier part is complete wait in memory, at most one part per connection, so that the
-spool file always holds a prefix of the blob.
+before an earlier part is complete wait in memory, at most one part per connection. So the spool
+file always holds a prefix of the blob.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def in_parallel(
 ) -> Iterator[bytes]:
     """Yield the bytes of a missing range in order, over as many connections as permitted.
 
-    The function requests no byte of the blob twice. If an upstream does not support ranges, or its
-    response has another size than the blob, the function fetches the rest of the blob as one
-    stream. It calls *opened* with each response for the first part or for that stream. Raises:
-    UpstreamError.
+    The function requests no byte of the blob twice. The function fetches the rest of the blob as
+    one stream in two cases: the upstream does not support ranges, or its response states another
+    size of the blob. It calls *opened* with each response for the first part or for that stream.
+    Raises: UpstreamError.
     """
     parts = missing.parts(budget.connections)
     start, stop = parts.part(0)

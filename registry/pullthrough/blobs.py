@@ -306,8 +306,8 @@ class Blobs:
     ) -> Task:
         """Return the task that downloads a blob; repositories of one upstream share the download.
 
-        If repositories of two upstreams shared the download, wrong bytes of one upstream would make
-        pulls from the other fail, because the digest is compared only after the last byte.
+        Repositories of two upstreams share no download. The digest is compared only after the last
+        byte, so wrong bytes of one upstream would make pulls from the other upstream fail.
         """
         asked = threading.Event()
         key = layout.spool_key(digest, resolved.host)

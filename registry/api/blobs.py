@@ -141,8 +141,9 @@ class BlobResource:
 
         The worker itself responds to a request with If-Range: the header contains the digest, which
         differs from the storage's entity tag, so the storage would send the whole blob. The worker
-        also responds to a request for a suffix of the blob (Azure does not support suffixes), for
-        several ranges (S3 does not support them), or for a range past the end of the blob.
+        also responds itself to a request for a suffix of the blob (Azure does not support suffixes)
+        or for several ranges (S3 does not support them), and to a request for a range past the end
+        of the blob.
         """
         if req.get_header("If-Range") is not None:
             return False

@@ -2,8 +2,8 @@
 
 One thread of each worker polls all these connections. The polling thread sends the rest of a
 response as fast as the client reads. The connection of a slow reader is closed only if the worker
-has more slow readers than the limit, or if the client reads nothing for `_SILENCE_S` seconds. On an
-idle connection the polling thread repeats a response to an equal request
+has more slow readers than the limit, or if the client reads nothing for `_SILENCE_S` seconds. If a
+request on an idle connection equals an earlier request, the polling thread repeats the response
 (registry/server/repeats.py). If a worker responds before it has read the whole request body, the
 polling thread reads the rest for a short time. If the worker closed the connection with unread
 bytes, the kernel would reset the connection, and the client could lose the response.
@@ -91,7 +91,7 @@ class ConnectionPoller:
         self._add(SlowReader(delivery, now, now))
 
     def keep(self, kept: KeptConnection) -> None:
-        """Wait for the next request of a connection; repeat the response to an equal request."""
+        """Wait for the next request of a connection, and repeat the response if possible."""
         kept.connection.setblocking(False)
         kept.until = self._clock() + KEEP_S
         self._add(kept)
@@ -231,7 +231,7 @@ class ConnectionPoller:
             self._close(poller, each)
 
     def _answer(self, poller: selectors.BaseSelector, kept: KeptConnection) -> None:
-        """Repeat the response to an equal request; pass any other request to a thread."""
+        """Repeat the response to a request that equals an earlier one; pass others to a thread."""
         request = kept.read()
         if request is None:
             return

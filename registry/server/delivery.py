@@ -171,7 +171,7 @@ def _timeval(seconds: float) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Repeatable:
-    """A `Repeatable` permits the server to answer an equal request with the same response.
+    """A `Repeatable` permits the server to repeat a response when an equal request arrives.
 
     `open` returns a file with the body of `size` bytes if the application would still send this
     response, else None. The function `open` waits for nothing but the disk.
@@ -183,7 +183,7 @@ class Repeatable:
 
 @dataclass(frozen=True, slots=True)
 class RepeatableBytes:
-    """A `RepeatableBytes` permits the server to answer an equal request with the same response.
+    """A `RepeatableBytes` permits the server to repeat a response whose body is in memory.
 
     The body of the response is `content`. `is_permitted` returns whether the application would
     still send this response, and does so without waiting.

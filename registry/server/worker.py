@@ -6,11 +6,12 @@ connection saves two wake-ups and two rounds of gunicorn's main loop. Only a few
 and only for a moment, so idle connections do not use up the threads.
 
 No thread waits for a slow client: the connection poller (registry/server/connection_poller.py)
-sends the rest of a response to a slow client. The poller also closes connections. Without it,
-gunicorn would wait up to two seconds in its main loop until HAProxy closes the connection, and
-HAProxy waits until a slow client has read the response. Requests for blobs have separate threads,
-so they never delay requests for manifests. Between two requests for blobs, the poller holds the
-connection and repeats a response to an equal request (registry/server/repeats.py).
+sends the rest of a response to a slow client. The poller also closes connections. Without the
+poller, gunicorn would wait in its main loop, for up to two seconds, until HAProxy closes the
+connection. HAProxy closes it only after a slow client has read the response. Requests for blobs
+have separate threads, so they never delay requests for manifests. Between two requests for blobs,
+the poller waits at the connection. If the next request equals an earlier one, the poller repeats
+the response (registry/server/repeats.py).
 """
 
 from __future__ import annotations

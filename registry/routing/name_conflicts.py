@@ -1,4 +1,4 @@
-"""Find hosted repositories that an upstream of the same name would hide."""
+"""Find hosted repositories that an upstream would hide, because their names begin with its host."""
 
 from __future__ import annotations
 

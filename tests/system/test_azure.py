@@ -23,7 +23,7 @@ from tests.system.pushes import ALLOWED, push, push_blob, push_soon, tags
 from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
-# These tests run in `make soak` only, because Azurite's npm package takes 190 MB, and a start 2 s.
+# These tests run in `make soak` only: Azurite's npm package has 190 MB, and each start takes 2 s.
 pytestmark = pytest.mark.soak
 
 

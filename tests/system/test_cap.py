@@ -86,7 +86,7 @@ def test_an_image_that_was_used_in_between_survives(filled: Filled) -> None:
 
 
 def test_an_evicted_image_pulls_again(filled: Filled) -> None:
-    """An evicted image can be pulled again, because it is fetched from the upstream."""
+    """If a client pulls an evicted image, the appliance fetches it from the upstream again."""
     assert not filled.holds(1)
 
     digests = pull(filled.appliance.http, NAME, "v1")

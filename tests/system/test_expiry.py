@@ -1,4 +1,4 @@
-"""Pushed images expire after a time without use; a pull counts as use, and shared layers stay."""
+"""Pushed images expire after a time without a pull; a layer of another image is not deleted."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
 
 
 def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance) -> None:
-    """Of two hosted images with a shared layer, the unused one expires; the other stays whole."""
+    """Of two hosted images with a shared layer, the unused one expires without this layer."""
     appliance = expiring
     shared = filler(100 * KB, 9)
     used = image([shared, filler(50 * KB, 1)], command=("used",))
@@ -81,7 +81,7 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance)
 
 
 def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
-    """If one platform's image is pulled, its index and the other image's signature stay too.
+    """If one platform's image is pulled, its index and the other image's signature do not expire.
 
     When no client has pulled any of them for long enough, they all expire.
     """

@@ -23,7 +23,7 @@ class Gate(Protocol):
     """The authentication of a fake upstream, which checks each request."""
 
     def challenge(self, seen: Seen) -> str | None:
-        """Return the WWW-Authenticate of the 401 response, or None if the request is allowed."""
+        """Return the header WWW-Authenticate of a 401, or None if the request is allowed."""
         ...
 
 

@@ -128,7 +128,7 @@ class TestNaming:
     """`parents` returns the manifests that refer to a digest."""
 
     def test_each_referencing_manifest_is_listed_once(self, index: Index) -> None:
-        """`parents` returns each manifest that refers to a digest once.
+        """`parents` returns all manifests that refer to a digest, and no manifest twice.
 
         A manifest can refer to a digest twice, and the digest can have no row.
         """

@@ -81,7 +81,7 @@ def links(place: Place) -> Links:
 
 
 class TestEveryPlace:
-    """Rules for links that hold whether the times are file times or are stored in the index."""
+    """Rules for all links, with file times or with times that are stored in the index."""
 
     def test_an_absent_link_has_neither_digest_nor_time(self, links: Links) -> None:
         """For an absent link, `read` and `confirmed` return None."""

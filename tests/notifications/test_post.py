@@ -26,7 +26,7 @@ SOON = 0.3
 def endpoint(
     url: str, headers: Sequence[tuple[str, str]] = (), timeout: float = 30.0
 ) -> EventEndpoint:
-    """Return an endpoint; its default timeout is so long that no slow machine reaches it."""
+    """Return an endpoint; by default its timeout does not expire even on a slow machine."""
     return EventEndpoint("a", url, headers=headers, timeout=timeout)
 
 
@@ -73,7 +73,7 @@ def test_an_envelope_is_posted_with_its_media_type_and_headers() -> None:
 
 
 def test_a_configured_content_type_replaces_the_own_one() -> None:
-    """If the operator configures a Content-Type, it replaces docker distribution's."""
+    """If the operator configures a Content-Type, it replaces docker distribution's media type."""
     with Receiver() as receiver:
         Poster(endpoint(receiver.url, headers=[("Content-Type", "x/v2")]))(BODY)
 
@@ -140,7 +140,7 @@ def test_a_redirect_without_a_location_is_accepted() -> None:
 
 
 def test_configured_headers_stay_at_their_origin() -> None:
-    """If an endpoint redirects to another server, `Poster` sends that server none of its secrets.
+    """If an endpoint redirects to another server, that server gets none of the endpoint's secrets.
 
     The secrets are the configured headers and the login in the endpoint's URL.
     """

@@ -240,7 +240,7 @@ def test_suspended_time_counts() -> None:
 
 
 def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machine) -> None:
-    """A file is treated as old only if the kernel's clock has not jumped since its last write.
+    """A file counts as old only if the kernel's clock has not jumped since the file's last write.
 
     The kernel's clock sets the times of files.
     """

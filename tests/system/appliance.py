@@ -50,7 +50,7 @@ class Setup:
 
 
 class Appliance:
-    """An appliance on a free port of loopback; the file `log` gets its output."""
+    """An appliance that listens on a free port of loopback; its output is in the file `log`."""
 
     def __init__(self, folder: Path, setup: Setup) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ class Appliance:
         return processes.marked(self._mark)
 
     def program(self, name: str) -> Process | None:
-        """Return the first process of the program *name*."""
+        """Return the first process of the program *name*, or None if it does not run."""
         found = (each for each in self.processes() if _is_program(each, name))
         return next(found, None)
 

@@ -1,4 +1,4 @@
-"""A port of loopback that neither accepts nor refuses connections, because its queue is full."""
+"""A port of loopback that does not respond, because its queue of new connections is full."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add the last part of the logs of a failed test's appliances to its report."""
+    """Add the end of each appliance's log to the report of a failed test."""
     report = yield
     if report.failed and report.when == "call":
         found = getattr(item, "funcargs", {}).get("tmp_path")

@@ -38,7 +38,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def missing() -> list[str]:
-    """Return the programs that tests with podman need and this machine lacks."""
+    """Return the programs that the tests with podman need but that are not installed."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/lib/podman"
     return [each for each in NEEDED if shutil.which(each, path=path) is None]
 

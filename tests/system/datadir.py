@@ -1,4 +1,4 @@
-"""Read a data directory from outside: its size while it changes, its files, and its logs."""
+"""Reads the data directory of an appliance: its size while it changes, its files and its logs."""
 
 from __future__ import annotations
 

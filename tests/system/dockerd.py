@@ -89,7 +89,8 @@ class Dockerd:
     def pull(self, image: str, login: str = "") -> set[str]:
         """Pull an image, and return its ID, which is the digest of its config.
 
-        *login* is user:password, as `docker login` would have stored it for the image's host.
+        dockerd gets *login* (user:password) with the request, as from a client after `docker
+        login`.
         """
         path = f"/images/create?{urlencode({'fromImage': image})}"
         _check_progress(self._ask("POST", path, _registry_auth(image, login) if login else {}))

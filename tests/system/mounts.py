@@ -24,7 +24,7 @@ HARDENED = (
 
 
 class Mounts:
-    """The files that the README mounts: root owns all, and only root can read the secrets."""
+    """The files that the README mounts: root owns them, and only root can read the secrets."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -25,7 +25,7 @@ _PIECE = 65536
 
 
 def inside(places: Mapping[Path, str], argv: list[str]) -> list[str]:
-    """Return *argv* with a prefix that runs it without a network and bind-mounts *places*."""
+    """Return a command line that runs *argv* without a network, with *places* bind-mounted."""
     mounts = [shlex.join(["mount", "--bind", str(here), there]) for here, there in places.items()]
     script = " && ".join([*mounts, f"exec {shlex.join(argv)}"])
     return ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c", script]
@@ -63,7 +63,7 @@ class Ways:
 
 
 def _within(namespace: Path, act: Callable[[], T]) -> T:
-    """Call *act* inside a network namespace; the sockets that it creates stay there."""
+    """Call *act* inside a network namespace; the sockets that it creates belong to it."""
     done: list[T] = []
 
     def enter_and_act() -> None:

@@ -60,7 +60,7 @@ class Podman:
         self._clients.configure(tree)
 
     def pull(self, image: str) -> set[str]:
-        """Pull *image* with podman, whose image ID is the digest of the config."""
+        """Pull *image* with podman; return its image ID, which is the digest of the config."""
         return {f"sha256:{_good(self._clients.podman('pull', '--quiet', image))}"}
 
     def forget(self) -> None:
@@ -72,7 +72,7 @@ class Buildah(Podman):
     """A client that pulls with `buildah pull` into podman's image store."""
 
     def pull(self, image: str) -> set[str]:
-        """Pull *image* with buildah, whose image ID is the digest of the config."""
+        """Pull *image* with buildah; return its image ID, which is the digest of the config."""
         return {f"sha256:{self._clients.buildah('pull', '--quiet', image).stdout.strip()}"}
 
 

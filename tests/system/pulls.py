@@ -26,7 +26,7 @@ def blob_path(name: str, digest: object) -> str:
 
 
 def pull_manifest(http: HttpClient, name: str, reference: object) -> Response:
-    """Return the response with a manifest; assert status 200 and the right digest."""
+    """Request a manifest, assert status 200 and the right digest, and return the response."""
     response = http.get(manifest_path(name, reference))
     assert response.status == 200, (name, reference, response.status, response.body)
     assert response.headers["docker-content-digest"] == str(Digest.of(response.body))
@@ -52,7 +52,7 @@ def get_blob(http: HttpClient, name: str, digest: Digest, **headers: str) -> Res
 
 
 def pull_blob(http: HttpClient, name: str, digest: Digest) -> bytes:
-    """Return the bytes of a blob; assert status 200 and the right digest."""
+    """Request a blob, assert status 200 and the right digest, and return the blob's bytes."""
     response = get_blob(http, name, digest)
     assert response.status == 200, (name, digest, response.status, response.body)
     assert Digest.of(response.body) == digest

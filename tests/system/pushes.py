@@ -39,7 +39,7 @@ def push_blob(http: HttpClient, name: str, content: bytes) -> Response:
 def put_manifest(
     http: HttpClient, name: str, reference: object, body: bytes, media_type: str
 ) -> Response:
-    """Push a manifest whose parts the registry has, and return the response."""
+    """Push a manifest whose parts the registry already has, and return the response."""
     headers = {"Content-Type": media_type}
     return http.request("PUT", manifest_path(name, reference), body=body, headers=headers)
 

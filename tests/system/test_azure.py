@@ -113,7 +113,7 @@ def test_a_client_is_redirected_to_one_blob(appliance: Appliance, azurite: Azuri
 def test_check_tries_each_request(appliance: Appliance) -> None:
     """`entrepot check` sends each kind of request to Azure and prints its time.
 
-    One of them is a fetch by a signed URL.
+    One of these requests is a GET with a signed URL.
     """
     checked = appliance.entrepot("check")
 

@@ -81,7 +81,7 @@ def _headers(origin: str) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
-    """Visit pages that use an appliance with passwords and one without; return their results.
+    """Visit pages that use an appliance with passwords and one without; yield the pages' results.
 
     The first page has an origin that the appliances do not permit, the second page has the
     permitted origin.

@@ -62,7 +62,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
 
 
 def test_the_data_directory_is_never_above_its_cap(filled: Filled) -> None:
-    """The data directory never exceeds its cap while far more content is pulled.
+    """The data directory never exceeds its cap, even if clients pull far more content.
 
     The test adds up the sizes of all files every 50 ms.
     """

@@ -55,7 +55,7 @@ class World:
         return self.hub if name == "dockerd" else self.origin
 
     def put(self, name: str) -> tuple[str, Image]:
-        """Add a new image to mirror and registry, and return its reference and the image."""
+        """Add an image to the mirror and the registry; return its reference and the image."""
         seed = next(self.seeds)
         made = image(
             [layer({f"{seed}": filler(20_000, seed)})], "docker" if name == "dockerd" else "oci"

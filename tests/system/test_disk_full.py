@@ -77,7 +77,7 @@ def _is_stored(appliance: Appliance, fake: FakeUpstream, digest: Digest) -> bool
 def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
     mount: Mount, start: Start, fake: FakeUpstream, trouble: str
 ) -> None:
-    """On a full or read-only disk the appliance starts, and serves stored and other content.
+    """On a full or read-only disk the appliance starts, and clients can pull all content.
 
     It stores content again as soon as the disk has space or is writable.
     """

@@ -167,7 +167,7 @@ def test_ranges_of_cached_content_are_ranges(warmed: Appliance, image: Image) ->
 
 
 def test_both_forms_of_a_name_lead_to_the_same_content(warmed: Appliance, image: Image) -> None:
-    """`one.test/NAME` and `NAME?ns=one.test` lead to the same content, cached separately."""
+    """`one.test/NAME` and `NAME?ns=one.test` have equal content; HAProxy caches both separately."""
     path = manifest_path("memory/app", "v1") + "?ns=one.test"
     warm(warmed.http, path)
 
@@ -261,7 +261,7 @@ def test_an_opening_breaker_purges_the_cache(upstream: OneUpstream) -> None:
 
 
 def test_a_tag_is_cached_no_longer_than_it_is_fresh(start: Start, fake: FakeUpstream) -> None:
-    """After the freshness of a moved tag has passed, no client gets the old image any more."""
+    """When a moved tag is no longer fresh, HAProxy's cache no longer serves the old image."""
     fake.put_image("app", "v1", of_size(KB, 604))
     setup = Setup({"one.test": {"url": fake.url}}, environment={"ENTREPOT_FRESHNESS": "3s"})
     appliance = start_appliance(start, setup)

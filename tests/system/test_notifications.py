@@ -68,7 +68,7 @@ def test_the_events_are_those_of_docker_distribution(tmp_path: Path, start: Star
 
 
 def _drive(http: HttpClient, image: Image, receiver: Receiver) -> None:
-    """Send requests of each kind, and wait for the events of each group."""
+    """Send groups of requests of each kind; after each group, wait for its events."""
     digest, layer = str(image.digest), Digest.of(image.layers[0])
     for blob in image.blobs:
         _push_blob(http, blob)

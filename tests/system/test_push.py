@@ -48,7 +48,7 @@ def test_skopeo_pushes_and_podman_pulls(
 
 @pytest.mark.parametrize("form", ["oci", "v2s2"])
 def test_podman_pushes_a_pulled_image(hosting: Appliance, clients: Clients, form: str) -> None:
-    """Podman pushes an image in either format, and pulls the same image after removing it."""
+    """Podman can push an image in OCI and Docker format, and can pull it again afterwards."""
     assert push(hosting.http, f"team/base-{form}", "v1", of_size(100 * KB, 410))
     own = clients.pull(f"{hosting.http.netloc}/team/base-{form}:v1")
     target = f"{hosting.http.netloc}/team/copy-{form}:v2"

@@ -131,7 +131,7 @@ def compare(case: Case, folder: Path) -> Mapping[str, Pair]:
 
 
 def _documented() -> dict[str, set[str]]:
-    """Return the properties that differ for each request, as docs/migration.md lists them."""
+    """Return, for each request, the differing properties that docs/migration.md lists."""
     section = _PAGE.partition(f"## {_HEADING}\n")[2].partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
     assert all(reason.strip() for *_, reason in rows)

@@ -29,7 +29,7 @@ NAME = "one.test/app"
 
 @pytest.fixture(scope="module")
 def upstream() -> Iterator[FakeUpstream]:
-    """Run the upstream of the shared appliance, in which each test has its own blob."""
+    """Run the upstream of the shared appliance; each test uses a different blob."""
     with FakeUpstream() as fake:
         yield fake
 

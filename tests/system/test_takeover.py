@@ -96,8 +96,8 @@ def test_a_volume_that_cannot_shrink_is_reported_with_the_setting(
 ) -> None:
     """Log, `status`, `check` and metrics report a volume that cannot shrink, and the remedy.
 
-    In this volume the proxy's list of fetched content is missing, so the content may have been
-    pushed.
+    In this volume the proxy's list of fetched content is missing. Without the list, the appliance
+    treats all content as pushed, and does not evict it.
     """
     (volume / layout.FETCHED_LIST).unlink()
     appliance = start(_setup(upstream, volume))

@@ -42,7 +42,8 @@ def begin(settings: Settings) -> None:
     the storage service does not respond, log a warning; pulls are then passed through until the
     service responds.
 
-    Raises: ConfigError if the service refuses a request, or the bucket cannot be shared.
+    Raises: ConfigError if the service refuses a request, or if `storage.shared` is set and an
+    appliance without `storage.shared` owns the bucket.
     """
     bucket, place = _open(settings), settings.storage.place
     try:

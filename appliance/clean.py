@@ -99,8 +99,8 @@ def _run(
             stopped = ["--stopped"] if "--once" in own else []
             return _cleaner([*own, *stopped], environ, folder / SETTINGS, is_quiet=is_quiet)
     running = config.resolved({"ENTREPOT_SETTINGS": str(run / SETTINGS)})
-    # The cleaner expects the appliance's sockets in the folder of its settings file, so this file
-    # must be in the run directory.
+    # The cleaner expects the appliance's sockets in the same folder as the settings file, so the
+    # settings file must be in the run directory.
     file = run / f"clean-{os.getpid()}.json"
     try:
         config.dump(_with_flags(running, loaded), file)
@@ -120,7 +120,7 @@ def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
             sections["cleaner"] = cast("Section", section).changed(**values)
         elif key[0] in {"hosted", "log"}:
             sections[key[0]] = getattr(loaded.settings, key[0])
-        # Flags of `storage` only selected the data directory, which is already known here.
+        # Flags of `storage` are ignored here: they only selected the data directory.
         elif key[0] != "storage":
             remedy = "change it in the appliance's configuration and restart, or stop it first"
             problem = "the flag has no effect while an appliance runs"

@@ -68,7 +68,7 @@ def _folder(path: str) -> str:
 
 
 def _failing(run: str) -> dict[str, str]:
-    from pathlib import Path  # noqa: PLC0415 - see the module
+    from pathlib import Path  # noqa: PLC0415 - see the module's docstring
 
     from entrepot.runtime.health import failing_checks  # noqa: PLC0415 - loads json
 

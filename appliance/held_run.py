@@ -1,8 +1,8 @@
 """Keep the run directory locked while the appliance runs, and remove it when the appliance exits.
 
 `entrepot serve` creates the run directory, and then replaces itself by the smaller program
-appliance/main_loop.py with execve(2). The locks are kept through execve(2). That program does not
-load the configuration's modules, so this module imports nothing of `entrepot.config`.
+appliance/main_loop.py with execve(2). The locks stay valid after execve(2). The smaller program
+does not load the configuration's modules, so this module imports nothing of `entrepot.config`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_REMOVALS = 5  # How often the removal of a folder is tried while other processes use it.
+_REMOVALS = 5  # If other processes use a folder, its removal is tried this many times.
 
 
 @dataclass(frozen=True, slots=True)

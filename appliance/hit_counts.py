@@ -10,7 +10,10 @@ from entrepot.logger.traffic import PROXY_HITS, PROXY_MISSES
 
 
 def counted(notes: KeyValueStore) -> HitCounts:
-    """Return the logger's counts since the creation of the index; zeros if it is unavailable."""
+    """Return the logger's counts since the creation of the index.
+
+    If the index is unavailable, both counts are 0.
+    """
     try:
         sums = [_sum(notes.get(metrics.note(each))) for each in (PROXY_HITS, PROXY_MISSES)]
     except IndexUnavailable:

@@ -1,7 +1,8 @@
 #!/bin/sh
 # This script builds the image: sh appliance/image.sh IMAGE BASE [ENGINE...]
 #
-# ENGINE is podman or docker, with options if needed; by default it is the engine that is installed.
+# ENGINE is podman or docker, with options if needed. The default is podman, or docker if podman is
+# not installed.
 # If pip needs a private CA on this machine (variable PIP_CERT), the build gets the CA as a secret.
 set -eu
 

@@ -201,7 +201,11 @@ class _MainLoop:
         return self._ask() if self._must_ask() else None
 
     def _must_ask(self) -> bool:
-        """Return whether the programs' states must be read: after a change, and once a minute."""
+        """Return whether the programs' states must be read.
+
+        They are read after a change and once a minute, and at each check before the appliance
+        serves and after a program has failed.
+        """
         has_changed = self._supervisor.take_change()
         is_late = time.monotonic() - self._asked >= _ASK_EVERY
         return has_changed or is_late or not self._serving or self._has_failed

@@ -1,7 +1,7 @@
 """Check at the start that the memory limit is large enough for the programs of the appliance.
 
-Without this check, the kernel would kill the programs one after another, and no message would state
-the reason.
+If the limit is too small and there were no check, the kernel would kill the programs one after
+another, and no message would state the reason.
 """
 
 from __future__ import annotations

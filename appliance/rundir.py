@@ -330,7 +330,7 @@ def _check_length(run: Path) -> None:
 
 
 def unwritable(run: Path, error: OSError) -> ConfigError:
-    """Return the error that a file could not be written into the run directory *run*."""
+    """Return the error for a file that could not be written into the run directory *run*."""
     why = (error.strerror or str(error)).lower()
     remedy = "free space in that folder, or set TMPDIR to another folder"
     message = f"the temporary folder cannot be written to: {why}"

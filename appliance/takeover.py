@@ -60,7 +60,7 @@ def shortage_of(settings: Settings, notes: KeyValueStore) -> str:
 
 
 def remarks(settings: Settings) -> Iterator[Problem]:
-    """Yield a warning if, by the index, eviction cannot reduce the content to its maximum size."""
+    """Yield a warning if the index shows that eviction cannot reduce the content sufficiently."""
     path = settings.storage.statedir / layout.INDEX
     if not path.is_file():
         return

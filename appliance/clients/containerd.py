@@ -73,7 +73,8 @@ def _direct(endpoint: Endpoint, ca: str | None) -> str:
 
     No other registry has these images, so this hosts.toml names no fallback.
     """
-    lines = ["# Images that are named by Entrepot's host", f"server = {_quoted(endpoint.url)}", ""]
+    title = "# Images whose names begin with Entrepot's host"
+    lines = [title, f"server = {_quoted(endpoint.url)}", ""]
     return _text([*lines, *_host(endpoint, ["pull", "resolve", "push"], ca)])
 
 

@@ -46,7 +46,8 @@ def _steps(endpoint: Endpoint) -> list[str]:
         f"Older store: only {_DAEMON} applies, and only to Docker Hub. For images of other",
         "registries, write the appliance's name before theirs:",
         f"  docker pull {endpoint.netloc}/quay.io/podman/hello",
-        f"Newer store: the hosts.toml below {ROOT} apply to every registry, without a reload.",
+        f"Newer store: the files hosts.toml below {ROOT} apply to every registry, without",
+        "a reload.",
     ]
     if endpoint.default != DOCKER_HUB:
         steps += [

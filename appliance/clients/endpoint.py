@@ -33,7 +33,7 @@ class Endpoint:
 
     @property
     def netloc(self) -> str:
-        """Return `HOST:PORT` as at the beginning of an image's name; 443 with TLS is left out."""
+        """Return the address as in an image's name: HOST:PORT, or HOST for TLS at port 443."""
         return self.host if self.tls and self.port == _USUAL_PORT else f"{self.host}:{self.port}"
 
     @property

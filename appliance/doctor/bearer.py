@@ -34,7 +34,7 @@ class TokenResponse:
 
 
 class BearerTokens:
-    """A `BearerTokens` requests tokens for one client, once for each challenge."""
+    """A `BearerTokens` requests tokens for one client, and only one token for each challenge."""
 
     def __init__(self, login: Login | None, trusting: ssl.SSLContext | None) -> None:
         self.login = login

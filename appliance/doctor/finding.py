@@ -36,7 +36,7 @@ def fails(what: str, why: str, remedy: str = "") -> Finding:
 
 
 class CannotContinue(Exception):  # noqa: N818 - the name states the fact, as of all exceptions here
-    """A check failed on which later checks depend. `why` is the reason of the failure."""
+    """A check on which later checks depend has failed. `why` is the reason of the failure."""
 
     def __init__(self, why: str, remedy: str = "") -> None:
         super().__init__(why)

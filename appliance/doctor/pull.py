@@ -115,7 +115,10 @@ class _Pull:
         return _digest(response)
 
     def _manifest(self, digest: Digest) -> Manifest:
-        """Fetch a manifest; if it is an index, fetch its manifest for this machine instead."""
+        """Fetch a manifest; if it is an index, also fetch and return the manifest for this machine.
+
+        Raises: CannotContinue.
+        """
         response = self._client.request("GET", self._route.manifest(str(digest)), _ACCEPT)
         if response.status != _OK:
             raise _failure(f"manifest {digest}", response)

@@ -33,7 +33,7 @@ def keys(settings: TokenSettings) -> Finding:
     fitting = tuple(prefix for kind in kinds for prefix in _ALGORITHMS.get(kind, ()))
     useless = [each for each in settings.signingalgorithms if not each.startswith(fitting)]
     # If root certificates are trusted, a token can contain a certificate that one of them issued.
-    # The key of that certificate can be of any type, so no algorithm is useless then.
+    # The key of that certificate can be of any type, so every algorithm can be used.
     if trusted.skipped or (useless and not trusted.roots):
         ignored = [*trusted.skipped, *(f"there is no key for {each}" for each in useless)]
         return Finding("token keys", Health.FELL_BACK, f"{why}; {'; '.join(ignored)}")

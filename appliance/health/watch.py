@@ -56,7 +56,7 @@ class HealthWatch:
             each.join(max(deadline - time.monotonic(), 0.0))
 
     def failing(self) -> dict[str, str]:
-        """Return the reason of each failing check by its name."""
+        """Return a map from the name of each failing check to the reason of the failure."""
         now = time.monotonic()
         with self._lock:
             reasons = [state.failing(now) for state in self._states]

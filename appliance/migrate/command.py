@@ -125,7 +125,7 @@ def _scratch(state: Path) -> Iterator[Path]:
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """Yield an event that SIGINT or SIGTERM sets; a second signal ends the process at once."""
+    """Yield an event that SIGINT or SIGTERM sets; a second signal ends the process immediately."""
     stop = threading.Event()
 
     def end(_: int, __: FrameType | None) -> None:

@@ -57,7 +57,7 @@ class BlobResult:
 
 
 class _Damaged(Exception):  # noqa: N818 - the name states the fact
-    """The content does not match its digest."""
+    """The content of a blob does not match its digest, or is longer than it was when listed."""
 
 
 class Copier:
@@ -130,7 +130,7 @@ class Copier:
         return changed
 
     def long_value(self, key: str, at: float | None) -> None:
-        """Copy a value other than a blob that is longer than `SMALL`, through a temporary file.
+        """Copy a value that is longer than `SMALL` and is not a blob, through a temporary file.
 
         Raises: NotFound, StorageBroken, Interrupted, MigrationStopped.
         """
@@ -248,7 +248,7 @@ def _compare(blob: Blob, found: str) -> None:
 
 
 def _read(file: BinaryIO) -> bytes:
-    """Return the next bytes of an open value of the source. Raises: StorageBroken, StorageFull."""
+    """Return the next bytes of an open file of the source. Raises: StorageBroken, StorageFull."""
     try:
         return file.read(_CHUNK)
     except OSError as error:

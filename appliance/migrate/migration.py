@@ -204,7 +204,8 @@ class Migration:
         others = self._stock.find_in(self._counted(self._of_target(layout.BLOBS)))
         for blob in self._stock.to_copy():
             self._report.problem(
-                f"{blob.digest} has not {blob.size} bytes at the target: run the command again"
+                f"{blob.digest} does not have {blob.size} bytes in the target:"
+                " run the command again"
             )
         return others
 

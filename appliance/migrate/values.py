@@ -75,7 +75,7 @@ class Value:
     def linked(self) -> tuple[Repository, Digest, bool] | None:
         """Return the repository of a link, its digest, and whether the digest is a manifest.
 
-        Return None if the value is no link to a blob or manifest.
+        Return None if the value is not a link to a blob or manifest.
         """
         kind = next((each for each in (_REVISIONS, _LAYERS) if each in self.key), None)
         digest = layout.linked_digest(self.key)

@@ -1,9 +1,9 @@
-"""Watch the process that serves, as root: `python -m MODULE DESCRIPTOR serve ...`.
+"""Run as root, and watch the child process in which the appliance serves.
 
-MODULE is this module. The first process of the container forks the process of the service user
-(appliance/privileges/separation.py), and then replaces itself by this module. The open file
-DESCRIPTOR contains a `FirstProcess`. PERF: this module imports nothing of `entrepot.config`, which
-saves 18 MB as long as the appliance runs.
+The command is `python -m MODULE DESCRIPTOR serve ...`, with this module as MODULE. The first
+process of the container forks the process of the service user (appliance/privileges/separation.py),
+and then replaces itself by this module. The open file DESCRIPTOR contains a `FirstProcess`. PERF:
+this module imports nothing of `entrepot.config`, which saves 18 MB as long as the appliance runs.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from entrepot.datastore.accesslog import Event, write_event
 def access_log(
     plan: AccessLogPlan, log_plan: LogPlan, state: Path
 ) -> Callable[[Sequence[int]], LogMover]:
-    """Return a function that starts to move lines from HAProxy's pipes into the log file.
+    """Return a function that starts the thread that moves lines from HAProxy's pipes into the log.
 
     The function takes the reading ends of the pipes. If a limit drops lines, their number is
     written into an event file, from which the logger reads it. *state* is the state directory.

@@ -77,7 +77,7 @@ class FileShare:
 class Start:
     """A `Start` has values that are not settings, because they are known only when `serve` starts.
 
-    `address` and `debug` are the address of the appliance and of the debug listener in HAProxy's
+    `address` and `debug` are the addresses of the appliance and of the debug listener in HAProxy's
     notation. `files` is the limit of open files for each program (`ulimit -n`). `certificate` and
     `client_authorities` are PEM files in the run directory.
     """
@@ -188,7 +188,7 @@ def _threads(settings: Settings) -> dict[str, str]:
 def _request_slots(settings: Settings, files: int) -> dict[str, int]:
     """Return how many requests of each kind a worker accepts at the same time.
 
-    The kinds except "blob" share the worker's threads.
+    All kinds except "blob" share the worker's threads.
     """
     slots = worker_slots(files)
     upload = min(settings.limits.bodies, max(slots // 4, 1))

@@ -26,7 +26,7 @@ _CLIENT_AUTH: Final = {
 
 
 def http_variables(http: HttpSettings) -> dict[str, str]:
-    """Return the variables for the settings of `http:`, except most that have the default value.
+    """Return the variables for the settings of `http:`; most default values have no variable.
 
     The variables for the address, the certificate and the client CAs are not included, because
     their values are known only when `serve` starts.

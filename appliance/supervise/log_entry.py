@@ -22,9 +22,9 @@ _LEVELS: Final = {"warning": "warn"}  # The logstash format calls the level `war
 class LogEntry:
     """A `LogEntry` is a parsed log line.
 
-    `fields` includes time, level and process. `levels` can have several levels: an error with a
-    traceback also has the level `panic`, because a panic of docker distribution is an unexpected
-    error too. An error after which all programs exit also has the level `fatal`.
+    `fields` includes time, level and process. `levels` can have several levels. An error with a
+    traceback also has the level `panic`, which docker distribution uses for unexpected errors. An
+    error after which all programs exit also has the level `fatal`.
     """
 
     levels: frozenset[str]

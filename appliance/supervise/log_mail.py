@@ -118,7 +118,7 @@ class LogMail:
         left_out = self._left_out
         try:
             deliver(hook, message(hook, level, entry, left_out))
-        except Exception as error:  # noqa: BLE001 - whatever a mail server sends, the thread goes on
+        except Exception as error:  # noqa: BLE001 - the thread must continue after any response
             self._leave_out()
             self._complaint.failed(_without_password(error, hook))
         else:

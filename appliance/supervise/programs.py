@@ -32,7 +32,7 @@ class SupervisorUnreachable(Exception):  # noqa: N818 - the name states the fact
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A `Program` is a program under supervisord.
+    """A `Program` is a program that supervisord runs.
 
     `state` is supervisord's name of the state. `pid` is 0 if there is no process. `started` is in
     seconds since the UTC epoch. If the program could not be started, `why` is supervisord's reason.

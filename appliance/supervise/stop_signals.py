@@ -2,7 +2,7 @@
 
 SIGTERM and SIGINT stop the appliance. SIGHUP stops it only if the terminal of the process was
 closed. Many other daemons reload their settings after a SIGHUP. The appliance needs no such signal,
-because it notices changed files itself. SIGUSR1 and SIGUSR2 have no effect either.
+because it notices changed files itself. SIGUSR1 and SIGUSR2 have no effect.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from entrepot.runtime.signals import Signals
 
 _STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _OTHERS: Final = frozenset({signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2})
-_NO_RELOAD = "changed files are followed; for other settings, restart"
+_NO_RELOAD = "changed files are loaded without a signal; other settings need a restart"
 # This file is the controlling terminal of the process that opens it (tty(4)).
 _TERMINAL = "/dev/tty"
 
@@ -41,7 +41,7 @@ class StopSignals:
         self._signals = Signals(_STOPS | _OTHERS | {signal.SIGCHLD})
 
     def wait(self, timeout: float) -> list[signal.Signals]:
-        """Wait at most *timeout* s for signals, and return those that stop the appliance.
+        """Wait at most *timeout* seconds for signals, and return those that stop the appliance.
 
         Signals without an effect are logged.
         """
@@ -53,7 +53,7 @@ class StopSignals:
         return [each for each in caught if self._is_stop(each)]
 
     def wake(self) -> None:
-        """Make the current call of `wait`, or else the next one, return at once.
+        """Make the current call of `wait`, or else the next one, return immediately.
 
         Any thread may call this method.
         """

@@ -118,7 +118,7 @@ Their parsed values take twice as much memory.
 """
 
 Repeated = tuple[AccessLine, int]
-"""A `Repeated` is the last of several lines that differ only in start, ID and port, and a count.
+"""A `Repeated` is the latest of several lines that differ only in start, ID and port, and a count.
 
 The count is the number of these lines.
 """
@@ -149,7 +149,7 @@ class AccessLog:
         self._kept = 0
 
     def read(self, lines: Sequence[bytes]) -> tuple[list[Repeated], list[InvalidLine]]:
-        """Return the parsed *lines*, in the order of their first occurrence, and all errors."""
+        """Return the parsed *lines*, in groups of similar lines, and all errors."""
         found, errors = list[Repeated](), list[InvalidLine]()
         for line, count in _gathered(lines):
             try:
@@ -173,8 +173,8 @@ class AccessLog:
 
     def _keep(self, rest: bytes, values: _Values) -> None:
         """Remember the parsed values of *rest*, except if its line may have a field twice."""
-        # If a line has each field once, its number of quotes is one of these two. If it has a field
-        # twice or an escaped quote, it has another number of quotes or contains \u.
+        # If a line has each field once, its number of quotes is one of the two numbers below. If it
+        # has a field twice or an escaped quote, it has another number of quotes or contains \u.
         if rest.count(b'"') not in (_QUOTES, _EXTENDED_QUOTES) or b"\\u" in rest:
             return
         if self._kept > KEPT_BYTES:
@@ -196,7 +196,7 @@ def _detached(error: InvalidLine) -> InvalidLine:
 
 
 def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """Group lines that differ only in their start; return the last line and the size of each group.
+    """Group lines that differ only in their start; return each group's latest line and its size.
 
     If any line does not begin like a line of HAProxy, each line becomes a separate group.
     """
@@ -214,7 +214,7 @@ def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 def _gathered_requests(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
     """Group lines that differ only in start, ID and port.
 
-    Return the last line and the size of each group.
+    Return the latest line and the size of each group.
     """
     equal = defaultdict[tuple[bytes, bytes], list[bytes]](list)
     others = list[tuple[bytes, int]]()

@@ -46,9 +46,9 @@ _CHUNK = 1024 * 1024
 _MOST_SIZES = 32 * 1024
 _NAMING = 4
 REREAD = 4 * 1024 * 1024
-"""A file of at most this many bytes is read again before it is stored.
+"""A file of at most this many bytes is read back and hashed before it is stored.
 
-A larger file is stored first, and the cleaner reads it again soon afterwards.
+A larger file is stored first, and the cleaner reads and hashes it soon afterwards.
 """
 
 

@@ -1,4 +1,4 @@
-"""Divide the size limit of the data directory among content, logs and index; pure arithmetic.
+"""Divide the size limit of the data directory among content, logs and index, without I/O.
 
 The cap limits the sum of the sizes of all files in the data directory. The index counts only a part
 of these bytes (`used_bytes`): content that has a row or a reservation. The logs and the files of
@@ -31,8 +31,8 @@ When the appliance starts on a full disk, it deletes this file, so that the inde
 INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
 """An index without rows, together with the reserve file, has this many bytes.
 
-These are a write-ahead log with one transaction, SQLite's shared-memory file, the first pages of
-the database, and the reserve file.
+They are the bytes of a write-ahead log with one transaction, SQLite's shared-memory file, the first
+pages of the database, and the reserve file.
 """
 
 STEP = 16 * 1024 * 1024
@@ -42,8 +42,8 @@ STEP = 16 * 1024 * 1024
 QUEUE_OVERHEAD = WAL_BYTES + 256 * 1024
 """The files of an event queue without events have this many bytes.
 
-These are a write-ahead log with one transaction, SQLite's shared-memory file, and the first pages
-of the database.
+They are the bytes of a write-ahead log with one transaction, SQLite's shared-memory file, and the
+first pages of the database.
 """
 
 _LEAST_QUEUE_BYTES = 1024 * 1024

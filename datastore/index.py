@@ -237,8 +237,8 @@ class AccessIndex(Protocol):
     def inspect(self, *, thoroughly: bool = False) -> str:
         """Compare the counters with the rows, and correct wrong counters.
 
-        With *thoroughly*, check all pages of the file too. Also set last uses that are in the
-        future to the current time. Return a description of the defect, or an empty text.
+        With *thoroughly*, check all pages of the file too. In any case, set last uses that are in
+        the future to the current time. Return a description of the defect, or an empty text.
         """
         ...
 
@@ -252,7 +252,7 @@ class AccessIndex(Protocol):
         children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Add the row of stored content, with the last use *at* or later.
+        """Add the row of stored content; its last use is *at*, or a later use that is recorded.
 
         The row replaces the reservation of *digest*. If no transaction covers rows and
         reservations, the row is added first, and the reservation is released afterwards. If a row

@@ -25,7 +25,10 @@ _SETTLED_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """A `_Listing` has the sorted names of a folder, with its inode and its time of change (ns)."""
+    """A `_Listing` has the sorted names of a folder, its inode and its time of change.
+
+    The time of change is in nanoseconds.
+    """
 
     names: tuple[str, ...]
     inode: int

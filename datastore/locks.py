@@ -38,7 +38,7 @@ class LockedFile:
         self.fd = fd
 
     def close(self) -> None:
-        """Release the lock, and leave the file in place.
+        """Release the lock, but do not remove the file.
 
         A second call does nothing. If the disk reports an error when the file is closed, the kernel
         has closed the file nevertheless, so no exception is raised.
@@ -110,9 +110,9 @@ def lock(path: Path, timeout: float) -> LockedFile | None:
 def holding(path: Path, timeout: float, *, is_kept: bool = False) -> Iterator[LockedFile | None]:
     """Lock *path* during a `with` block; yield None if it is still locked after *timeout* seconds.
 
-    After the block, the lock is released. The file is removed too, except if *is_kept* is True. A
-    file that stays can be locked again even if the disk has no free inode. Raises: StorageFull,
-    StorageBroken, both only before the block.
+    After the block, the lock is released. The file is removed too, except if *is_kept* is True. If
+    the file is not removed, it can be locked later even if the disk has no free inode. Raises:
+    StorageFull, StorageBroken, both only before the block begins.
     """
     locked = lock(path, timeout)
     try:

@@ -30,7 +30,7 @@ ACCEPT = tuple(_KINDS)
 
 # OCI distribution-spec 1.1, "Pushing manifests": a registry should accept at least 4 MiB.
 LARGEST = 4 * 1024 * 1024
-"""A larger manifest (bytes) is refused."""
+"""A manifest with more bytes than this is refused."""
 
 MOST_DESCRIPTORS = 10_000
 """An image can have at most this many layers, and an index this many children.

@@ -72,8 +72,8 @@ def split(lines: Iterable[bytes]) -> Iterator[Head]:
     """Yield the `Head` of each line that has the fields of RequestLine; skip other lines.
 
     PERF: one search in the text of all lines takes half the time of a separate match for each line.
-    The part of a line after the head does not contain the address of the client. So if a thousand
-    clients pull the same image, this part is the same in all their lines.
+    The second part of a `Head` does not contain the address of the client. So if a thousand clients
+    pull the same image, this part is the same in all their lines.
     """
     for start, duration, number, port, before, source, after in _HEADS.findall(b"\n".join(lines)):
         end = start

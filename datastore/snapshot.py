@@ -35,7 +35,7 @@ from entrepot.datastore.refs import Digest, Repository
 SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 """The names of all shards."""
 LARGEST_SHARD: Final = 32 * 1024 * 1024
-"""A larger shard (bytes) is not read.
+"""A shard with more bytes than this is not read.
 
 A shard of an index with ten million rows has only a tenth of this size.
 """

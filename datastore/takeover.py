@@ -31,7 +31,7 @@ from entrepot.datastore.storage import Stat, Storage, time_of
 How = Literal["auto", "evict", "keep"]
 
 LARGEST_LIST: Final = 256 * 1024 * 1024
-"""A larger list (bytes) is ignored; a list of this size has about a million entries."""
+"""A list with more bytes than this is ignored; a list of this size has a million entries."""
 
 Spared = Callable[[Repository], bool]
 """A `Spared` returns True for a repository that must stay hosted even if the list has it."""
@@ -53,8 +53,8 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
     """Mark the repositories that another program fetched, by storing an unknown origin for each.
 
     *how* is the mode: `auto` marks repositories by the list, and `evict` marks all repositories
-    without an origin. `keep` marks none, and removes earlier marks. If an earlier call had the same
-    mode and list, do nothing. Raises: StorageFull, StorageBroken.
+    without an origin. `keep` marks none, and removes earlier marks. If the previous call had the
+    same mode and list, do nothing. Raises: StorageFull, StorageBroken.
     """
     listed = storage.stat(layout.FETCHED_LIST)
     mode = _mode(how, listed)
@@ -124,7 +124,7 @@ def _is_listed(link: Stat, digests: set[Digest], listed: Stat) -> bool:
 
 
 def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]:
-    """Read the list of fetched content, by repository; skip malformed entries."""
+    """Return the digests in the list of fetched content, by repository; skip malformed entries."""
     found: defaultdict[Repository, set[Digest]] = defaultdict(set)
     if listed.size > LARGEST_LIST:
         return found

@@ -1,8 +1,8 @@
 """Send requests to one bucket with the library obstore, and translate its errors.
 
-The first call of obstore starts threads. If the process forks afterwards, the child hangs at its
-next call. So obstore is opened at the first request of a process, and a process that will fork
-sends no request before the fork.
+The first call of obstore starts threads. If the process forks afterwards, the child process hangs
+at its next call of obstore. So obstore is opened at the first request of a process, and a process
+that will fork sends no request before the fork.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class OtherType(Conflict):
 
 
 class Rejected(StorageBroken):
-    """The service refused the request, and would refuse it again if it were sent again."""
+    """The service refused the request, and would refuse a repetition too."""
 
 
 class OutcomeUnknown(StorageBroken):
@@ -147,7 +147,7 @@ class ObjectClient:
     def has_answered(self, within_s: float) -> bool:
         """Return whether a request of this process succeeded in the last *within_s* seconds.
 
-        Return False also if a later request has failed.
+        Return False if a later request has failed.
         """
         return self._circuit.has_answered(within_s)
 
@@ -464,7 +464,7 @@ def repeated(act: Callable[[], T], report: Callable[[], None]) -> T:
 
 
 def _is_rejected(error: Exception) -> bool:
-    """Return whether the service refused the request and would refuse it again.
+    """Return whether the service refused the request and would refuse a repetition too.
 
     A service does so if a permission is missing, and with the status codes of `_REFUSALS`. These do
     not include 408 and 429, with which a service asks for a later repetition. They do not include

@@ -21,7 +21,7 @@ OpenAt = Callable[[int], Any]
 
 
 class ObjectFile(io.RawIOBase):
-    """An `ObjectFile` is an open object.
+    """An `ObjectFile` is an object of a bucket that is open for reading.
 
     If the file is read from its start to its end, only the response *first* is needed. When the
     file is closed, it calls *received* with the number of bytes that were read from all responses.

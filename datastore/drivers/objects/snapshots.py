@@ -31,7 +31,10 @@ class BucketSnapshots:
         return self.owner.holds()
 
     def tags(self, key: str) -> Mapping[str, str]:
-        """Return the entity tag of each object below *key*; a request returns up to 1,000."""
+        """Return the entity tag of each object below *key*.
+
+        One request returns up to 1,000 tags.
+        """
         return dict(self.client.entity_tags(key))
 
     def read(self, key: str, max_bytes: int) -> bytes | None:

@@ -49,7 +49,7 @@ SHARED_S: Final = 10.0
 
 
 class Ownership(Protocol):
-    """An `Ownership` knows whether this appliance owns its bucket."""
+    """An `Ownership` finds out whether this appliance owns its bucket."""
 
     def holds(self) -> bool:
         """Return whether this appliance owns the bucket now; only the owner is allowed to write."""
@@ -137,7 +137,7 @@ class ObjectStorage:
     def has_answered(self, within_s: float) -> bool:
         """Return whether a request of this process succeeded in the last *within_s* seconds.
 
-        Return False if a request has failed after that.
+        Return False if a later request has failed.
         """
         return self._client.has_answered(within_s)
 
@@ -340,9 +340,9 @@ class ObjectStorage:
         yield from self._client.walk(key)
 
     def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - in the protocol
-        """Remove nothing and return 0, because the bucket removes unfinished uploads itself.
+        """Remove nothing and return 0: the bucket aborts unfinished multipart uploads.
 
-        A lifecycle rule of the bucket aborts unfinished multipart uploads.
+        The operator adds a lifecycle rule for this to the bucket (docs/storage.md).
         """
         return 0
 
@@ -359,7 +359,7 @@ class ObjectStorage:
         return not self._is_shared or _is_own(key) or self._is_proxied(key)
 
     def _is_proxied(self, key: str) -> bool:
-        """Return whether a key belongs to a repository that the journal knows as proxied.
+        """Return whether a key belongs to a proxied repository, according to the journal.
 
         Only a proxied repository has an `origin` file, and docker distribution does not write to
         such a repository.
@@ -369,7 +369,7 @@ class ObjectStorage:
         return found is not None and not found.is_absent
 
     def _known(self, key: str) -> Known | None:
-        """Return what the journal remembers of a value; None if it may have changed since then."""
+        """Return the remembered state of a value; None if the value may have changed since then."""
         known = self._journal.known(key) if self._owner.holds() else None
         if known is None or self.is_certain(key):
             return known

@@ -91,7 +91,7 @@ class Budget:
 
     @property
     def queue_bytes(self) -> int:
-        """Return the bytes for the event queue: 1 % of the cap, but at least 1 and at most 64 MiB.
+        """Return the bytes for the event queue: 1 % of the cap, within 1 MiB and 64 MiB.
 
         Return 0 if no endpoint is configured.
         """

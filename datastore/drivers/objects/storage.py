@@ -342,7 +342,7 @@ class ObjectStorage:
     def remove_unfinished(self, key: str, before: float) -> int:  # noqa: ARG002 - in the protocol
         """Remove nothing and return 0: the bucket aborts unfinished multipart uploads.
 
-        The operator adds a lifecycle rule for this to the bucket (docs/storage.md).
+        On AWS, the operator adds a lifecycle rule for this to the bucket (docs/storage.md).
         """
         return 0
 

@@ -99,7 +99,7 @@ def scene(s3: S3Front, tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_intact_content_is_never_read(scene: Scene) -> None:
-    """A comparison of lengths sends no GET for intact blobs, because lists have their lengths."""
+    """A comparison of lengths sends no GET for intact blobs, because a list shows the lengths."""
     scene.compare()
 
     assert scene.bodies() == 0

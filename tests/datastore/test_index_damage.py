@@ -114,7 +114,7 @@ def test_anything_in_place_of_the_index_is_moved_aside(
 def test_a_folder_in_place_of_its_log_or_shared_memory_is_removed(
     path: Path, index: SqliteIndex, suffix: str
 ) -> None:
-    """If the path of SQLite's write-ahead log or shared memory is a folder, it is removed."""
+    """A folder at the path of SQLite's write-ahead log or shared memory is removed."""
     index.close()
     path.with_name(f"{path.name}{suffix}").mkdir()
 

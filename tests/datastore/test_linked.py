@@ -45,7 +45,7 @@ def test_origin_of_returns_none_for_any_other_key() -> None:
 
 
 def test_the_length_of_a_download_is_a_file_beside_it() -> None:
-    """The file with the length of a download is beside its spool file, but is no spool file."""
+    """The file with the length of a download is beside its spool file, but is not a spool file."""
     assert layout.spool_size(_DIGEST) == f"{layout.spool(_DIGEST)}.size"
     assert layout.spool_of(layout.spool_size(_DIGEST)) is None
 

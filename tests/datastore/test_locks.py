@@ -49,7 +49,7 @@ def test_a_lock_creates_its_file_and_folder(path: Path) -> None:
 
 
 def test_two_opens_in_one_process_exclude_each_other(path: Path) -> None:
-    """If one process opens a lock file twice, only one of the two can have the lock."""
+    """If one process opens a lock file twice, only one of the two open files can have the lock."""
     first = try_lock(path)
 
     assert first is not None
@@ -251,7 +251,7 @@ def test_a_lock_is_released_if_its_file_cannot_be_examined(
 def test_a_failed_removal_does_not_replace_the_error_of_the_block(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the block fails and the lock file cannot be removed, the block's exception is raised."""
+    """If the `with` block and the removal of its lock file fail, the block's error is raised."""
     monkeypatch.setattr(Path, "unlink", _refuse)
 
     with pytest.raises(KeyError), holding(path, 0):

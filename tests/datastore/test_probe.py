@@ -1,4 +1,4 @@
-"""Tests of `probe`, which checks at the start whether the state directory's disk is usable."""
+"""Tests of `probe`, which checks whether the disk of the state directory is usable."""
 
 from __future__ import annotations
 

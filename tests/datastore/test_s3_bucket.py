@@ -17,7 +17,7 @@ from tests.s3_storage import parameters
 
 
 def _put(s3: S3Front, **others: object) -> Mapping[str, str]:
-    """Write an object with these keys of `storage.s3`, and return the headers of the request."""
+    """Write an object with the keys *others* of `storage.s3`; return the headers of the request."""
     ObjectClient(bucket_of(dict(parameters(s3, Path(), **others)))).put("key", b"content")
     (seen,) = s3.requests
     return seen.headers

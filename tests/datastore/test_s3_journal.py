@@ -183,7 +183,7 @@ def test_after_another_owner_nothing_is_known(journal: BucketJournal) -> None:
 
 
 def test_a_damaged_journal_begins_anew(tmp_path: Path, clock: Clock) -> None:
-    """If the file of the journal is damaged, an empty one replaces it, and changes are possible."""
+    """If the file of the journal is damaged, an empty file replaces it; changes are possible."""
     path = tmp_path / "bucket.sqlite"
     path.write_bytes(b"no database" * 1000)
     journal = BucketJournal(path, clock)
@@ -247,7 +247,7 @@ def _learn(journal: BucketJournal, folder: str, *names: str) -> None:
 
 
 def test_a_write_adds_its_name_to_each_listed_folder(journal: BucketJournal) -> None:
-    """After a folder was listed, a write adds its name to the remembered names of the folder.
+    """After a folder was listed, a write adds the value's name to the folder's remembered names.
 
     All processes read these names from the journal, in byte order.
     """

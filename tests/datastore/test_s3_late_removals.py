@@ -136,7 +136,7 @@ def test_a_value_that_was_not_removed_is_not_written_again(appliance: Appliance)
 
 
 def test_the_last_value_of_several_is_kept(appliance: Appliance) -> None:
-    """If a value is written several times, only the last one has a local copy."""
+    """If several values are written to a key, only the latest has a local copy."""
     for content in (b"first", b"second", b"third"):
         appliance.push(content)
     appliance.apply_removal()

@@ -48,7 +48,7 @@ def test_a_tag_of_a_hosted_repository_is_remembered_for_ten_seconds(
 ) -> None:
     """A tag of a hosted repository is remembered for ten seconds, then read from the bucket again.
 
-    docker distribution may have moved or deleted the tag since.
+    docker distribution may have moved or deleted the tag meanwhile.
     """
     storage.write(V1, str(OLD).encode())
     s3.put(V1, str(NEW).encode())
@@ -96,7 +96,7 @@ def test_a_late_removal_of_a_shared_tag_is_repaired(
 ) -> None:
     """If the bucket applies a removal late, the tag is read from its local copy.
 
-    Later it is written to the bucket again.
+    Later the tag is written to the bucket again.
     """
     storage = parts.storage()
     late = _push_after_a_late_removal(s3, storage, clock)

@@ -27,7 +27,7 @@ HEADER = {"version": 1, "born": 5.0}
 
 
 def _shard(*lines: object, header: object = HEADER) -> bytes:
-    """Return a compressed shard with these lines, which another program could have written."""
+    """Return a compressed shard with the given lines, which another program could have written."""
     return gzip.compress(b"".join(json.dumps(each).encode() + b"\n" for each in (header, *lines)))
 
 

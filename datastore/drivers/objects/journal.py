@@ -112,7 +112,7 @@ class Change:
     """A `Change` is the record of one request to write or remove the object `key`.
 
     The record exists before the request is sent. The caller records the outcome of the request with
-    one of the methods. If a removal gets no response, the caller calls none of them.
+    one of the methods of this class. If a removal gets no response, the caller calls none of them.
     """
 
     def __init__(self, journal: BucketJournal, key: str) -> None:
@@ -136,7 +136,7 @@ class Change:
         self._journal.settle(self, Known(size, content))
 
     def written_with_copy(self, size: int) -> str | None:
-        """Record that the object has *size* bytes, and that the file `token` has the same bytes.
+        """Record that the object and the local file `token` have the same *size* bytes.
 
         Return the name of the file with the previous value, which the caller can delete; None if
         there is none. Raises: StorageFull, StorageBroken if the outcome could not be recorded.
@@ -421,7 +421,7 @@ def _generation(db: sqlite3.Connection, key: str) -> int:
 def _change(db: sqlite3.Connection, key: str) -> None:
     """Delete the remembered value of a key, and raise the generation of the key.
 
-    Because of the generation, a process that is reading the object now does not remember it.
+    Because the generation changes, a process that is reading the object now does not remember it.
     """
     db.execute("DELETE FROM value WHERE key = ?", (key,))
     db.execute(_NEXT, (_slot(key),))

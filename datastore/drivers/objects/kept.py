@@ -75,7 +75,10 @@ class KeptCopies:
             raise storage_error(error) from error
 
     def move(self, name: str, path: Path) -> None:
-        """Rename the file *path* to a copy, durably. Raises: StorageFull, StorageBroken."""
+        """Rename the file *path*, durably, so that it becomes the copy *name*.
+
+        Raises: StorageFull, StorageBroken.
+        """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with path.open("rb") as file:

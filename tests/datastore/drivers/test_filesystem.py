@@ -208,7 +208,7 @@ def test_content_is_synced_before_its_name_and_the_name_before_the_return(
 ) -> None:
     """Content is synced before the rename, and the folder is synced before the write returns.
 
-    So after a power failure, no file has its name without its bytes.
+    So after a power failure, no file has its final name without all of its bytes.
     """
     path = tmp_path / "finished"
     path.write_bytes(b"content")
@@ -257,7 +257,7 @@ def two_file_systems(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_of_another_file_system_is_copied(
     storage: Filesystem, root: Path, tmp_path: Path
 ) -> None:
-    """If a finished file is on another file system, `commit_file` copies it and deletes it."""
+    """`commit_file` copies a finished file from another file system, and then deletes it there."""
     path = tmp_path / "finished"
     path.write_bytes(b"content" * 100_000)
 

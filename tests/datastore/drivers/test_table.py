@@ -1,4 +1,4 @@
-"""The table of drivers is the only place from which drivers are imported."""
+"""Drivers are imported only through the table of drivers."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Issue tokens at `/v2/token` to users with passwords, and to anonymous clients that may pull.
 
 A client requests `/v2/token` after a response with a Bearer challenge. With a Bearer challenge,
-users of podman and docker can log in, and anonymous clients can pull. After a Basic challenge,
-docker would send no request without a password. Without a challenge, neither podman nor docker
-would send a password. A token request has one of docker distribution's two forms: GET with Basic
+users of podman and docker can log in, and anonymous clients can pull. After a Basic challenge, a
+docker client that has no password would fail. Without a challenge, neither podman nor docker would
+send a password. A token request has one of docker distribution's two forms: GET with Basic
 credentials ("Token Authentication Specification"), and POST with `grant_type=password` (OAuth 2.0,
 RFC 6749, 4.3), which containerd sends.
 """

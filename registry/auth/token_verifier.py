@@ -40,7 +40,7 @@ from entrepot.runtime.token_keys import (
 LEEWAY_S: Final = 60
 """Clocks may differ by this many seconds, as in docker distribution (RFC 7519, 4.1.4)."""
 LARGEST_TOKEN: Final = 16_384
-"""A token has at most this many bytes; HAProxy and gunicorn accept even fewer in a header."""
+"""A token with more bytes is rejected; HAProxy and gunicorn have a lower limit for a header."""
 MOST_SCOPES: Final = 500
 """The registry accepts at most this many entries of the claim `access`."""
 

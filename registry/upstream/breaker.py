@@ -290,7 +290,7 @@ class Breaker:
             )
 
     def failed(self, failure: UpstreamFailure, passed: Pass) -> None:
-        """Record that a request failed that was sent with the permission *passed*."""
+        """Record the failure of a request that was sent with the permission *passed*."""
         now = self._clock()
         self._change(lambda circuit: failed(circuit, now, failure, probe=passed.probe))
 

@@ -62,10 +62,10 @@ _LIST_WITHIN_S = 120.0
 
 
 class _ListLimits:
-    """A `_ListLimits` is what may still be read of one list: bytes, pages, and time.
+    """A `_ListLimits` holds the bytes, the pages and the time that are left for one list.
 
-    `until` is the end in seconds of the monotonic clock. A list that the upstream sends without
-    Link headers takes several series of pages, which share these limits.
+    `until` is the deadline in seconds (monotonic clock). If the upstream sends no Link headers, the
+    client requests several series of pages of one list; all of them share these limits.
     """
 
     def __init__(self, until: float) -> None:

@@ -169,7 +169,8 @@ class _BoundedLines:
             left = self._until - time.monotonic()
             if left <= 0:
                 raise TimeoutError("the headers of the response were not received in time")
-            # PERF: usually the whole head arrives after one wait, and the time-out is right for it.
+            # PERF: usually all headers arrive after one wait, for which the socket's time-out is
+            # right already.
             if left < self._within - _CLOSE_S:
                 self._socket.settimeout(left)
                 self._has_changed = True

@@ -34,7 +34,7 @@ class CredentialTrials:
         self._unproven: BoundedDict[Credential, float] = BoundedDict(_MOST)
 
     def may_be_sent(self, credential: Credential) -> bool:
-        """Return whether the last check accepted *credential*, or no check is possible now."""
+        """Return whether *credential* may be sent: it was accepted, or cannot be checked now."""
         if self._accepted.get(credential, False):
             return True
         return self._clock() < self._unproven.get(credential, 0.0)

@@ -372,8 +372,8 @@ def _secret(
 
 
 def _name_conflict(source: str, name: Repository) -> Problem:
-    remedy = f"take it out, or restart with {leaves_out(name)}"
-    return Problem(source, f"an upstream there would hide {name}, which was pushed", remedy)
+    remedy = f"remove that upstream from the file, or restart with {leaves_out(name)}"
+    return Problem(source, f"an upstream in this file would hide {name}, which was pushed", remedy)
 
 
 def _source(values: config.UpstreamValues) -> UpstreamConfig:

@@ -48,7 +48,7 @@ def read_manifest(body: bytes, content_type: str, expected: Digest | None) -> Re
     """
     digest = Digest.of(body, expected.algorithm if expected else "sha256")
     if expected is not None and digest != expected:
-        raise ValueError(f"a manifest of digest {digest} instead of {expected}")
+        raise ValueError(f"the manifest has the digest {digest}, not {expected}")
     if content_type not in ACCEPT:
         _reject_unsupported(body, content_type)
     found = parse(body, content_type if content_type in ACCEPT else None)

@@ -67,7 +67,7 @@ def work(run: _Run, text: str | bytes) -> float:
 
 
 def growth(run: _Run, piece: str, front: str = "") -> float:
-    """Return the cost for each of 16 Ki characters, divided by that for each of 2 Ki characters."""
+    """Return the factor by which a character costs more in a text of 16 Ki than of 2 Ki."""
     costs = []
     for size in (SIZES[-2], SIZES[-2] // 8):
         text = (front + piece * size)[:size]

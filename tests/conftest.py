@@ -43,7 +43,7 @@ if not FULL:
 
 
 def pytest_configure() -> None:
-    """Turn garbage collection off while pytest collects tests, which it could not free anyway."""
+    """Turn garbage collection off while pytest collects tests, because all tests stay in memory."""
     gc.disable()
 
 

@@ -83,7 +83,7 @@ def test_no_class_name_has_two_meanings() -> None:
 def test_no_program_waits_for_signals_with_sigtimedwait() -> None:
     """No program waits for signals with sigtimedwait.
 
-    If a signal handler interrupts sigtimedwait, it returns uninitialised memory. Programs use
+    An interrupted call of sigtimedwait returns uninitialised memory. Programs use
     runtime/signals.py instead.
     """
     waits = ("sigtimedwait(", "sigwaitinfo(")

@@ -23,7 +23,7 @@ def _functions(tree: ast.AST) -> Iterator[_Function]:
 
 
 def _taken(function: _Function) -> Iterator[tuple[str, int]]:
-    """Yield each name to which a function assigns a lock, with the line."""
+    """Yield each name to which a function assigns a lock, and the line of the assignment."""
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and _is_lock(node.value):
             targets: list[ast.expr] = node.targets

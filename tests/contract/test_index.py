@@ -128,7 +128,7 @@ class TestRestore:
         assert (index.children(A), index.reservations.used_bytes()) == ([B], 10 + OVERHEAD)
 
     def test_a_restored_part_gets_the_time_of_its_manifest(self, index: Index) -> None:
-        """If a restored part has an earlier last use than its manifest, it gets the later one.
+        """If a restored part has an earlier last use than its manifest, it gets the manifest's.
 
         File times can be up to an hour older than the last use.
         """

@@ -175,7 +175,7 @@ def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingI
     ids=["from outside", "another internal request"],
 )
 def test_other_requests_are_no_log_barrier(index: FailingIndex, line: AccessLine) -> None:
-    """If a client requests the path of the log barrier, it counts like any other request."""
+    """If a client requests the path of the log barrier, its request counts like any other."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(line)))
     log_batch.commit(is_whole=True)

@@ -175,7 +175,7 @@ def test_all_processes_have_the_same_time(machine: Machine, path: Path) -> None:
 
 
 def test_a_wrong_clock_at_a_restart_is_detected(machine: Machine, path: Path) -> None:
-    """If the wall clock is wrong when the appliance restarts, its clock detects this.
+    """If the wall clock is wrong when the appliance restarts, the appliance's clock detects this.
 
     The kernel's time since boot shows how much time has really passed.
     """
@@ -268,7 +268,7 @@ def test_files_count_as_old_only_if_the_kernels_clock_ran_evenly(machine: Machin
     ids=["cut", "changed", "empty", "upper case"],
 )
 def test_a_damaged_file_is_ignored(path: Path, damage: object) -> None:
-    """If the clock's file has a wrong checksum, as after an interrupted write, it is ignored."""
+    """A clock file with a wrong checksum, as after an interrupted write, is ignored."""
     save(path, State("boot", 1.0, 2.0, 3.0))
     assert load(path) == State("boot", 1.0, 2.0, 3.0)
     assert callable(damage)

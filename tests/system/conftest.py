@@ -175,7 +175,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterat
 
 @pytest.fixture(scope="module")
 def hosting(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """Run an appliance with two workers for all push tests of a file; it permits deletions."""
+    """Run an appliance with two workers for all push tests of a file; deletions are permitted."""
     setup = Setup({"one.test": {"url": public.url}}, ALLOWED, {"ENTREPOT_WORKERS": "2"})
     with Appliance(tmp_path_factory.mktemp("hosting"), setup) as appliance:
         yield appliance

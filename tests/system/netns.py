@@ -1,4 +1,4 @@
-"""Runs a daemon in a network namespace: its bridges and firewall rules disappear with it."""
+"""Runs a daemon in a network namespace, with which its bridges and firewall rules disappear."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Ways:
 
 
 def _within(namespace: Path, act: Callable[[], T]) -> T:
-    """Call *act* inside a network namespace; the sockets that it creates belong to it."""
+    """Call *act* inside *namespace*; the sockets that *act* creates belong to this namespace."""
     done: list[T] = []
 
     def enter_and_act() -> None:

@@ -194,7 +194,7 @@ def test_an_odd_header_breaks_nothing(
 def test_what_is_too_long_or_ambiguous_is_refused_in_our_words(
     shared: Appliance, request_: bytes
 ) -> None:
-    """To a request that is too long or ambiguous HAProxy responds with an OCI error."""
+    """HAProxy responds with an OCI error to a request that is too long or ambiguous."""
     status, body = _parsed(shared.http.raw(request_))
 
     assert 400 <= status < 500, (status, body)

@@ -114,7 +114,7 @@ def test_what_a_client_does_when_the_mirror_fails(world: World, row: Row, name: 
 
 
 def test_the_documentation_says_what_happens() -> None:
-    """The rows in docs/clients.md are those of the table that these tests check."""
+    """docs/clients.md has the same rows as the table that these tests check."""
     text = (ROOT / "docs" / "clients.md").read_text()
 
     assert [row.failure for row in TABLE if row.markdown() not in text.splitlines()] == []

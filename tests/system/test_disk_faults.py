@@ -73,7 +73,7 @@ def _has(appliance: Appliance, made: Image) -> bool:
 
 
 def _recovers(appliance: Appliance, fake: FakeUpstream, number: int) -> None:
-    """Pull a stored image and a new one, push an image, and wait until the new ones are stored."""
+    """Wait until a cold pull and a push are stored, and assert that a warm pull succeeds."""
     cold = fake.put_image("app", f"cold{number}", _made(1000 + number * 10))
 
     def is_stored() -> bool:

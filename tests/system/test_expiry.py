@@ -83,7 +83,7 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance)
 def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
     """If one platform's image is pulled, its index and the other image's signature do not expire.
 
-    When no client has pulled any of them for long enough, they all expire.
+    When no client has pulled these for long enough, all of them expire.
     """
     appliance = expiring
     children = [image([filler(KB, n)], command=(str(n),)) for n in range(2)]

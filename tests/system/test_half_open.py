@@ -61,7 +61,7 @@ def home() -> Iterator[Path]:
 def test_podman_and_buildah_pull_anonymously_and_push_after_a_login(
     half_open: Appliance, clients: Clients
 ) -> None:
-    """Podman and buildah pull without a login, and push only after one with the right password."""
+    """Podman and buildah pull without a login, but push only after a successful login."""
     netloc = half_open.http.netloc
     own = clients.pull(f"{netloc}/{NAME}:v1")
     clients.buildah("pull", "--quiet", *_PLAIN, f"{netloc}/{NAME}:v1")
@@ -82,7 +82,7 @@ def test_podman_and_buildah_pull_anonymously_and_push_after_a_login(
 def test_skopeo_copies_anonymously_and_pushes_with_a_login(
     half_open: Appliance, clients: Clients, tmp_path: Path
 ) -> None:
-    """Skopeo copies from the appliance without credentials, and to it only with the right ones."""
+    """Skopeo can pull without credentials, but push only with the right credentials."""
     netloc = half_open.http.netloc
     done = clients.copy(f"{netloc}/{NAME}:v1", tmp_path / "copy")
     assert done.returncode == 0, done.stderr
@@ -101,7 +101,7 @@ def test_skopeo_copies_anonymously_and_pushes_with_a_login(
 def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
     half_open: Appliance, home: Path
 ) -> None:
-    """Dockerd pulls without a login, and pushes with the right one.
+    """Dockerd pulls without a login, and pushes with the right login.
 
     A pull with an unknown login succeeds too, because dockerd sends a mirror its login for Docker
     Hub. A refused push is not tested, because dockerd repeats it for a minute.

@@ -187,7 +187,7 @@ def _is_stored(appliance: Appliance, tag: str, made: Image) -> bool:
 
 
 def test_a_locked_index_delays_only_one_pull(start: Start, fake: FakeUpstream) -> None:
-    """While another program locks the index, one pull waits for the lock, and later ones do not.
+    """While another program locks the index, one pull waits for the lock; later pulls do not wait.
 
     The blobs of the later pulls are passed through without being stored.
     """

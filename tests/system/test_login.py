@@ -113,7 +113,7 @@ def test_the_root_is_200_without_a_body_for_every_client(
 def test_any_client_pulls_where_anonymous_pulls_are_allowed(
     half_open: Appliance, clients: Clients
 ) -> None:
-    """Where anonymous pulls are allowed, podman pulls without a login and after one."""
+    """Where anonymous pulls are allowed, podman pulls with and without a login."""
     image = f"{half_open.http.netloc}/{NAME}:v1"
     anonymous = clients.pull(image)
     clients.forget()
@@ -140,7 +140,7 @@ def test_the_version_check_requires_a_password_although_anonymous_pulls_are_allo
 def test_skopeo_pulls_where_anonymous_pulls_are_allowed(
     half_open: Appliance, clients: Clients, tmp_path: Path, credentials: tuple[str, ...]
 ) -> None:
-    """Where anonymous pulls are allowed, skopeo pulls with any login and without one."""
+    """Where anonymous pulls are allowed, skopeo pulls with any login and without a login."""
     done = clients.copy(f"{half_open.http.netloc}/{NAME}:v1", tmp_path / "copy", *credentials)
 
     assert done.returncode == 0, done.stderr

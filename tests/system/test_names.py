@@ -68,7 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("host", ["one.test", "two.test", "basic.test", "token.test", "tls.test"])
 def test_podman_gets_each_upstreams_own_image(site: Site, clients: Clients, host: str) -> None:
-    """All upstreams have an image of one name; podman gets that of the upstream that it names."""
+    """All upstreams have an image with the same name; podman gets that of the named upstream."""
     pulled = clients.pull(f"{site.netloc}/{host}/{APP}:v1")
 
     assert str(Digest.of(site.images[host].config)) == f"sha256:{pulled}"

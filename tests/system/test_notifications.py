@@ -188,8 +188,8 @@ def test_a_receiver_that_fails_for_a_while_gets_everything_in_order(
 ) -> None:
     """While one receiver fails and another never responds, clients notice nothing.
 
-    When the failing receiver works again, it gets all events, in the order in which the working one
-    got them.
+    When the failing receiver works again, it gets all events, in the same order as the receiver
+    that works all the time.
     """
     image, reply = of_size(KB, 971), Failing()
     public.push("shown", "v1", image)

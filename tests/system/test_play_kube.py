@@ -31,7 +31,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A bridge network of podman: its name, and the address of this machine in it."""
+    """A bridge network of podman: its name, and the address of this machine in the network."""
 
     name: str
     gateway: str

@@ -34,7 +34,7 @@ MOVING = "latest"
 
 
 class Pushes(Load):
-    """Clients that push images repeatedly, each with its own tag and with one common tag.
+    """Clients that push images repeatedly, each image with a new tag and with the tag `latest`.
 
     `acknowledged` has the pushes with status 201: repository, tag, digest.
     """

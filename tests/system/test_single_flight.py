@@ -160,7 +160,7 @@ def _paused_at(
 
 
 def _paused_before(fake: FakeUpstream) -> tuple[threading.Event, Digest]:
-    """Add a blob to the upstream, which waits before it responds to a request for it.
+    """Add a blob to the upstream, which waits before it responds to a request for the blob.
 
     Return the event that ends the wait, and the digest.
     """

@@ -5,9 +5,9 @@ entries of an older epoch are never looked up again. After a process has changed
 upstreams, or has removed content, it raises the epoch.
 
 A worker reads the epoch before it reads content or permissions for a response, and sends the epoch
-with the response. HAProxy caches the response only if HAProxy has the same epoch at that time. So a
-late response that reflects the state before a change is not cached, or is cached under an epoch
-that is never looked up again.
+with the response. HAProxy caches the response only if HAProxy has the same epoch when it receives
+the response. So a late response that reflects the state before a change is not cached, or is cached
+under an epoch that is never looked up again.
 
 The epoch is in a file of the run directory. HAProxy loads this file as a map at its start.
 """

@@ -31,7 +31,7 @@ HeadRequest = tuple[str, str | None]
 
 
 class CacheFill:
-    """A `CacheFill` sends GETs to HAProxy's socket *front*; `clock` returns monotonic time (s)."""
+    """A `CacheFill` sends GETs to HAProxy's socket *front*; `clock` returns monotonic seconds."""
 
     def __init__(self, front: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._front = front

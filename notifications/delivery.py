@@ -1,8 +1,8 @@
-"""Deliver the queued events of one endpoint in order; repeat each until the receiver accepts it.
+"""Deliver the queued events of one endpoint in order, each until the receiver accepts it.
 
 As in docker distribution, a failed attempt is repeated immediately. After `threshold` failures in a
-row, the delivery waits for `backoff` before each further attempt. Both are settings of the
-endpoint.
+row, the delivery waits for `backoff` before each later attempt. `threshold` and `backoff` are
+settings of the endpoint.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _QUICK = 4  # Envelopes become larger only if a response took less than a quarte
 class Backoff:
     """A `Backoff` counts failures in a row.
 
-    After *threshold* failures and after each further failure, the delivery waits *backoff* seconds.
+    After *threshold* failures and after each later failure, the delivery waits *backoff* seconds.
     """
 
     def __init__(self, threshold: int, backoff: float) -> None:
@@ -45,7 +45,7 @@ class Backoff:
         self._last = 0.0
 
     def wait_s(self, now: float) -> float:
-        """Return how long to wait before the next attempt (s); *now* is the monotonic time (s)."""
+        """Return the seconds to wait before the next attempt; *now* is in monotonic seconds."""
         if self._failures < self._threshold:
             return 0.0
         return max(self._last + self._backoff - now, 0.0)
@@ -136,14 +136,14 @@ class EventDelivery:
         self._news.set()
 
     def turn(self) -> float:
-        """Send one envelope if there are events; return how long to wait afterwards (s)."""
+        """Send one envelope if there are events; return the seconds to wait afterwards."""
         wait_s = self._backoff.wait_s(time.monotonic())
         if wait_s > 0:
             self._is_stopped.wait(wait_s)
             return 0.0
-        # PERF: the stamp of the file costs a tenth of a query, so an unchanged queue is not read.
-        # The stamp is read before the query. If events are appended in between, the next turn
-        # finds that the stamp has changed.
+        # PERF: the stamp of the file takes a tenth of the time of a query, so an unchanged queue is
+        # not read. The stamp is read before the query. If events are appended in between, the next
+        # turn finds that the stamp has changed.
         stamp = self._queue.stamp()
         if stamp is not None and stamp == self._empty_at and self._unrecorded is None:
             return _POLL_S
@@ -161,7 +161,7 @@ class EventDelivery:
         return _POLL_S if is_empty else 0.0
 
     def _send(self, group: Group) -> None:
-        """Send an envelope with the events of *group*; record in the queue if it was accepted."""
+        """Send an envelope with the events of *group*; record in the queue whether it succeeded."""
         began = time.monotonic()
         body = envelope(group.events)
         try:
@@ -179,10 +179,10 @@ class EventDelivery:
         self._record()
 
     def _record(self) -> None:
-        """Record that the receiver accepted the last envelope, if the queue does not know it yet.
+        """Record that the receiver accepted the last envelope, unless this is already recorded.
 
-        If the queue was unavailable after the delivery, the record is made before the next
-        envelope.
+        If the queue was unavailable after the delivery, the record is made before the next envelope
+        is sent.
         """
         if self._unrecorded is not None:
             self._queue.delivered(self._name, *self._unrecorded)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class EventEndpoint:
-    """An `EventEndpoint` is a receiver of events; `timeout` and `backoff` are in s.
+    """An `EventEndpoint` is a receiver of events; `timeout` and `backoff` are in seconds.
 
-    After `threshold` failures in a row, the delivery waits for `backoff` before each further
-    attempt. An event is not sent to this receiver if its media type is in `ignored` or its action
-    is in `actions`.
+    After `threshold` failures in a row, the delivery waits for `backoff` before each later attempt.
+    An event whose media type is in `ignored`, or whose action is in `actions`, is not sent to this
+    receiver.
     """
 
     name: str
@@ -34,9 +34,9 @@ class Source:
     """A `Source` has the facts about this appliance that are part of each event.
 
     `address` is the host name and the port. `instance` is an identifier that changes at each start.
-    A URL in an event begins with `base`; if that is None, it begins with the scheme and the host of
-    the request. `prefix` follows, then the path of the API. If `references` is True, the event of a
-    manifest lists the parts of the manifest.
+    A URL in an event begins with `base`; if `base` is None, it begins with the scheme and the host
+    of the request. `prefix` follows, then the path of the API. If `references` is True, the event
+    of a manifest lists the parts of the manifest.
     """
 
     address: str

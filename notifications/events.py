@@ -1,8 +1,8 @@
 """Create events in the format of docker distribution, and their envelope.
 
 The fields and their order are those of `notifications/event.go` in docker distribution 2.8. A field
-without a value is left out, as docker distribution does. Only the method and the user agent in
-`request` are present even if they are empty.
+without a value is omitted, as in docker distribution. Only `actor`, and the ID, the method and the
+user agent in `request`, are present even if they are empty.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Version 3.x sends the same fields with a media type that contains `v2`.
 """
 
 BLOB_TYPE: Final = "application/octet-stream"
-"""The media type of every blob, because a registry does not know the type of its content."""
+"""The media type of every blob, because a registry does not know the type of a blob's content."""
 
 MOST_REFERENCED: Final = 64 * 1024
 """The descriptors in one event have at most this many bytes.
@@ -93,7 +93,7 @@ class EventTarget:
 class Notification(NamedTuple):  # PERF: creating a frozen dataclass takes twice as long.
     """A `Notification` is an event: the two fields that filters need, and the JSON of the event.
 
-    If the event is of a pull, `template` is a template of its JSON, and `values` are the values
+    If the event is about a pull, `template` is a template of its JSON, and `values` are the values
     that are filled into the template (`pull_texts`). Otherwise `template` is the JSON.
     """
 
@@ -141,8 +141,8 @@ def envelope(events: Iterable[str]) -> bytes:
 def references(manifest: bytes) -> list[Mapping[str, Any]]:
     """Return the descriptors of a valid manifest: its config and layers, or its children.
 
-    Leave out the last descriptors if all together have more than MOST_REFERENCED bytes. Return an
-    empty list if the JSON of the manifest is nested too deep.
+    Omit the last descriptors if all descriptors together have more than MOST_REFERENCED bytes.
+    Return an empty list if the JSON of the manifest is nested too deeply.
     """
     try:
         document = json.loads(manifest)

@@ -183,9 +183,10 @@ def _next(url: str, response: _Response) -> str:
 
 
 def _login(parts: SplitResult) -> Sequence[tuple[str, str]]:
-    """Return the header with the user and password of the URL of a proxy or an endpoint.
+    """Return the header Proxy-Authorization with the user and password in the URL of a proxy.
 
-    Return no header if the URL has no user.
+    For the URL of an endpoint, the caller uses only the value of this header. Return no header if
+    the URL has no user.
     """
     if parts.username is None:
         return ()

@@ -29,7 +29,7 @@ class PullTexts:
 
     def __init__(self, template: str) -> None:
         self._parts = template.split(SEPARATOR)
-        # PERF: the text of the last second is kept, because many events have the same second.
+        # PERF: the text of the previous event's second is reused: many events have the same second.
         self._second, self._at = "", ""
 
     def fill(self, values: str) -> str:

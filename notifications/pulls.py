@@ -2,7 +2,7 @@
 
 If clients with the same user and user agent pull the same content, their events differ only in the
 ID, the time, and the address and port of the client. So a template with the rest of the JSON is
-created once.
+created once and then reused.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Contents(Protocol):
 
 
 class _Template(NamedTuple):
-    """A `_Template` is the template of the JSON of an event, with the media type for filters."""
+    """A `_Template` has the template of an event's JSON, and the media type that filters check."""
 
     media_type: str
     text: str
@@ -106,7 +106,7 @@ class PullEvents:
         self._kept_bytes += len(rest) + (len(template.text) if template else 0)
 
     def _make(self, access: AccessLine, request: RequestLine) -> tuple[_Template | None, bool]:
-        """Return the template or None, and whether it stays right if stored content changes."""
+        """Return the template or None, and whether this stays valid if stored content changes."""
         is_served = access.status in _SERVED.get(access.kind, ()) and access.method in _READ
         if not is_served or not access.digest or not access.repository:
             return None, True

@@ -1,9 +1,9 @@
 """Queue events on disk, in one SQLite file that all processes share.
 
-The file has a queue for each endpoint, whose size in bytes is limited. If the queue of an endpoint
-is full, its oldest row with events of pulls is dropped. If it has no such row, its oldest other row
-is dropped. Every dropped event is counted. A row has one event of a write, or up to CHUNK events of
-pulls, so that a pull costs little.
+The file has a queue for each endpoint. The size of each queue, in bytes, is limited. If the queue
+of an endpoint is full, its oldest row with events of pulls is dropped. If the queue has no such
+row, its oldest row is dropped. Every dropped event is counted. A row has one event of a write, or
+up to CHUNK events of pulls, because a separate row for each pull would cost more time.
 
 SQLite runs in WAL mode. A durable queue syncs each append to the disk, as a push syncs its content.
 """
@@ -72,8 +72,8 @@ _PRAGMAS = (
 class Group:
     """A `Group` has the oldest events of an endpoint, which are sent in one envelope.
 
-    `rows` has the number of each row, and how many of its events are sent after this envelope,
-    including those that were sent earlier.
+    `rows` has the number of each row, and how many of its events are sent after the delivery of
+    this envelope, including those that were sent earlier.
     """
 
     events: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ class EventQueue:
         return (found.st_mtime_ns, found.st_size) if is_settled else None
 
     def position(self) -> str | None:
-        """Return the position in the access log that `append` stored last, or None."""
+        """Return the position in the access log that was stored most recently, or None."""
         with self._using() as db:
             row = db.execute("SELECT value FROM position WHERE name = 'access'").fetchone()
         return None if row is None else str(row[0])
@@ -157,7 +157,7 @@ class EventQueue:
     def first(self, endpoint: str, most: int, most_bytes: int) -> Group:
         """Return the oldest events: at most *most* events, with at most *most_bytes* in total.
 
-        The first event is returned even if it is larger than *most_bytes*.
+        At least one event is returned, even if it is larger than *most_bytes*.
         """
         events: list[str] = []
         rows: list[tuple[int, int]] = []
@@ -312,7 +312,7 @@ class EventQueue:
                 connection.close()
 
     def _set_aside(self, error: Exception) -> None:
-        """Rename the file to `.broken`, because SQLite cannot use it; the next call creates one."""
+        """Rename the unusable file to `.broken`; the next call of a method creates a new file."""
         log.error("the event queue is damaged, and its events are lost", extra={"error": error})
         with suppress(OSError):
             self._path.replace(self._path.with_name(f"{self._path.name}.broken"))
@@ -396,7 +396,7 @@ def _drop_oldest(db: sqlite3.Connection, name: str) -> bool:
 
 
 def _remove(db: sqlite3.Connection, name: str, number: int, sent: int) -> int:
-    """Record that the first *sent* events of a row are sent; remove the row if it has no others.
+    """Record that the first *sent* events of a row are sent; remove a row that has no other events.
 
     Return how many of these events were not yet recorded as sent. Return 0 if the row is absent,
     because it was dropped while its events were being sent.

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def wanted(
     endpoints: Sequence[EventEndpoint], events: Sequence[Notification]
 ) -> dict[str, list[Notification]]:
-    """Return the events that pass the filters of each endpoint, by the name of the endpoint."""
+    """Return, for the name of each endpoint, the events that pass the filters of the endpoint."""
     return {
         endpoint.name: [each for each in events if endpoint.wants(each.action, each.media_type)]
         for endpoint in endpoints

@@ -1,11 +1,12 @@
-"""Write and read the text of a row of the queue, which has one event or several events of pulls.
+"""Write and read the text of a row of the queue.
 
-A row consists of lines. There are three kinds of lines:
+A row has one event, or several events of pulls. A row consists of lines. There are three kinds of
+lines:
 
 - the JSON of an event;
 - `=` and a template, or `=` and the number of an earlier template of this row;
 - the values of one pull (the first part of a `request_line.Head`), with tabs between them. They
-  fill in the template of the nearest line with `=` above.
+belong to the template of the nearest line above that begins with `=`.
 
 The kinds can be distinguished: JSON contains no line break and no tab, and does not begin with `=`;
 the values of a pull contain tabs.
@@ -41,10 +42,10 @@ def write(events: Sequence[Notification]) -> str:
 
 
 def read(body: str, first: int, most: int, most_bytes: int) -> list[str]:
-    """Return the JSON of the events of a row, beginning with number *first*; the first is 0.
+    """Return the JSON of the events of a row from number *first* on; the numbers begin at 0.
 
-    Return at most *most* events, with at most *most_bytes* in total. The first event is returned
-    even if it is larger.
+    Return at most *most* events, with at most *most_bytes* in total. At least one event is
+    returned, even if it is larger than *most_bytes*.
     """
     found: list[str] = []
     texts: list[PullTexts] = []

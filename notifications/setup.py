@@ -82,7 +82,10 @@ def _address(http: HttpSettings) -> str:
 
 
 def _base(http: HttpSettings) -> str | None:
-    """Return the beginning of all URLs, if `http.host` states it, as for Location headers."""
+    """Return the beginning of all URLs if `http.host` is set, otherwise None.
+
+    The URLs in Location headers have the same beginning.
+    """
     if http.host is None:
         return None
     prefix = "" if http.prefix == "/" else http.prefix

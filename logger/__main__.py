@@ -41,7 +41,7 @@ class EventThreads(Protocol):
         ...
 
     def wake(self) -> None:
-        """Wake the threads, because the access log has new lines, which can be events."""
+        """Wake the threads, because the access log has new lines, which can be about pulls."""
         ...
 
     def stop(self) -> None:
@@ -75,9 +75,9 @@ def main() -> int:
 def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None:
     """Run the loop until *is_ended* returns True.
 
-    The caller sets *wake* to end a wait. It must do this too when *is_ended* begins to return True.
-    PERF: while lines are written, polling costs a third of an inotify event for each line. So
-    inotify is used only while no lines arrive.
+    The caller sets *wake* to end a wait. The caller must also set *wake* when *is_ended* begins to
+    return True. PERF: while lines are written, polling costs a third of what inotify costs, because
+    inotify sends an event for each line. So inotify is used only while no lines arrive.
     """
     clock = Clock(settings.storage.statedir / layout.CLOCK)
     made = work(settings, clock)

@@ -10,7 +10,7 @@ from entrepot.datastore.refs import Digest
 
 
 def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
-    """Update *latest*, which maps each digest to its access time (s, UTC epoch).
+    """Update *latest*, which maps each digest to its access time in seconds since the UTC epoch.
 
     The access time is the end of the last response with the digest. The keys are texts: `stamps`
     parses each digest once for each commit, instead of once for each line.
@@ -23,7 +23,7 @@ def note_uses(lines: Iterable[Repeated], latest: dict[str, float]) -> None:
 
 
 def stamps(latest: Mapping[str, float]) -> dict[Digest, float]:
-    """Return the access times in *latest* by parsed digest; leave out texts that are no digests."""
+    """Return *latest* with parsed digests as keys; skip texts that are not digests."""
     parsed = ((_digest(text), at) for text, at in latest.items())
     return {digest: at for digest, at in parsed if digest is not None}
 

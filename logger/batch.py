@@ -66,13 +66,14 @@ class LogBatch:
     Only one thread may use a `LogBatch`. Counters continue from their values in *index*. The
     constructor raises IndexUnavailable.
 
-    Metrics have a label with the host of an upstream. They show the hosts *upstreams* from the
-    start, and any other host once a line names it. *run* is the name of this
-    run of the appliance, which began at *since* (s, UTC epoch). The states of circuit breakers from
-    earlier runs are dropped.
+    Metrics have a label with the host of an upstream. The hosts *upstreams* are values of this
+    label from the start; any other host becomes a value when a line names it. *run* is the name of
+    this run of the appliance, which began *since* seconds after the UTC epoch. The states of
+    circuit breakers from earlier runs are dropped.
 
-    If the wall clock is set, the times in HAProxy's lines jump with it. Therefore *clock* moves
-    each time between the last committed access time and now.
+    If the wall clock is set, the times in HAProxy's lines jump with it. Therefore each time is
+    converted to a time of *clock*, and is limited to the period from the last committed access time
+    until now.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class LogBatch:
         self._upstreams = UpstreamLabels({*upstreams, *_seen(self._registry)})
         self._happenings = EventMetrics(self._registry, self._upstreams, since=since)
         self._dropped = DroppedLines.load(self.committed.get(_HAPROXY))
-        # How often lines of the access log were lost in this run.
+        # The number of losses of access log lines in this run (see `commit`).
         self._lost = int(self.committed.get(_LOST, 0))
         self._latest = float(self.committed.get(_LATEST, 0.0))
         self._log = AccessLog()
@@ -127,7 +128,7 @@ class LogBatch:
         return self._dropped
 
     def position(self, name: str) -> LogPosition | None:
-        """Return the committed position of a log, None if the log was never read."""
+        """Return the committed position of a log, or None if the log was never read."""
         return LogPosition.load(self.committed.get(_position(name)))
 
     def access(self, batch: Batch) -> None:
@@ -166,7 +167,7 @@ class LogBatch:
     def commit(self, *, is_whole: bool) -> dict[Digest, float]:
         """Commit the batch to the index in one transaction, and return the access times.
 
-        *is_whole* states that the batch includes HAProxy's current count of dropped lines. Then the
+        *is_whole* is True if the batch includes HAProxy's current count of dropped lines. Then the
         commit also responds to a log barrier request of the cleaner, with the number of losses in
         this run: the lines that HAProxy dropped, and the rotations that deleted unread lines.
 

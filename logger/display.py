@@ -1,4 +1,4 @@
-"""Write the file with the metrics, which the workers serve: committed counters and gauges."""
+"""Write the file with the metrics that the workers serve: committed counters, and gauges."""
 
 from __future__ import annotations
 

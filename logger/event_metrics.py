@@ -106,8 +106,8 @@ METRICS = (
 class EventMetrics:
     """An `EventMetrics` counts events in the metrics of *registry*.
 
-    Events of circuit breakers from before *since* (s, UTC epoch), the start of the appliance, are
-    ignored.
+    *since* is the start of the appliance, in seconds since the UTC epoch. Earlier events of circuit
+    breakers are ignored.
     """
 
     def __init__(self, registry: Registry, upstreams: UpstreamLabels, *, since: float = 0) -> None:

@@ -38,7 +38,7 @@ def render(
     """Return the metrics in the text format of Prometheus.
 
     The values of the metrics *shown* are in *notes*, texts from the index. *gauges* and *more* have
-    further metrics with their values. *build* has the labels of the metric `entrepot_build_info`.
+    other metrics with their values. *build* has the labels of the metric `entrepot_build_info`.
     """
     families = [_family(each, metrics.read(notes.get(metrics.note(each)))) for each in shown]
     families += [_family(each, [((), [value])]) for each, value in gauges.items()]

@@ -27,7 +27,7 @@ STEP_S = 3600.0
 
 
 class FileTimes:
-    """A `FileTimes` writes access times to files, and has two tables for that.
+    """A `FileTimes` writes access times to files, and has two tables for this purpose.
 
     One table has the known modification times of files, and the other table the access times that
     are not written yet. Each table has at most *limit* digests. If a table is full, its oldest

@@ -40,9 +40,10 @@ _MOST_UPSTREAMS = 64
 
 
 class UpstreamLabels:
-    """An `UpstreamLabels` decides which upstreams have label values of their own.
+    """An `UpstreamLabels` decides which upstreams have separate label values.
 
-    The *known* upstreams have label values. Any further upstream gets one, up to *limit* upstreams.
+    The *known* upstreams have label values from the start. Any other upstream gets a label value
+    when it first occurs, up to *limit* upstreams in total.
     """
 
     def __init__(self, known: Iterable[str] = (), *, limit: int = _MOST_UPSTREAMS) -> None:
@@ -75,7 +76,7 @@ def _folded(host: str) -> str:
 
 
 def handler(kind: str, uri: str) -> str:
-    """Return docker distribution's name of the handler of a request, which its metrics show."""
+    """Return the name of a request's handler, as in the metrics of docker distribution."""
     if kind:
         return _HANDLERS.get(kind, OTHER)
     return "base" if uri.partition("?")[0] in _BASE else OTHER

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 _COMMIT_S = 0.1
 _BEHIND_COMMIT_S = 1.0
 POLL_S, WATCHED_POLL_S = 1.0, 8.0
-"""The time in s between two reads of logs that do not change.
+"""The time in seconds between two reads of logs that do not change.
 
 WATCHED_POLL_S applies while inotify reports changes. `serve` writes the access log on this machine,
 and inotify reports such writes on every file system. So new lines are read at once, and
@@ -60,7 +60,7 @@ class Work:
     """A `Work` has the objects and functions that the loop uses.
 
     `open_ledger` returns an empty batch. If it raises IndexUnavailable, the loop calls it again
-    after a pause. `wall` returns the time of the wall clock in s, UTC epoch.
+    after a pause. `wall` returns the time of the wall clock in seconds since the UTC epoch.
     """
 
     places: LogPaths
@@ -73,8 +73,8 @@ class Work:
 class LoggerLoop:
     """A `LoggerLoop` does the work of the logger. Only one thread may use it.
 
-    The parameter *now* of its methods is the time of a monotonic clock in s. While the index is
-    unavailable, the lines that were read stay in memory, and no further lines are read.
+    The parameter *now* of its methods is the time of a monotonic clock in seconds. While the index
+    is unavailable, the lines that were read stay in memory, and no more lines are read.
     """
 
     def __init__(self, work: Work) -> None:

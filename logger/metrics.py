@@ -41,7 +41,7 @@ class Metric:
 
 
 class Registry:
-    """A `Registry` has the values of *metrics*, for each metric by its label values."""
+    """A `Registry` has the values of *metrics*, one value for each combination of labels."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self.metrics = tuple(metrics)
@@ -84,7 +84,7 @@ class Registry:
     def load(self, notes: Mapping[str, str]) -> None:
         """Load values from texts that `changed` once returned.
 
-        Values of an older version with other labels or buckets are left out.
+        Values that an older version stored with other labels or buckets are ignored.
         """
         for metric in self.metrics:
             width = len(metric.buckets) + 2 if metric.type == "histogram" else 1
@@ -117,7 +117,7 @@ def note(metric: Metric) -> str:
 
 
 def read(text: str | None) -> list[tuple[Labels, Amounts]]:
-    """Return the values in the stored text of a metric; an empty list if it is damaged or None."""
+    """Return the values in a metric's stored *text*; an empty list if *text* is damaged or None."""
     try:
         rows = [(tuple(labels), amounts) for labels, amounts in json.loads(text or "[]")]
         return [(labels, [float(each) for each in amounts]) for labels, amounts in rows]

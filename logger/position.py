@@ -1,4 +1,4 @@
-"""Describe the position of a reader in a rotated log, and compute where the reader continues.
+"""Describe up to which position a rotated log was read, and compute where reading continues.
 
 A rotated log consists of several files: `log` is the current file, `log.1` the one before it, and
 `log.2` the one before that. Each rotation renames the files, and a file system can give the inode
@@ -28,8 +28,8 @@ class LogPosition:
     """A `LogPosition` is a position in one file of a log. All bytes before `offset` were read.
 
     `head` is the fingerprint of the file's first `length` bytes. `modified` is the modification
-    time of the file (s, UTC epoch). If `skipping` is true, `offset` is inside a line that is
-    skipped because it is too long.
+    time of the file in seconds since the UTC epoch. If `skipping` is true, `offset` is inside a
+    line that is skipped because it is too long.
     """
 
     inode: int
@@ -54,8 +54,8 @@ class LogPosition:
     def is_in(self, seen: Seen) -> bool:
         """Return whether *seen* is the file of this position, or a copy of that file.
 
-        Some programs rotate a log by copying and truncating it. Because a copy counts too, the
-        logger then reads every line exactly once.
+        Some programs rotate a log by copying and truncating it. With such a program, the logger
+        also reads every line exactly once, because it accepts the copy.
         """
         if self.length == 0:
             return seen.inode == self.inode
@@ -116,8 +116,9 @@ def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint 
 def after(family: Sequence[Seen], position: LogPosition) -> ResumePoint | None:
     """Return where to continue after the file of *position*, which was read to its end.
 
-    Return None if it is the last file. Empty rotated files are skipped. If the file of *position*
-    was deleted while it was read, the next files may have been deleted too, so there is a gap.
+    Return None if the log has no later file. Empty rotated files are skipped. If the file of
+    *position* was deleted while it was read, the next files may have been deleted too, so there is
+    a gap.
     """
     inodes = [seen.inode for seen in family]
     if position.inode in inodes:

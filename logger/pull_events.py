@@ -85,7 +85,7 @@ class StoredContents:
 
 
 class PullCollector:
-    """A `PullCollector` queues the events of pulls, in a thread of its own.
+    """A `PullCollector` queues the events of pulls in a separate thread.
 
     *open_tail* opens the access log at a stored position. *queued* is called after events were
     queued.
@@ -132,8 +132,8 @@ class PullCollector:
     def turn(self, now: float) -> float:
         """Queue the events of unread lines, and return how many seconds to wait after that.
 
-        *now* is the time of a monotonic clock in s. While the queue is unavailable, the lines of
-        the last read are tried again, and no further lines are read.
+        *now* is the time of a monotonic clock in seconds. While the queue is unavailable, the lines
+        of the last read are tried again, and no more lines are read.
         """
         try:
             tail = self._tail = self._tail or self._open()

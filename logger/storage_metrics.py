@@ -62,8 +62,8 @@ METRICS = (STORAGE_SECONDS, STORAGE_REQUESTS, STORAGE_BYTES, STORAGE_RETRIES, ST
 class StorageMetrics:
     """A `StorageMetrics` counts events about requests to a bucket, in the metrics of *registry*.
 
-    Events of the bucket's circuit breaker from before *since* (s, UTC epoch), the start of the
-    appliance, are ignored.
+    *since* is the start of the appliance, in seconds since the UTC epoch. Earlier events of the
+    bucket's circuit breaker are ignored.
     """
 
     def __init__(self, registry: Registry, since: float) -> None:

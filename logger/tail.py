@@ -1,7 +1,7 @@
 """Read a log that another process writes and rotates: every line once and in order.
 
-A rotation can split a line, because the writer counts bytes and not lines. Then the next file
-begins with the rest of the line.
+A rotation can split a line, because the writer rotates the log after a number of bytes, which can
+end inside a line. Then the next file begins with the rest of the line.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Batch:
 class Tail:
     """A `Tail` reads one log, from *position* on, or from its oldest file if *position* is None.
 
-    After a rotation, the `Tail` reads the rotated file for another *grace* s, because a writer may
-    still have the file open. One read takes at most *chunk* bytes, which must be more than LONGEST.
-    Only one thread may call `read` and `close`. If `read` raises an OSError, the next `read`
-    continues at the same position.
+    After a rotation, the `Tail` reads the rotated file for another *grace* seconds, because a
+    writer may still have the file open. One read takes at most *chunk* bytes, which must be more
+    than LONGEST. Only one thread may call `read` and `close`. If `read` raises an OSError, the next
+    `read` continues at the same position.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Tail:
     def read(self, now: float) -> Batch:
         """Return lines that were written since the last read.
 
-        *now* is the time of a monotonic clock in s. Raises: OSError.
+        *now* is the time of a monotonic clock in seconds. Raises: OSError.
         """
         before = self._position
         try:
@@ -132,8 +132,8 @@ class Tail:
     def _is_rotated(self) -> bool:
         """Return whether the name of the log now belongs to another file.
 
-        If the log was deleted, it does not count as rotated, because its writer can still append to
-        the open file.
+        If no file of the log exists, the log was deleted and not rotated, and its writer can still
+        append to the open file.
         """
         with suppress(FileNotFoundError):
             return self._path.stat().st_ino != os.fstat(self._file).st_ino
@@ -164,7 +164,7 @@ class Tail:
         )
 
     def _move(self, to: LogPosition, *, overlong: int) -> Batch:
-        """Set the position to *to*, and compute its fingerprint while it covers less than HEAD."""
+        """Set the position to *to*; renew a fingerprint that covers fewer than HEAD bytes."""
         length = min(to.offset, HEAD)
         if length != to.length:
             head = positions.fingerprint(os.pread(self._file, length, 0))
@@ -207,8 +207,8 @@ class Tail:
     def _beginning(self, found: ResumePoint) -> bytes | None:
         """Return the first line of the file of *found*, with its newline.
 
-        Return None if the line is incomplete and its writer may still complete it. Return b"" if it
-        is incomplete for ever.
+        Return None if the line is incomplete and its writer may still complete it. Return b"" if
+        the line is incomplete and its writer can no longer complete it.
         """
         with suppress(FileNotFoundError), self._path.with_name(found.seen.name).open("rb") as file:
             data = file.read(LONGEST)

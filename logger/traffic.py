@@ -109,8 +109,8 @@ class Alike:
 class TrafficCounter:
     """A `TrafficCounter` describes how a counter counts a group of lines.
 
-    `labels` returns the label values for the group, or None if the counter does not count it.
-    `amount` returns by how much to increase the counter.
+    `labels` returns the label values for the group, or None if the counter does not count the
+    group. `amount` returns by how much to increase the counter.
     """
 
     metric: Metric
@@ -182,7 +182,7 @@ def count(lines: Iterable[Repeated], registry: Registry, upstreams: UpstreamLabe
 
 
 def _alike(lines: Iterable[Repeated]) -> Iterable[Alike]:
-    """Group similar lines.
+    """Group lines that have the same labels.
 
     PERF: only this loop runs for each line; all other work is done once for a group.
     """

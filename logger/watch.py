@@ -48,8 +48,8 @@ class Wake:
 class FolderWatch:
     """A `FolderWatch` ends the waits of *wake* at each change in *folder*.
 
-    It does so between `start` and `stop`. If inotify fails, a warning is logged. Then the logger's
-    loop detects changes only because it reads the logs at intervals.
+    It does so between `start` and `stop`. If inotify fails, a warning is logged. Then only the
+    regular reads of the logger's loop detect changes.
     """
 
     def __init__(self, folder: Path, wake: Wake) -> None:
@@ -68,8 +68,8 @@ class FolderWatch:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             events = FileEvents()
-            # Events of opening and closing files are left out, because the logger causes them
-            # itself when it reads the logs.
+            # Events of opening and closing files are not watched, because the logger causes such
+            # events when it reads the logs.
             events.watch(self._folder, WRITTEN | CREATED | MOVED)
         except OSError as error:
             if events is not None:

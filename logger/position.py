@@ -45,7 +45,7 @@ class LogPosition:
 
     @classmethod
     def load(cls, text: str | None) -> LogPosition | None:
-        """Return the position in *text*, which `dump` returned; None if it is damaged or None."""
+        """Return the position in *text*, made by `dump`; None if *text* is damaged or None."""
         try:
             return cls(**json.loads(text or "null"))
         except (TypeError, ValueError):

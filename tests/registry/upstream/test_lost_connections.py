@@ -119,7 +119,7 @@ def test_an_unsafe_request_is_not_repeated(
 def test_a_lost_new_connection_is_a_failure(
     upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a new connection is lost, the request fails; the client opens no further connection."""
+    """If a new connection is lost, the request fails; the client opens no other connection."""
     dialled = list[socket.socket]()
     monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
     real = dial.dial

@@ -308,7 +308,8 @@ class CleanerSettings(Section):
     )
     runevery: value_types.LongerSpan = setting(
         "30m",
-        "the time between two evictions; low disk space starts an eviction at once",
+        "the longest time between two evictions; a short TTL shortens it, and low disk space starts"
+        " an eviction at once",
         env="CLEANER_RUNEVERY_TIME",
     )
     hosted: value_types.Switch = setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from typing import Any, Final
 
 from entrepot.config import (
@@ -19,17 +20,11 @@ from entrepot.config import (
 )
 from entrepot.config.keys import Key, Setting
 from entrepot.config.schema import Settings
-from entrepot.config.upstreams import upstream_defaults
+from entrepot.config.upstreams import UpstreamValues, upstream_defaults
 from entrepot.config.value_types import BYTES, PER_CENT, SECONDS
 
-_FIELD_OF_KEY = {
-    "passwordfile": "password_file",
-    "maxstale": "max_stale",
-    "ongone": "on_gone",
-    "negativettl": "negative_ttl",
-    "connecttimeout": "connect_timeout",
-    "readtimeout": "read_timeout",
-}
+_FIELD_OF_KEY = {each.name.replace("_", ""): each.name for each in fields(UpstreamValues)}
+"""The field of `UpstreamValues` for each key of `upstreams.HOST`, which has no underscores."""
 
 
 def shown_settings(settings: Settings) -> Iterator[tuple[Key, str]]:
@@ -54,8 +49,7 @@ def _value(settings: Settings, key: Key) -> object:
     if key[0] == "upstreams" and key[2] == "enabled":
         return settings.upstreams[key[1]].enabled
     if key[0] == "upstreams":  # An upstream without its own value has that of `proxy:`.
-        field = _FIELD_OF_KEY.get(key[2], key[2])
-        return getattr(upstream_defaults(settings, key[1]), field)
+        return getattr(upstream_defaults(settings, key[1]), _FIELD_OF_KEY[key[2]])
 
     below: object = settings
     for name in key:

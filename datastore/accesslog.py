@@ -61,6 +61,9 @@ class AccessLine:
     `start` is in milliseconds since the UTC epoch, and `duration` is in milliseconds. `bytes` is
     the number of bytes that HAProxy sent, including the headers.
 
+    Other modules depend on the order of the fields, and a line that lacks a field is invalid
+    (docs/development.md, "Add a field to the access log").
+
     The registry worker sends the values of `digest`, `repository`, `kind` and `user` to HAProxy in
     headers of the response. If a header is missing, the field is an empty text. `termination` is
     HAProxy's two-letter session state at disconnection; it is `--` if the response was sent
@@ -243,6 +246,8 @@ class Event:
                absent, denied, limited, unavailable), seconds, bytes (announced, if ok)
     breaker    upstream, state (open, closed), reason
     budget     upstream, remaining, limit (of the rate limit, as the upstream reports them)
+    storage    what (such as request, read, retry, circuit), driver, and fields for each `what`
+               (datastore/drivers/objects/requests.py)
     limit      limit (readers, bodies, logins, uploads, log, lines, stdout, events), count (of times
                it was reached; with the limit `events`: notifications that could not be queued)
     """

@@ -4,7 +4,7 @@
 |---|---|
 | `AccessIndex` | the rows: size, kind and last use of each stored object, and its edges |
 | `ReservationStore` | disk space promised to transfers, and the check against the cap |
-| `PinStore` | marks that keep content from eviction while a push uses it |
+| `PinStore` | marks that keep content from eviction during a push or the life of a signed URL |
 | `KeyValueStore` | notes: short texts by key, such as a position in the access log |
 | `LinkTimes` | when each link was last confirmed, if the storage stores no times |
 

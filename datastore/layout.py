@@ -41,6 +41,8 @@ The state directory is entrepot/ too, unless ENTREPOT_STATEDIR is set. It has th
     notifications.sqlite                    events that have not been delivered yet
     bucket.sqlite                           the journal of the bucket: which objects it has
     bucket-owner.json                       the claim of this appliance on the bucket
+    run                                     the path of the run directory; locked by the appliance
+    ballast                                 reserve that is deleted at a start on a full disk
 """
 
 from __future__ import annotations

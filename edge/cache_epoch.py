@@ -1,8 +1,9 @@
 """Store the cache epoch, a number that rises with every change of what HAProxy may serve.
 
 HAProxy's cache cannot be emptied. Instead, the epoch is a part of every key of the cache, so
-entries of an older epoch are never looked up again. After a process has changed passwords, rules or
-upstreams, or has removed content, it raises the epoch.
+entries of an older epoch are never looked up again. A process raises the epoch after it has read a
+changed file (passwords, users, rules, pull secret, token keys), after it has removed content or
+found a stored file damaged, and when a circuit breaker opens.
 
 A worker reads the epoch before it reads content or permissions for a response, and sends the epoch
 with the response. HAProxy caches the response only if HAProxy has the same epoch when it receives

@@ -29,7 +29,11 @@ LAG = Metric(
     "Age of the last log line that was read; 0 if no line is unread.",
 )
 USED = Metric("entrepot_held_bytes", "gauge", "Used bytes, including reservations and overhead.")
-RESERVED = Metric("entrepot_reserved_bytes", "gauge", "Bytes reserved for running downloads.")
+RESERVED = Metric(
+    "entrepot_reserved_bytes",
+    "gauge",
+    "Bytes reserved for downloads and uploads in progress and for quarantined files.",
+)
 BLOBS = Metric("entrepot_blobs", "gauge", "Stored blobs and manifests.")
 UNEVICTABLE = Metric(
     "entrepot_unevictable_bytes",

@@ -1,7 +1,8 @@
 """List the drivers of storage and index, and open the configured storage and the index.
 
 Every program opens its storage with `open_storage` and its index with `open_index`. The contract
-suites in `tests/contract/` run for each driver in the tables. Each entry of a table is a function
+suites in `tests/contract/` run for each driver except `oss`, which sends the same requests as `s3`.
+Each entry of a table is a function
 that imports its driver, so that a process imports only the driver that it uses.
 """
 

@@ -50,7 +50,7 @@ REDIRECTED = "X-Entrepot-Redirected"
 """HAProxy sets this header if the client was redirected to the blob in the last two minutes."""
 
 LARGEST_CACHED = 64 * 1024
-"""HAProxy caches responses up to this size in bytes (haproxy.cfg, max-object-size)."""
+"""HAProxy caches responses up to this size in bytes, headers included (max-object-size)."""
 
 _LONGEST_CACHED = 60.0  # HAProxy may cache a response for at most this many seconds.
 # A worker makes HAProxy fill its cache only with a response that stays fresh for at least this many

@@ -205,7 +205,7 @@ class _Rows:
 def record_manifests(storage: Storage, index: AccessIndex) -> Iterator[int]:
     """Set the kind and the edges of each linked manifest whose row still has the kind BLOB.
 
-    Yield 1 for each link.
+    Yield 1 after each link, so that the caller can do other work in between.
     """
     for stat in storage.walk(layout.REPOSITORIES):
         linked = layout.revision_of(stat.key)

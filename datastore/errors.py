@@ -43,11 +43,11 @@ class InvalidDigest(Malformed):
 
 
 class InvalidTag(Malformed):
-    """A text is not a tag as the OCI distribution spec defines tags."""
+    """A text is not a valid tag by the OCI distribution spec."""
 
 
 class InvalidRepository(Malformed):
-    """A text is not a repository name as the OCI distribution spec defines names."""
+    """A text is not a valid repository name by the OCI distribution spec."""
 
 
 class InvalidManifest(Malformed):

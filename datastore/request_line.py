@@ -41,7 +41,7 @@ class RequestLine:
 
     `id` identifies the request, and `port` is the TCP port of the client. `type` is the media type
     of the response. `size` is the length of the whole content in bytes, even if the response has
-    only a range of it; it is empty if the length is unknown. `host` and `agent` are the headers
+    only a range of it. `size` is empty if the length is unknown. `host` and `agent` are the headers
     `Host` and `User-Agent` of the client. `scheme` is empty for http.
     """
 

@@ -144,8 +144,8 @@ def _fetched(storage: Storage, listed: Stat) -> Mapping[Repository, set[Digest]]
 def _mode(how: How, listed: Stat | None) -> str:
     """Return the text by which a later call recognizes that this takeover was done.
 
-    In the mode `auto` the text depends on the time and the size of the list: after the other
-    program has changed the list, the takeover is done again.
+    In the mode `auto` the text contains the time and the size of the list. So the takeover is done
+    again after the other program has changed the list.
     """
     return f"{how} {time_of(listed)} {listed.size}" if how == "auto" and listed else how
 

@@ -143,7 +143,7 @@ def _login(parameters: Mapping[str, Any], environ: Mapping[str, str]) -> dict[st
         }
     chosen = default_credentials(environ)
     if chosen == "workload_identity":
-        content(Path(environ["AZURE_FEDERATED_TOKEN_FILE"]))  # obstore reads it at each request
+        content(Path(environ["AZURE_FEDERATED_TOKEN_FILE"]))  # only checks the file
     return {"credential_type": chosen}
 
 

@@ -156,8 +156,8 @@ class SqliteFile:
     def _process(self) -> _Process:
         """Return the state of this process.
 
-        After a fork, the child gets a new state, because a thread of the parent may have locked the
-        lock in the parent's state during the fork.
+        After a fork, the child gets a new state. If a thread of the parent had the lock at the
+        fork, the lock in the parent's state would stay locked in the child.
         """
         number = os.getpid()
         return self._processes.get(number) or self._processes.setdefault(number, _Process())

@@ -180,7 +180,7 @@ def test_a_bucket_that_another_appliance_owns_is_not_shared(s3: S3Front, tmp_pat
     """An appliance with `storage.shared` finds out whether another appliance owns the bucket.
 
     The owner of a bucket remembers values, so it would not notice writes of other appliances. If
-    this appliance itself became the owner in an earlier run without `storage.shared`, it gives up
+    this appliance itself became the owner in an earlier run without `storage.shared`, it releases
     the ownership.
     """
     owned(s3, tmp_path / "other")

@@ -40,9 +40,10 @@ _Attempt = tuple[str, str, Callable[[], object]]
 def tried_requests(client: ObjectClient, sign: Sign | None = None) -> Iterator[TriedRequest]:
     """Yield each request with the time that it took; end after the first that the service refuses.
 
-    *sign* signs the URL to which a client is redirected; it is None if no client is redirected. The
-    last yielded item can be a refusal that is not about a request: the objects in the bucket have
-    names that the driver does not read. Raises: StorageBroken if the service does not respond.
+    *sign* signs the URL to which a client is redirected; it is None if no client is redirected.
+    After all requests, one refusal can follow that is not about a request. It means that the
+    objects in the bucket have names that the driver does not read. Raises: StorageBroken if the
+    service does not respond.
     """
     key = f"{layout.OWN}/check-{secrets.token_hex(8)}"
     for name, kind, act in _attempts(client, key, sign):

@@ -79,9 +79,9 @@ class StorageCircuit:
     def worked(self, began: float | None = None) -> None:
         """Record that the storage has responded to a request that was sent at *began*.
 
-        The response proves only that the storage worked at some time after *began*, because the
-        process may have been suspended after the storage sent the response. Therefore *began* is
-        recorded as the time of the response.
+        The response proves only that the storage worked at some time after *began*: the process may
+        have been suspended after the storage sent the response. Therefore *began* is recorded as
+        the time of the response.
         """
         if began is not None and began >= self._failed:
             self._answered = began

@@ -18,8 +18,8 @@ A change is recorded before its request is sent. The record is deleted when the 
 responded. While a change of a key is recorded, the journal remembers no value for the key.
 
 If a removal gets no response, the service may still apply it later: S3 and Azure accept a signed
-request for 15 minutes. So for 16 minutes the key is not removed again, and a value that is written
-to the key also gets a copy in a local file (`kept.py`).
+request for 15 minutes. So for 16 minutes the key is not removed again. In this time, a value that
+is written to the key also gets a copy in a local file (`kept.py`).
 
 Each key and each folder has a generation, a number that rises with each change. A process reads the
 generation before it reads an object, and the journal remembers the object only if the generation is

@@ -196,7 +196,7 @@ class ContentStore:
                 self.clock(),
                 children=stored.manifest.parts(),
             )
-        # At its next start, the cleaner adds the missing row of the index.
+        # The cleaner adds the missing row when it starts, or at its next daily rebuild.
         except IndexUnavailable as error:
             log.warning("manifest not recorded", extra={"digest": stored.digest, "error": error})
         except DatastoreError as error:

@@ -157,7 +157,8 @@ class Quarantine:
     def _forget_row(self, digest: Digest) -> None:
         """Remove the row of damaged content.
 
-        If the content is pinned or is being used, the row stays until the cleaner removes it.
+        If the content is pinned or is being used, the row stays. On a disk, the cleaner removes it
+        later.
         """
         row = self.index.entry(digest)
         if row is not None and self.index.mark_for_deletion(row):

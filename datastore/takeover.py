@@ -39,10 +39,11 @@ Spared = Callable[[Repository], bool]
 
 @dataclass(frozen=True, slots=True)
 class Takeover:
-    """A `Takeover` is the result of a takeover, in numbers of repositories.
+    """A `Takeover` is the result of a takeover.
 
-    `marked` repositories were marked as proxied. `possible` repositories have no origin and stay
-    hosted, although the other program may have fetched them.
+    `marked` is the number of repositories that were marked as proxied. `possible` is the number of
+    repositories that have no origin and stay hosted, although the other program may have fetched
+    them.
     """
 
     marked: int = 0

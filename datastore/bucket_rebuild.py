@@ -2,9 +2,9 @@
 
 Each read of an object in a bucket costs a request, so a rebuild reads as few objects as possible:
 
-1. The snapshot of the index has the rows, last uses and edges as they were at most an hour ago. As
-   soon as the snapshot is restored, the appliance stores new downloads, although the used bytes do
-   not yet include content that was stored later than the snapshot.
+1. The snapshot has the rows, last uses and edges that the index had at most an hour before it was
+   lost. As soon as the snapshot is restored, the appliance stores new downloads, although the used
+   bytes do not yet include content that was stored later than the snapshot.
 2. The lists of the bucket's objects (1,000 objects in each response) show which objects were stored
    or removed later than the snapshot. Their rows are added or removed.
 3. The rows that step 2 added have no edges. Of their objects, only the linked manifests are read,

@@ -23,16 +23,17 @@ A large transaction can make the log longer.
 """
 
 BALLAST_BYTES = 256 * 1024
-"""The data directory has a reserve file of this many bytes.
+"""The ballast file in the state directory has this many bytes.
 
-When the appliance starts on a full disk, it deletes this file, so that the index can be written.
+If the disk is full when the appliance starts, it deletes this file, so that the index can be
+written.
 """
 
 INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
-"""An index without rows, together with the reserve file, has this many bytes.
+"""An index without rows, together with the ballast file, has this many bytes.
 
 They are the bytes of a write-ahead log with one transaction, SQLite's shared-memory file, the first
-pages of the database, and the reserve file.
+pages of the database, and the ballast file.
 """
 
 STEP = 16 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""Map names to storage keys, without I/O, and list every file of the data directory.
+"""Map names to storage keys, without I/O, and list the files of the data directory.
 
 docker/registry/v2/                         the same files as docker distribution's, byte for byte
     blobs/<alg>/<aa>/<hex>/data             content
@@ -23,6 +23,8 @@ entrepot/
 
 The state directory is entrepot/ too, unless ENTREPOT_STATEDIR is set. It has these files:
     index.sqlite                            the index
+    ballast                                 reserved space, freed if the disk is full at the start
+    run                                     path of the run directory, while the appliance runs
     spool/<alg>-<hex>                       a download in progress; commit renames it into blobs/
     spool/<alg>-<hex>.size                  the full length of this download in bytes, once known
     spool/boot                              ID of the boot during which these files were written

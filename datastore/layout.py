@@ -6,11 +6,11 @@ docker/registry/v2/                         the same files as docker distributio
         _layers/<alg>/<hex>/link            permits the repository to serve that blob
         _manifests/revisions/<alg>/<hex>/link       permits the repository to serve that manifest
         _manifests/tags/<tag>/current/link          the tag's digest (links.py has its time)
-        _manifests/tags/<tag>/index/<alg>/<hex>/link    earlier digests of the tag
+        _manifests/tags/<tag>/index/<alg>/<hex>/link    each digest the tag has had
         _uploads/<id>/                      uploads in progress of docker distribution
 scheduler-state.json                        list of content that docker distribution's proxy fetched
 entrepot/
-    takeover                                mode of the last takeover of another program's content
+    takeover                                mode of the latest takeover of content
     mediatypes/<name>/_types/<alg>/<hex>    received media type of a manifest that states none
     types/<alg>/<aa>/<hex>                  the same type, as 0.1.0 stored it for all repositories
     proofs/<alg>/<aa>/<hex>/<host>          name of an upstream that has sent this content

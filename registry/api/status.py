@@ -77,6 +77,6 @@ class MetricsResource:
 
 
 def _without_upstreams(content: bytes) -> bytes:
-    """Remove the samples that name an upstream, which show where other users pull from."""
+    """Remove the samples that name an upstream: they show where other users pull from."""
     lines = content.splitlines(keepends=True)
     return b"".join(line for line in lines if b'upstream="' not in line)

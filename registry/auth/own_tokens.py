@@ -162,7 +162,7 @@ class TokenIssuer:
         return hmac.compare_digest(expected.encode(), claims.password.encode())
 
     def _fingerprint(self, key: OwnKey, user: str) -> str:
-        """Return the fingerprint of a user's password, which reveals nothing about its hash."""
+        """Return the fingerprint of a user's password; it reveals nothing about the hash."""
         hashed = self._hash_of(user)
         if hashed is None:
             # The user of the token was deleted, so the fingerprint is random and matches nothing.

@@ -142,7 +142,7 @@ class TokenVerifier:
         raise InvalidToken("it is signed by an unknown key")
 
     def _of_jwk(self, jwk: object, trusted: TrustedKeys) -> SigningKey:
-        """Return the trusted key that has the name of the key in a token's header, or equals it.
+        """Return the trusted key that equals the key in a token's header, or has its name.
 
         The verifier never uses the key in a token's header itself, because anyone can write a key
         there.

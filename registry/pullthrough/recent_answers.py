@@ -44,7 +44,7 @@ class NegativeCache:
             raise Absent(resolved.host, message)
 
     def remember(self, resolved: ResolvedRepository, reference: object) -> None:
-        """Remember a 404 for the upstream's `negative_ttl`, which starts at the first 404."""
+        """Remember a 404 until `negative_ttl` seconds (of the upstream) after the first 404."""
         ttl = resolved.upstream.config.negative_ttl if resolved.upstream else 0
         key = (resolved.repository.name, str(reference))
         with self._lock:

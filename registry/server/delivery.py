@@ -262,7 +262,7 @@ class LentConnection:
 
 
 def _chunked(pieces: Iterator[Piece]) -> Iterator[Piece]:
-    """Frame *pieces* with chunked coding (RFC 9112, 7.1), and close them at the end."""
+    """Frame *pieces* with chunked coding (RFC 9112, 7.1); close the iterator at the end."""
     try:
         for piece in pieces:
             size = piece.stop - piece.start if isinstance(piece, FileSlice) else len(piece)

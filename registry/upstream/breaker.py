@@ -1,4 +1,4 @@
-"""Run the circuit breaker of an upstream, whose state all workers share.
+"""Run the circuit breaker of an upstream; all workers share the breaker's state.
 
 The first half of this module consists of pure functions: `Circuit` is the state, and `admit`,
 `failed`, `answered`, `refused` and `limited` compute the next state. A `Breaker` applies these

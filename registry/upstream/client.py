@@ -233,8 +233,9 @@ class HttpUpstream:
 
     def _all_tags(self, name: str, limits: _ListLimits) -> list[str]:
         """Read the whole list of tags, up to the last page or a page that adds no tag."""
-        # PERF: a dict keeps the order of the upstream, which is mostly sorted already. Sorting
-        # 90,000 tags in the random order of a set would hold the interpreter lock for 30 ms.
+        # PERF: a dict keeps the order of the upstream's list, which is mostly sorted already.
+        # Sorting 90,000 tags in the random order of a set would hold the interpreter lock for 30
+        # ms.
         found: dict[str, None] = {}
         for page in self._pages(UpstreamRequest("tags", "GET", name, "tags/list"), limits):
             listed, before = self._parsed(self._read_tags, page.body), len(found)

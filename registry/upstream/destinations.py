@@ -92,7 +92,7 @@ def _is_this_network(found: _Address) -> bool:
 
 
 def _embedded(found: _Address) -> tuple[_Address, ...]:
-    """Return the IPv4 addresses that an IPv6 address embeds, which may be none."""
+    """Return the IPv4 addresses, if any, that an IPv6 address embeds."""
     if not isinstance(found, ipaddress.IPv6Address) or found.is_loopback or found.is_unspecified:
         return ()
     # A Teredo address contains a server's address, and the client's address with inverted bits (RFC

@@ -343,7 +343,7 @@ def _urlopen(
 
 
 def _as_broken(error: Exception, config: UpstreamConfig) -> ConnectionBroken:
-    """Return the ConnectionBroken for an exception; for a failed proxy, the message names it."""
+    """Return the ConnectionBroken for an exception; if the proxy failed, state that."""
     if not isinstance(error, exceptions.ProxyError):
         return _connection_error(error, config)
     inner = _connection_error(error.original_error, config)

@@ -137,7 +137,7 @@ class EdgeHeaders:
     def _fill_on_repeated_head(self, req: falcon.Request, cacheable_s: Callable[[], float]) -> None:
         authorization = req.get_header("Authorization")
         if self.cache_fill is None or (authorization and not req.get_header(VERIFIED)):
-            return  # HAProxy caches responses only for credentials that HAProxy has verified.
+            return  # HAProxy caches responses only for credentials that it has verified.
         key = (req.env["RAW_URI"], authorization)
         if self.cache_fill.is_repeated(key) and cacheable_s() >= _SHORTEST_FILLED:
             self.cache_fill.fill(key)

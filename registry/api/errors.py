@@ -196,7 +196,7 @@ class ErrorResponse:
 
 
 def error_response(error: Exception, request: FailedRequest) -> ErrorResponse:
-    """Return the response for *error* from the row of TABLE for its class or nearest base class."""
+    """Return the response to *error* that TABLE specifies for its class or nearest base class."""
     row = _row(error, request)
     message = f"{_general(error, row)}; see the registry's log" if row.is_internal else str(error)
     code = row.code or _unknown_code(request.template)

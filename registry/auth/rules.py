@@ -109,7 +109,7 @@ def everywhere(actions: frozenset[Action], *, is_user: bool) -> AccessRights:
 def disk_pattern(pattern: str) -> str:
     """Return a pattern of repositories in the form of the names on disk.
 
-    On disk, `_` precedes the port of a host instead of a colon, and Docker Hub's short names begin
+    On disk, `_` and not a colon precedes the port of a host, and Docker Hub's short names begin
     with `library/`.
     """
     head, slash, rest = pattern.partition("/")

@@ -448,8 +448,8 @@ class Download:
         if wrong:
             self._distrust(self.task, self._sources.delivered)
         if isinstance(error, DatastoreError) or self._offset == 0:
-            # The writer releases its reservation before the spool file and its lock are gone.
-            # Otherwise this writer could release the reservation of the next writer.
+            # The writer releases its reservation before it removes the spool file and loses the
+            # lock. Otherwise this writer could release the reservation of the next writer.
             self._destination.reservations.release(self.task.key)
             with contextlib.suppress(OSError):
                 size_path(self._path).unlink(missing_ok=True)

@@ -44,7 +44,7 @@ class AccessHook:
         self._hides = hides
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
-        """Report the access to content of a response, just before it is sent."""
+        """Report an access to content, just before the response is sent."""
         kind = resp.get_header(KIND)
         digest = resp.get_header("Docker-Content-Digest")
         if self._used and kind and digest and is_access(req.method, kind, resp.status_code):

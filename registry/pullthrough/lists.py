@@ -113,8 +113,8 @@ class Lists:
 def _tagged(resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes | None:
     """Return the index under the tag `<algorithm>-<hex>`, or None if there is no such tag.
 
-    OCI distribution-spec 1.1, "Referrers Tag Schema". Some registries respond with the manifest
-    that has that digest, which is not a list of referrers.
+    OCI distribution-spec 1.1, "Referrers Tag Schema". For such a tag, some registries send the
+    manifest with the digest in the tag, which is not a list of referrers.
     """
     try:
         found = upstream.manifest(resolved.remote, Tag(f"{digest.algorithm}-{digest.hex[:64]}"))

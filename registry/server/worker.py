@@ -213,7 +213,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return is_kept
 
     def _repeat(self, conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
-        """Answer the next request if its response is remembered with its body, else return False.
+        """Send the response to the next request if its body is in memory, else return False.
 
         The bytes of any other request are passed to gunicorn's parser.
         """
@@ -236,7 +236,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return False
 
     def _handle_one(self, conn: Any) -> Any:  # noqa: ANN401 - as in gunicorn
-        """Handle one request; return False too if the poller sends the rest of its response."""
+        """Handle one request; return False also if the poller sends the rest of the response."""
         self._local.connection, self._local.conn = None, conn
         is_kept = super().handle(conn)
         conn.request = None

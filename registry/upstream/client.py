@@ -213,7 +213,7 @@ class HttpUpstream:
             yield HttpBlob(self._exchange, response, seen=seen, named=size)
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
-        """Return the one function that opens the blob at this upstream."""
+        """Return a tuple with one function, which opens the blob at this upstream."""
         return (partial(self.blob, name, digest, size=size),)
 
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:

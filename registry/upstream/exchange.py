@@ -360,7 +360,7 @@ class Exchange:
         return _Answered(self._follow(request, offered), offered)
 
     def _is_challenge(self, response: Response, scope: str, authorization: str | None) -> bool:
-        """Return whether the response asks for credentials that the request did not carry."""
+        """Return whether to repeat the request with credentials, or with other credentials."""
         if response.status == _CHALLENGE:
             return True
         hides = response.status in _HIDDEN and authorization is None

@@ -194,7 +194,7 @@ def test_a_blob_of_a_refused_repository_is_not_mounted(
 ) -> None:
     """If middleware rejects pulls from a repository, no blob is mounted from this repository.
 
-    A mount reads content of the repository in `from`, like a pull.
+    A mount would read content of this repository, as a pull does.
     """
     app = client(_GATE)
     with monkeypatch.context() as patch:

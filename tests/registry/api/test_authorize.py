@@ -273,8 +273,8 @@ def _head(edge: EdgeHeaders, **headers: str) -> None:
 def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() -> None:
     """A HEAD fills HAProxy's cache only if it has no credential or one that HAProxy verified.
 
-    With any other credential, HAProxy would forward the filling request to a worker and would not
-    cache the response.
+    With any other credential, HAProxy would forward the GET that should fill the cache to a worker,
+    and would not cache the response.
     """
     fills = RecordedFills()
     edge = EdgeHeaders(lambda: NOW, fills)

@@ -107,7 +107,7 @@ def test_slices_of_a_file_are_sent_over_the_connection_directly(descriptor: int)
 
 @pytest.mark.parametrize("length", [8, None], ids=["known", "unknown"])
 def test_without_a_connection_a_slice_is_read(descriptor: int, length: int | None) -> None:
-    """If the WSGI server sends a body, the registry reads a range of a stored file for it.
+    """If the WSGI server itself sends a body, the registry reads the stored file and yields bytes.
 
     A server other than gunicorn sends every body itself. gunicorn sends a body itself if its length
     is unknown and the client uses HTTP/1.0.

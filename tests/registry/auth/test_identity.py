@@ -125,7 +125,8 @@ def test_with_a_password_file_only_known_users_are_accepted(
 def test_a_credential_that_haproxy_cannot_decode_is_malformed(header: str) -> None:
     """A worker rejects a credential that HAProxy cannot decode.
 
-    HAProxy counts wrong passwords by user and could not count those in such a credential.
+    HAProxy counts wrong passwords for each user. It cannot read the user in such a credential, so
+    it would not count guesses in this form.
     """
     everybody = BasicAuthenticator(lambda _user, _password: True, realm="here")
 

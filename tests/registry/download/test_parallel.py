@@ -322,7 +322,7 @@ def test_a_false_size_uses_no_memory(said: int) -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**64])
 def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
-    """If the upstream does not contradict a false, huge size, each connection sends one request.
+    """If the upstream does not contradict a huge, false size, each connection sends one request.
 
     An attacker can control both the manifest and the upstream.
     """

@@ -167,7 +167,7 @@ def test_the_second_invalid_response_removes_a_source() -> None:
 
 @pytest.mark.parametrize("most", [2, 6], ids=["invalid responses", "denials"])
 def test_progress_between_two_refusals_keeps_a_source(most: int) -> None:
-    """A download abandons a source only after several refusals in a row without a byte in between.
+    """A download abandons a source only after several refusals with no received byte between them.
 
     A source that accepts one connection at a time can refuse many requests of a long download.
     """

@@ -181,7 +181,7 @@ def test_anonymous_pulls_can_be_permitted(make: Callable[..., TestClient]) -> No
 
 
 def test_access_rules_are_applied(make: Callable[..., TestClient]) -> None:
-    """A user gets 403 for a pull that the access rules passed to `create_app` do not permit."""
+    """With `rules=`, a user gets 403 for a pull that these access rules do not permit."""
     rules = [AccessGrant(("ann",), ("team/*",), frozenset({"pull", "push"}))]
     client = make(authenticator=_check, rules=rules)
     digest = _push(client, b"content", **_ANN)
@@ -251,7 +251,7 @@ class Accesses:
 
 
 def test_every_access_to_a_blob_is_reported(make: Callable[..., TestClient]) -> None:
-    """`on_blob_access` is called for each push, pull and range of a blob and for a 304.
+    """`on_blob_access` is called for each push and pull of a blob, even for a range or a 304.
 
     It is not called for a HEAD or a 404.
     """

@@ -38,7 +38,7 @@ OCTETS = "application/octet-stream"
 
 @dataclass
 class Pushing:
-    """A worker of the registry in the process of the test; `root` is its data directory."""
+    """A worker of the registry that runs in the test's process; `root` is its data directory."""
 
     root: Path
     client: TestClient

@@ -1,4 +1,4 @@
-"""Tests of uploads that are completed, cancelled, interrupted or have a wrong digest.
+"""Uploads are completed, cancelled, interrupted, or rejected for a wrong digest.
 
 Other tests in this file send two requests for one upload at the same time.
 """
@@ -125,7 +125,8 @@ def test_a_saved_hash_is_used_by_another_worker(
 def test_a_truncated_upload_is_refused(p: Pushing) -> None:
     """If the file of an upload has lost bytes, the last request of the upload gets 503.
 
-    The worker reads the file again before the commit and deletes the upload.
+    The worker notices the loss when it reads the file again before the commit. It then deletes the
+    upload.
     """
     where = p.begin()
     p.send("PATCH", where, _CONTENT)

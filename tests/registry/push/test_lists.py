@@ -121,7 +121,7 @@ def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
 def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> None:
     """The catalog lists hosted repositories before proxied ones, each sorted by name.
 
-    It omits repositories that no request can reach.
+    It omits repositories that no request can reach, such as those of a removed upstream.
     """
     p = pushing(tmp_path, upstreams=[_UPSTREAM, "ghcr.io", "127.0.0.1:5000"])
     _link(p, f"{_UPSTREAM}/b/app", f"{_UPSTREAM}/a", "ghcr.io/x", origin="any")

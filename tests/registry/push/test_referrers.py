@@ -84,7 +84,7 @@ def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
 
 
 def test_annotations_that_are_not_strings_are_left_out(p: Pushing) -> None:
-    """The list of referrers leaves out annotations whose values are not strings.
+    """The list of referrers omits annotations whose values are not strings.
 
     Clients cannot parse a list with other values, so one referrer would make the whole list
     unusable.

@@ -145,7 +145,7 @@ def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
 
     The upload is kept, so that the client can repeat the request.
     """
-    p.index.notes._values.clear()  # type: ignore[attr-defined]  # the total of a lost index
+    p.index.notes._values.clear()  # type: ignore[attr-defined]  # the index is lost
     where = p.begin()
 
     answer = p.send("PATCH", where, b"x")

@@ -30,7 +30,10 @@ def _span(start: int, chunk: bytes) -> str:
 
 
 def test_a_post_returns_the_location_of_the_upload(p: Pushing) -> None:
-    """POST begins an upload: 202, a relative Location with a UUID, and a Range of 0-0 (end-4a)."""
+    """POST begins an upload; the 202 has a relative Location and a Range of 0-0 (end-4a).
+
+    The Location contains a UUID.
+    """
     begun = p.ask("POST", "blobs/uploads/")
 
     assert begun.status_code == 202

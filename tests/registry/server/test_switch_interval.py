@@ -14,7 +14,7 @@ from entrepot.registry.server.worker import KeepAliveWorker
 def test_a_worker_shortens_the_time_that_one_thread_may_compute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A worker shortens the time after which Python lets another thread run from 5 ms to 1 ms.
+    """A worker shortens Python's interval for switching between threads from 5 ms to 1 ms.
 
     While one thread parses a large document, the thread of a small request waits about ten times
     for the interpreter lock, each time for up to this interval.

@@ -552,7 +552,7 @@ def test_different_requests_for_blobs_call_the_application(tmp_path: Path) -> No
 def test_pipelined_requests_for_blobs_each_get_a_response(tmp_path: Path) -> None:
     """If a client sends two requests at once, gunicorn parses them, and both get a response.
 
-    For neither request a stored response is used.
+    Neither of them gets a stored response.
     """
     app = _BlobApplication(tmp_path / "blob")
     with _worker(_NotWaiting) as worker, _blob_connection(worker, app) as client:

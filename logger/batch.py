@@ -64,7 +64,7 @@ class LogBatch:
     """A `LogBatch` collects values from log lines until they are committed to *index*.
 
     Only one thread may use a `LogBatch`. Counters continue from their values in *index*. The
-    constructor raises IndexUnavailable.
+    constructor can raise IndexUnavailable.
 
     Metrics have a label with the host of an upstream. The hosts *upstreams* are values of this
     label from the start; any other host becomes a value when a line names it. *run* is the name of
@@ -119,7 +119,7 @@ class LogBatch:
 
     @property
     def is_empty(self) -> bool:
-        """Return whether there is nothing to commit except a log barrier request."""
+        """Return True if there is nothing to commit, apart from a log barrier request."""
         return not self._notes
 
     @property

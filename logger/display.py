@@ -141,7 +141,7 @@ class Display:
         """Write the counters in *notes*, which come from the index, and the gauges.
 
         *lag* is how many seconds the counters are behind the access log. While the index is
-        unavailable, the gauges that come from it keep their last values.
+        unavailable, the gauges that come from the index keep their last values.
         """
         self._gauges[LAG] = lag
         if self._clock is not None:

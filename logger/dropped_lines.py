@@ -45,7 +45,7 @@ class DroppedLines:
 
 
 def read_dropped(path: Path, before: DroppedLines) -> DroppedLines | None:
-    """Return the numbers after *before*, with HAProxy's current count.
+    """Return *before*, updated with HAProxy's current count of dropped lines.
 
     Return None if HAProxy does not respond.
     """

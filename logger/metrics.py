@@ -68,7 +68,7 @@ class Registry:
         self._changed.add(metric.name)
 
     def values(self, metric: Metric) -> Mapping[Labels, Amounts]:
-        """Return the values of a metric, by label values."""
+        """Return a mapping from label values to the values of a metric."""
         return self._values[metric.name]
 
     def _amounts(self, metric: Metric, labels: Labels) -> Amounts:

@@ -146,7 +146,7 @@ def references(manifest: bytes) -> list[Mapping[str, Any]]:
     """
     try:
         document = json.loads(manifest)
-    except RecursionError:  # The stack was less deep during the push, which parsed the same JSON.
+    except RecursionError:  # The push parsed the same JSON, with a less deep call stack.
         return []
     listed = [document.get("config"), *(document.get("layers") or document.get("manifests") or ())]
     found: list[Mapping[str, Any]] = []

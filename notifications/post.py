@@ -169,7 +169,7 @@ def _accepted(status: int) -> int:
 
 
 def _next(url: str, response: _Response) -> str:
-    """Return the URL to which a response redirects. Raises: NotDelivered if it is invalid."""
+    """Return the URL to which a response redirects. Raises: NotDelivered if the URL is invalid."""
     try:
         target = urljoin(url, response.location or "")
         parts = urlsplit(target)

@@ -144,7 +144,7 @@ class PullEvents:
             references=listed or (),
         ), is_final or (not is_manifest and size is not None)
 
-    def _known(self, look_up: Callable[[Digest], Any], digest: str) -> Any:  # noqa: ANN401 - of it
+    def _known(self, look_up: Callable[[Digest], Any], digest: str) -> Any:  # noqa: ANN401 - varies
         try:
             return look_up(Digest.parse(digest))
         except InvalidDigest:

@@ -173,7 +173,7 @@ def test_a_token_endpoint_that_refuses_one_scope_stops_no_other() -> None:
     """
 
     class Service(TokenService):
-        def _is_authenticated(self, seen: Seen, form: object) -> bool:  # noqa: ARG002 - of the class
+        def _is_authenticated(self, seen: Seen, form: object) -> bool:  # noqa: ARG002 - inherited
             return "other" not in seen.query.get("scope", "") and basic(seen)
 
     def basic(seen: Seen) -> bool:

@@ -53,7 +53,7 @@ A larger file is stored first, and the cleaner reads and hashes it soon afterwar
 
 
 class BlobStore:
-    """A `BlobStore` has the bytes of all blobs and manifests.
+    """A `BlobStore` stores the bytes of all blobs and manifests.
 
     If *integrity* is None, files are opened and read without a check of their length or hash.
     """

@@ -81,7 +81,7 @@ class StoredManifest:
 
 @dataclass(frozen=True, slots=True)
 class ContentStore:
-    """A `ContentStore` has the content of one appliance.
+    """A `ContentStore` reads and writes the content of one appliance.
 
     `clock` returns the time in seconds since the UTC epoch.
     """

@@ -107,7 +107,7 @@ class LinkTime:
 
 
 class KeyValueStore(Protocol):
-    """A `KeyValueStore` has short texts by key. Each method can raise IndexUnavailable."""
+    """A `KeyValueStore` stores short texts by key. Each method can raise IndexUnavailable."""
 
     def get(self, key: str) -> str | None:
         """Return the value of *key*; None if the key has no value."""
@@ -119,7 +119,7 @@ class KeyValueStore(Protocol):
 
 
 class ReservationStore(Protocol):
-    """A `ReservationStore` has the reservation of each digest.
+    """A `ReservationStore` stores the reservation of each digest.
 
     Each method is one transaction, and a caller can repeat a call without harm. Each method can
     raise IndexUnavailable.
@@ -166,7 +166,7 @@ class ReservationStore(Protocol):
 
 
 class PinStore(Protocol):
-    """A `PinStore` has the pins of each digest.
+    """A `PinStore` stores the pins of each digest.
 
     Each method is one transaction, and a caller can repeat a call without harm. Each method can
     raise IndexUnavailable.
@@ -194,7 +194,7 @@ class PinStore(Protocol):
 
 
 class LinkTimes(Protocol):
-    """A `LinkTimes` has, for the key of each link, when the link was last confirmed.
+    """A `LinkTimes` stores when each link was last confirmed, by the key of the link.
 
     Only a storage that stores no times needs these link times (`datastore.links`). The links
     themselves are in the storage. So if a time is lost, the link still names the right digest, and
@@ -228,7 +228,7 @@ class LinkTimes(Protocol):
 
 
 class AccessIndex(Protocol):
-    """An `AccessIndex` has the rows of all stored objects.
+    """An `AccessIndex` stores the rows of all stored objects.
 
     Each method is one transaction, and a caller can repeat a call without harm. Each method can
     raise IndexUnavailable. Some rows are marked: the cleaner is about to delete their content.
@@ -357,7 +357,7 @@ class AccessIndex(Protocol):
 
 
 class Index(AccessIndex, Protocol):
-    """An `Index` has the rows of one appliance, and the four other parts of the index."""
+    """An `Index` consists of the rows of one appliance and the four other parts of the index."""
 
     @property
     def reservations(self) -> ReservationStore:

@@ -37,10 +37,10 @@ Longer files were written by another program, and are ignored.
 
 
 class Links(Protocol):
-    """A `Links` has the links of one storage; times are in seconds since the UTC epoch.
+    """A `Links` reads and writes the links of one storage.
 
-    If one process writes a time, all processes read this time. Each method can raise StorageFull
-    and StorageBroken.
+    Times are in seconds since the UTC epoch. If one process writes a time, all other processes read
+    it. Each method can raise StorageFull and StorageBroken.
     """
 
     def confirmed(self, key: str) -> float | None:

@@ -17,7 +17,7 @@ from entrepot.datastore.storage import Storage
 
 
 class Proofs:
-    """A `Proofs` has the proofs in one data directory; `upstream` is the host of an upstream."""
+    """A `Proofs` stores the proofs in one data directory; `upstream` is the host of an upstream."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage

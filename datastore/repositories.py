@@ -40,7 +40,7 @@ class TagState:
 
 
 class Repositories:
-    """A `Repositories` has the repositories of one data directory.
+    """A `Repositories` reads and writes the repositories of one data directory.
 
     The files have the layout of docker distribution. If the storage stores no times, the times of
     links are in *times*. If *times* is None too, the time of every link is UNKNOWN.

@@ -41,7 +41,7 @@ class TimedStat(Stat):
 
 
 class Storage(Protocol):
-    """A `Storage` has bytes under slash-separated keys, which `datastore.layout` creates.
+    """A `Storage` stores bytes under slash-separated keys, which `datastore.layout` creates.
 
     A caller can repeat a call of any method without harm. Several processes use one storage at the
     same time. Each method can raise StorageFull and StorageBroken, and NotFound where its docstring

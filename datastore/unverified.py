@@ -21,7 +21,7 @@ from entrepot.datastore.refs import Digest
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedMarks:
-    """An `UnverifiedMarks` has the marks of unverified content, as files in *folder*."""
+    """An `UnverifiedMarks` stores the marks of unverified content, as files in *folder*."""
 
     folder: Path
 

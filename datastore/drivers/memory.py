@@ -33,7 +33,7 @@ from entrepot.datastore.storage import Stat
 
 
 class MemoryStorage:
-    """A `MemoryStorage` has its values in a dictionary; it has no files and keeps no times."""
+    """A `MemoryStorage` stores its values in a dictionary; it has no files and no times."""
 
     def __init__(self) -> None:
         self._values: dict[str, bytes] = {}
@@ -106,7 +106,7 @@ class MemoryStorage:
 
 
 class MemoryIndex:
-    """A `MemoryIndex` has its rows in dictionaries.
+    """A `MemoryIndex` stores its rows in dictionaries.
 
     A test can pass *pins* and *notes* of another driver, to mix two drivers. A new index has the
     note `rebuilt`, because the storage of the test is empty too. No transaction covers two parts of

@@ -12,7 +12,7 @@ from entrepot.datastore.refs import Digest
 
 
 class MemoryNotes:
-    """A `MemoryNotes` has the notes in a dictionary."""
+    """A `MemoryNotes` stores the notes in a dictionary."""
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self._values = dict(values or {})
@@ -27,7 +27,7 @@ class MemoryNotes:
 
 
 class MemoryReservations:
-    """A `MemoryReservations` has the reservations in a dictionary.
+    """A `MemoryReservations` stores the reservations in a dictionary.
 
     *row_bytes* returns the bytes of all rows of the index, including `OVERHEAD` for each row.
     """
@@ -81,7 +81,7 @@ class MemoryReservations:
 
 
 class MemoryPins:
-    """A `MemoryPins` has pins in a dictionary.
+    """A `MemoryPins` stores the pins in a dictionary.
 
     `clock` returns the time in seconds since the UTC epoch.
     """
@@ -116,7 +116,7 @@ class MemoryPins:
 
 
 class MemoryLinkTimes:
-    """A `MemoryLinkTimes` has the link times in a dictionary.
+    """A `MemoryLinkTimes` stores the link times in a dictionary.
 
     `clock` returns the time in seconds since the UTC epoch.
     """

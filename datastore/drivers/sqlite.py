@@ -1,6 +1,6 @@
 """Keep the index in an SQLite file; this is the only driver of the index in production.
 
-The driver is fast enough for a million rows. `SqliteIndex` has the rows. The other parts of the
+The driver is fast enough for a million rows. `SqliteIndex` stores the rows. The other parts of the
 index (`sqlite_parts`) are separate classes that share the SQLite file, so that one transaction can
 cover rows and reservations, pins or notes.
 

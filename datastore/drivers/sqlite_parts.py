@@ -40,7 +40,7 @@ def to_digest(key: bytes) -> Digest:
 
 
 class SqliteReservations:
-    """A `SqliteReservations` has the reservations in *file*.
+    """A `SqliteReservations` stores the reservations in *file*.
 
     Triggers in the file add the bytes of the reservations and of the rows to one counter.
     """
@@ -92,7 +92,7 @@ class SqliteReservations:
 
 
 class SqlitePins:
-    """A `SqlitePins` has the pins in *file*.
+    """A `SqlitePins` stores the pins in *file*.
 
     `clock` returns the time in seconds since the UTC epoch.
     """
@@ -130,7 +130,7 @@ class SqlitePins:
 
 
 class SqliteNotes:
-    """A `SqliteNotes` has the notes in *file*."""
+    """A `SqliteNotes` stores the notes in *file*."""
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
@@ -147,7 +147,7 @@ class SqliteNotes:
 
 
 class SqliteLinkTimes:
-    """A `SqliteLinkTimes` has the link times in *file*.
+    """A `SqliteLinkTimes` stores the link times in *file*.
 
     `clock` returns the time in seconds since the UTC epoch.
     """

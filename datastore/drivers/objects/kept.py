@@ -36,7 +36,7 @@ _FORGOTTEN_S: Final = 3600.0
 
 
 class KeptCopies:
-    """A `KeptCopies` has the local copies of one appliance, as files in its state directory."""
+    """A `KeptCopies` stores the local copies of one appliance, as files in its state directory."""
 
     def __init__(
         self, journal: BucketJournal, client: ObjectClient, is_certain: Callable[[str], bool]

@@ -307,7 +307,7 @@ class AccessIndex(Protocol):
     def oldest(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
         """Return a page of at most *limit* unmarked rows after *after*, in the order of eviction.
 
-        The method returns a list and leaves no cursor of the database open.
+        The method returns a list, so that no cursor of the database stays open.
         """
         ...
 
@@ -315,8 +315,8 @@ class AccessIndex(Protocol):
         """Return a page of at most *limit* unmarked rows in the order of their digests.
 
         The first row has a digest greater than *after*, which is None for the first page. The last
-        row has at most the digest *until*; None means that there is no such bound. The method
-        leaves no cursor of the database open.
+        row has at most the digest *until*; None means that there is no such bound. No cursor of the
+        database stays open.
         """
         ...
 

@@ -209,8 +209,8 @@ class Repositories:
     def tags_after(self, name: Repository, after: str = "") -> Iterator[str]:
         """Yield the names of the tags that sort after *after*, sorted.
 
-        An interrupted removal of a tag leaves a folder without a link. Such a folder is skipped:
-        the link of each tag is checked immediately before the tag is yielded.
+        After an interrupted removal of a tag, a folder without a link remains. Such a folder is
+        skipped: the link of each tag is checked immediately before the tag is yielded.
         """
         names = list(self._storage.list(layout.tags(name)))
         for tag in names[bisect_right(names, after) :]:

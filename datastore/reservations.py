@@ -192,7 +192,7 @@ class CleanerWakeup:
     def __call__(self, needs: int) -> None:
         """Wake the cleaner, because a download or upload waits for *needs* bytes.
 
-        If *needs* is 0, nothing waits, but little space is left.
+        If *needs* is 0, no download or upload waits, but little space is free.
         """
         with (
             contextlib.suppress(OSError),

@@ -101,8 +101,8 @@ class Storage(Protocol):
     def remove_unfinished(self, key: str, before: float) -> int:
         """Remove unfinished values below *key* that were last written earlier than *before*.
 
-        *before* is in seconds since the UTC epoch. A crash during a write leaves unfinished values;
-        `list` and `walk` never show them. The method returns the number of removed values.
+        *before* is in seconds since the UTC epoch. After a crash during a write, unfinished values
+        remain; `list` and `walk` never show them. The method returns the number of removed values.
         """
         ...
 

@@ -145,7 +145,7 @@ def test_unlink_may_be_repeated(path: Path) -> None:
 def test_a_second_close_does_not_close_another_file(path: Path, tmp_path: Path) -> None:
     """A second call of `close` does not close another file.
 
-    The kernel gives the number of a closed descriptor to the next file that is opened.
+    The kernel uses the number of a closed descriptor for the next file that is opened.
     """
     held = try_lock(path)
     assert held is not None

@@ -68,13 +68,13 @@ def test_no_module_has_a_vague_name() -> None:
 
 
 def test_no_class_name_has_two_meanings() -> None:
-    """No two public classes have the same name, which would confuse readers."""
+    """No two classes have the same name, which would confuse readers."""
     places: dict[str, list[str]] = {}
     for path in _FILES:
         if path.relative_to(_ROOT).parts[0] == "bench":
             continue  # bench has programs that the product does not import
         for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(str(path.relative_to(_ROOT)))
 
     assert {name: where for name, where in places.items() if len(where) > 1} == {}

@@ -37,7 +37,7 @@ def open_folder(path: Path, user: User, *, make: bool = False) -> Iterator[int]:
     OSError.
     """
     with ExitStack() as opened:
-        found = _Walk(path, user, opened, make=make).run()
+        found = _PathWalk(path, user, opened, make=make).run()
         fd = os.open(_magic(found), _FOLDER & ~os.O_NOFOLLOW)
         opened.callback(os.close, fd)
         yield fd
@@ -50,7 +50,7 @@ def open_file(path: Path, user: User) -> Iterator[int]:
     Raises: UntrustedPath, other OSError.
     """
     with ExitStack() as opened:
-        walk = _Walk(path, user, opened)
+        walk = _PathWalk(path, user, opened)
         found = walk.run()
         status = os.fstat(found)
         if not stat.S_ISREG(status.st_mode):
@@ -69,7 +69,7 @@ def check_output(path: Path, user: User) -> None:
     other OSError.
     """
     with ExitStack() as opened:
-        walk = _Walk(path, user, opened)
+        walk = _PathWalk(path, user, opened)
         with suppress(FileNotFoundError):
             walk.run()
         walk.refuse_shared()
@@ -117,8 +117,8 @@ def give(fd: int, user: User) -> None:
     os.chown(_magic(fd), user.uid, -1)
 
 
-class _Walk:
-    """A `_Walk` opens the components of *path* one after another, from the root directory on.
+class _PathWalk:
+    """A `_PathWalk` opens the components of *path* one after another, from the root directory on.
 
     After `run`, `is_shared` states whether *user* can create entries in the last folder. *opened*
     is the stack that closes the descriptors.

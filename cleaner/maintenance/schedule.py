@@ -35,8 +35,8 @@ _DAILY_S = 24 * 3600
 _USUAL_PURGING = UploadPurging()
 
 
-class _Stopped(Exception):  # noqa: N818 - it is no error
-    """A `_Stopped` ends a job, because the process must exit."""
+class _JobStopped(Exception):  # noqa: N818 - it is no error
+    """A `_JobStopped` ends a job, because the process must exit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Maintenance:
         """
         is_due = time.monotonic() - self._settled > _DAILY_S
         if is_due or needs_rebuild(self._store.index.notes):
-            with suppress(_Stopped):
+            with suppress(_JobStopped):
                 promise_again(self._store, self._tools.room, self._tools.clock())
                 rebuild(
                     self._store.storage,
@@ -146,4 +146,4 @@ class Maintenance:
 
     def _check_stopped(self) -> None:
         if self._tools.stopped():
-            raise _Stopped
+            raise _JobStopped

@@ -82,7 +82,7 @@ def _read(content: str | bytes, key: Key, place: _Place) -> SourceValues:
     try:
         loader = Loader(content)
         node = loader.get_single_node()
-        walk = _Walk(place, loader.flatten_mapping)
+        walk = _NodeWalk(place, loader.flatten_mapping)
         if node is not None:
             walk.visit(key, node)
     except TooLarge as error:
@@ -103,8 +103,8 @@ def _not_yaml(place: _Place, line: int, why: str) -> SourceValues:
     return SourceValues(problems=[problem])
 
 
-class _Walk:
-    """A `_Walk` visits the nodes of a YAML document and collects the values of settings."""
+class _NodeWalk:
+    """A `_NodeWalk` visits the nodes of a YAML document and collects the values of settings."""
 
     def __init__(self, place: _Place, flatten: Callable[[yaml.MappingNode], None]) -> None:
         self._place = place

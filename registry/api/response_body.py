@@ -29,8 +29,8 @@ So a thread that sends such a body never waits for the client.
 Read = Callable[[int, int | None], Iterator[bytes]]
 
 
-class _Part:
-    """A `_Part` is the next *length* bytes of an open file.
+class _FilePart:
+    """A `_FilePart` is the next *length* bytes of an open file.
 
     The WSGI server sends these bytes with sendfile and `fileno()`, or reads them.
     """
@@ -60,7 +60,7 @@ def send_file(
     """
     if connection is None or part.length <= SMALL:
         file.seek(part.start)
-        resp.set_stream(_Part(file, part.length), part.length)
+        resp.set_stream(_FilePart(file, part.length), part.length)
         return
     resp.stream = checked_stream(_FileBody(file, part), part.length, connection)
     resp.content_length = part.length

@@ -138,8 +138,8 @@ def in_parallel(
 
 
 @dataclass(slots=True, eq=False)
-class _Part:
-    """A `_Part` is a part of a blob that a helper thread fetches.
+class _FetchedPart:
+    """A `_FetchedPart` is a part of a blob that a helper thread fetches.
 
     `chunks` receives the part's chunks as they arrive, then None or the exception that ended the
     part.
@@ -167,7 +167,7 @@ class _Helpers:
         self._round = budget.connections
         # This is the number of the first part that neither the caller nor a thread has taken.
         self._next = 1
-        self._taken: dict[int, _Part] = {}
+        self._taken: dict[int, _FetchedPart] = {}
         self._lock = threading.Lock()
         self._thread_count = min(budget.connections, self._count) - 1
         self._window = threading.Semaphore(self._thread_count)
@@ -201,7 +201,7 @@ class _Helpers:
                 yield from self._from_thread(part)
             number += 1
 
-    def _claim(self, number: int) -> _Part | None:
+    def _claim(self, number: int) -> _FetchedPart | None:
         """Return the part *number* if a thread fetches it, or None if the caller must fetch it."""
         with self._lock:
             part = self._taken.pop(number, None)
@@ -212,7 +212,7 @@ class _Helpers:
     def _body(self, start: int, stop: int) -> Iterator[bytes]:
         return limited(resumed(self._sources, start, bound=lambda: stop), stop - start)
 
-    def _from_thread(self, part: _Part) -> Iterator[bytes]:
+    def _from_thread(self, part: _FetchedPart) -> Iterator[bytes]:
         """Yield the part that a thread fetches.
 
         If the thread's connection fails, this method fetches the rest of the part.
@@ -252,7 +252,7 @@ class _Helpers:
         """
         return self._next + 1 if self._next % self._round == 0 else self._next
 
-    def _take(self) -> _Part | None:
+    def _take(self) -> _FetchedPart | None:
         """Take the next part and a permit; return None if no permit or no part is left."""
         if not self._permits.acquire(timeout=_WAIT_S):
             return None
@@ -262,11 +262,11 @@ class _Helpers:
             if number >= self._count or self._is_over.is_set():
                 self._return_permit()
                 return None
-            part = self._taken[number] = _Part(*self._parts.part(number))
+            part = self._taken[number] = _FetchedPart(*self._parts.part(number))
             self._next = number + 1
             return part
 
-    def _fetch(self, part: _Part) -> None:
+    def _fetch(self, part: _FetchedPart) -> None:
         try:
             for chunk in fetch_part(self._sources, part.start, part.stop):
                 if self._is_over.is_set():

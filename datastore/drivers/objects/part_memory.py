@@ -15,8 +15,11 @@ from typing import Final
 _LOOK_S: Final = 0.5
 
 
-class _Part(bytearray):
-    """A `_Part` is the memory of one part; weak references to a plain bytearray are impossible."""
+class _PartBuffer(bytearray):
+    """A `_PartBuffer` has the bytes of one part.
+
+    It is a class of its own, because a plain bytearray cannot have weak references.
+    """
 
 
 class PartMemory:
@@ -49,7 +52,7 @@ class PartMemory:
                 self._changed.wait(_LOOK_S)
             self._left -= size
         try:
-            part = _Part(size)
+            part = _PartBuffer(size)
         except MemoryError:
             self._return(size)
             raise

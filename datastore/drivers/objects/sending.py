@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _MOST_PARTS: Final = 10_000  # S3 permits this many parts in one multipart upload.
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error
+class _UploadAborted(Exception):  # noqa: N818 - not an error
     """This exception aborts a multipart upload: obstore catches it and raises it again."""
 
 
@@ -123,7 +123,7 @@ class FileSender:
         try:
             self._client.put_parts(self._key, self._parts(self._wait), self._each)
             self._is_sent = True
-        except _Stopped:
+        except _UploadAborted:
             log.debug("the parts of a file were discarded", extra={"key": self._key})
         except StorageBroken as error:
             log.info(
@@ -135,7 +135,7 @@ class FileSender:
     def _wait(self, start: int) -> int:
         """Wait until the file has the part that begins at *start*; return where this part ends.
 
-        Raises: _Stopped if the upload is aborted meanwhile.
+        Raises: _UploadAborted if the upload is aborted meanwhile.
         """
         with self._changed:
             self._changed.wait_for(
@@ -148,7 +148,7 @@ class FileSender:
 
     def _check(self) -> None:
         if self._is_stopped:
-            raise _Stopped
+            raise _UploadAborted
 
     # ---- reading the file
 
@@ -172,12 +172,12 @@ class FileSender:
 
         try:
             repeated(send, self._client.requests.repeats)
-        except _Stopped:
+        except _UploadAborted:
             if self._error is None:
                 raise StorageBroken(f"the upload of {self._path.name} was aborted") from None
 
     def _parts(self, stop_of: Callable[[int], int]) -> Iterator[bytearray]:
-        """Yield the parts of the file. Raises: _Stopped, with the reason in `_error`."""
+        """Yield the parts of the file. Raises: _UploadAborted, with the reason in `_error`."""
         hasher = self._digest.hasher() if self._digest else None
         start = 0
         try:
@@ -201,7 +201,7 @@ class FileSender:
                 f"the file of {self._digest} does not contain the bytes that were written to it"
             )
         if self._error is not None:
-            raise _Stopped
+            raise _UploadAborted
 
     def _digest_hex(self) -> str:
         return self._digest.hex if self._digest else ""

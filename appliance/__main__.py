@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from entrepot.appliance.registry_command import translated
 
@@ -28,10 +28,10 @@ class _Command(NamedTuple):
     run: _Run
 
 
-def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+def _serve(argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     from entrepot.appliance.serve import serve  # noqa: PLC0415 - see the module's docstring
 
-    return serve(argv, environ)
+    serve(argv, environ)
 
 
 def _check(argv: Sequence[str], environ: Mapping[str, str]) -> int:

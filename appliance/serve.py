@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 _STATE = "storage.statedir"
 
 
-def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+def serve(argv: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     """Run the appliance until a signal stops it.
 
     If the appliance must run as the service user, it runs in a child process. Otherwise the main
@@ -69,7 +69,7 @@ def serve(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         warnings.append(f"all programs run as root, which lacks {' '.join(choice.lacking)}")
     if choice.user is None:
         _serve(settings, warnings, argv, environ)
-    return separation.serve_as(
+    separation.serve_as(
         choice.user, settings, argv, lambda usable: _serve(usable, warnings, argv, environ)
     )
 

@@ -33,8 +33,8 @@ _FAILED, _BAD_INPUT = 1, 2
 
 
 def serve_as(
-    user: User, settings: Settings, argv: Sequence[str], serve: Callable[[Settings], int]
-) -> int:
+    user: User, settings: Settings, argv: Sequence[str], serve: Callable[[Settings], NoReturn]
+) -> NoReturn:
     """Run *serve* as *user* in a child process, and exit with the child's exit code.
 
     *serve* gets settings with the paths of copies of secret files that *user* can read. After it

@@ -148,11 +148,8 @@ def _try_folders(settings: Settings) -> None:
     if not unwritable:
         ownership.close_to_others(settings)
         ballast.create(storage.statedir)
-    elif ballast.release(storage.statedir):
-        _log.info(
-            "reserved disk space released, because the disk is full",
-            extra={"path": storage.statedir},
-        )
+    elif (found := unwritable.get(storage.statedir)) and ballast.release(storage.statedir):
+        _log.info("reserved disk space released", extra={"path": storage.statedir, "disk": found})
     if storage.statedir not in unwritable:
         _refuse([Problem(_STATE, each) for each in probe(storage.statedir)])
     if storage.bucket:
@@ -173,15 +170,18 @@ def _open_bucket(settings: Settings) -> list[Problem]:
     return hidden(settings)
 
 
-def _unwritable(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders that cannot be written to, and log a warning for each folder."""
-    unwritable = []
+def _unwritable(folders: Iterable[Path]) -> dict[Path, str]:
+    """Return the folders that cannot be written to, and the condition of the disk of each folder.
+
+    Log a warning for each of these folders.
+    """
+    unwritable = {}
     for folder in folders:
         with suppress(OSError):  # If a permission is missing, a later use of the folder reports it.
             there = next(each for each in (folder, *folder.parents) if each.is_dir())
             if found := disk.condition(there):
                 _log.warning("disk not writable", extra={"path": folder, "disk": found})
-                unwritable.append(folder)
+                unwritable[folder] = found
     return unwritable
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from entrepot.appliance import ballast
+import pytest
+
+from entrepot import config
+from entrepot.appliance import ballast, disk, serve
 from entrepot.datastore.budget import BALLAST_BYTES
 
 
@@ -34,3 +38,45 @@ def test_a_folder_without_space_gets_no_ballast(tmp_path: Path) -> None:
     ballast.create(tmp_path / "missing")
 
     assert not ballast.release(tmp_path / "missing")
+
+
+def _released(data: Path, state: Path, caplog: pytest.LogCaptureFixture) -> list[tuple[Path, str]]:
+    """Try the folders as a start does; return the path and the condition of each logged release."""
+    environ = {"REGISTRYDIR": str(data), "ENTREPOT_STATEDIR": str(state)}
+    settings = config.load([], environ).settings
+    with caplog.at_level(logging.INFO):
+        serve._try_folders(settings)
+    return [
+        (vars(each)["path"], vars(each)["disk"])
+        for each in caplog.records
+        if each.getMessage() == "reserved disk space released"
+    ]
+
+
+@pytest.mark.parametrize("condition", ["full", "over its quota", "broken"])
+def test_a_start_logs_why_it_releases_the_ballast(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    condition: str,
+) -> None:
+    """A start that releases the ballast logs the disk's condition, such as an exceeded quota."""
+    ballast.create(tmp_path)
+    monkeypatch.setattr(disk, "condition", lambda _: condition)
+
+    assert _released(tmp_path, tmp_path, caplog) == [(tmp_path, condition)]
+    assert not ballast.release(tmp_path)
+
+
+def test_the_ballast_stays_if_only_the_disk_of_the_data_directory_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If the state directory is on another disk than the full one, its ballast is not released."""
+    data, state = tmp_path / "data", tmp_path / "state"
+    for each in (data, state):
+        each.mkdir()
+    ballast.create(state)
+    monkeypatch.setattr(disk, "condition", lambda folder: "full" if folder == data else "")
+
+    assert _released(data, state, caplog) == []
+    assert ballast.release(state)

@@ -18,7 +18,8 @@ from entrepot.notifications.queue import EventQueue
 from entrepot.notifications.recorder import Recorder
 from entrepot.runtime.run_names import SETTINGS
 
-# The rows get three quarters of the space for the queue, because pages of SQLite are rarely full.
+# The rows get three quarters of the space for the queue. The file is larger than its rows, because
+# pages of SQLite are rarely full.
 _ROWS = (3, 4)
 
 

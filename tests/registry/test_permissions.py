@@ -44,7 +44,7 @@ pytestmark = pytest.mark.slow
 _SEQUENCES = 200
 _LONG = 10_000
 _OPERATIONS = 16
-# The data directory is in memory, because a disk would sync each write.
+# The data directory is in memory. On a disk, the sync of each write would take too long.
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TYPES: Final = {"alice": OCI_MANIFEST, "mallory": DOCKER_MANIFEST}

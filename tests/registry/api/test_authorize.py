@@ -146,7 +146,8 @@ def test_a_credential_verified_in_another_epoch_is_checked(
 ) -> None:
     """If HAProxy verified a credential in an older cache epoch, the worker checks the password.
 
-    The epoch has risen since then, so passwords or access rules may have changed.
+    The epoch rises when passwords or access rules change, so the earlier verification may be
+    invalid.
     """
     answer = client.ask("ann:wrong", X_Entrepot_Verified="0000000006")
 

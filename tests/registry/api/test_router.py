@@ -183,7 +183,7 @@ def test_a_path_with_an_extra_slash_or_a_missing_segment_has_no_route(
 
 
 def test_head_uses_the_method_for_get(client: testing.TestClient) -> None:
-    """A HEAD calls a resource's GET method, so its response has the same headers and no body."""
+    """A HEAD calls a resource's GET method; the response has the headers of a GET and no body."""
     get = client.simulate_get("/v2/a/tags/list")
     head = client.simulate_head("/v2/a/tags/list")
 

@@ -172,7 +172,7 @@ def test_the_version_check_challenges_anonymous_clients_if_there_are_passwords(
     header: str | None,
     is_greeted: bool,  # noqa: FBT001 - a column of the test's table
 ) -> None:
-    """If there are passwords, `/v2/` challenges anonymous clients, even with anonymous pull.
+    """If passwords are configured, `/v2/` challenges anonymous clients, even if they may pull.
 
     Clients send a password only after a challenge on `/v2/`.
     """

@@ -141,8 +141,9 @@ def test_a_blob_above_the_cap_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_push_is_503_while_the_index_is_rebuilt(p: Pushing) -> None:
-    """While the index is being rebuilt, the used bytes are unknown, so a push gets 503.
+    """While the index is being rebuilt, a push gets 503.
 
+    The used bytes are unknown during this time, so the worker cannot check whether the push fits.
     The upload is kept, so that the client can repeat the request.
     """
     p.index.notes._values.clear()  # type: ignore[attr-defined]  # the index is lost
@@ -216,9 +217,11 @@ def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the index is unavailable, no digest can be pinned, so a push gets 503.
+    """If the index is unavailable, a push gets 503.
 
-    The worker does not read the body, so that the client can repeat the request.
+    Without the index, the worker cannot pin the pushed content, which protects it from eviction.
+    The worker does not read the body, so the upload does not change, and the client can repeat the
+    request.
     """
 
     def busy(*_: object) -> None:

@@ -157,7 +157,10 @@ def test_an_impossible_number_counts_as_missing(text: str) -> None:
 
 
 def test_the_largest_accepted_length_is_8_pib() -> None:
-    """The largest accepted length is 8 PiB, so the index can store sums of some hundred lengths."""
+    """The largest accepted length is 8 PiB.
+
+    So the sum of some hundred lengths fits into an integer of the index, which has 64 bits.
+    """
     assert content_length({"Content-Length": str(LARGEST_SIZE)}) == LARGEST_SIZE
     assert content_length({"Content-Length": str(LARGEST_SIZE + 1)}) is None
     assert content_range({"Content-Range": f"bytes 0-0/{LARGEST_SIZE + 1}"}) is None

@@ -224,7 +224,10 @@ def test_credentials_that_the_token_endpoint_rejects_are_denied() -> None:
     [(429, Why.LIMITED), (500, Why.NONSENSE), (404, Why.NONSENSE), (400, Why.NONSENSE)],
 )
 def test_a_failed_token_endpoint_makes_the_upstream_unavailable(status: int, why: Why) -> None:
-    """If the token endpoint fails, the request fails with Unavailable, as the image may exist."""
+    """If the token endpoint fails, the request fails with Unavailable, not Absent.
+
+    The image may exist, although the client cannot request it without a token.
+    """
     with TokenService() as tokens, _upstream(tokens) as upstream:
         tokens.fault = Fault(status=status)
 

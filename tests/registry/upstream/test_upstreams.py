@@ -158,7 +158,7 @@ def test_a_client_is_kept_until_its_settings_change() -> None:
 def test_the_number_of_clients_from_globs_is_bounded() -> None:
     """For hosts that match a pattern, the table keeps at most 64 clients.
 
-    The bound is necessary because requests choose these hosts.
+    Clients choose these hosts, so without a bound they could fill the memory.
     """
     table = _table(secret=PlainSecret({"*.azurecr.io": Credential("a", "b")}))
 
@@ -171,7 +171,7 @@ def test_the_number_of_clients_from_globs_is_bounded() -> None:
 def test_hosts_from_globs_do_not_evict_clients_of_named_hosts() -> None:
     """Hosts that match a pattern do not displace the clients of hosts without a pattern.
 
-    Otherwise those clients would lose their tokens and connections each time.
+    Otherwise requests for many hosts would discard the tokens and connections of those clients.
     """
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan", secret=secret)

@@ -237,7 +237,7 @@ def test_no_spelling_of_a_redirect_forwards_the_credential(
 ) -> None:
     """However the URL of a redirect is written, no other host gets the credential.
 
-    For some URLs, different URL parsers find different hosts.
+    In some of these URLs, different URL parsers find different hosts.
     """
     there = _renamed(other).removeprefix("http://")
     target = location.format(own=registry.host, other=there)

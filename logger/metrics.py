@@ -1,8 +1,8 @@
 """Keep the values of metrics, which are committed to the index and shown to Prometheus.
 
 A counter is committed in the same transaction as the position in the log up to which lines were
-counted. So a counter is exact even if the process is killed. Values that are not committed would be
-lost then, so only committed values are shown, and a shown counter never decreases.
+counted. So a counter is exact even if the process is killed. Only committed values are shown.
+Otherwise a counter would decrease if a shown value was lost before its commit.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class FakeBody:
 class FakeRemote:
     """A blob at an upstream; `starts` lists the start offset of each request in order.
 
-    The upstream sends only the bytes before the offset `until`, until the test raises it. `breaks`
+    The upstream sends only the bytes before the offset `until`, which the test can raise. `breaks`
     lists the offsets at which the first, second, ... connection breaks. Each request removes the
     first exception of `refusals` and raises it. `most` is the length, in bytes, of the longest
     range that the upstream sends in full. `held` is the number of open connections.

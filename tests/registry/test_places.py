@@ -119,7 +119,7 @@ def test_repositories_of_docker_distribution_are_served(two: Two, tmp_path: Path
 def test_a_hosted_repository_takes_precedence_over_the_default_upstream(
     two: Two, tmp_path: Path
 ) -> None:
-    """If the default upstream has a repository of that name, the hosted repository is served."""
+    """A hosted repository is served even if the default upstream has a repository of that name."""
     digest = host(tmp_path, NAME)
     p = pulling(two[0], tmp_path, default=two[0].host)
 

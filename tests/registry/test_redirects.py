@@ -237,7 +237,7 @@ def test_the_appliance_answers_everything_else(registry: Registry) -> None:
 
 
 def test_a_client_that_asks_again_gets_the_bytes(registry: Registry) -> None:
-    """If a redirected client repeats the same request, the worker itself sends the blob.
+    """If a redirected client repeats its request, the worker itself sends the blob.
 
     The worker first checks with a HEAD that the bucket still has the blob.
     """

@@ -94,7 +94,7 @@ def test_a_blob_of_a_wrong_length_is_fetched_again_in_the_same_request(
     again: bool,  # noqa: FBT001
     header: str | None,
 ) -> None:
-    """If the file of a blob has a wrong length, the same request fetches the blob again.
+    """If a request finds a blob's file with a wrong length, the request fetches the blob again.
 
     The client gets no byte of the damaged file, even if the request is for a range.
     """

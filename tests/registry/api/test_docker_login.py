@@ -126,8 +126,8 @@ def test_all_other_clients_get_a_basic_challenge(
 ) -> None:
     """Clients other than dockerd get a Basic challenge, as from docker distribution.
 
-    dockerd also gets it if anonymous clients may not pull, if its password is wrong, or if its Host
-    header is invalid.
+    dockerd also gets a Basic challenge if anonymous clients may not pull, if its password is wrong,
+    or if its Host header is invalid.
     """
     assert _challenge(authenticator, **headers) == 'Basic realm="here"'
 

@@ -36,12 +36,12 @@ APP, OTHER = Repository.parse("team/app"), Repository.parse("team/other")
 
 @dataclass
 class Time:
-    """A clock that returns the seconds since the UTC epoch that the test has set."""
+    """A clock that returns the time that the test has set, in seconds since the UTC epoch."""
 
     now: float = 1_800_000_000.0
 
     def __call__(self) -> float:
-        """Return the seconds since the UTC epoch that the test has set."""
+        """Return the time that the test has set, in seconds since the UTC epoch."""
         return self.now
 
 

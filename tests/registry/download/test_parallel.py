@@ -105,7 +105,7 @@ def test_parts_are_yielded_in_order_and_once(start: int, count: int) -> None:
 
 
 def test_an_upstream_without_ranges_is_read_in_one_stream() -> None:
-    """If an upstream ignores the header Range, the download sends it only one request."""
+    """If an upstream ignores the header Range, the upstream gets only one request."""
     remote = FakeRemote(CONTENT, takes_ranges=False)
 
     assert b"".join(read(remote)) == CONTENT

@@ -197,7 +197,7 @@ def test_referrers_are_filtered_by_artifact_type(p: Pushing) -> None:
 
 
 def test_referrers_are_listed_in_pages(p: Pushing) -> None:
-    """Each page of referrers except the last has a Link to the next page, with the same filter.
+    """Each page of referrers except the last has a Link, whose URL has the filter of the request.
 
     All pages together list each referrer once.
     """

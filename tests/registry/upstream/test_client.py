@@ -201,7 +201,7 @@ def test_retry_after_is_passed_on(upstream: FakeUpstream, status: int) -> None:
 
 
 def test_connections_are_reused(upstream: FakeUpstream) -> None:
-    """The client reuses the same connection after each kind of response."""
+    """The client reuses its connection after each kind of response."""
     image = upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)
 

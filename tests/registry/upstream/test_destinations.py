@@ -105,10 +105,10 @@ def test_an_upstream_may_redirect_to_public_addresses(address: str) -> None:
 def test_an_upstream_may_redirect_to_its_own_kind_of_address(
     home: str, leads_to: list[str], not_to: list[str]
 ) -> None:
-    """An upstream with a private address may redirect to private addresses.
+    """An upstream may redirect to addresses of its own kind, such as private addresses.
 
-    The metadata address of cloud providers is excluded. The storage of a private registry is often
-    in the same network.
+    The storage of a private registry is often in the same network. A redirect to the metadata
+    address of cloud providers is never permitted.
     """
     checked = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
     checked.check_dialled(RawOrigin("http", "reg.lan", 5000), home)

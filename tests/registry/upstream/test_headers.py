@@ -82,7 +82,7 @@ def test_retry_after_as_a_date(ahead: int, expected: float) -> None:
     ],
 )
 def test_the_next_page_is_on_the_same_host(link: str, expected: str | None) -> None:
-    """The next page of a list is requested from the same host.
+    """The next page of a list is requested from the host that sent the previous page.
 
     The scheme, the host and the port in the link are ignored.
     """

@@ -22,9 +22,7 @@ pytestmark = pytest.mark.slow
 V1 = Tag("v1")
 LAYER = Digest.of(b"layer")
 _ATTACH_FILTER = 26  # SO_ATTACH_FILTER of socket(7), for which Python has no name
-_RETURN_0 = struct.pack(
-    "HBBI", 0x06, 0, 0, 0
-)  # BPF_RET of linux/filter.h, with 0: drop each packet
+_RETURN_0 = struct.pack("HBBI", 0x06, 0, 0, 0)  # BPF_RET 0 (see linux/filter.h) drops each packet
 
 
 def lose_packets(connection: socket.socket) -> None:

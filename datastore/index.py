@@ -355,6 +355,10 @@ class AccessIndex(Protocol):
         """Remove a row whose content was deleted; do nothing if the row is not marked any more."""
         ...
 
+    def discard(self, digest: Digest) -> None:
+        """Remove a row whose content must not be served, even if it is pinned or not marked."""
+        ...
+
 
 class Index(AccessIndex, Protocol):
     """An `Index` consists of the rows of one appliance and the four other parts of the index."""

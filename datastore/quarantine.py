@@ -89,7 +89,9 @@ class Quarantine:
         self.storage.write(layout.quarantined(digest), json.dumps(mark).encode())
         with suppress(IndexUnavailable):
             self.settle(digest, size)
-            self._forget_row(digest)
+            # A row would show that the content is intact. So it is removed even if a signed URL or
+            # a push has pinned the content.
+            self.index.discard(digest)
         log.error(
             "stored content is damaged, and is not served",
             extra={"digest": digest, "bytes": size, "found": found},
@@ -155,10 +157,9 @@ class Quarantine:
         self.index.reservations.release(layout.quarantine_reservation(digest))
 
     def _forget_row(self, digest: Digest) -> None:
-        """Remove the row of damaged content.
+        """Remove the row of a damaged file that is in quarantine.
 
-        If the content is pinned or is being used, the row stays. On a disk, the cleaner removes it
-        later.
+        If the content is pinned or is being used, the row stays, and the cleaner removes it later.
         """
         row = self.index.entry(digest)
         if row is not None and self.index.mark_for_deletion(row):

@@ -261,10 +261,18 @@ class MemoryIndex:
         """Remove a marked row and its edges to other rows."""
         with self._lock:
             if digest in self._marked:
-                self._marked.remove(digest)
-                del self._rows[digest]
-                self._names.pop(digest, None)
-                self._prefetched.pop(digest, None)
+                self._drop(digest)
+
+    def discard(self, digest: Digest) -> None:
+        """Remove a row and its edges to other rows, even if the content is pinned."""
+        with self._lock:
+            self._drop(digest)
+
+    def _drop(self, digest: Digest) -> None:
+        self._marked.discard(digest)
+        self._rows.pop(digest, None)
+        self._names.pop(digest, None)
+        self._prefetched.pop(digest, None)
 
     def _row_bytes(self) -> int:
         with self._lock:

@@ -246,8 +246,14 @@ class SqliteIndex:
         key = (to_key(digest),)
         with self._file.writing() as db:
             if db.execute("DELETE FROM blob WHERE digest = ? AND leaving = 1", key).rowcount:
-                db.execute("DELETE FROM edge WHERE parent = ?", key)
-                db.execute("DELETE FROM ahead WHERE digest = ?", key)
+                _delete_details(db, key)
+
+    def discard(self, digest: Digest) -> None:
+        """Remove a row and its edges, even if the content is pinned."""
+        key = (to_key(digest),)
+        with self._file.writing() as db:
+            if db.execute("DELETE FROM blob WHERE digest = ?", key).rowcount:
+                _delete_details(db, key)
 
     # ---- reading rows
 
@@ -260,6 +266,12 @@ class SqliteIndex:
     def _entries(self, where: str, *values: object) -> list[IndexEntry]:
         sql = f"SELECT digest, size, kind, used FROM blob {where}"  # noqa: S608 - constant SQL
         return [_to_entry(row) for row in self._file.select(sql, *values)]
+
+
+def _delete_details(db: Connection, key: tuple[bytes]) -> None:
+    """Delete the edges and the prefetch mark of a row that was deleted."""
+    db.execute("DELETE FROM edge WHERE parent = ?", key)
+    db.execute("DELETE FROM ahead WHERE digest = ?", key)
 
 
 def _spread(db: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -241,6 +242,25 @@ class TestForget:
         index.forget(A)
 
         assert (index.oldest(None, 1), index.marked_for_deletion()) == ([ROW], [])
+
+    @pytest.mark.parametrize("is_marked", [False, True])
+    def test_discard_removes_a_row_in_any_state(self, index: Index, *, is_marked: bool) -> None:
+        """`discard` removes a row and its edges, even if the content is pinned or has no mark.
+
+        A digest without a row is no error.
+        """
+        index.record(B, 5, ContentKind.MANIFEST, 5.0, children=[A])
+        _record(index, ROW)
+        if is_marked:
+            index.mark_for_deletion(ROW)
+        index.pins.pin([A, B], time.time() + 3600)
+
+        for digest in (A, B, B):
+            index.discard(digest)
+
+        assert (index.entry(A), index.entry(B)) == (None, None)
+        assert (index.children(B), list(index.parents(A))) == ([], [])
+        assert (index.marked_for_deletion(), index.reservations.used_bytes()) == ([], 0)
 
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
         """A use of content does not remove the mark from its row, as the file may already be gone.

@@ -158,6 +158,22 @@ def test_damaged_content_that_was_pushed_stays_with_a_mark_until_it_is_pushed_ag
     assert worker.open(scene.pushed).read() == CONTENT[::-1]
 
 
+def test_damaged_content_is_not_served_while_it_is_pinned(scene: Scene) -> None:
+    """A pin, such as that of a signed URL, does not keep damaged content from being marked.
+
+    Otherwise the row of the pinned content would show that it is intact.
+    """
+    scene.appliance.index.pins.pin([scene.pushed], NOW + DAY)
+    scene.damage(scene.pushed, CONTENT[1:])
+
+    scene.compare()
+
+    (case,) = scene.keeper().cases()
+    assert case.is_lost
+    with pytest.raises(NotFound):
+        scene.worker().open(scene.pushed)
+
+
 def test_damage_without_another_length_is_found_by_a_verification(scene: Scene) -> None:
     """If damage does not change the length of an object, only `entrepot verify` finds it.
 

@@ -157,7 +157,7 @@ def fill(address: ServerAddress, image: Image) -> None:
 
 def _expect(got: bytes, expected: bytes, url: str) -> None:
     if got != expected:
-        raise LoadFailed(f"{url} has {len(got)} other bytes than the {len(expected)} expected ones")
+        raise LoadFailed(f"{url}: the body differs from the expected {len(expected)} bytes")
 
 
 def _memory(row: str, servers: Mapping[str, Server], book: Book) -> None:

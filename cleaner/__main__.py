@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 _FLAGS: Final = {
     "once": "run one round, then exit",
-    "stopped": "with --once: the appliance is stopped",
+    "stopped": "with --once: assume that the appliance is stopped",
     "dry-run": "print what would be removed, and why",
     "gc": "remove garbage only",
     "delete-untagged": "with --gc: remove untagged images too",

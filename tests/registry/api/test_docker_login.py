@@ -182,7 +182,8 @@ def test_a_push_token_for_a_wrong_password_is_rejected_when_it_is_used(
 ) -> None:
     """With a wrong password, a client gets a token for a push, but the push itself is rejected.
 
-    dockerd repeats a rejected token request many times, but not a rejected push request.
+    dockerd would repeat a rejected token request many times; it does not repeat a rejected push
+    request.
     """
     token = _token(HALF_OPEN, WRONG, *scopes)
 

@@ -324,7 +324,8 @@ def test_a_false_size_uses_no_memory(said: int) -> None:
 def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
     """If the upstream does not contradict a huge, false size, each connection sends one request.
 
-    An attacker can control both the manifest and the upstream.
+    An attacker who controls both the manifest and the upstream must not be able to cause many
+    requests.
     """
     content = CONTENT * 10
     remote = FakeRemote(content, tells_size=False)

@@ -233,7 +233,7 @@ def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
 
 
 def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
-    """If an index has a subject's referrers tag, its manifests that name the subject are listed.
+    """If an index has a subject's referrers tag, its manifests with this subject are listed.
 
     Clients that do not support the list of referrers push such an index. The registry also lists
     and serves the referrers tag like any other tag.

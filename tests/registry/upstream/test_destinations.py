@@ -170,7 +170,7 @@ def test_the_operator_can_permit_more_addresses(
 def test_an_embedded_ipv4_address_has_the_same_reach(address: Any) -> None:
     """An IPv4 address within an IPv6 address is checked like that IPv4 address.
 
-    Otherwise an attacker could reach a private address in another notation.
+    Otherwise an attacker could reach a private address by writing it as an IPv6 address.
     """
     plain, number = reach_of(str(address)), int(address)
     forms = [f"::ffff:{address}", f"64:ff9b::{address}", f"::ffff:0:{address}"]

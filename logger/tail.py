@@ -234,8 +234,8 @@ def is_whole(line: bytes) -> bool:
 def family(path: Path) -> list[Seen]:
     """Return a consistent list of the files of a log, the oldest file first.
 
-    Because a rotation can be in progress, the folder is listed repeatedly until two successive
-    lists are equal, at most `_ATTEMPTS` times. Raises: OSError.
+    A rotation can be in progress. Therefore the folder is listed up to `_ATTEMPTS` more times after
+    the first list, until two successive lists are equal. Raises: OSError.
     """
     before = _list(path)
     for _ in range(_ATTEMPTS):

@@ -66,8 +66,8 @@ class EnvelopeSize:
     While the receiver responds quickly, the number of events doubles, up to 1,024. So a long queue
     is delivered soon, and each event costs little. After a failure, the next envelope has one
     event: a receiver that needs some time for each event could never respond to an envelope with
-    many events within the time-out. After the failure of an envelope above 64 KiB, no later
-    envelope is larger than 64 KiB.
+    many events within the time-out. After the failure of an envelope above 64 KiB, the events of
+    each later envelope have at most 64 KiB, unless a single event is larger.
     """
 
     def __init__(self, timeout: float) -> None:
@@ -86,7 +86,8 @@ class EnvelopeSize:
     def failed(self, status: int | None, size: int) -> None:
         """Record that an envelope of *size* bytes failed; *status* is None without a response.
 
-        After status 413 (Content Too Large), all later envelopes have fewer events than this one.
+        After status 413 (Content Too Large) for an envelope of at most 64 KiB, the largest number
+        of events in later envelopes is half of the current largest number.
         """
         if size > _SAFE_BYTES:
             self.bytes = _SAFE_BYTES

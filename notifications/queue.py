@@ -196,7 +196,7 @@ class EventQueue:
                 _count_status(db, endpoint, status, len(group.events))
 
     def statistics(self) -> list[Statistics]:
-        """Return the counts of events of each endpoint, with one `Statistics` per endpoint."""
+        """Return the counters of each endpoint."""
         with self._using() as db:
             rows = db.execute(
                 "SELECT name, pending, dropped, successes, failures, errors FROM endpoint"

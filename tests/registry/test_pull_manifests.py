@@ -48,8 +48,8 @@ def test_a_manifest_is_byte_identical_to_the_upstreams(u: FakeUpstream, p: Pulli
 def test_the_accept_header_of_a_client_is_not_forwarded(u: FakeUpstream, p: Pulling) -> None:
     """The registry sends its own Accept header to the upstream, not the client's header.
 
-    An upstream can choose the manifest of a tag by this header. So a tag has the same digest for
-    all clients.
+    An upstream can choose the manifest of a tag by this header. The registry always sends the same
+    header, so a tag has the same digest for all clients.
     """
     first = p.get("manifests/v1", Accept=DOCKER_MANIFEST)
     second = p.get("manifests/v1")

@@ -178,7 +178,8 @@ def test_a_stopped_upstream_is_refused(upstream: FakeUpstream) -> None:
 def test_a_host_that_does_not_resolve_is_refused() -> None:
     """If the name of an upstream does not resolve, a request fails with REFUSED.
 
-    RFC 2606 reserves `.invalid` for names that never resolve.
+    If the name server does not respond, the request fails with TIMEOUT. RFC 2606 reserves
+    `.invalid` for names that never resolve.
     """
     with FakeUpstream() as upstream:
         client = client_of(upstream, url="http://nowhere.invalid:1", connect_timeout=5.0)

@@ -159,7 +159,7 @@ def test_an_impossible_number_counts_as_missing(text: str) -> None:
 def test_the_largest_accepted_length_is_8_pib() -> None:
     """The largest accepted length is 8 PiB.
 
-    So the sum of some hundred lengths fits into an integer of the index, which has 64 bits.
+    So the sum of several hundred lengths fits into an integer of the index, which has 64 bits.
     """
     assert content_length({"Content-Length": str(LARGEST_SIZE)}) == LARGEST_SIZE
     assert content_length({"Content-Length": str(LARGEST_SIZE + 1)}) is None

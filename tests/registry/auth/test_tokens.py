@@ -209,7 +209,8 @@ def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
 def test_the_rights_class_of_a_token_depends_on_the_rules_of_its_user() -> None:
     """The rights class of a token depends on the access rules of the token's user.
 
-    Access rules can permit two users different pulls even if their tokens list the same scopes.
+    If the tokens of two users list the same scopes, access rules can still permit only one of the
+    users to pull a repository.
     """
     authentication = TokenAuthentication(
         AccessRules(

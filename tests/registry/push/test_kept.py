@@ -46,10 +46,10 @@ def test_an_unfinished_upload_makes_no_repository(p: Pushing) -> None:
 
 
 def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
-    """If a client pushes a stored manifest's bytes as a blob, its row still describes a manifest.
+    """If a client pushes a stored manifest's bytes as a blob, the index still describes a manifest.
 
-    This row in the index also lists the manifest's parts. The cleaner needs this list, because it
-    evicts a manifest before its parts.
+    The manifest's row in the index also lists the manifest's parts. The cleaner needs this list,
+    because it evicts a manifest before its parts.
     """
     part = Digest.of(b"part")
     p.index.record(_DIGEST, len(_CONTENT), ContentKind.MANIFEST, 1.0, children=[part])

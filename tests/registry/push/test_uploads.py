@@ -76,7 +76,7 @@ def test_an_empty_blob_and_an_empty_object_can_be_pushed(
 ) -> None:
     """A client can push a blob of zero bytes and the empty object `{}`.
 
-    Artifact clients push both.
+    Programs that store artifacts in a registry push both.
     """
     digest = p.blob(content, algorithm=algorithm)
 

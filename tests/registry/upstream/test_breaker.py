@@ -506,7 +506,10 @@ def test_three_consecutive_failures_open_the_breaker() -> None:
 
 
 def test_one_connection_timeout_opens_the_breaker() -> None:
-    """One connection timeout opens the circuit breaker, as the next request would wait as long."""
+    """One connection timeout opens the circuit breaker.
+
+    The next request would probably wait just as long.
+    """
     assert not failed(CLOSED, 100, DEAD, probe=False).is_closed
 
 

@@ -191,7 +191,8 @@ class _Recording(socket.socket):
 def test_each_wait_for_the_headers_ends_at_their_common_limit() -> None:
     """The time-out of the socket shrinks while headers arrive, and is restored for the body.
 
-    Otherwise headers that stop just before the limit would take twice the limit.
+    Otherwise an upstream that stops sending headers just before the limit would delay the failure
+    to almost twice the limit.
     """
     near, far = socket.socketpair()
     with far, _Recording(fileno=near.detach()) as waiting:

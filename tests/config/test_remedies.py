@@ -16,7 +16,17 @@ from entrepot.config.sources import environment
 ROOT = Path(__file__).parents[2]
 _FILES = [
     path
-    for folder in ("appliance", "cleaner", "config", "logger", "registry")
+    for folder in (
+        "appliance",
+        "cleaner",
+        "config",
+        "datastore",
+        "edge",
+        "logger",
+        "notifications",
+        "registry",
+        "runtime",
+    )
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
 _VARIABLE = re.compile(

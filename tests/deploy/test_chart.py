@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -417,15 +418,21 @@ def test_endpoints_have_their_options_and_secrets() -> None:
 
 
 def test_the_secret_contains_the_given_json() -> None:
-    """The chart's Secret contains the given JSON in base64, and not as plain text."""
-    content = '{"auths": {"quay.io": {"auth": "cm9ib3Q6c2VjcmV0"}}}'
-    secret = manifests.of_kind(chart.documents(pullSecret={"json": content}), "Secret")
+    """The chart's Secret contains the given JSON in base64; no object has it as plain text.
 
-    text = json.dumps(secret["data"])
-    assert config.parse_pull_secret(secret["data"][".dockerconfigjson"].encode()).hosts == (
-        "quay.io",
-    )
-    assert content not in text
+    No object except the Secret contains the JSON in base64.
+    """
+    login = "cm9ib3Q6c2VjcmV0"
+    content = f'{{"auths": {{"quay.io": {{"auth": "{login}"}}}}}}'
+    documents = chart.documents(pullSecret={"json": content})
+    secret = manifests.of_kind(documents, "Secret")
+    encoded = secret["data"][".dockerconfigjson"]
+    others = json.dumps([each for each in documents if each is not secret])
+
+    assert config.parse_pull_secret(encoded.encode()).hosts == ("quay.io",)
+    assert base64.b64decode(encoded).decode() == content
+    assert login not in json.dumps(documents)
+    assert encoded not in others
 
 
 def test_openshift_chooses_the_user() -> None:

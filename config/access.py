@@ -27,9 +27,9 @@ _EXAMPLE: Final = "try [{user: ann, repository: team/**, allow: [pull, push]}]"
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """An `AccessRule` permits the actions `allow` to the users `user`.
+    """An `AccessRule` allows the users in `user` the actions in `allow`.
 
-    It applies to the repositories that match a pattern in `repository`.
+    The rule applies to the repositories that match a pattern in `repository`.
     """
 
     user: tuple[str, ...]
@@ -106,14 +106,14 @@ def _problems(given: object) -> Iterator[str]:
         else:
             yield from (f"{key}: {each}" for each in wrong(valid[key]))
     if ANONYMOUS in valid.get("user", ()) and set(valid.get("allow", ())) - {"pull"}:
-        yield f"allow: {ANONYMOUS} may pull at most"
+        yield f"allow: {ANONYMOUS} may only pull"
 
 
 def _listed(key: str, given: object) -> tuple[str, ...]:
     """Return the values of *key* of an access rule.
 
-    If the value is a text, spaces separate its parts, except in a user's name, which can contain
-    spaces.
+    A text is split at spaces and commas. The text of `user` is not split, because the name of a
+    user can contain spaces.
 
     Raises: Unreadable.
     """

@@ -19,8 +19,8 @@ _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)
 # RFC 3986, 3.2, allows underscores in a host name, and services in Docker Compose can have such
 # names.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
-# Some other characters have a special meaning in haproxy.cfg, into which the path of the socket is
-# inserted; a comma, for example, separates two addresses.
+# The path of the socket is inserted into haproxy.cfg. There, some characters outside this pattern
+# have a special meaning; a comma, for example, separates two addresses.
 _SOCKET = re.compile(r"/[A-Za-z0-9._~@+=/-]+", re.ASCII)
 
 

@@ -11,8 +11,8 @@ class AzureCredentials(Section):
 
     type: value_types.AzureLogin = setting(
         "shared_key",
-        "how the appliance logs in: shared_key (with accountkey), client_secret (with the three"
-        " keys below) or default_credentials (with the Azure environment of the process)",
+        "how the appliance logs in: shared_key (with accountkey), client_secret (with clientid,"
+        " tenantid and secret) or default_credentials (with the Azure environment of the process)",
     )
     clientid: value_types.MaybeText = setting(None, "the id of an application in Microsoft Entra")
     tenantid: value_types.MaybeText = setting(None, "the id of the application's tenant")
@@ -49,7 +49,7 @@ class AzureSettings(Section):
         "false", "true: the certificate of the service is not verified"
     )
     ca: value_types.MaybeFile = setting(
-        None, "a PEM file of further authorities that may issue the service's certificate"
+        None, "a PEM file of additional authorities that may issue the service's certificate"
     )
 
     @property

@@ -38,7 +38,7 @@ def build(given: Mapping[Key, RawValue]) -> Built:
     problems = [_problem(each, given) for each in found]
     bad = {_part_to_drop(each.place) for each in found}
     left = {key: each for key, each in given.items() if not any(key[: len(b)] == b for b in bad)}
-    assert len(left) < len(given)  # noqa: S101 - defaults are valid, so each error drops a value
+    assert len(left) < len(given)  # noqa: S101 - defaults are valid, so errors are in given values
     rest = build(left)
     return Built(rest.settings, rest.used, problems + rest.problems)
 

@@ -130,7 +130,7 @@ def _writable(folder: Path, key: str, variable: str) -> Iterator[Problem]:
         if there == folder and error.errno in _MAY_PASS:
             return
         why = (error.strerror or str(error)).lower()
-    remedy = f"make the folder writable, or set {variable} to another"
+    remedy = f"make the folder writable, or set {variable} to another folder"
     yield Problem(f"{key}={folder}", f"{there} is not writable: {why}", remedy)
 
 
@@ -188,7 +188,7 @@ def _match(certificate: Path, key: Path, source: str) -> Iterator[Problem]:
 
 
 def _no_passphrase() -> str:
-    # Without this password, OpenSSL would ask for a password on the terminal, and the start would
+    # Without this empty password, OpenSSL would ask for one on the terminal, and the start would
     # hang.
     return ""
 
@@ -246,7 +246,8 @@ def _unread(
 ) -> Iterator[Problem]:
     """Yield a problem if a file can't be read.
 
-    If the source of a mount is missing, Docker creates a folder in its place.
+    If the source of a mount is missing, Docker creates a folder at its path. So the remedy for a
+    folder is to mount an existing file.
     """
     try:
         with path.open("rb") as file:

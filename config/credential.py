@@ -49,7 +49,9 @@ def credential(entry: object) -> SecretCredential | None:
         return SecretCredential(username, password, *tokens)
     if bool(username) != bool(password):
         missing = "username" if password else "password"
-        raise Unreadable(f"the entry has no {missing}", "write both, or neither")
+        raise Unreadable(
+            f"the entry has no {missing}", "write both username and password, or neither"
+        )
     return SecretCredential(username, password) if username else None
 
 

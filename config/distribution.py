@@ -1,8 +1,8 @@
 """List all keys of docker distribution 2.x and 3.x and how the appliance treats each key.
 
-Some keys that the appliance does not implement protect data or select where to store data. If such
-a key is set, the appliance does not start, because otherwise the operator would believe that the
-key has an effect. Any other key without an effect causes a warning.
+The appliance does not implement every key. An unimplemented key can protect data or select where
+data is stored. If such a key is set, the appliance does not start; otherwise the operator would
+believe that the key has an effect. Any other unimplemented key causes a warning.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _refused(key: str, why: str, *harmless: str) -> DistributionKey:
 
 _NO_DRIVER = "the driver is not implemented"
 _COPY_WAIT = "the key is for copies inside Azure, which the appliance does not make"
-_ONE_COPY = "an object is copied with one request, and only if it turns out to be damaged"
+_ONE_COPY = "the appliance copies only damaged objects, each with one request"
 _NO_REDIS = "the appliance looks blobs up on the disk, without redis"
 _LOOKED_UP = "the appliance looks blobs up on the disk"
 _PACKAGE = "the names refer to middleware in installed Python packages, not to Go middleware"
@@ -76,7 +76,7 @@ ROWS: Final = (
     _honoured("log.formatter", "text, json and logstash"),
     _honoured("log.accesslog.disabled", "the default is false in the image, else true"),
     _honoured("log.reportcaller", "log lines have the fields func and file"),
-    _honoured("log.fields", "the log lines of all programs have the fields"),
+    _honoured("log.fields", "the log lines of all programs have these fields"),
     _honoured("log.fields.*", "an environment variable can set a single field"),
     _honoured("log.hooks", "only the type mail is implemented; every other type is refused"),
     _honoured("log.hooks.*.**", "an environment variable can set a single key of a hook"),
@@ -114,7 +114,7 @@ ROWS: Final = (
     _honoured("storage.s3.useragent"),
     _refused(
         "storage.s3.objectacl",
-        "S3 refuses the ACL of an object if ACLs are disabled for the bucket, as by default",
+        "S3 refuses an object's ACL if ACLs are disabled for the bucket, which is the default",
         "private",
     ),
     _honoured("storage.s3.usedualstack"),
@@ -128,7 +128,7 @@ ROWS: Final = (
     _honoured("storage.azure.credentials.clientid"),
     _honoured("storage.azure.credentials.tenantid"),
     _honoured("storage.azure.credentials.secret"),
-    _honoured("storage.azure.realm", "it also selects the host that issues tokens"),
+    _honoured("storage.azure.realm", "the realm also selects the host that issues tokens"),
     _honoured("storage.azure.rootdirectory", "as in 3.x; 2.x has no such key"),
     _honoured("storage.azure.serviceurl"),
     _honoured("storage.azure.skipverify"),
@@ -137,7 +137,7 @@ ROWS: Final = (
     DistributionKey(
         "storage.azure.connectionstring",
         KeySupport.REFUSED,
-        "docker distribution ignores the key, and so would the appliance",
+        "docker distribution ignores the key, and the appliance does not implement it",
         instead="set accountname, accountkey and serviceurl",
         harmless=("",),
     ),
@@ -159,7 +159,8 @@ ROWS: Final = (
     _honoured("storage.oss.accesskeysecret"),
     _honoured("storage.oss.region"),
     _honoured(
-        "storage.oss.bucket", "the driver uses OSS's S3-compatible API, untested with the service"
+        "storage.oss.bucket",
+        "the driver uses OSS's S3-compatible API, and was not tested with Alibaba's service",
     ),
     _honoured("storage.oss.endpoint"),
     _honoured("storage.oss.internal"),
@@ -168,7 +169,10 @@ ROWS: Final = (
     _honoured("storage.oss.secure"),
     _honoured("storage.oss.chunksize", "5M to 512M"),
     _honoured("storage.delete.enabled"),
-    _honoured("storage.redirect.disable", "GETs of blobs above 64 KiB in a bucket are redirected"),
+    _honoured(
+        "storage.redirect.disable",
+        "if the key is false, GETs of blobs above 64 KiB in a bucket are redirected",
+    ),
     _ineffective("storage.cache.blobdescriptor", _LOOKED_UP),
     _ineffective("storage.cache.blobdescriptorsize", _LOOKED_UP),
     _ineffective("storage.cache.layerinfo", _LOOKED_UP),
@@ -176,7 +180,10 @@ ROWS: Final = (
         "storage.tag.concurrencylimit",
         "tags are read one after another; 10,000 tags on a disk take half a second",
     ),
-    _honoured("storage.maintenance.readonly.enabled", "content of upstreams is still stored"),
+    _honoured(
+        "storage.maintenance.readonly.enabled",
+        "content that is pulled from upstreams is still stored",
+    ),
     _honoured("storage.maintenance.uploadpurging.enabled"),
     _honoured(
         "storage.maintenance.uploadpurging.age",
@@ -193,7 +200,7 @@ ROWS: Final = (
     DistributionKey(
         "storage.gcs.**",
         KeySupport.REFUSED,
-        "the driver is not implemented: no test server accepts the writes of the client library",
+        "the driver is not implemented: no emulator accepts its writes, so it cannot be tested",
         instead="use another driver (docs/storage.md)",
     ),
     *(
@@ -212,7 +219,7 @@ ROWS: Final = (
         "only bcrypt is accepted; a missing file is an error, and no password is generated",
     ),
     _honoured("auth.none.**", "the registry is open to all, as without the key"),
-    _honoured("auth.silly.realm", "the key protects nothing, as in docker distribution"),
+    _honoured("auth.silly.realm", "auth.silly protects nothing, as in docker distribution"),
     _honoured("auth.silly.service"),
     _honoured("auth.token.realm"),
     _honoured("auth.token.service"),
@@ -241,9 +248,13 @@ ROWS: Final = (
     _honoured("reporting.newrelic.verbose"),
     _honoured("http.addr"),
     _honoured("http.net", "tcp and unix"),
-    _honoured("http.prefix", "Location, Link and the token's realm have the prefix too"),
+    _honoured(
+        "http.prefix", "the headers Location and Link and the token's realm also contain the prefix"
+    ),
     _honoured("http.host", "Location begins with this URL; http.prefix is not added to it"),
-    _honoured("http.secret", "upload URLs have no signed state; every worker continues an upload"),
+    _honoured(
+        "http.secret", "upload URLs have no signed state; every worker can continue an upload"
+    ),
     _honoured("http.relativeurls", "the default is true; distribution's default is false"),
     _honoured("http.draintimeout", "the default is 4s"),
     _honoured("http.tls.certificate"),
@@ -254,7 +265,8 @@ ROWS: Final = (
     _honoured("http.tls.minimumtls", "tls1.0 to tls1.3"),
     _honoured(
         "http.tls.ciphersuites",
-        "the suites have Go's names; if some are of TLS 1.3, only those of TLS 1.3 are offered",
+        "the suites have Go's names; if the list has suites of TLS 1.3, no other suites of TLS 1.3"
+        " are offered",
     ),
     _honoured(
         "http.tls.ciphersuites.*", "an environment variable can set a single entry of the list"
@@ -278,7 +290,9 @@ ROWS: Final = (
         "http.h2c.enabled", "HTTP/2 without TLS is always on, for clients with prior knowledge"
     ),
     _honoured("notifications.events.includereferences"),
-    _honoured("notifications.endpoints", "events are queued on disk, in order for each endpoint"),
+    _honoured(
+        "notifications.endpoints", "events are queued on disk, and each endpoint gets them in order"
+    ),
     _honoured(
         "notifications.endpoints.**", "an environment variable can set a single key of an endpoint"
     ),

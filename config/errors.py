@@ -1,8 +1,8 @@
 """The exceptions of this package.
 
-ConfigError the configuration is invalid; the exception lists every `Problem` Unreadable
-(ValueError)     a single value is invalid; the caller, which knows the source of the value, turns
-the exception into a `Problem`
+A `ConfigError` means that the configuration is invalid, and lists every `Problem`. An `Unreadable`
+means that a single value is invalid. The caller, which knows the source of the value, turns an
+`Unreadable` into a `Problem`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class ConfigError(Exception):
         return type(self), (self.problems,)
 
 
-class Unreadable(ValueError):  # noqa: N818 - the name states the fact, as all here do
-    """A value is invalid. `message` gives the reason, `remedy` a valid alternative."""
+class Unreadable(ValueError):  # noqa: N818 - the name states the fact
+    """A value is invalid. `message` gives the reason, and `remedy` a valid alternative."""
 
     def __init__(self, message: str, remedy: str) -> None:
         super().__init__(f"{message}; {remedy}")

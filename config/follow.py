@@ -73,7 +73,7 @@ def read_rights(content: bytes, file: Path) -> FollowedRights:
         raise ConfigError([problem]) from None
 
 
-class _Refused(Exception):  # noqa: N818 - never leaves this module
+class _Refused(Exception):  # noqa: N818 - caught in this module
     """The access rules or the users in the configuration file are invalid."""
 
     def __init__(self, given: RawValue, error: Unreadable) -> None:
@@ -87,7 +87,7 @@ def _access(values: Mapping[Key, RawValue]) -> tuple[AccessRule, ...] | None:
     try:
         return access.rules(given.value) if given else None
     except Unreadable as error:
-        assert given is not None  # noqa: S101 - it was parsed above
+        assert given is not None  # noqa: S101 - only a given value is parsed
         raise _Refused(given, error) from error
 
 

@@ -19,8 +19,7 @@ def dump(settings: Settings, path: Path) -> None:
     """Write the settings to *path* atomically.
 
     The mode of the file is 0600 because the settings contain passwords. The file omits `log.hooks`,
-    because only `entrepot serve` sends mail, and no other program needs the passwords of the mail
-    servers.
+    which contain the passwords of mail servers, because only `entrepot serve` sends mail.
 
     Raises: OSError.
     """

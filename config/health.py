@@ -55,7 +55,7 @@ class FileCheck:
 class HttpCheck:
     """An `HttpCheck` sends HEAD requests to `uri` and expects the status `statuscode`.
 
-    An HTTP check fails after `threshold` failures in a row. `timeout` and `interval` are in
+    An HTTP check fails after `threshold` failed requests in a row. `timeout` and `interval` are in
     seconds. `headers` and `uri` may contain a password.
     """
 

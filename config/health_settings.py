@@ -13,8 +13,8 @@ class StorageDriverSettings(Section):
 
     enabled: value_types.Switch = setting(
         "false",
-        "whether the data directory is checked; if the check fails repeatedly, all requests get"
-        " 503",
+        "whether the data directory is checked; if the check fails threshold times in a row, all"
+        " requests get 503",
     )
     interval: value_types.CheckInterval = setting("10s", "the time between two checks")
     threshold: value_types.CheckThreshold = setting(

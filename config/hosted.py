@@ -20,8 +20,10 @@ _EXAMPLE: Final = "try {ci/**: {ttl: 7d, keep: 10}}"
 class HostedRule:
     """A `HostedRule` states how long content that is pushed to matching repositories is kept.
 
-    `repository` is a pattern. `ttl` and `untagged` are in seconds; 0 means for ever, and `untagged`
-    is None if it is not set. `keep` is the number of tags that are always kept.
+    `repository` is a pattern. An image is kept for `ttl` seconds after its last use, and a manifest
+    without a tag for `untagged` seconds; 0 means for ever. `untagged` is None if it is not set.
+    `keep` is the number of tags that are always kept; with a `ttl` of 0, all other tags are evicted
+    at once.
     """
 
     repository: str
@@ -42,7 +44,7 @@ def rules(given: object) -> tuple[HostedRule, ...]:
     Raises: Unreadable, which lists every problem.
     """
     found = from_yaml(given, _EXAMPLE)
-    # The value is copied from a `Settings` object, so it is already parsed.
+    # A tuple is copied from a `Settings` object, so it is already parsed.
     if isinstance(found, tuple):
         return found
     if found is None or found == "":

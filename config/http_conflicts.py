@@ -73,8 +73,8 @@ def _address(http: HttpSettings, given: Given) -> Iterator[Problem]:
 def _without_certificate(http: HttpSettings, given: Given) -> Iterator[Problem]:
     """Yield a problem if client certificates are required but TLS is off.
 
-    Without TLS, HAProxy would check no client certificate. Other keys of `http.tls` without a
-    certificate only cause a warning.
+    Without TLS, HAProxy would check no client certificate. If `minimumtls` or `ciphersuites` is set
+    without a certificate, `advice` only returns a warning.
     """
     authorities = given.get((*_TLS, "clientcas"))
     if http.tls.clientcas and http.tls.certificate is None and authorities is not None:
@@ -136,7 +136,7 @@ def _no_effect(http: HttpSettings, given: Given) -> Iterator[Problem]:
     if prefix is not None and not ends:
         yield prefix.problem(
             "Location begins with http.host, which does not end with http.prefix",
-            "add the prefix to http.host if the proxy in front passes it on",
+            "add the prefix to http.host if the proxy in front passes the prefix on",
         )
     relative = given.get(("http", "relativeurls"))
     if relative is not None and http.host is not None and http.relativeurls:
@@ -150,5 +150,6 @@ def _open_debug(http: HttpSettings, given: Given) -> Iterator[Problem]:
     addr = given.get(("http", "debug", "addr"))
     if addr is not None and http.debug.addr is not None and not http.debug.addr.is_loopback:
         yield addr.problem(
-            "the debug address needs no login, and other machines reach it", "try 127.0.0.1:5001"
+            "the debug address needs no login, and other machines can reach it",
+            "try 127.0.0.1:5001",
         )

@@ -124,7 +124,7 @@ class HttpSettings(Section):
         threads_here,
         "the number of HAProxy's threads, 1 to 4; with http.net: unix, always 1",
         env="ENTREPOT_THREADS",
-        shown="one for each two cores",
+        shown="one for every two cores",
     )
     edgecache: value_types.Switch = setting(
         "on",

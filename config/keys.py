@@ -30,7 +30,7 @@ class Setting:
 
     In `key`, `*` stands for a host. The first entry of `variables` is the variable that help texts
     and documentation show. `default` is the default as an operator would write it. If
-    `empty_counts` is true, an empty value has a meaning of its own; otherwise an empty variable is
+    `empty_counts` is true, a variable may set the empty value; otherwise an empty variable is
     ignored.
     """
 
@@ -50,7 +50,7 @@ class Setting:
 
 @cache
 def settings() -> dict[Key, Setting]:
-    """Return every setting by its key, in the order of the schema."""
+    """Return a map from each key to its setting, in the order of the schema."""
     return {key: _setting(key, field) for key, field in _walk(Settings, ())}
 
 

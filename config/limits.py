@@ -25,12 +25,13 @@ class LimitsSettings(Section):
     )
     logins: value_types.Many = setting(
         "60",
-        "after this many wrong passwords in a minute, by user and address, further passwords wait"
-        " in a slower queue",
+        "after this many wrong passwords in a minute for one user from one address, the next ones"
+        " wait in a slower queue",
     )
     lines: value_types.Many = setting(
         "1000",
-        "how many access log lines a second one address gets for requests that use no content",
+        "how many requests of one address are logged in a second if they use no content, such as"
+        " requests that get 404",
     )
     uploads: value_types.Many = setting(
         "1000", "how many unfinished uploads all users may have together"

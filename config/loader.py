@@ -1,6 +1,7 @@
 """Load the configuration from all sources.
 
-The precedence is: flags, environment, YAML file, files found in usual places, defaults.
+The precedence, from highest to lowest: flags, environment, YAML file, files in usual places,
+defaults.
 """
 
 from __future__ import annotations
@@ -145,8 +146,8 @@ class _Sources:
         """Return a problem if the folder `/certs` exists but has no file certs.pem.
 
         Without this check, the appliance would serve plain HTTP although the operator intended TLS.
-        Outside the image, an empty folder is not a problem. In the image it is a problem, because
-        the folder exists there only if the operator has mounted it.
+        In the image, even an empty folder is a problem: it exists only if the operator has mounted
+        it, so TLS is intended. Outside the image, an empty folder is not a problem.
         """
         folder = self._places.certs
         if _CERTIFICATE in given or not _is_there(folder):

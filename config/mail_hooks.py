@@ -62,7 +62,7 @@ def hooks(given: object) -> tuple[MailHook, ...]:
     found = from_yaml(given, _EXAMPLE)
     if found is None or found == "":
         return ()
-    # The value is copied from a `Settings` object, so it is already parsed.
+    # A tuple is copied from a `Settings` object, so it is already parsed.
     if isinstance(found, tuple):
         return found
     if not isinstance(found, list):

@@ -67,7 +67,7 @@ def merge(layers: Sequence[SourceValues]) -> Merged:
 
 
 def unsupported_keys(winners: Iterable[RawValue]) -> tuple[list[Problem], list[Problem]]:
-    """Return the problems and warnings for docker distribution's keys without effect here.
+    """Return problems and warnings for the keys of docker distribution that are not implemented.
 
     A refused key causes a problem, and a key without effect causes a warning. If several variables
     set keys of one section, they cause one message, which names the first key.
@@ -175,7 +175,7 @@ def _second_driver(winners: dict[Key, RawValue]) -> list[Problem]:
 
 
 def _too_many_upstreams(winners: dict[Key, RawValue]) -> list[Problem]:
-    """Remove all upstreams and return a problem if there are too many upstreams."""
+    """If there are too many upstreams, remove all of them and return a problem."""
     named = [key for key in winners if key[0] == "upstreams" and key[1:]]
     if len({key[1] for key in named}) <= _MOST_UPSTREAMS:
         return []

@@ -109,14 +109,14 @@ class MiddlewareSettings(Section):
 
     storage: StorageEntries = setting(
         (),
-        "the server from which clients fetch blobs above 64 KiB: redirect (options baseurl) or"
+        "the server from which clients fetch blobs above 64 KiB: redirect (option baseurl) or"
         " cloudfront (options baseurl, privatekey, keypairid, duration)",
         secret=True,
     )
 
     @property
     def target(self) -> Target | None:
-        """Return the target of redirects; None means URLs that the storage driver signs."""
+        """Return the target of redirects, or None if the storage driver signs the URLs."""
         return target_of(*self.storage[-1].as_pair) if self.storage else None
 
     @property

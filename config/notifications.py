@@ -47,9 +47,10 @@ _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection"
 class NotificationEndpoint:
     """A `NotificationEndpoint` is a receiver of events; `timeout` and `backoff` are in seconds.
 
-    The appliance sends no event for content of the `ignoredmediatypes`, which include those of the
-    key `ignore.mediatypes`. It also sends no event for the `actions`, which are those of the key
-    `ignore.actions`. `headers` and `url` may contain a password.
+    The appliance sends the endpoint no event about content whose media type is in
+    `ignoredmediatypes`, and no event whose action is in `actions`. The key `ignore.mediatypes` adds
+    to `ignoredmediatypes`, and the key `ignore.actions` sets `actions`. `headers` and `url` may
+    contain a password.
     """
 
     name: str
@@ -132,7 +133,7 @@ def unknown_keys(given: object) -> Iterator[tuple[str, str]]:
 
 
 def bare_url(url: str) -> str:
-    """Return *url* without its password and query, for messages."""
+    """Return *url* without login and query, so that a message can show it."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -163,7 +164,7 @@ def _endpoint(given: object) -> NotificationEndpoint:
     )
 
 
-def _field(name: str, read: readers.Reader[Any], given: object) -> Any:  # noqa: ANN401 - of the reader
+def _field(name: str, read: readers.Reader[Any], given: object) -> Any:  # noqa: ANN401 - any reader
     try:
         return read(given)
     except Unreadable as error:

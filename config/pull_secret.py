@@ -4,7 +4,7 @@ Two formats are accepted. One is Docker's `config.json`, which Kubernetes secret
 `.dockerconfigjson`. The other is the older `.dockercfg`, the content of `auths` alone. The whole
 file may be in base64. Each entry has a key and a credential. The key is a host or a glob, as in the
 kubelet, with an optional scheme, port and path. The host of a key declares an upstream. The path
-only selects the credential for a repository.
+of a key restricts the credential to the repositories whose names begin with the path.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ class ParsedPullSecret:
     def lookup(self, host: str, repository: str) -> SecretCredential | None:
         """Return the credential for *repository* at *host*; None means anonymous access.
 
-        An entry with a host takes precedence over an entry with a glob. Among entries of the same
-        kind, the longest path takes precedence, and then the longest glob.
+        An entry with a host takes precedence over an entry with a glob. Among entries with a host,
+        the longest path takes precedence. Among entries with a glob, the longest path takes
+        precedence, and for equal paths the longest glob.
         """
         parts = repository.split("/")
         fitting = [each for each in self._about(host) if each.covers(parts)]

@@ -121,8 +121,8 @@ class IndexSettings(Section):
     )
     platformlist: _Platforms = setting(
         (),
-        "if platforms is list: maps of os and architecture, the platforms whose images must be"
-        " stored",
+        "if platforms is list: the platforms whose images must be stored, as maps of os and"
+        " architecture",
     )
 
 
@@ -159,7 +159,10 @@ class ValidationSettings(Section):
 
     @property
     def is_on(self) -> bool:
-        """Return whether the rules apply; as in docker distribution, two keys determine this."""
+        """Return whether the rules apply.
+
+        As in docker distribution, `enabled: true` overrides `disabled`.
+        """
         return bool(self.enabled) or not self.disabled
 
 

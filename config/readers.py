@@ -1,7 +1,7 @@
 """Read single values from the text of a flag, a variable or YAML.
 
-A reader also accepts a value that is already parsed. For an invalid value, every reader raises
-Unreadable with a remedy, so that operators do not see messages of libraries.
+The functions that read a value also accept a value that is already parsed. For an invalid value,
+they raise Unreadable with a remedy, so that operators do not see messages of libraries.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def words(given: object) -> tuple[str, ...]:
 
 
 def count(low: int, high: int, *, such_as: int) -> Reader[int]:
-    """Return a reader of whole numbers from *low* to *high*, both inclusive."""
+    """Return a function that reads whole numbers from *low* to *high*, both inclusive."""
 
     def read(given: object) -> int:
         digits = str(given).strip()
@@ -104,9 +104,10 @@ def page_size(given: object) -> int:
 
 
 def choice(*known: str) -> Reader[str]:
-    """Return a reader that accepts only the words *known*.
+    """Return a function that accepts only the words *known*.
 
-    For any other word, the remedy in the error is the most similar known word, or the first one.
+    For any other word, the remedy in the error is the most similar known word. If no known word is
+    similar, the remedy is the first known word.
     """
 
     def read(given: object) -> str:
@@ -141,8 +142,8 @@ def storage_class(given: object) -> str:
 
 
 _LEVEL: Final = choice("info", "error", "warn", "debug")
-# Each key is another logging library's name for a level, and its value is the level that a message
-# suggests. Docker distribution rejects these names too.
+# Each key is the name of a level in other logging libraries, and its value is the level that the
+# message suggests instead. docker distribution also rejects these names.
 _NEAREST_LEVELS: Final = {"trace": "debug", "warning": "warn", "fatal": "error", "panic": "error"}
 
 
@@ -179,7 +180,10 @@ def _is_network(given: str) -> bool:
 
 
 def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
-    """Return a reader that returns None for an empty text and for each of the words *nothing*."""
+    """Return a function that returns None for an empty text and the words *nothing*.
+
+    The function reads any other value with *read*.
+    """
 
     def read_or_none(given: object) -> T | None:
         empty = given is None or (isinstance(given, str) and given in {"", *nothing})
@@ -189,12 +193,15 @@ def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
 
 
 def or_default(read: Reader[T], default: T) -> Reader[T]:
-    """Return a reader that returns *default* for an empty text, as docker distribution does."""
+    """Return a function that returns *default* for an empty text, as docker distribution does.
+
+    The function reads any other value with *read*.
+    """
     return lambda given: default if given is None or given == "" else read(given)
 
 
 def unless_absent(read: Reader[T]) -> Reader[T | None]:
-    """Return a reader of a value that may be absent but not empty.
+    """Return a function that reads a value with *read*; the value may be absent but not empty.
 
     An empty value is an error, because the operator probably forgot to fill it in.
     """

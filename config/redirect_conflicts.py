@@ -62,10 +62,11 @@ def _faults(url: SplitResult, settings: Settings) -> Iterator[str]:
     if is_loopback(host) or _is_internal(host):
         yield "a redirect leads clients to a name of the local network"
     if own is not None and f".{host}".endswith(f".{own}"):
-        # Go's http.Client sends the Authorization header to the target of a redirect if the new
-        # host is the same or a subdomain.
-        why = "clients send their password there too, because its host is http.host or a name"
-        yield f"the service refuses redirected requests: {why} below it"
+        # Go's http.Client sends the Authorization header to the target of a redirect if the host of
+        # the target is the original host or a subdomain of it. The storage service refuses a
+        # request that has both a signed URL and this header.
+        why = "its host is http.host or a subdomain, so clients send their password there too"
+        yield f"the service refuses redirected requests: {why}"
 
 
 def _has_tls(settings: Settings) -> bool:
@@ -80,7 +81,7 @@ def _is_internal(host: str) -> bool:
 
 def _no_effect(settings: Settings, given: Given) -> Iterator[Problem]:
     target, redirect = settings.middleware.target, settings.storage.redirect
-    why = "clients are redirected to a bucket"
+    why = "clients are redirected only to a bucket"
     if redirect.disable:
         why = "storage.redirect.disable is true"
     elif target is not None:

@@ -122,7 +122,7 @@ class OpenTelemetrySettings(Section):
         None, "a map of headers of the requests to the receiver, such as an API key", secret=True
     )
     servicename: value_types.Text = setting(
-        "entrepot", "the value of the attribute service.name in these spans"
+        "entrepot", "the value of the attribute service.name in the spans"
     )
 
 
@@ -136,7 +136,7 @@ class ReportingSettings(Section):
 
     @property
     def active(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of each tracker that is configured, by the tracker's name."""
+        """Return a map from the name of each configured tracker to its settings."""
         return {
             name: getattr(self, name).values()
             for name, key in _REQUIRED.items()

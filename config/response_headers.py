@@ -22,7 +22,7 @@ _MOST_BYTES: Final = 4096
 """All these headers together have at most this size in bytes. HAProxy reserves room for them in
 each response (tune.maxrewrite in haproxy.cfg)."""
 
-_WIDTH: Final = 60  # characters of a column in the output of `entrepot check`
+_WIDTH: Final = 60  # the width of a column in the output of `entrepot check`
 # RFC 9110, 5.1, allows more characters than this pattern. The characters of this pattern have no
 # special meaning in haproxy.cfg.
 _TOKEN = re.compile(r"[0-9A-Za-z._-]+", re.ASCII)

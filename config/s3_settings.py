@@ -44,7 +44,7 @@ class S3Settings(Section):
         "false", "true: the certificate of the service is not verified"
     )
     ca: value_types.MaybeFile = setting(
-        None, "a PEM file of further authorities that may issue the service's certificate"
+        None, "a PEM file of additional authorities that may issue the service's certificate"
     )
     chunksize: value_types.PartSize = setting(
         "10M", "the size of one part of a multipart upload to the bucket, 5M to 512M"

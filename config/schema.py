@@ -179,7 +179,7 @@ class ProxySettings(Section):
         "10s", "how long an upstream's 404 is cached", env="ENTREPOT_NEGATIVE_TTL"
     )
     connecttimeout: value_types.LongerSpan = setting(
-        "2s", "timeout for connecting to an upstream", env="ENTREPOT_CONNECT_TIMEOUT"
+        "2s", "the timeout for a connection to an upstream", env="ENTREPOT_CONNECT_TIMEOUT"
     )
     readtimeout: value_types.LongerSpan = setting(
         "30s", "the longest wait for the next bytes from an upstream", env="ENTREPOT_READ_TIMEOUT"
@@ -237,12 +237,14 @@ class UpstreamSettings(Section):
     realm: value_types.MaybeRealm = setting(
         None,
         "the URL of a token service on another host, to which the upstream's password may be sent",
-        shown="its own host",
+        shown="the host of the upstream",
     )
     username: value_types.MaybeText = setting(
         None, "the user name at the upstream; it takes precedence over the pull secret"
     )
-    password: value_types.MaybeText = setting(None, "the password of this user", secret=True)
+    password: value_types.MaybeText = setting(
+        None, "the password of the user in username", secret=True
+    )
     passwordfile: value_types.MaybeFile = setting(
         None, "a file that contains only the upstream's password"
     )
@@ -303,7 +305,7 @@ class CleanerSettings(Section):
     )
     threshold: value_types.Percentage = setting(
         "20",
-        "how far the stored content may exceed cleaner.maxsize, in percent of it",
+        "how far the stored content may exceed cleaner.maxsize, in percent of cleaner.maxsize",
         env="CLEANER_THRESHOLD_PERCENTAGE",
     )
     runevery: value_types.LongerSpan = setting(
@@ -376,7 +378,7 @@ class Settings(Section):
     but for which flags or variables change single settings.
     """
 
-    version: value_types.Version = setting("0.1", "the version of the file's format")
+    version: value_types.Version = setting("0.1", "the version of the configuration file's format")
     log: LogSettings = section(LogSettings)
     storage: StorageSettings = section(StorageSettings)
     auth: AuthSettings = section(AuthSettings)
@@ -400,7 +402,7 @@ class Settings(Section):
     cleaner: CleanerSettings = section(CleanerSettings)
     limits: LimitsSettings = section(LimitsSettings)
     hosted: value_types.HostedRules = setting(
-        (), "rules that state how long pushed content is retained, by repository"
+        (), "rules that state for each repository how long pushed content is retained"
     )
     notifications: NotificationsSettings = section(NotificationsSettings)
     followed: Followed = section(Followed)

@@ -49,7 +49,7 @@ class ReadBy:
 
 @dataclass(frozen=True, slots=True)
 class WrittenBy:
-    """A `WrittenBy` in an `Annotated` type has the function that returns a plain value.
+    """A `WrittenBy` in an `Annotated` type has the function that makes a plain value of a value.
 
     The function of the `ReadBy` in the same type can read this plain value.
     """
@@ -63,7 +63,7 @@ class Default:
 
     `value` is the default as an operator would write it, or a function that returns the default.
     Such a function can have a parameter, a map with the values of the earlier attributes. If
-    `is_internal` is true, `as_tree` leaves the attribute out.
+    `is_internal` is true, `as_tree` omits the attribute.
     """
 
     value: object
@@ -113,12 +113,12 @@ def setting(
 
 
 def section(factory: Callable[[], object]) -> Any:  # noqa: ANN401 - as for `setting`
-    """Declare a nested section, of which operators set single values; *factory* returns it."""
+    """Declare a nested section; *factory* returns its default."""
     return Default(factory)
 
 
 def internal(default: object) -> Any:  # noqa: ANN401 - as for `setting`
-    """Declare an attribute that operators cannot set, and that `as_tree` leaves out."""
+    """Declare an attribute that operators cannot set, and that `as_tree` omits."""
     return Default(default, is_internal=True)
 
 
@@ -150,7 +150,10 @@ class Section:
         return {name: _as_map(each) for name, each in self.__dict__.items()}
 
     def changed(self, **values: object) -> Self:
-        """Return a copy with the attributes *values*, which must have their final types."""
+        """Return a copy in which *values* replace attributes.
+
+        The values are not read, so they must have their final types.
+        """
         copy = object.__new__(type(self))
         copy.__dict__.update(self.__dict__, **values)
         return copy
@@ -235,7 +238,7 @@ def _value(each: Field, given: object) -> object:
 
 
 def _of_type(kind: object, given: object) -> object:
-    """Read a value whose type has no reader, or has the readers in its type arguments."""
+    """Read a value whose type has no `ReadBy`, or has it only in the type arguments."""
     if get_origin(kind) in {Union, UnionType}:
         if given is None and NoneType in get_args(kind):
             return None
@@ -255,7 +258,7 @@ def _of_type(kind: object, given: object) -> object:
 def _entries(key: object, value: object, given: object) -> Iterator[tuple[Any, Any]]:
     """Read a map, with *key* as the type of its keys and *value* as that of its values.
 
-    Raises: Unreadable if it is not a map; InvalidValues.
+    Raises: Unreadable if *given* is not a map; InvalidValues if an entry is invalid.
     """
     if not isinstance(given, Mapping):
         raise Unreadable("not a map", _EXAMPLE)

@@ -27,7 +27,7 @@ from entrepot.config.upstreams import default_hosts
 from entrepot.runtime.access import ANONYMOUS
 
 _LEAST_SIZE: Final = 4 * 2**20
-"""If `cleaner.maxsize` is smaller (in bytes), the logs and the index leave no space for content.
+"""If `cleaner.maxsize` is below this number of bytes, the logs and the index use all of it.
 
 The module datastore/budget.py computes the share of the logs and the index.
 """
@@ -104,7 +104,8 @@ def _unknown_keys_of_checks(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
 def _unknown_in_endpoints(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     """Yield a warning for each unknown key and action of a notification endpoint.
 
-    They cause only warnings because docker distribution ignores them.
+    They cause only warnings: docker distribution ignores them, so a configuration that works with
+    it can contain some.
     """
     value = given.get(("notifications", "endpoints"))
     if value is not None:

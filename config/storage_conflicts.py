@@ -30,7 +30,10 @@ _REMOVE_ONE = "take one of the two keys out"
 
 
 def contradictions(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
-    """Yield a problem for each setting that the storage driver does not allow or that it lacks."""
+    """Yield a problem for each setting that the storage driver does not allow.
+
+    A missing setting that the driver requires is a problem too.
+    """
     if settings.storage.inmemory:
         yield from _in_memory(settings, given)
     if not settings.storage.bucket and settings.storage.spoolsize is not None:
@@ -87,7 +90,7 @@ def _s3(s3: S3Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
                 why = "the key selects a host of AWS, but storage.s3.regionendpoint names a host"
                 yield given[*_S3, name].objection(why, _REMOVE_ONE)
     if s3.accelerate and s3.usefipsendpoint:
-        why = "AWS has no endpoint that also satisfies storage.s3.usefipsendpoint"
+        why = "storage.s3.usefipsendpoint is set, but AWS has no FIPS endpoint for acceleration"
         yield given[*_S3, "accelerate"].objection(why, _REMOVE_ONE)
 
 

@@ -33,7 +33,7 @@ class InMemorySettings(Section):
     """
 
     rootdirectory: value_types.File = setting(
-        "/dev/shm/entrepot",  # noqa: S108 - the start makes it private
+        "/dev/shm/entrepot",  # noqa: S108 - it is made private at the start
         "a folder on a tmpfs that no other program uses; the appliance empties it when it starts"
         " and when it exits",
     )
@@ -127,7 +127,10 @@ class StorageSettings(Section):
 
     @property
     def parameters(self) -> Mapping[str, object]:
-        """Return the keys of the driver's section, with their values."""
+        """Return the keys of the driver's section with their values.
+
+        For a bucket, the keys `statedir` and `shared` are added.
+        """
         if self.bucket:
             own = {"statedir": self.statedir, "shared": self.shared}
             return {**self.bucket.values(), **own}

@@ -50,7 +50,7 @@ def size(given: object) -> int:
 
 
 def size_between(low: int, high: int) -> Callable[[object], int]:
-    """Return a reader of sizes from *low* to *high* bytes, both inclusive."""
+    """Return a function that reads sizes from *low* to *high* bytes, both inclusive."""
 
     def read(given: object) -> int:
         found = size(given)

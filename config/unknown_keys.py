@@ -93,7 +93,7 @@ def stops(key: Key) -> bool:
 
 
 def _is_known_elsewhere(last: str) -> bool:
-    """Return whether *last* occurs in only one top-level section, and only in strict keys."""
+    """Return whether the name *last* occurs only in strict keys of a single top-level section."""
     elsewhere = {each for each in _parts(keys.names()) if each[-1] == last}
     return len({each[0] for each in elsewhere}) == 1 and elsewhere <= _parts(_strict_keys())
 
@@ -108,7 +108,8 @@ def _parts(names: frozenset[Key]) -> frozenset[Key]:
 def _strict_keys() -> frozenset[Key]:
     """Return the strict keys, that is, the keys whose misspellings are errors.
 
-    These keys protect or place data, are refused, or do not exist in docker distribution.
+    These keys protect data, select where data is stored, are refused, or do not exist in docker
+    distribution.
     """
     honoured = {_name(row.key) for row in ROWS if row.verdict is KeySupport.HONOURED}
     refused = {_name(row.key) for row in ROWS if row.verdict is KeySupport.REFUSED}

@@ -104,8 +104,9 @@ def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> U
 
     Every program of the appliance uses this function, so all of them have the same upstreams. If
     neither the configuration nor the pull secret names a registry, the public registries are
-    active. A flag that changes a single setting of a public registry is not treated as naming it;
-    neither is a credential helper in the pull secret. A disabled upstream is never active.
+    active. A flag that changes a single setting of a public registry does not name the registry in
+    this sense; neither does a credential helper in the pull secret. A disabled upstream is never
+    active.
     """
     secret = secret or ParsedPullSecret()
     elsewhere = [*_remote_host(settings), *secret.hosts]
@@ -129,8 +130,8 @@ def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
     """Return the public registries for which *given* contains single settings but no section.
 
     For example, the flag `--upstreams.quay.io.freshness=5m` changes a setting of quay.io, but does
-    not make quay.io the only upstream. Only a section in the file, or an entry of the map that a
-    variable or flag contains, declares an upstream.
+    not make quay.io the only upstream. Only a section in the file declares an upstream, or an entry
+    in a map that is the value of a variable or flag.
     """
     sections = {key[1] for key in given if key[:1] == ("upstreams",) and len(key) == _SECTION}
     return tuple(each for each in settings.upstreams if each in PUBLIC and each not in sections)

@@ -1,4 +1,4 @@
-"""Define the types of settings; each combines a Python type, its reader and its unit."""
+"""Define the types of settings: each combines a Python type, a function to read it, and a unit."""
 
 from __future__ import annotations
 

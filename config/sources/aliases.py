@@ -62,7 +62,9 @@ def ours(given: RawValue) -> RawValue | None:
 
 
 def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
-    """Return a warning for each key of docker-cache-server in any source; it names the new key.
+    """Return a warning for each key of docker-cache-server in any source.
+
+    The warning names the new key.
 
     The key of the users is omitted, because `fold` returns a warning for it that names the users.
     """

@@ -32,7 +32,7 @@ class TooLarge(yaml.MarkedYAMLError):
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    """The number of levels of a YAML node and of its values after the expansion of aliases."""
+    """An `_Extent` is the number of values and of levels of a YAML node with expanded aliases."""
 
     values: int
     levels: int

@@ -1,7 +1,7 @@
 """Read the settings from environment variables.
 
-Some settings have variables of their own, such as CLEANER_TTL. As in docker distribution, the
-variable REGISTRY_A_B_C sets the key a.b.c.
+Some settings have a special variable, such as CLEANER_TTL. As in docker distribution, the variable
+REGISTRY_A_B_C sets the key a.b.c.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WITHOUT_EFFECT: Final = {
 }
 _PROTECTING: Final = ("REGISTRY_AUTH_", "REGISTRY_ACCESS", "REGISTRY_HTTP_TLS_", "DCS_AUTH_")
 _PROTECTING_WORDS: Final = ("AUTH", "ACCESS", "HTPASSWD", "TLS", "CERTIFICATE", "ANONYMOUS")
-# Names are treated as similar from this ratio of difflib on, where 1 means equal.
+# Two names are similar if difflib's ratio for them is at least this value; 1 means equal.
 _LIKE_OURS: Final = 0.85
 _LIKE_ANY: Final = 0.9
 # `entrepot serve` sets these variables for the programs that it starts, and for haproxy.cfg and
@@ -52,8 +52,8 @@ _OF_CLIENTS = "REGISTRY_AUTH_FILE"
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 
 
-# docker distribution derives the names of its variables from the names in its Go source. These are
-# the names that differ from the keys in the configuration file.
+# docker distribution derives the names of its variables from the fields in its Go source. These
+# are the names that differ from the keys in the configuration file.
 _GO_NAMES: Final[Mapping[Key, str]] = {
     ("compatibility", "schema1", "trustkey"): "signingkeyfile",
     ("health", "filecheckers"): "file",
@@ -100,10 +100,10 @@ def _by_index(name: str) -> list[tuple[int, str]]:
 def unquoted(text: str) -> str:
     """Return the value of a variable without surrounding YAML quotes and white space.
 
-    Operators quote values because docker distribution reads them as YAML. The list form of compose
-    and `--env-file` pass the quotes to the program. A value without quotes stays unchanged. If it
-    were parsed as YAML, `0x10` would become a number, `~` would become null, and ` #` would end the
-    value.
+    Operators quote values because docker distribution reads them as YAML. The program gets these
+    quotes if a compose file has `environment` as a list, or if the option `--env-file` is used. A
+    value without quotes stays unchanged. If it were parsed as YAML, `0x10` would become a number,
+    `~` would become null, and ` #` would end the value.
     """
     bare = text.strip(" \t")
     if not bare.startswith(("'", '"')):

@@ -86,7 +86,7 @@ def test_rules_and_users_may_be_set_in_the_environment(config_folder: ConfigFold
         ("[{user: 'a:b', repository: a, allow: pull}]", "'a:b' can't be a name"),
         (
             "[{user: anonymous, repository: a, allow: [pull, push]}]",
-            "rule 1: allow: anonymous may pull at most",
+            "rule 1: allow: anonymous may only pull",
         ),
         (
             "[{user: ann, repository: a, allow: pull}, {user: a, repository: '', allow: pull}]",

@@ -47,7 +47,7 @@ def test_a_data_directory_that_is_a_file_is_a_problem(
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
 
-    remedy = "make the folder writable, or set REGISTRYDIR to another"
+    remedy = "make the folder writable, or set REGISTRYDIR to another folder"
     why = f"{file} is not writable: not a directory"
     expected = f"storage.filesystem.rootdirectory={file}{below}: {why}; {remedy}"
     assert [expected] == _lines(config_folder.settings(REGISTRYDIR=f"{file}{below}"))

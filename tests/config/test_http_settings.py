@@ -329,7 +329,7 @@ def test_a_debug_address_that_others_can_reach_is_a_warning(config_folder: Confi
     config_folder.write("http: {debug: {addr: ':5001'}}")
     (warning,) = config_folder.warnings()
     assert (
-        "the debug address needs no login, and other machines reach it; try 127.0.0.1:5001"
+        "the debug address needs no login, and other machines can reach it; try 127.0.0.1:5001"
         in warning
     )
 

@@ -11,8 +11,8 @@ _AT = "config.yml:1: storage"
 _REMEDY = "set storage.redirect.endpoint to a URL that clients can use, or storage.redirect.disable"
 _LOCAL = "a redirect leads clients to a name of the local network"
 _OWN = (
-    "the service refuses redirected requests: clients send their password there too, because its"
-    " host is http.host or a name below it"
+    "the service refuses redirected requests: its host is http.host or a subdomain, so clients send"
+    " their password there too"
 )
 
 
@@ -92,8 +92,8 @@ def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder) -> None:
     config_folder.write("storage: {redirect: {expiry: 1m}}")
     assert config_folder.warnings() == [
         (
-            f"{_AT}.redirect.expiry=1m: the key has no effect: clients are redirected to a bucket;"
-            " take it out"
+            f"{_AT}.redirect.expiry=1m: the key has no effect: clients are redirected only to a"
+            " bucket; take it out"
         )
     ]
     disabled = _warnings(config_folder, "", "disable: true, expiry: 1m")

@@ -43,8 +43,8 @@ def test_the_style_of_urls_follows_the_endpoint(
 
 _AT = "config.yml:1: storage.s3"
 _TWO_HOSTS = (
-    f"{_AT}.accelerate: AWS has no endpoint that also satisfies storage.s3.usefipsendpoint;"
-    " take one of the two keys out"
+    f"{_AT}.accelerate: storage.s3.usefipsendpoint is set, but AWS has no FIPS endpoint for"
+    " acceleration; take one of the two keys out"
 )
 
 

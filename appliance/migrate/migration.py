@@ -198,7 +198,8 @@ class Migration:
     def _compare_lengths(self) -> int:
         """Compare the lengths of all blobs, and return how many blobs only the target has.
 
-        A blob with a wrong length is reported, and gets no row in the target's index.
+        A blob that the target lacks or has with a wrong length is reported. `_run` creates rows
+        only for the other blobs.
         """
         self._progress.begin("blobs compared")
         others = self._stock.find_in(self._counted(self._of_target(layout.BLOBS)))
@@ -275,12 +276,12 @@ class Migration:
         return _Done(value, is_copied, _digest(content))
 
     def _first_time(self, value: Value) -> float | None:
-        """Return the time for a value that the target does not have yet.
+        """Return the time that the copy of a value gets if the target does not have the value yet.
 
-        The time of a proxied link is the time at which the upstream last confirmed the link. If the
-        source does not have this time, the link gets the time 0, so that it does not count as
-        confirmed just now. If the time of a hosted link is unknown, the link gets the time of the
-        copy (None).
+        None means the time of the copy. The time of a proxied link is the time at which the
+        upstream last confirmed the link. If the source does not have this time, the link gets the
+        time 0, so that it does not count as confirmed just now. If the time of a hosted link is
+        unknown, the result is None.
         """
         if value.at is not None or not self._has_times or not value.is_timed_link:
             return value.at

@@ -131,7 +131,10 @@ def _printed(rest: bytes) -> dict[str, str]:
 
 
 def _escaped(text: str) -> str:
-    """Return a text with the escapes of docker distribution, from Go's package gorilla/handlers."""
+    """Return *text* with special characters escaped as in docker distribution's access log.
+
+    Docker distribution uses the Go package gorilla/handlers for its access log.
+    """
     if text.isprintable() and '"' not in text and "\\" not in text:
         return text
     return "".join(map(_escaped_character, text))

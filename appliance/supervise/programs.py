@@ -138,7 +138,7 @@ class ProgramWatch:
         return names
 
     def failure(self, programs: Iterable[Program], now: float) -> ProgramFailure | None:
-        """Return a program that cannot be started or that exited too often; else None."""
+        """Return the failure of a program that cannot be started or exited too often, or None."""
         for program in programs:
             if program.has_given_up:
                 return ProgramFailure(program.name, program.why or "the program cannot be started")

@@ -28,11 +28,12 @@ _CACHE_SIZE = 4096
 
 @dataclass(frozen=True, slots=True)
 class AccessGrant:
-    """An `AccessGrant` permits `users` the actions `allow` in matching `repositories`.
+    """An `AccessGrant` lists users, patterns of repositories, and the permitted actions.
 
-    A user may be EVERY_USER, which means every user with a password, or ANONYMOUS, which means all
-    clients, with pull only. `repositories` are patterns of names as they appear in the catalog,
-    where the name of a proxied repository begins with the host of its upstream.
+    Each user may perform the actions in `allow` in each repository whose name matches a pattern. A
+    user may be EVERY_USER, which means every user with a password, or ANONYMOUS, which means all
+    clients, with pull only. The patterns match names as they appear in the catalog, where the name
+    of a proxied repository begins with the host of its upstream.
     """
 
     users: tuple[str, ...]

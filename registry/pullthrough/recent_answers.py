@@ -60,9 +60,9 @@ _VALID_S = 300.0
 class RecentConfirmations:
     """A `RecentConfirmations` records the upstreams' confirmations that a repository has a blob.
 
-    Each confirmation is a file in *folder*, which all workers see. If there is a confirmation for
-    its repository, a reader that joins a download need not ask the upstream whether the repository
-    has the blob. The cleaner removes old files of confirmations.
+    Each confirmation is a file in *folder*, which all workers see. A reader that joins a download
+    need not ask the upstream whether the reader's repository has the blob, if there is a recent
+    confirmation for that repository. The cleaner removes old files of confirmations.
     """
 
     folder: Path

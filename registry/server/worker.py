@@ -236,7 +236,10 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return False
 
     def _handle_one(self, conn: Any) -> Any:  # noqa: ANN401 - as in gunicorn
-        """Handle one request; return False also if the poller sends the rest of the response."""
+        """Handle one request, and return gunicorn's result: whether the connection stays open.
+
+        Return False if the poller has taken over the connection to send the rest of the response.
+        """
         self._local.connection, self._local.conn = None, conn
         is_kept = super().handle(conn)
         conn.request = None

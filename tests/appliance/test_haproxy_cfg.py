@@ -586,8 +586,8 @@ def test_with_a_certificate_haproxy_serves_tls(tmp_path: Path) -> None:
 def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
     """HAProxy limits the streams of an HTTP/2 connection, because each stream needs buffers.
 
-    A client needs no login to open streams: a stream uses its buffers while HAProxy waits for the
-    body.
+    A stream uses its buffers before HAProxy checks the login, so even a client without a login
+    could otherwise use much memory.
     """
     with socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as client:
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))

@@ -1,4 +1,4 @@
-"""The settings list the files that they name, so that their paths can be replaced."""
+"""`named_files` returns the files that the settings name, and `moved` replaces their paths."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_every_key_is_read(config_folder: ConfigFolder) -> None:
 
 
 def test_the_settings_survive_the_handover_to_the_programs(config_folder: ConfigFolder) -> None:
-    """The programs read the same health checks from the settings that they get as JSON."""
+    """The settings file that `dump` writes for the programs has the configured health checks."""
     config_folder.write(_FILE)
     settings = config_folder.settings()
     written = config_folder.file.parent / run_names.SETTINGS

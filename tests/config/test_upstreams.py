@@ -28,7 +28,7 @@ def _defaults(found: list[UpstreamValues]) -> list[str]:
 
 
 def test_the_values_have_the_fields_of_an_upstream_config() -> None:
-    """`UpstreamValues` and `UpstreamConfig` have the same fields.
+    """`UpstreamValues` has the fields of `UpstreamConfig`, and the field `default`.
 
     There are two classes for an upstream because the package `registry` must be usable without the
     package `config`.

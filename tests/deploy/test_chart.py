@@ -323,7 +323,7 @@ def test_a_bucket_has_its_keys_from_values_and_secrets() -> None:
 def test_each_driver_has_its_variables(
     driver: str, parameters: dict[str, str], expected: str
 ) -> None:
-    """The variables of a driver are named as docker distribution names them."""
+    """A driver's variables have names of docker distribution's form, REGISTRY_STORAGE_S3_BUCKET."""
     more = {"storage": {"driver": driver, "parameters": parameters, "files": "my-keys"}}
     documents = chart.documents(**more)
 

@@ -193,7 +193,7 @@ def _from_another_machine(bucket: Appliance) -> Path:
 
 
 def _last_uses(state: Path) -> dict[Digest, float]:
-    """Return the last use of each layer of the pushed images."""
+    """Return the last use of the first layer of each pushed image."""
     index = open_index(state)
     rows = [index.entry(Digest.of(made.layers[0])) for made in (PUSHED, LONG)]
     index.close()

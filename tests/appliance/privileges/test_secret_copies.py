@@ -1,4 +1,7 @@
-"""Tests the copies of root's files for the service user, which follow each kind of change."""
+"""Tests that `serve` copies a changed file of root again, so that the service user can read it.
+
+The file may be changed in place, by a rename, or by a new symbolic link.
+"""
 
 from __future__ import annotations
 

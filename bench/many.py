@@ -1,6 +1,6 @@
 """Measure requests for sixty thousand small stored objects, a few of which are requested often.
 
-The benchmark writes the data directory itself, because to pull that many objects would take
+The benchmark writes the data directory itself, because a pull of so many objects would take
 minutes. The result is a ratio of two costs. The divisor is measured with another appliance, whose
 HAProxy caches nothing. It gets requests for one manifest and its blobs, in the same proportion.
 """

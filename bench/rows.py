@@ -152,7 +152,7 @@ def login(image: Image) -> dict[str, Work]:
 
 
 def tag_login(image: Image) -> dict[str, Work]:
-    """Return the requests by tag with a password, with which the rows with tokens are compared."""
+    """Return the requests by tag with a password, for the comparison with the rows with tokens."""
     path = _manifest(image, "latest")
     return {"tag-login": lambda address: get(address, path(address))}
 

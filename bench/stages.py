@@ -48,7 +48,7 @@ def login(site: Site, book: Book, rounds: int) -> None:
 
 
 def tag_with_password(site: Site, book: Book, rounds: int) -> None:
-    """Measure requests by tag with a password, with which the rows with tokens are compared."""
+    """Measure requests by tag with a password; the rows with tokens are compared with this row."""
     _with_password(site, book, rounds, rows.tag_login(site.app))
 
 

@@ -255,7 +255,7 @@ def test_the_remaining_content_is_complete(
     """After any history, tags and hosted links lead to complete images.
 
     No remaining manifest needs content that the cleaner removed. This is so even if the cleaner was
-    killed at any deletion.
+    killed during a deletion.
     """
     world = _lived(folder, history)
     rules = RetentionRules([(name.name, rule) for name, rule in zip(_NAMES, chosen, strict=True)])

@@ -72,8 +72,8 @@ _PRAGMAS = (
 class Group:
     """A `Group` has the oldest events of an endpoint, which are sent in one envelope.
 
-    `rows` has the number of each row, and how many of its events are sent after the delivery of
-    this envelope, including those that were sent earlier.
+    `rows` has, for each row with these events, the number of the row, and how many of the row's
+    events the receiver has in total when it accepts this envelope.
     """
 
     events: tuple[str, ...] = ()

@@ -256,9 +256,9 @@ def test_an_object_that_is_gone_is_fetched_from_the_upstream(
 ) -> None:
     """If a blob is missing in the bucket, the worker fetches the blob from the upstream.
 
-    To notice this, the worker sends the bucket a HEAD if its last HEAD was more than ten minutes
-    ago or if a redirected client repeats its request. For example, a lifecycle rule of the bucket
-    can remove the object.
+    For example, a lifecycle rule of the bucket can have removed the object. The worker sends the
+    bucket a HEAD if its last HEAD was more than ten minutes ago or if a redirected client repeats
+    its request.
     """
     assert registry.get().status_code == 307
     registry.s3.delete(registry.key(layout.blob(DIGEST)))

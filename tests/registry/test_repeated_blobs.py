@@ -119,7 +119,7 @@ def test_other_responses_are_not_repeated(
 
 
 def test_the_first_response_with_a_blob_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """The first response with a blob may not be repeated, as its Cache-Status states a miss."""
+    """The first response with a blob may not be repeated: its Cache-Status states a miss."""
     assert Worker(u, tmp_path, OpenAuthenticator()).permission() is None
 
 

@@ -127,7 +127,7 @@ def test_the_images_of_an_index_must_be_stored_by_platform(
 ) -> None:
     """The settings in `validation:` determine which images of an OCI index must already be stored.
 
-    The decision depends on the platforms of the images.
+    They can require all images, no image, or only the images for listed platforms.
     """
     p = start(**({} if validation is None else {"validation": validation}))
 

@@ -33,10 +33,10 @@ from entrepot.datastore.refs import Digest, Repository
 
 ROW: Final = "many"
 MANIFESTS: Final = 10_000
-PARTS: Final = 5  # blobs in each manifest
-_BLOB: Final = 1_000  # the size of each blob in bytes
+PARTS: Final = 5  # The number of blobs in each manifest.
+_BLOB: Final = 1_000  # The size of each blob in bytes.
 _REPOSITORY: Final = "library/many"
-_SAMPLED: Final = 100_000  # requests in the list that wrk sends in order, over and over
+_SAMPLED: Final = 100_000  # The number of requests in the list that wrk sends over and over.
 # In the comparison, this many requests for each object have different query strings. Then the query
 # strings repeat.
 _REPEATED: Final = 4_000

@@ -17,10 +17,10 @@ SECONDS = 2
 COLD_CLIENTS = 16
 FIRST_BLOBS = 200
 SLOW_CLIENTS = 1000
-SLOW_RATE = 32 * 1024  # bytes/s that each slow reader reads
-PACE = 250  # requests/s that one client sends for a manifest while slow readers read
-LINE_RATE = 20_000_000  # bytes/s of each connection over the simulated line
-ROUND_TRIP = 0.05  # seconds of a round trip over the simulated line
+SLOW_RATE = 32 * 1024  # Each slow reader reads this many bytes per second.
+PACE = 250  # While slow readers read, one client sends this many requests per second.
+LINE_RATE = 20_000_000  # The bytes per second of each connection over the simulated line.
+ROUND_TRIP = 0.05  # The round-trip time of the simulated line in seconds.
 BLOB_CLIENTS, BLOB_TIMES, TLS_TIMES = 2, 16, 8
 ROUNDS: Mapping[str, int] = {"blob-large": 9}
 """The number of rounds of rows whose samples vary most, and which therefore need more rounds."""

@@ -25,7 +25,7 @@ from entrepot.datastore.storage import Storage
 SIZE = 1_000_000  # the size of each blob according to the index, in bytes; files have FILE bytes
 FILE = 4096
 PARTS = 9
-IMAGES = 100  # manifests in the data directory, each of which references PARTS blobs
+IMAGES = 100  # The number of manifests in the data directory; each references PARTS blobs.
 _DAY_S = 24 * 3600
 _OLDEST_S = 20 * _DAY_S
 # The first three bytes of a blob's digest are the blob's number, multiplied by `_FORTH` modulo

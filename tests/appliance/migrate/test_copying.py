@@ -35,11 +35,15 @@ class _Impatient(threading.Event):
 
 
 class _Failing(MemoryStorage):
-    """A bucket whose next `failures` requests fail, as if the service limited the rate."""
+    """A bucket whose next `failures` requests fail, as if the service limited the rate.
+
+    `opens` is the number of values that were opened to be read.
+    """
 
     def __init__(self, failures: int = 0) -> None:
         super().__init__()
         self.failures = failures
+        self.opens = 0
 
     def _fail(self) -> None:
         self.failures -= 1
@@ -49,6 +53,7 @@ class _Failing(MemoryStorage):
     def open(self, key: str) -> BinaryIO:
         """Open a value, or fail."""
         self._fail()
+        self.opens += 1
         return super().open(key)
 
     def write(self, key: str, data: bytes) -> None:
@@ -80,18 +85,21 @@ def test_a_source_that_fails_for_a_while_is_asked_again(tmp_path: Path, size: in
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_target_that_fails_for_a_while_is_asked_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [100, 2 * SMALL], ids=["short", "long"])
+def test_a_target_that_fails_for_a_while_is_asked_again(tmp_path: Path, size: int) -> None:
     """If the target is a bucket that limits the rate, a refused write is repeated after a pause.
 
     For the repeated write the bytes are not read from the source again.
     """
-    source, target, content = MemoryStorage(), _Failing(2), filler(100)
+    source, target, content = _Failing(), _Failing(2), filler(size)
     source.write(layout.blob(Digest.of(content)), content)
 
     result, stop = _copy(source, target, tmp_path, content)
 
     assert result.outcome is Outcome.COPIED
     assert stop.waits == [1.0, 2.0]
+    assert source.opens == 1
+    assert target.read(layout.blob(Digest.of(content))) == content
 
 
 def test_a_target_that_keeps_failing_ends_the_migration(tmp_path: Path) -> None:

@@ -125,7 +125,6 @@ def assemble(parts: Parts) -> App:
     store = ContentStore(
         *stores, parts.index, parts.reservations, Proofs(parts.storage), parts.clock
     )
-    negative = NegativeCache()
     spool = parts.state / layout.SPOOL
     destination = Destination(
         store.blobs,
@@ -138,8 +137,12 @@ def assemble(parts: Parts) -> App:
     downloads = SingleFlight(spool, destination)
     prefetch = Prefetch(store, downloads, spool / "locks", parts.prefetch)
     recent = RecentConfirmations(spool / "locks")
-    blobs = Blobs(store, downloads, negative, prefetch, recent, is_remote=is_remote(parts.storage))
-    manifests = Manifests(store, KeyedLock(spool / "locks"), negative)
+    # Blobs and manifests have separate negative caches. Otherwise the 404 for a manifest that a
+    # client requested as a blob would hide the manifest, and vice versa.
+    blobs = Blobs(
+        store, downloads, NegativeCache(), prefetch, recent, is_remote=is_remote(parts.storage)
+    )
+    manifests = Manifests(store, KeyedLock(spool / "locks"), NegativeCache())
     authorization = parts.make_authorization(
         parts.authenticator,
         parts.upstreams,

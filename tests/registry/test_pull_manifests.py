@@ -288,6 +288,22 @@ def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
     assert first.json["errors"][0]["code"] == "MANIFEST_UNKNOWN"
 
 
+def test_a_404_for_the_wrong_kind_of_content_is_not_cached_for_the_right_kind(
+    u: FakeUpstream, p: Pulling
+) -> None:
+    """A request for a manifest as a blob, or for a blob as a manifest, does not hide the content.
+
+    Otherwise a client could prevent that other clients pull an image.
+    """
+    blob = u.add_blob(NAME, b"a layer")
+    manifest = digest_of(u)
+
+    assert p.get(f"blobs/{manifest}").status_code == 404
+    assert p.get(f"manifests/{blob}").status_code == 404
+    assert p.get(f"manifests/{manifest}").status_code == 200
+    assert p.get(f"blobs/{blob}").status_code == 200
+
+
 def test_a_manifest_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,11 +29,15 @@ ANN, BOB = "ann:sesame", "bob:builder"
 # A change applies after 1 s; the tests wait up to this time on a busy machine (s).
 AT_ONCE = 10.0
 OURS, THEIRS = of_size(KB, 700), of_size(KB, 701)
+ABSENT = Digest.of(b"absent")
 RULES: list[dict[str, Any]] = [
     {"user": "ann", "repository": ["ann/**", "one.test/ann/**"], "allow": ["pull", "push"]},
     {"user": "bob", "repository": ["bob/**", "one.test/bob/**"], "allow": ["pull", "push"]},
     {"user": "*", "repository": "common/*", "allow": ["pull"]},
 ]
+
+Path = Callable[[str, object], str]
+Answer = tuple[str, int, bytes]
 
 
 def _users(*logins: str) -> dict[str, str]:
@@ -104,6 +108,53 @@ def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: 
         assert (bob.get(path).status, bob.get(path).code) == (403, "DENIED"), path
         assert bob.head(path).status == 403
         assert shared.http(None).get(path).status == 401
+
+
+def _layer(image: Image) -> Digest:
+    return Digest.of(image.layers[0])
+
+
+def _answers(http: HttpClient, path: Path, name: str, *digests: Digest) -> set[Answer]:
+    """Request each digest with GET and HEAD; return the different responses, without digests."""
+    return {
+        (method, found.status, found.body.replace(str(digest).encode(), b""))
+        for digest in digests
+        for method in ("GET", "HEAD")
+        for found in [http.request(method, path(name, digest))]
+    }
+
+
+def _statuses(answers: set[Answer]) -> list[tuple[str, int]]:
+    return sorted((method, status) for method, status, _ in answers)
+
+
+@pytest.mark.parametrize("name", ["ann/own", "one.test/ann/app"])
+def test_a_refusal_does_not_depend_on_the_digest(shared: Shared, name: str) -> None:
+    """A user without rights to a repository gets the same 403 for every digest.
+
+    The digest may be in this repository, in another that the user may pull, or in none.
+    """
+    bob = shared.http(BOB)
+    pull(bob, "bob/own", THEIRS.digest)
+
+    answers = _answers(bob, manifest_path, name, OURS.digest, THEIRS.digest, ABSENT)
+    answers |= _answers(bob, blob_path, name, _layer(OURS), _layer(THEIRS), ABSENT)
+
+    assert _statuses(answers) == [("GET", 403), ("HEAD", 403)], answers
+
+
+@pytest.mark.parametrize("name", ["bob/own", "one.test/bob/app"])
+def test_content_of_another_repository_is_as_unknown_as_absent_content(
+    shared: Shared, name: str
+) -> None:
+    """A user gets the same 404 for a digest of a hidden repository as for a digest of none."""
+    bob = shared.http(BOB)
+
+    manifests = _answers(bob, manifest_path, name, OURS.digest, ABSENT)
+    blobs = _answers(bob, blob_path, name, _layer(OURS), ABSENT)
+
+    assert _statuses(manifests) == [("GET", 404), ("HEAD", 404)], manifests
+    assert _statuses(blobs) == [("GET", 404), ("HEAD", 404)], blobs
 
 
 def test_a_user_without_push_rights_cannot_write(shared: Shared) -> None:

@@ -139,21 +139,20 @@ def test_a_download_without_space_wakes_the_cleaner(begin: Begin) -> None:
 def test_one_process_cleans_and_another_takes_over(
     begin: Begin, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If one of two applications with the same data directory is closed, images still expire.
+    """When the application whose cleaner has the lock is closed, a second application cleans.
 
-    In this test, the two applications replace two processes.
+    Both applications use one data directory. In this test, they replace two processes.
     """
-    keeper = Cleaner(ttl=0.5, hosted=True, every=0.2)
-    pushing = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))
-    other = create_app(tmp_path, cleaner=keeper)
-    other.begin()
+    first = create_app(tmp_path, cleaner=Cleaner(ttl=0.5, hosted=True, every=0.2))
+    first.begin()
     wake = tmp_path / "entrepot/cleaner.sock"
-    eventually(wake.exists, what="one of the two cleans")
+    eventually(wake.exists, what="the cleaner of the first application has the lock")
+    second = begin(Cleaner(ttl=0.5, hosted=True, every=0.2))
 
-    other.close()
-    pushing.image(_ONE)
+    first.close()
+    second.image(_ONE)
 
-    eventually(lambda: _is_gone(pushing, "v1"), what="the image expires")
+    eventually(lambda: _is_gone(second, "v1"), what="the image expires")
     assert "postponed" not in caplog.text
 
 

@@ -7,6 +7,6 @@ from typing import Final, Literal
 Action = Literal["pull", "push", "delete"]
 
 EVERY_USER: Final = "*"
-"""As the user of a rule: every user with a password."""
+"""As the user of a rule, this word means every user with a password."""
 ANONYMOUS: Final = "anonymous"
-"""As the user of a rule: every client, even without a password."""
+"""As the user of a rule, this word means every client, even without a password."""

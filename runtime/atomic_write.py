@@ -1,7 +1,7 @@
 """Replace a file atomically: even after a crash, readers see either the old or the new content.
 
-The appliance writes all small files of its own state with this module. Only two other modules write
-files themselves. `datastore.drivers.filesystem` must find its unfinished files by their names after
+The appliance writes the small files of its own state with this module. Two other modules write such
+files without it. `datastore.drivers.filesystem` must find its unfinished files by their names after
 a crash. `appliance.privileges.secret_copies` writes relative to an open folder.
 """
 

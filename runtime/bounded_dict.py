@@ -1,4 +1,4 @@
-"""Define a dictionary with a largest number of entries, for data from clients and upstreams.
+"""Define a dictionary whose size is bounded, although clients and upstreams choose its keys.
 
 The classes of `cachetools` are not used because their reads need a lock: a read of an LRU cache
 changes the cache. A read of a `BoundedDict` is a `dict.get`, which is atomic and needs no lock.
@@ -13,14 +13,14 @@ _V = TypeVar("_V")
 
 
 class BoundedDict(dict[_K, _V]):
-    """A dictionary that drops its oldest entries beyond *most* entries.
+    """A dictionary of at most *most* entries; it drops the oldest entries beyond this number.
 
     Entries must be added with `keep`. The oldest entry is the one for which `keep` was called
-    longest ago. If a user calls `keep` at each use of an entry, the least recently used entry is
+    longest ago. If `keep` is called at each use of an entry, the least recently used entry is
     dropped first.
 
     Several threads may call `keep` at the same time. For a moment, the dictionary can then have one
-    more entry for each thread, and the entry that is being kept can be absent.
+    more entry for each thread, and the entry that `keep` is setting can be absent.
     """
 
     def __init__(self, most: int) -> None:

@@ -4,8 +4,8 @@ The wall clock of a machine can be set forward or back at any moment: by the ope
 a start with a wrong clock, or by a hypervisor that resumes a guest. Times of last uses, ages and
 deadlines must not move with the wall clock, because they are compared with each other. So the
 appliance counts time with CLOCK_BOOTTIME, which only advances and also runs while the machine is
-suspended. The processes of an appliance share the starting point in a small file. The wall clock
-corrects this time as follows:
+suspended. The processes of an appliance share the start of this count in a small file. The wall
+clock corrects the appliance's time as follows:
 
 - A difference of a few seconds corrects the appliance's time at once.
 - A larger difference is a jump of the wall clock. After a jump, the appliance's time continues
@@ -56,7 +56,7 @@ _MAX_BYTES = 4096  # The largest number of bytes in the file.
 
 
 def elapsed() -> float:
-    """Return the seconds since the boot of the machine, including suspension; never go back."""
+    """Return the seconds since the machine's boot, including suspension; they never decrease."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
@@ -193,13 +193,13 @@ class Clock:
         return self._current(now).at(now)
 
     def age(self, at: float) -> float:
-        """Return the age of the time *at* in seconds; it is zero while the wall clock is off."""
+        """Return the age of the time *at* in seconds; it is zero while the wall clock is wrong."""
         return max(self() - max(at, self.since()), 0.0)
 
     def before(self, span: float) -> float:
         """Return a wall-clock time; a file with an earlier time is older than *span* seconds.
 
-        Return minus infinity while the wall clock is off, and until it has run evenly for *span*
+        Return minus infinity while the wall clock is wrong, and until it has run evenly for *span*
         seconds.
         """
         now = self._elapsed()
@@ -209,7 +209,7 @@ class Clock:
         return self._wall() - span
 
     def since(self) -> float:
-        """Return the time from which ages count, or infinity while the wall clock is off."""
+        """Return the time from which ages count, or infinity while the wall clock is wrong."""
         now = self._elapsed()
         state = self._current(now)
         return math.inf if self._offset(state, now) else state.since
@@ -220,7 +220,7 @@ class Clock:
         return shift if abs(shift) > _EQUAL_S else 0.0
 
     def offset(self) -> float:
-        """Return by how many seconds the wall clock is off, or zero if it is trusted."""
+        """Return by how many seconds the wall clock has jumped ahead, or zero if it is trusted."""
         now = self._elapsed()
         return self._offset(self._current(now), now)
 

@@ -19,7 +19,7 @@ _URL = "https://registry-1.docker.io"
 
 
 def full_path(host: str, path: str) -> str:
-    """Return the path of a repository on *host*, with the prefix of an official image.
+    """Return the path of a repository on *host*; an official image gets its prefix.
 
     For example, `alpine` on Docker Hub becomes `library/alpine`.
     """
@@ -32,7 +32,7 @@ def default_url(host: str) -> str:
 
 
 def scheme_of(host: str) -> str:
-    """Return the default scheme of a registry, which may have a port and a path.
+    """Return the default scheme of the registry *host*, a host with an optional port and path.
 
     Registries on the same machine rarely have a certificate, so their scheme is http, as in Docker.
     """

@@ -30,7 +30,7 @@ _BYTES = 4096  # One event has at most 272 bytes.
 class FileEvents:
     """A `FileEvents` has a file descriptor `fd`, which is readable after a watched change.
 
-    The constructor raises OSError if the kernel permits this user no further inotify instance.
+    The constructor raises OSError if this user has reached the kernel's limit of inotify instances.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """Match regular expressions that an operator configures, with Go's syntax, in linear time.
 
 Clients choose the text that is matched with these expressions. Python's `re` can take exponential
-time for such a text, so this module uses RE2, of which Go's `regexp` is a rewrite
-(https://github.com/google/re2/wiki/Syntax).
+time for such a text. RE2 takes linear time and has the syntax of Go's `regexp`, which is a rewrite
+of RE2 (https://github.com/google/re2/wiki/Syntax).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class InvalidPattern(ValueError):  # noqa: N818 - the name states the fact
 
 
 class LinearPatterns:
-    """A `LinearPatterns` matches texts that match at least one of *patterns*.
+    """A `LinearPatterns` finds out whether a text matches at least one of *patterns*.
 
     The constructor raises InvalidPattern.
     """

@@ -19,9 +19,9 @@ _MAX_MESSAGES = 256  # At most this many messages are counted separately; the ot
 class LogLimit(logging.Filter):
     """A logging filter that passes a limited number of lines with the same message in a minute.
 
-    It drops further lines and counts them. The next line that passes contains the number of dropped
-    lines in the field `more`. Equal messages of different levels are counted separately. The filter
-    calls `reached` for each dropped line. *clock* is a monotonic clock in seconds.
+    It drops and counts the lines beyond this number. The next line that passes contains the number
+    of dropped lines in the field `more`. Equal messages of different levels are counted separately.
+    The filter calls `reached` for each dropped line. *clock* is a monotonic clock in seconds.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class LogLimit(logging.Filter):
         return True
 
     def _count(self, record: logging.LogRecord) -> int | None:
-        """Return how many lines were dropped since the last one, or None if this one is dropped."""
+        """Return how many equal lines were dropped since the last one, or None to drop *record*."""
         most = FEW if record.levelno > logging.INFO else MANY
         with self._lock:
             if self._clock() - self._began >= PERIOD_S:

@@ -6,7 +6,7 @@ import logging
 
 
 class LogOnce:
-    """A `LogOnce` holds the state of an operation that can fail repeatedly, and logs its changes.
+    """A `LogOnce` holds the state of an operation that can fail repeatedly, and logs each change.
 
     It logs the message *failing* at the first failure, and *again* at the next success.
     """

@@ -37,7 +37,7 @@ _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 # takes linear time.
 _QUERY = re.compile(r"(://[^\s?]*)(?:\?\S*)?")
 
-# This library never logs at level debug, because it would log whole URLs.
+# This library never logs at level debug, because its debug lines contain whole URLs.
 _VERBOSE = ("urllib3",)
 
 Value = str | int | float | bool | None
@@ -92,8 +92,8 @@ def configure(
     """Write all log records of this process to *stream*, or to stdout without *stream*.
 
     A later call replaces the configuration of an earlier call. *formatter* is a name in
-    `FORMATTERS`. *fields* are added to every line, except to a line that has a field of the same
-    name. *limit* selects the lines that are written (runtime/log_limit.py).
+    `FORMATTERS`. Each of *fields* is added to every line that has no field of the same name.
+    *limit* selects the lines that are written (runtime/log_limit.py).
     """
     handler = logging.StreamHandler(sys.stdout if stream is None else stream)
     line_format = FORMATTERS[formatter]
@@ -110,7 +110,7 @@ def configure(
 
 
 def set_level(level: str) -> None:
-    """Set the least severe level that is logged, of all loggers.
+    """Set the least severe level that the loggers of this process log.
 
     PERF: a change of a level writes to every logger, and each program that was forked from
     supervisord would then have its own copy of this memory. So supervisord sets the level first.
@@ -172,7 +172,7 @@ FORMATTERS: Final[Mapping[str, LineFormat]] = {
         logstash_line, frozenset({"@timestamp", "@version", "level", "process", "message"})
     ),
 }
-"""These are the log formats, by the names that docker distribution uses for them."""
+"""This map contains each log format under docker distribution's name of the format."""
 
 
 def level_name(record: logging.LogRecord) -> str:

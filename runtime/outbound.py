@@ -1,7 +1,7 @@
 """Read the HTTP proxies for outgoing requests from the variables HTTPS_PROXY, HTTP_PROXY, NO_PROXY.
 
-`entrepot serve` passes the proxies to the programs in a file, because their URLs can contain
-passwords.
+The URLs of proxies can contain passwords. So `entrepot serve` removes the passwords from the
+environment of the programs, and passes the proxies to them in a file.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def of_environment() -> Outbound:
 
 
 def hand_over(environ: Mapping[str, str], folder: Path) -> None:
-    """Write the proxies in *environ* for the programs to a file in *folder* with mode 0600.
+    """Write the proxies in *environ* to a file in *folder* with mode 0600; the programs read it.
 
     Raises: OSError.
     """

@@ -1,4 +1,4 @@
-"""Make the kernel stop a process when its parent exits, even if the parent was killed."""
+"""Make the kernel send a process a signal when its parent exits, even if the parent was killed."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class ReloadingFile(Generic[T]):
         return seen, self._in_force(content, value)
 
     def _check(self, now: float) -> None:
-        # After a fork, another process may have read a newer version.
+        # After a fork, another process may have read a newer version of the file.
         if self._process != os.getpid():
             self._process = os.getpid()
             self._catch_up()
@@ -179,7 +179,7 @@ class ReloadingFile(Generic[T]):
         return None if read.fingerprint == before.fingerprint else content
 
     def _read(self, now: float) -> tuple[_ReadFile, bytes, tuple[int, ...]]:
-        """Return the state of the file before the read, its content, and its signature afterwards.
+        """Return the file's state before the read, its content, and its signature after the read.
 
         Raises: OSError.
         """
@@ -257,7 +257,7 @@ class _LastGood:
     def write(self, content: bytes) -> None:
         """Save the last good content, readable for this user only.
 
-        If this fails, delete the saved content, because it is outdated.
+        If the write fails, delete the older saved content, because it is outdated.
         """
         if self.path is None:
             return
@@ -274,9 +274,9 @@ class _LastGood:
 class _LastWarning:
     """This object holds the hash of the last bad content in memory that forked processes share.
 
-    By comparing the hash, only one of these processes logs a warning about the content. The memory
-    is protected by a record lock (fcntl(2)). Such a lock belongs to a process, so it also works
-    between processes that inherited the same file descriptor.
+    The processes compare this hash, so only one of them logs a warning about the content. A record
+    lock (fcntl(2)) protects the memory. Such a lock belongs to a process, so it also works between
+    processes that inherited the same file descriptor.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Report the errors of a worker to error trackers, through the trackers' client libraries.
 
 The table `CLIENTS` has a row for each tracker. The library of a tracker is an optional dependency,
-and is imported only if the tracker is configured. A separate thread makes all calls of the library,
+and is imported only if the tracker is configured. A separate thread makes all calls to the library,
 so a library that hangs or fails delays no request.
 """
 
@@ -131,7 +131,7 @@ CLIENTS: Final[Mapping[str, ReportingClient]] = {
         ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"), _opentelemetry
     ),
 }
-"""The client library of each tracker, by the tracker's key below `reporting:`.
+"""This map contains the client library of each tracker under the tracker's key in `reporting:`.
 
 The optional dependencies of the Python package have the same names.
 """
@@ -169,7 +169,7 @@ class ErrorReports(logging.Handler):
         self._dropped = 0
 
     def start(self) -> None:
-        """Start the threads. Call this method after the fork, because threads are not inherited."""
+        """Start the threads; call this method after a fork, because a child inherits no threads."""
         queues = []
         for name, settings in self._settings.items():
             waiting: queue.Queue[tuple[BaseException, Fields]] = queue.Queue(_MOST_WAITING)

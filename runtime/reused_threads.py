@@ -1,7 +1,7 @@
-"""Run functions in threads that afterwards wait a while for a further function.
+"""Run functions in threads that are reused: after a function, a thread waits for the next one.
 
 The start of a thread costs a few system calls, and the new thread competes with the thread that
-started it for the interpreter lock. To use a thread that is already waiting costs only one wake-up.
+started it for the interpreter lock. The use of a waiting thread costs only one wake-up.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class ReusedThreads:
     """A `ReusedThreads` runs functions in daemon threads and reuses idle threads.
 
     If no thread is idle, a new one is started, so a function never waits for a thread. Any thread
-    may use this object. A child that is forked after the first call of `start` must create an
-    object of its own, because threads are not inherited.
+    may use this object. A child that is forked after the first call of `start` must create
+    another object, because a child inherits no threads.
     """
 
     def __init__(self, idle_s: float = _IDLE_S, most_idle: int = _MOST_IDLE) -> None:
@@ -34,7 +34,7 @@ class ReusedThreads:
         self._lock = threading.Lock()
 
     def start(self, work: Work, name: str) -> None:
-        """Run *work* in a thread that has the name *name* in the meantime.
+        """Run *work* in a thread, which has the name *name* until *work* returns.
 
         Raises: RuntimeError if no thread can be started.
         """

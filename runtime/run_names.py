@@ -19,14 +19,14 @@ PROXIES: Final = "proxies.json"
 """This file contains the HTTP proxies for requests to upstreams, with their passwords."""
 
 RUN_STATE: Final = "record.json"
-"""This file contains facts about this start of the appliance, for `entrepot status`."""
+"""This file contains facts about the start of the appliance, which `entrepot status` shows."""
 
 STATE: Final = "state.json"
-"""This file contains the appliance's overall state. `serve` writes it while readers request the
+"""This file contains the appliance's overall state. `serve` writes it while programs request the
 state."""
 
 STATE_REQUEST: Final = "state.request"
-"""A reader of the overall state touches this file."""
+"""A program touches this file to request the overall state."""
 
 RIGHTS: Final = "rights.yml"
 """This file contains the last valid access rules and users."""
@@ -56,7 +56,7 @@ HEALTH: Final = "health.json"
 """This file contains the failing health checks, which `entrepot.runtime.health` reads."""
 
 HEALTH_MAP: Final = "health.map"
-"""From this file HAProxy reads at its start whether a health check fails."""
+"""HAProxy reads this file at its start; the file states whether a health check fails."""
 
 CACHE_EPOCH: Final = "generation"
 """This file contains the cache epoch. Workers map the file into memory, and HAProxy reads it."""

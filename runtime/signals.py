@@ -28,7 +28,7 @@ class Signals:
     Each signal stays pending until `wait` returns it. The signals are blocked permanently in the
     thread that creates this object. Threads that it starts, forked processes and executed programs
     inherit the blocked signals; an executed program must unblock them itself. A forked process
-    needs a `Signals` of its own. The constructor raises OSError.
+    must create another `Signals`. The constructor raises OSError.
     """
 
     def __init__(self, numbers: Iterable[signal.Signals]) -> None:
@@ -41,7 +41,7 @@ class Signals:
             self._poll.register(each, select.POLLIN)
 
     def wake(self) -> None:
-        """Make `wait` return at once: the call in progress or else the next call.
+        """Make the running call of `wait` return at once, or the next call if none is running.
 
         Any thread may call this method, even after `close`.
         """
@@ -66,7 +66,7 @@ class Signals:
         return list(self._pending())
 
     def close(self) -> None:
-        """Close the descriptors; the signals stay blocked. The call may be repeated."""
+        """Close the descriptors; the signals stay blocked. `close` may be called again."""
         for fd in (self._fd, self._wake_fd):
             if fd >= 0:
                 os.close(fd)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 @contextmanager
 def immediate(connection: sqlite3.Connection) -> Iterator[None]:
-    """Run a `with` block in a transaction that takes the lock for writing at once.
+    """Run a `with` block in a transaction that acquires the write lock at its start.
 
     At the end of the block the transaction is committed. After an exception it is rolled back.
     Raises: sqlite3.Error.

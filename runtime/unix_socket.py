@@ -16,7 +16,10 @@ _LONGEST_LINE = 1024  # A status line has at most this many bytes.
 
 
 def status_of(path: str | PathLike[str], target: str, *, timeout: float) -> int | None:
-    """Return the HTTP status of a GET for *target*, or None after *timeout* seconds."""
+    """Return the HTTP status of a GET for *target*.
+
+    Return None if the request fails or takes longer than *timeout* seconds.
+    """
     deadline = time.monotonic() + timeout
     request = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     line = b""

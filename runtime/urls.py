@@ -6,13 +6,13 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-"""The port of a URL without a port, by scheme (RFC 9110, 4.2)."""
+"""This map contains the default port of each URL scheme (RFC 9110, 4.2)."""
 
 
 class RawOrigin(NamedTuple):
     """A `RawOrigin` is a scheme, a host in lower case and without brackets, and a port.
 
-    It serves to compare configured URLs, and to choose a server. A credential is bound to the
+    Its uses are to compare configured URLs and to choose a server. A credential is bound to the
     stricter `Origin` of registry/upstream/urls.py.
     """
 

@@ -72,7 +72,7 @@ def test_a_durable_write_flushes_the_file_before_the_rename_and_the_folder_after
 ) -> None:
     """A durable write syncs the file before the rename, and the folder after the rename.
 
-    With another order, a power cut could leave an empty file under the final name.
+    With another order, a file with the final name could be empty after a power cut.
     """
     done: list[str] = []
     sync, replace = os.fsync, os.replace
@@ -109,7 +109,7 @@ def test_a_link_in_place_of_the_file_is_replaced_and_not_followed(tmp_path: Path
 
 
 def test_no_module_has_its_own_atomic_write() -> None:
-    """No other module creates temporary files; only `write_atomically` syncs them correctly."""
+    """No module calls mkstemp or NamedTemporaryFile: `write_atomically` makes all atomic writes."""
     own = {
         str(path.relative_to(_ROOT))
         for package in _PACKAGES

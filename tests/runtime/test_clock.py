@@ -66,7 +66,10 @@ def test_the_time_is_that_of_an_even_wall_clock(machine: Machine) -> None:
 
 @pytest.mark.parametrize("jump", [40 * _DAY, _DAY, -3600.0, -400 * _DAY], ids=str)
 def test_a_jump_changes_neither_the_time_nor_an_age(machine: Machine, jump: float) -> None:
-    """If the wall clock jumps, the appliance's clock does not jump, and all ages remain correct."""
+    """If the wall clock jumps, the appliance's clock does not jump.
+
+    Ages are zero until the wall clock is correct again, and correct afterwards.
+    """
     clock = machine.clock()
     machine.run(clock, 100)
     at, expected = clock(), machine.wall()
@@ -102,8 +105,8 @@ def test_a_jump_is_logged_once(machine: Machine, caplog: pytest.LogCaptureFixtur
 def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine) -> None:
     """If the wall clock jumps ahead and stays ahead for an hour, the appliance's clock follows it.
 
-    Such a jump has probably corrected a wrong clock. Uses before the jump are then treated as at
-    most one hour old.
+    Such a jump has probably corrected a wrong clock. Uses before the end of that hour are then
+    treated as if they had been at its end.
     """
     clock = machine.clock()
     old = clock() - 30 * _DAY
@@ -140,7 +143,7 @@ def test_the_time_slows_until_a_wall_clock_that_stays_back_has_caught_up(machine
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_time_never_goes_back(seed: int, path: Path) -> None:
-    """The appliance's time never runs backwards, for any wall clock and several processes."""
+    """The appliance's time never runs backwards in any process, whatever the wall clock does."""
     chance, machine = random.Random(seed), Machine()
     keeper, other = machine.clock(path), machine.clock(path)
     last = -math.inf
@@ -215,7 +218,7 @@ def test_a_wrong_clock_after_a_reboot_is_detected(
 
 
 def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) -> None:
-    """If the wall clock is correct after a reboot, the clock includes the time without power."""
+    """If the wall clock is correct after a reboot, the appliance's clock includes the downtime."""
     first = machine.clock(path)
     machine.run(first, 10)
     at, wall = first(), machine.wall()
@@ -230,7 +233,7 @@ def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) ->
 
 
 def test_suspended_time_counts() -> None:
-    """If the machine was suspended, the clock includes that time and reports no jump."""
+    """After a suspension of the machine, the clock includes that time and reports no jump."""
     now = begin(None, "boot", _START, 100.0)
 
     after = follow(now, _START + 30_000, 30_100.0)

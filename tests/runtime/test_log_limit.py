@@ -80,9 +80,9 @@ def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
 
 
 def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
-    """Messages whose texts vary each time share one limit.
+    """If more than 256 different messages are logged, the others share one limit.
 
-    So such messages fill neither the log nor the memory.
+    So messages whose texts vary each time fill neither the log nor the memory.
     """
     log = logging.getLogger("x.y")
     for number in range(5000):

@@ -123,7 +123,7 @@ def test_an_exception_is_one_line_with_its_error(stream: io.StringIO) -> None:
 
 
 def test_levels_have_the_names_of_docker_distribution(stream: io.StringIO) -> None:
-    """Log levels have docker distribution's names; `warn` writes warnings and errors."""
+    """Log levels have docker distribution's names; at level `warn`, info lines are not written."""
     logs.configure("warn", "text", "p", stream=stream)
 
     logging.getLogger("x").info("quiet")

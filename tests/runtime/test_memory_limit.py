@@ -41,7 +41,7 @@ def test_the_smallest_limit_counts(
 ) -> None:
     """The memory limit is the smallest limit of the process's control group and its parents.
 
-    This holds for both versions of control groups.
+    This is true for both versions of control groups.
     """
     _write(tmp_path, "proc/self/cgroup", group)
     for name, text in files.items():

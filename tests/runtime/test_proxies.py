@@ -50,7 +50,7 @@ def test_the_scheme_selects_the_proxy_and_loopback_has_none(url: str, expected: 
 def test_exempt_hosts_have_no_proxy(rule: str, url: str, *, exempt: bool) -> None:
     """No proxy is used for a host that matches an exception rule.
 
-    A rule is a domain with its subdomains, an address or a network, each with or without a port.
+    A rule is a domain with its subdomains, an address or a network. A domain can have a port.
     """
     assert (Proxies(PROXIES, [rule]).choose(url) is None) is exempt
 

@@ -285,7 +285,7 @@ def test_a_clock_set_back_does_not_stop_the_checks(path: Path, clock: Clock) -> 
 def test_other_threads_do_not_wait_for_a_slow_read(path: Path, clock: Clock) -> None:
     """While one thread reads a slow file, other threads use the old value.
 
-    They get the generation of the old value with it.
+    They also get the generation of the old value.
     """
     reading, release = threading.Event(), threading.Event()
 

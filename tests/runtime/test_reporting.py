@@ -245,7 +245,7 @@ def test_a_library_that_hangs_delays_nothing_and_holds_few_errors(
 def test_many_errors_are_not_all_reported(
     start: Callable[..., ErrorReports], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At most 60 errors a minute are reported; a later log line has the number of the others."""
+    """At most 60 errors a minute are reported; a later log line states how many were dropped."""
     now = [0.0]
     start("sentry", clock=lambda: now[0])
     for _ in range(70):

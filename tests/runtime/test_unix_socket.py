@@ -58,9 +58,10 @@ def ask(path: Path, pieces: Sequence[bytes]) -> tuple[int | None, bytes]:
 def test_the_status_is_read_from_the_first_line(
     path: Path, pieces: list[bytes], status: int | None
 ) -> None:
-    """`status_of` returns the status in the first line of the response, or None.
+    """`status_of` returns the status in the first line of the response.
 
-    See RFC 9112, section 4. A server can send that line in several pieces.
+    It returns None if that line is malformed (RFC 9112, section 4). A server can send the line in
+    several pieces.
     """
     found, request = ask(path, pieces)
 

@@ -238,8 +238,8 @@ def test_losses_before_and_after_a_restart_of_haproxy_are_added(
 def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None:
     """In a new run of the appliance, HAProxy's count of lost lines starts at 0.
 
-    In a container HAProxy can have the same pid in both runs. So the logger must not mistake the
-    losses of the second run for those of the first.
+    In a container HAProxy can have the same pid in both runs, so the pid does not show that the
+    count has started again. The logger adds the losses of both runs.
     """
     first = LogBatch(index, run="one")
     first.drop(first.dropped.then(7, 3))

@@ -53,7 +53,7 @@ def _events(first: int) -> list[bytes]:
 
 
 class Fed:
-    """A batch of the logger and its file times; `feed` gives them lines and counts the lines."""
+    """A batch and the file times of the logger; `feed` passes lines to both and counts them."""
 
     def __init__(self, *, limit: int) -> None:
         index = MemoryIndex()

@@ -83,7 +83,7 @@ def test_a_flush_writes_smaller_differences() -> None:
 
 
 def test_a_flush_ends_at_its_deadline() -> None:
-    """`flush` stops at its deadline, after it has written the latest uses first."""
+    """`flush` writes the times of the latest uses first, and ends at its deadline."""
     store = Store()
     times = store.times()
     times.follow({LAYER: START + 5, OTHER: START + 7})

@@ -171,7 +171,7 @@ def test_sigterm_commits_the_lines_that_were_read(logger: Logger) -> None:
 
 
 def test_inotify_reports_new_lines_before_the_next_poll(logger: Logger) -> None:
-    """If the log's folder does not exist at the start, the logger still notices its first lines."""
+    """If the log's folder does not exist at the start, the logger still reads the first lines."""
     (logger.state / "log").rmdir()
     logger.start()
     _eventually((logger.run / run_names.METRICS).exists)

@@ -1,4 +1,4 @@
-"""The reader finds its position in a rotated log by the inode and the first bytes of a file."""
+"""The log reader finds its position in a rotated log by a file's inode and first bytes."""
 
 from __future__ import annotations
 

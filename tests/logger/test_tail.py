@@ -1,4 +1,4 @@
-"""A reader reads the files of a log despite rotations, truncations and restarts."""
+"""The log reader `Tail` reads the files of a log despite rotations, truncations and restarts."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _step(step: tuple[str, int | None], writer: Writer, reader: Reader) -> None:
 def test_every_line_is_read_once_and_in_order(steps: list[tuple[str, int | None]]) -> None:
     """The reader returns each line of the log once and in order.
 
-    This holds for any sequence of writes, reads, restarts, and rotations that split lines.
+    This is true for any sequence of writes, reads, restarts, and rotations that split lines.
     """
     with tempfile.TemporaryDirectory() as folder:
         writer = Writer(Path(folder) / "access.log")
@@ -174,7 +174,7 @@ def test_an_incomplete_line_is_not_returned(writer: Writer, reader: Reader) -> N
 def test_a_line_that_a_rotation_split_is_joined(writer: Writer, reader: Reader, cut: int) -> None:
     """If a rotation has split a line, the reader joins its two parts.
 
-    A rotation counts bytes, not lines.
+    A rotation counts bytes, so it can split a line.
     """
     writer.line()
     writer.flush(cut if cut > 0 else len(writer.unsent) - 1)

@@ -117,7 +117,7 @@ def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
 def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
     """If a response takes a quarter of the timeout, the next envelope contains half as many events.
 
-    Otherwise the endpoint would at some point need longer than the timeout.
+    If envelopes grew further, the endpoint would at some point need longer than the timeout.
     """
     size = EnvelopeSize(timeout=1.0)
     for _ in range(3):

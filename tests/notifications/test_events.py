@@ -32,7 +32,7 @@ def made(action: str, target: EventTarget, source: Source = SOURCE) -> dict[str,
 
 
 def test_an_event_has_the_fields_of_docker_distribution() -> None:
-    """The event of a pushed manifest has the fields of docker distribution 2.8, in that order."""
+    """The event of a pushed manifest has exactly the fields of docker distribution 2.8."""
     found = made(PUSH, EventTarget("team/app", "a/type", 12, DIGEST, tag="v1"))
 
     assert re.fullmatch(r"[0-9a-f-]{36}", found.pop("id"))
@@ -123,7 +123,7 @@ def test_references_are_the_descriptors_of_a_manifest() -> None:
 def test_the_references_of_an_event_are_bounded() -> None:
     """The references in an event are limited in size.
 
-    A manifest can have 4 MiB of annotations.
+    Otherwise the event could contain all annotations of a manifest, which can have 4 MiB.
     """
     layers = [
         {"digest": f"sha256:{number}", "annotations": {"a": "x" * 20_000}} for number in range(9)

@@ -183,7 +183,7 @@ def test_a_redirect_to_another_scheme_is_a_failure(location: str) -> None:
     ids=["silent", "in the status", "in a header", "after an interim response"],
 )
 def test_a_receiver_that_never_answers_costs_one_time_out(first: bytes) -> None:
-    """If an endpoint sends its response byte by byte, the delivery fails after one timeout."""
+    """If an endpoint is silent or responds byte by byte, the delivery fails after one timeout."""
     is_done = threading.Event()
 
     def drip(connection: socket.socket) -> None:

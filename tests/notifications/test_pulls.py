@@ -70,7 +70,7 @@ def made(*lines: bytes, contents: Contents | None = None, references: bool = Fal
 
 
 def test_the_line_of_a_pull_becomes_its_event() -> None:
-    """The event of a pull contains only values from its line in the access log."""
+    """The event of a pull contains the values of its line in the access log."""
     assert made(line()) == [
         {
             "id": "76543210-89ab-4def-8123-456789abcdef",

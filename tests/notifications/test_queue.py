@@ -161,7 +161,7 @@ def test_a_full_queue_without_pulls_drops_its_oldest_events(path: Path) -> None:
 def test_an_event_that_is_larger_than_the_queue_is_dropped(path: Path) -> None:
     """If an event is larger than the whole queue, it is dropped and counted.
 
-    No other event is dropped for it.
+    No other event is dropped to make room for it.
     """
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("small"), event("x" * 2000)]})

@@ -71,7 +71,7 @@ class BasicAuthenticator:
         return self._identify(authorization, self._check)
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:
-        """Return the client's identity; pass *source* to a password check that accepts it."""
+        """Return the client's identity; pass *source* to the check *queued*, if that is set."""
         queued = self._queued
         if queued is None:
             return self.identify(authorization)
@@ -153,7 +153,7 @@ def authenticator(
     anonymous: Anonymous = "none",
     rules: AccessRules | None = None,
 ) -> Authenticator:
-    """Return the authenticator for *of*, an argument of a program that embeds the registry.
+    """Return the authenticator for *of*, which a program that embeds the registry passes.
 
     If *of* is None, every client has all rights. If *of* is a function, the registry calls it for
     the password of each request; to cache the results, a program passes a `PasswordCache` that

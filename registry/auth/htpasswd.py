@@ -80,7 +80,10 @@ def no_users() -> Snapshot[Mapping[str, bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class LoginSource:
-    """A `LoginSource` holds a login's `address`, and whether many wrong passwords came from it."""
+    """A `LoginSource` holds the `address` from which a login comes.
+
+    `is_guessing` is True if many wrong passwords came from that address.
+    """
 
     address: str = ""
     is_guessing: bool = False

@@ -2,8 +2,8 @@
 
 The section "Logins" of docs/internals/edge-cache.md describes how clients log in. If a password
 file is configured, the registry sends a challenge to every client without credentials. If anonymous
-clients may pull, the registry sends a challenge only for a request that needs more than the right
-to pull. In this second case, the registry treats a client with invalid credentials as anonymous,
+clients may pull, the registry sends a challenge only at `/v2/`, and for a request that needs more
+than the right to pull. A client with invalid credentials may then pull like an anonymous client,
 because dockerd sends its Docker Hub credentials to a mirror.
 """
 
@@ -30,13 +30,14 @@ _NO_RIGHTS: frozenset[Action] = frozenset()
 class Identity:
     """An `Identity` is the client of a request; an anonymous client has the `user` None.
 
-    `rights` are the actions that the client may perform in at least one repository. `granted` maps
-    repositories to rights; if `granted` is None, `rights` apply to every repository. `is_open` is
-    True if a client that may read one repository may read all repositories. `has_wrong_credentials`
-    is True if the request had wrong or malformed credentials; `refusal` is the reason, for the log.
-    `challenge` is the value of WWW-Authenticate for a missing right, or an object that makes this
-    value; it is None if no passwords are configured. `token` limits the rights of a client that
-    sent a token; the registry compares the token with the scopes that a request needs.
+    `rights` are the actions that the client may perform in at least one repository. `granted` holds
+    the rights in each repository; if `granted` is None, `rights` apply to every repository.
+    `is_open` is True if a client that may read one repository may read all repositories.
+    `has_wrong_credentials` is True if the request had wrong or malformed credentials; `refusal` is
+    the reason, for the log. `challenge` is the value of WWW-Authenticate for a missing right, or an
+    object that makes this value; it is None if no passwords are configured. `token` limits the
+    rights of a client that sent a token; the registry compares the token with the scopes that a
+    request needs.
     """
 
     user: str | None
@@ -69,7 +70,7 @@ class Identity:
         return _token_class(patterns, self.token.pulled)
 
     def limited_by(self, token: TokenGrant) -> Identity:
-        """Return the identity of a client that sent a valid token."""
+        """Return this identity with its rights limited by a valid *token*."""
         # PERF: dataclasses.replace() would take three times as long.
         return Identity(
             self.user,

@@ -108,7 +108,7 @@ def everywhere(actions: frozenset[Action], *, is_user: bool) -> AccessRights:
 
 
 def disk_pattern(pattern: str) -> str:
-    """Return a pattern of repositories in the form of the names on disk.
+    """Return a repository pattern in the spelling that repository names have on disk.
 
     On disk, `_` and not a colon precedes the port of a host, and Docker Hub's short names begin
     with `library/`.

@@ -142,7 +142,7 @@ class TokenVerifier:
         raise InvalidToken("it is signed by an unknown key")
 
     def _of_jwk(self, jwk: object, trusted: TrustedKeys) -> SigningKey:
-        """Return the trusted key that equals the key in a token's header, or has its name.
+        """Return the trusted key that equals the key in a token's header, or has that key's name.
 
         The verifier never uses the key in a token's header itself, because anyone can write a key
         there.
@@ -230,7 +230,7 @@ def _verify_chain(
 
 
 def _is_a_root(leaf: x509.Certificate, roots: Iterable[x509.Certificate], now: dt.datetime) -> bool:
-    """Return whether a valid leaf certificate is itself a trusted root (self-signed)."""
+    """Return whether *leaf* is valid at *now* and is itself a trusted root (self-signed)."""
     is_valid = leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc
     return is_valid and leaf in roots
 

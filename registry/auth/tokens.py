@@ -39,7 +39,7 @@ class TokenlessIdentifier(Protocol):
 
 
 class TokenAuthenticator:
-    """A `TokenAuthenticator` verifies tokens with *grant_of*; *owner* returns a token's user.
+    """A `TokenAuthenticator` verifies tokens with *grant_of*; *owner* identifies a token's user.
 
     *passwords* identifies clients that send no bearer token. A client with a refused token is
     anonymous and has the rights of a client without credentials.
@@ -108,11 +108,11 @@ class TokensOnly:
         return self._password if authorization else self._nothing
 
     def identify_from(self, authorization: str | None, source: LoginSource) -> Identity:  # noqa: ARG002 - part of the protocol
-        """Return the same as `identify`: no password is checked, so *source* has no effect."""
+        """Return the result of `identify`: no password is checked, so *source* has no effect."""
         return self.identify(authorization)
 
     def identify_verified(self, authorization: str) -> Identity:
-        """Return the same as `identify`, because no password can be verified."""
+        """Return the result of `identify`, because no password can be verified."""
         return self.identify(authorization)
 
 

@@ -1,4 +1,4 @@
-"""Find hosted repositories that an upstream would hide, because their names begin with its host."""
+"""Find hosted repositories whose names begin with the host of an upstream, which hides them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[R
     """Yield every hosted repository whose first path component is the name of an upstream.
 
     *is_upstream* is called with both spellings of a host with a port, `host_port` and `host:port`.
-    The hidden repository's name resolves to the upstream: its pushed images could no longer be
-    pulled, and images of the upstream would be stored in the same folder.
+    The hidden repository's name resolves to the upstream: images that were pushed to the repository
+    could no longer be pulled, and images of the upstream would be stored in the same folder.
     """
     repositories = Repositories(storage)
     folders = storage.list(layout.REPOSITORIES)

@@ -54,9 +54,9 @@ class ConnectionPoller:
     """A `ConnectionPoller` polls handed-over connections in one thread per worker.
 
     *run* calls a function in one of the worker's threads. *on_limit* is called with "readers" or
-    "bodies" for each connection that the poller closed because its client was too slow. `repeats`
-    stores the responses that the poller may repeat. The polling thread is started when the first
-    connection is handed over.
+    "bodies" for each connection that the poller closed or cut off because its client was too slow.
+    `repeats` stores the responses that the poller may repeat. The polling thread is started when
+    the first connection is handed over.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class ConnectionPoller:
     def watch_body(self, connection: socket.socket) -> Iterator[ReceivedBody]:
         """Register a request body that the calling thread is reading.
 
-        If more request bodies arrive than the limit allows, the poller cuts off the slowest bodies:
-        it sets `is_cut`, and the blocked read returns.
+        If more request bodies arrive at once than the limit allows, the poller cuts off the slowest
+        bodies: it sets `is_cut`, and the blocked read returns.
         """
         body = ReceivedBody(connection, self._clock())
         with self._lock:
@@ -231,7 +231,7 @@ class ConnectionPoller:
             self._close(poller, each)
 
     def _answer(self, poller: selectors.BaseSelector, kept: KeptConnection) -> None:
-        """Repeat the response to a request that equals an earlier one; pass others to a thread."""
+        """Repeat the response to a request that equals an earlier one, else call `handle`."""
         request = kept.read()
         if request is None:
             return
@@ -315,7 +315,7 @@ class ConnectionPoller:
             self._close(poller, reader)
 
     def _end_slow(self, poller: selectors.BaseSelector, now: float) -> None:
-        """Close the slowest connections until their number is within the limit."""
+        """Close the slowest connections above the limits, except new ones and fast ones."""
         over = len(self._readers) - self._limits.readers
         for reader in self._slowest(self._readers, over, now):
             self._close(poller, reader)

@@ -152,8 +152,8 @@ class Delivery:
                 rest = FileSlice(piece.descriptor, piece.start + sent, piece.stop)
                 if left and not sent and self._length is None:
                     raise OSError(f"the file of the body ended {left} bytes early")
-                # If the file is shorter than the slice, the piece ends early; the check of the
-                # body's length reports the missing bytes.
+                # If the file is shorter than the slice, the piece ends early. At the end of the
+                # body, `_next` raises an error because of the missing bytes.
                 self._piece = rest if 0 < sent < left else None
             else:
                 sent = self.connection.send(piece) if piece else 0
@@ -240,7 +240,7 @@ class LentConnection:
     is_frequent: Callable[[], bool] = lambda: False
 
     def deliver_chunked(self, pieces: Iterator[Piece]) -> None:
-        """Send a body of unknown length with chunked coding (RFC 9112, 7.1), as `deliver` does.
+        """Frame a body of unknown length with chunked coding (RFC 9112, 7.1), and `deliver` it.
 
         Raises: ConnectionError, always, so that the server sends nothing after the last chunk.
         """

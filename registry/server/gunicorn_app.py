@@ -75,7 +75,7 @@ class SocketServing:
         }
 
     def _prepare(self, _: Any, worker: Any) -> None:  # noqa: ANN401 - as in gunicorn
-        """Close all sockets but the worker's own, and set the worker's limits.
+        """Let the worker listen on its own sockets only, and set its limits.
 
         Let the kernel end the worker if the arbiter is killed, because an idle worker rarely checks
         whether its arbiter is alive.

@@ -213,7 +213,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return is_kept
 
     def _repeat(self, conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
-        """Send the response to the next request if its body is in memory, else return False.
+        """Send the next response if its body is in memory and return True, else return False.
 
         The bytes of any other request are passed to gunicorn's parser.
         """
@@ -255,7 +255,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """
         parser = conn.parser
         if keepalive and getattr(parser.mesg.body.reader, "length", None) == 0:
-            # With this setting, gunicorn does not read the rest of the body before the next
+            # If `mesg` is None, gunicorn does not read the rest of this body before the next
             # request.
             parser.mesg = None
             return True

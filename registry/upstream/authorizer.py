@@ -38,7 +38,7 @@ class Authorizer:
 
     A password for Basic authentication is checked before its first use: it is sent to *base*, the
     URL of `/v2/`. If the token endpoint responds with 401, the password is checked with a request
-    for a token without a scope. A password whose check gets a 401 is wrong.
+    for a token without a scope. A 401 in response to the check means that the password is wrong.
 
     A wrong password is not sent again for `AGAIN_S` seconds (registry/upstream/trials.py), unless
     the configured password changes. Many wrong passwords in a short time could lock the account at
@@ -125,7 +125,7 @@ class Authorizer:
         return f"Bearer {self._tokens.get(key, stale)}"
 
     def doubt(self, name: str) -> None:
-        """Record that the credential for the repository *name* must be checked before its use."""
+        """Record that the credential for repository *name* must be checked before its next use."""
         credential = self._credentials.find(name)
         if credential is not None:
             self._trials.doubt(credential)

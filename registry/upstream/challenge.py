@@ -101,7 +101,7 @@ def may_ask(realm: str, upstream_url: str) -> bool:
     """Return whether an anonymous token may be requested at *realm*, which may be on any host.
 
     If the upstream uses https, *realm* must use https too. Otherwise the received token, which is
-    later sent to the upstream, could be read in the network.
+    later sent to the upstream, could be read by others on the network.
     """
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)
@@ -114,7 +114,7 @@ def may_ask(realm: str, upstream_url: str) -> bool:
 
 
 def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
-    """Return whether *realm* belongs to the upstream, so that the upstream's password may be sent.
+    """Return whether *realm* belongs to the upstream, and may receive the upstream's password.
 
     The realm belongs to the upstream in three cases: it is the operator's *trusted* realm, it is on
     the upstream's own host with any port, or it is a known token endpoint of that host. If the
@@ -122,7 +122,7 @@ def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
     """
     if trusted is not None and realm == trusted:
         return True
-    if origin_of(realm) is None:  # Two URL parsers could disagree about its host.
+    if origin_of(realm) is None:  # Two URL parsers could disagree about the host.
         return False
     try:
         there, here = urlsplit(realm), urlsplit(upstream_url)

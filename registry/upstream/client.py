@@ -54,7 +54,7 @@ _TAG_PAGE = 1000
 # then reads the whole list.
 _TAG_STATUSES = frozenset({_OK, 400, 416, 422})
 _MOST_VERBATIM = 256
-# These constants limit a list of tags over all its pages, in bytes, entries, pages and seconds.
+# These constants limit the sum of all pages of a list, in bytes, tags, pages and seconds.
 _LARGEST_LIST = 16 * 1024 * 1024
 _MOST_TAGS = 200_000
 _MOST_PAGES = 1000
@@ -64,8 +64,8 @@ _LIST_WITHIN_S = 120.0
 class _ListLimits:
     """A `_ListLimits` holds the bytes, the pages and the time that are left for one list.
 
-    `until` is the deadline in seconds (monotonic clock). If the upstream sends no Link headers, the
-    client requests several series of pages of one list; all of them share these limits.
+    `until` is the deadline in seconds (monotonic clock). If the upstream sends no Link headers,
+    `_tags_in_order` calls `_pages` several times for one list; all calls share one `_ListLimits`.
     """
 
     def __init__(self, until: float) -> None:
@@ -170,7 +170,7 @@ class HttpUpstream:
         *,
         size: int | None = None,
     ) -> Iterator[RemoteBlob]:
-        """Open a blob from *start* to *stop* (exclusive, bytes); *size* comes from a manifest."""
+        """Open a blob from *start* to *stop* (exclusive, bytes); a manifest states *size*."""
         headers, accepts = _range(start, stop)
         request = UpstreamRequest(
             "blob",
@@ -205,7 +205,7 @@ class HttpUpstream:
 
     @contextmanager
     def _whole(self, response: Response, digest: Digest, size: int | None) -> Iterator[HttpBlob]:
-        """Yield the body of a whole blob; decode it unless its encoded bytes are the blob."""
+        """Yield the body of a whole blob; decode the body unless the encoded bytes are the blob."""
         if self._is_verbatim(response, digest):
             yield HttpBlob(self._exchange, response, as_sent=True)
             return
@@ -219,8 +219,9 @@ class HttpUpstream:
     def tags(self, name: str, after: str | None = None, limit: int | None = None) -> list[str]:
         """List tags in order and read as many pages as needed.
 
-        Registries send lists in pages of different kinds, or without pages. If a page is not the
-        requested page, the client reads and sorts the whole list, and selects the requested tags.
+        Some registries ignore or reject the parameters `n` and `last`, or sort tags differently. If
+        a page is not the requested page, the client reads and sorts the whole list, and selects the
+        requested tags.
         """
         until = time.monotonic() + _LIST_WITHIN_S
         if after is None and limit is None:
@@ -373,9 +374,9 @@ class HttpUpstream:
             raise self._exchange.broken(error) from error
 
     def _parsed(self, read: Callable[[S], T], given: S) -> T:
-        """Return the result of parsing a page with *read*.
+        """Return the result of *read*, which parses *given*.
 
-        Raises: Unavailable (NONSENSE) instead of ValueError.
+        Raises: Unavailable (NONSENSE) if *read* raises ValueError.
         """
         try:
             return read(given)

@@ -31,10 +31,10 @@ class Undecodable(ValueError):  # noqa: N818 - the name states the fact
 def codings(headers: Mapping[str, str]) -> tuple[str, ...]:
     """Return the codings in the order of decoding: the coding that was applied last comes first.
 
-    Unknown codings are ignored: S3, for example, returns the coding `aws-chunked` of an upload
-    although the content is not in that coding. If the body really has an unknown coding, the check
-    of its digest or format fails. If the header names more than `_MOST` known codings, none is
-    decoded.
+    Unknown codings are ignored. For example, if an upload to S3 names the coding `aws-chunked`, S3
+    later names it too, although S3 sends the decoded content. If the body really has an unknown
+    coding, the check of its digest or format fails. If the header names more than `_MOST` known
+    codings, none is decoded.
     """
     named = [each.strip().lower() for each in headers.get("Content-Encoding", "").split(",")]
     known = tuple(each for each in reversed(named) if each in _DECODERS)
@@ -46,8 +46,8 @@ def decoded(
 ) -> Iterator[bytes]:
     """Yield the decoded body in pieces of at most 256 KiB.
 
-    *size* is the expected decoded length in bytes, None if unknown. Raises: Undecodable if the body
-    is longer than *size*, or if the ratio of decoded to received bytes is too large.
+    *size* is the expected decoded length in bytes, None if unknown. Raises: Undecodable if the
+    decoded body is longer than *size*, or if the ratio of decoded to received bytes is too large.
     """
     received = 0
 

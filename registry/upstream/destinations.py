@@ -1,4 +1,4 @@
-"""Check the addresses to which the responses of an upstream may direct a request.
+"""Check the addresses of the hosts that an upstream names in redirects and token realms.
 
 A redirect or a token realm names a host, and the owner of that name decides to which address the
 name resolves. Therefore the check applies to the address to which the connection is opened, never
@@ -18,7 +18,8 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.runtime.urls import RawOrigin, raw_origin_of
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-# These metadata services of clouds return credentials: Alibaba, Azure, Oracle, AWS over IPv6.
+# At these addresses, metadata services of clouds (Alibaba, Azure, Oracle, AWS over IPv6) return
+# credentials.
 # 169.254.169.254 and its neighbours are covered as link-local addresses.
 _METADATA = frozenset(
     map(ipaddress.ip_address, ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"])
@@ -148,7 +149,7 @@ class Destinations:
         return kept
 
     def check_dialled(self, origin: RawOrigin, address: str) -> None:
-        """Check the address of an open connection again. Raises: AddressRefused.
+        """Check the address to which a connection is open. Raises: AddressRefused.
 
         The address of the upstream itself is always permitted and sets the upstream's reach.
         """

@@ -76,7 +76,7 @@ def may_be_manifest(content_type: str) -> bool:
 
 
 def read_tags(body: bytes) -> list[str]:
-    """Read one page of a tag list, without the entries that are not tags. Raises: ValueError."""
+    """Return the valid tags in one page of a tag list. Raises: ValueError."""
     listed = _document(body).get("tags")
     if listed is None:
         return []
@@ -107,7 +107,7 @@ def read_referrers(body: bytes) -> list[dict[str, Any]]:
 
 
 def join_referrers(first: bytes, all_of_them: Sequence[dict[str, Any]]) -> RemoteManifest:
-    """Merge all pages into one index; take every field except the list from the page *first*."""
+    """Return one index with the descriptors *all_of_them* and the other fields of page *first*."""
     body = json.dumps({**_document(first), "manifests": list(all_of_them)}).encode()
     return RemoteManifest(Digest.of(body), OCI_INDEX, body)
 

@@ -1,4 +1,4 @@
-"""Send the requests for manifests, blobs and lists of repositories to one upstream.
+"""Send the requests for manifests, blobs, tags and referrers to one upstream.
 
 A request has these steps: ask the circuit breaker for admission, authorize, follow redirects,
 classify the status, update the breaker, write an event.
@@ -211,7 +211,7 @@ class Exchange:
     def _send_head(
         self, head: UpstreamRequest, passed: Pass, suffices: Callable[[Response], bool]
     ) -> Response | _Inconclusive:
-        """Send a HEAD request. Raises: Unavailable if a GET would fail in the same way."""
+        """Send a HEAD request. Raises: Denied, Unavailable if a GET would fail in the same way."""
         with self._reporting(head, passed) as start:
             try:
                 response, authorization = self._send_authorized(head)
@@ -276,7 +276,7 @@ class Exchange:
         return self._breaker.is_healthy
 
     def broken(self, error: ConnectionBroken) -> Unavailable:
-        """Return the error for a connection that failed; the breaker does not count it."""
+        """Return the error for a connection that failed; do not record it in the breaker."""
         return Unavailable(
             self.host,
             str(error),
@@ -335,8 +335,8 @@ class Exchange:
         """Send the request with the known Authorization, and respond to one challenge.
 
         A registry may respond 403 or 404 to clients without credentials and send a challenge only
-        at /v2/. A 403 or 404 is treated as the final response only after the configured credential
-        was sent.
+        at /v2/. A 403 or 404 is treated as the final response only after the configured
+        credential, if there is one, was sent.
 
         Only a challenge of the upstream itself is answered, never a challenge of a redirect's
         target. If a HEAD with an Authorization is rejected, no second token is fetched, because a
@@ -360,7 +360,7 @@ class Exchange:
         return _Answered(self._follow(request, offered), offered)
 
     def _is_challenge(self, response: Response, scope: str, authorization: str | None) -> bool:
-        """Return whether to repeat the request with credentials, or with other credentials."""
+        """Return whether to repeat the request with an Authorization other than *authorization*."""
         if response.status == _CHALLENGE:
             return True
         hides = response.status in _HIDDEN and authorization is None
@@ -489,7 +489,7 @@ def base_url(config: UpstreamConfig) -> str:
 
 
 def _split(url: str, *, path_first: bool) -> tuple[str, str]:
-    """Split an upstream's URL into its root and the prefix of its repository names."""
+    """Return the root of an upstream's URL, and the prefix of the upstream's repository names."""
     target = urlsplit(url)
     root = f"{target.scheme}://{target.netloc}"
     if path_first:

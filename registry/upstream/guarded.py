@@ -1,4 +1,4 @@
-"""Turn unexpected errors in the handling of an upstream into a 502, in one place."""
+"""Turn unexpected errors in requests to an upstream into `Unavailable`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Guarded:
-    """The methods of a `Guarded` upstream raise only Absent, Denied and Unavailable.
+    """The methods of a `Guarded` upstream raise only `RegistryError`, such as Unavailable.
 
     Any other error is logged once, with its traceback, and raised as Unavailable (NONSENSE).
     """
@@ -59,7 +59,7 @@ class Guarded:
             yield body
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
-        """Return one function for each source that opens a blob."""
+        """Return functions that open a blob, one for each source."""
         fetches = self._upstream.blob_sources(name, digest, size)
         return tuple(partial(self._opened, fetch) for fetch in fetches)
 

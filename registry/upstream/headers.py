@@ -55,7 +55,7 @@ def content_range(headers: Mapping[str, str]) -> ContentRange | None:
 
 
 def unsatisfied(headers: Mapping[str, str]) -> int | None:
-    """Return the size of the whole object in bytes from a 416 (RFC 9110, 15.5.17)."""
+    """Return the size of the whole object in bytes from a 416 response (RFC 9110, 15.5.17)."""
     unit, _, size = headers.get("Content-Range", "").strip().partition("*/")
     return whole_number(size, LARGEST_SIZE) if unit.strip() == "bytes" else None
 

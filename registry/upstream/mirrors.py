@@ -22,20 +22,20 @@ T = TypeVar("T")
 _FIRST_S = 10.0
 """After all mirrors together have taken this many seconds, the request is sent to the upstream.
 
-This limit is short enough that the clients still wait when the upstream responds.
+Clients wait longer than this, so they can still receive the upstream's response.
 """
 _REST_S = 3.0
 """After the first failure of a mirror, the other mirrors together may take this many seconds."""
 _LEAST_S = 0.5
-"""If fewer than this many seconds are left, no other mirror is tried."""
+"""If fewer than this many seconds are left, no further mirror is tried."""
 
 
 class Mirrored:
     """A `Mirrored` is an upstream with mirrors, which are tried in their order.
 
     If a mirror fails or rejects a request, the request is sent to the next mirror. The upstream
-    itself (*origin*) is tried last, and only its error is raised. Except for blobs, all mirrors
-    share a time limit, which does not include the time of the origin. A download uses
+    itself (*origin*) is tried last, and only its error is raised. The mirrors share a time limit,
+    which does not include the time of the origin; `blob` has no such limit. A download uses
     `blob_sources` and changes to the next source when a body is cut off.
     """
 
@@ -71,7 +71,7 @@ class Mirrored:
             )
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
-        """Return one function for each source that opens a blob: the mirrors, then the origin."""
+        """Return functions that open a blob, one for each source: the mirrors, then the origin."""
         sources = (*self._mirrors, self._origin)
         return tuple(fetch for each in sources for fetch in each.blob_sources(name, digest, size))
 
@@ -93,7 +93,7 @@ class Mirrored:
         return send(self._origin)
 
     def _first_in_time(self, send: Callable[[Upstream], T]) -> T:
-        """Return the result of the first source that responds within the limits of the mirrors."""
+        """Return the result of the first source that responds; the mirrors share a time limit."""
         until = time.monotonic() + _FIRST_S
         for mirror in self._mirrors:
             if time.monotonic() > until - _LEAST_S:

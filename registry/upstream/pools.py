@@ -83,7 +83,7 @@ class TlsContexts:
         trust = _trust(config)
         with self._lock:
             found = self._known.get(trust) or _tls(config)
-            # The least recently used context is dropped first.
+            # Mark the context as used, because the least recently used context is dropped first.
             self._known.keep(trust, found)
             return found
 
@@ -111,8 +111,8 @@ def _tls(config: UpstreamConfig) -> ssl.SSLContext:
     If the setting `insecure` is set, the TLS context accepts any certificate.
     """
     context = ssl.create_default_context()
-    # Python 3.13 rejects authorities without keyUsage, which other clients accept. It also trusts
-    # an intermediate authority without its root. Both flags are set explicitly, so that all
+    # Python 3.13 rejects authorities without keyUsage, which other clients accept. Python 3.13 also
+    # trusts an intermediate authority without its root. Both flags are set explicitly, so that all
     # versions of Python accept the same certificates.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -226,7 +226,7 @@ class _PlainPool(HTTPConnectionPool):
 
 
 class _SecurePool(HTTPSConnectionPool):
-    """A `_SecurePool` does not warn on each request of an `insecure` upstream, as urllib3 does."""
+    """A `_SecurePool`, unlike urllib3's pool, does not warn on each `insecure` request."""
 
     ConnectionCls = _Secure
 

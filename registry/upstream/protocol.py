@@ -1,4 +1,4 @@
-"""Define the interfaces of this package: an upstream registry, its blobs and its event log."""
+"""Define the interfaces of this package: upstream registries, their blobs and the event log."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ class HeadResult:
 class Upstream(Protocol):
     """An `Upstream` is one upstream registry; its methods may run in any thread.
 
-    *name* is the repository's name at the upstream. Every method raises Absent, Denied or
-    Unavailable, and no other error.
+    *name* is the repository's name at the upstream. Every method raises Absent, Denied, Unavailable
+    or Overloaded, and no other error.
     """
 
     @property
@@ -100,7 +100,7 @@ class Upstream(Protocol):
     def head(self, name: str, reference: Reference) -> HeadResult:
         """Return the descriptor of a manifest.
 
-        HEAD is tried first, because Docker Hub does not count a HEAD as a pull.
+        HEAD is tried before GET, because Docker Hub does not count a HEAD as a pull.
         """
         ...
 
@@ -129,7 +129,7 @@ class Upstream(Protocol):
         ...
 
     def blob_sources(self, name: str, digest: Digest, size: int | None = None) -> tuple[Fetch, ...]:
-        """Return one function for each source that opens a blob: the mirrors, then the upstream.
+        """Return functions that open a blob, one for each source: the mirrors, then the upstream.
 
         *size* is the blob's size in bytes from a manifest. It limits the length of a decoded body.
         """

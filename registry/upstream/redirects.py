@@ -1,4 +1,4 @@
-"""Follow redirects, and remove the credential from a request that leaves its origin.
+"""Follow redirects, and remove the credential from a request that leaves the first origin.
 
 A later redirect back to that origin does not restore the credential.
 """

@@ -69,7 +69,10 @@ class Tokens:
         self._slots: dict[TokenKey, _Slot] = {}
 
     def get(self, key: TokenKey, refused: str | None = None) -> str:
-        """Return a token other than *refused*; concurrent callers wait for the same fetch."""
+        """Return the cached token; fetch a token if that is missing, expired or equal to *refused*.
+
+        Concurrent callers with the same key wait for one fetch.
+        """
         slot = self._slot(key)
         with slot.lock:
             if self._clock() >= slot.until or slot.token == refused:
@@ -168,12 +171,12 @@ def _life(expires_in: object) -> float:
         raise ConnectionBroken(
             "the lifetime of the upstream's token is not a number", Why.NONSENSE
         ) from error
-    # With this order of arguments, a NaN also becomes the shortest lifetime.
+    # A NaN becomes the shortest lifetime, because every comparison with NaN is false.
     return min(life, _LONGEST) if life >= _SHORTEST else _SHORTEST
 
 
 def basic(credential: Credential) -> str:
-    """Return the Authorization for a user name and a password (RFC 7617)."""
+    """Return the value of the Authorization header for a user name and a password (RFC 7617)."""
     pair = f"{credential.username}:{credential.password}".encode()
     return f"Basic {base64.b64encode(pair).decode()}"
 
@@ -187,7 +190,10 @@ def _get_request(key: TokenKey, headers: Mapping[str, str]) -> Request:
 
 
 def _exchange_request(key: TokenKey, identity: str, headers: Mapping[str, str]) -> Request:
-    """Return the request that exchanges an identity token (distribution's OAuth2 specification)."""
+    """Return the request that exchanges an identity token for a bearer token.
+
+    The request has the form of distribution's OAuth2 specification.
+    """
     form = {
         "grant_type": "refresh_token",
         "service": key.service,
@@ -200,7 +206,10 @@ def _exchange_request(key: TokenKey, identity: str, headers: Mapping[str, str]) 
 
 
 def _age(issued_at: object, headers: Mapping[str, str]) -> float:
-    """Return a token's age in seconds by the token endpoint's clock, or 0 if it sent no dates."""
+    """Return a token's age in seconds by the token endpoint's clock.
+
+    If the endpoint did not send two valid dates, return 0.
+    """
     try:
         issued = dt.datetime.fromisoformat(str(issued_at)[:_LONGEST_DATE])
         now = parsedate_to_datetime(headers.get("Date", "")[:_LONGEST_DATE])

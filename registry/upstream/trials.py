@@ -1,7 +1,7 @@
 """Remember which credentials an upstream accepted and refused.
 
 A server may lock an account after a few wrong passwords. Without this memory, every pull would send
-a wrong password.
+a wrong password again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class CredentialTrials:
         self._accepted.keep(credential, True)
 
     def refuse(self, credential: Credential) -> None:
-        """Record that the upstream refused *credential* at a URL that accepts all valid ones."""
+        """Record that the upstream refused *credential* at a URL that accepts any valid one."""
         self._accepted.pop(credential, None)
         self._refused.keep(credential, self._clock() + AGAIN_S)
 

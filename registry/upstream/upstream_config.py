@@ -14,7 +14,7 @@ Ranges = Literal["auto", "verified", "early"]
 class UpstreamConfig:
     """An `UpstreamConfig` holds an upstream's settings: times in seconds, `min_rate` in bytes/s.
 
-    `host` is the name that clients use, with its port if the name has a port. If `max_stale` is
+    `host` is the name that clients use, including its port, if any. If `max_stale` is
     None, stale manifests are served regardless of their age. `realm` is a token realm that is
     trusted in addition to those of the upstream's own host and the known realms in `challenge`.
     `username` and `password` take precedence over the pull secret. `redirects` are networks to

@@ -63,7 +63,7 @@ class CurrentUpstreams(Protocol):
     """A `CurrentUpstreams` returns all upstreams' settings, which a new pull secret may change."""
 
     def hosts(self) -> Sequence[str]:
-        """Return the hosts of upstreams that are named in full."""
+        """Return the hosts of upstreams that are named in full, not by a glob."""
         ...
 
     def config(self, host: str) -> UpstreamConfig | None:
@@ -116,7 +116,7 @@ class UpstreamTable:
         return None
 
     def _can_be(self, host: str) -> bool:
-        """Return whether *host* can be a host; a glob also matches texts that are no host names.
+        """Return whether *host* can be a host name; a glob also matches texts that cannot.
 
         A host that the operator names in full is accepted even if RFC 1123 does not allow the name.
         PERF: a host that has a client is not checked again.
@@ -126,7 +126,7 @@ class UpstreamTable:
         return is_host(host) or host in self._current.hosts()
 
     def hosts(self) -> list[str]:
-        """Return every host that is named in full, sorted; hosts of globs are not included."""
+        """Return every host that is named in full, sorted; hosts that match a glob are not."""
         return sorted(self._current.hosts())
 
     def _client(self, host: str, config: UpstreamConfig) -> Registered:
@@ -137,7 +137,7 @@ class UpstreamTable:
                 known = Registered(config, open_upstream(config, self._shared, is_named=is_named))
                 self._keep(host, known, is_named=is_named)
             if host in self._from_globs:
-                # The least recently used client is dropped first.
+                # Mark the client as used, because the least recently used client is dropped first.
                 self._from_globs.keep(host, known)
             return known
 

@@ -133,7 +133,7 @@ class Sealed:
     authorization: str = field(repr=False)
 
     def headers_for(self, url: str) -> dict[str, str]:
-        """Return the Authorization header for a request to *url*, or none for any other origin."""
+        """Return the Authorization header if *url* has the origin `origin`, else no header."""
         return {"Authorization": self.authorization} if origin_of(url) == self.origin else {}
 
 

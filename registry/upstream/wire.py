@@ -51,7 +51,7 @@ _LEAST_S = 0.001  # A socket time-out of 0 would mean non-blocking.
 
 @contextmanager
 def deadline(until: float) -> Iterator[None]:
-    """Limit each request of this thread in this context: it ends by *until* (monotonic, s).
+    """Let each request of this thread in this context end by *until* (seconds, monotonic clock).
 
     If an outer context has an earlier deadline, that deadline stays in force.
     """

@@ -20,10 +20,12 @@ from pathlib import Path
 
 from tests.language import ROOT, comments, docstrings, files
 
-_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`*\"'(0-9])|\n\s*\n|\n(?=\s*[-*] )")
+_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`*\"'(0-9])|\n[ \t]*(?:\n|\Z)|\n(?=\s*[-*] )")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|vs|No)\.$")
 _FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`]*`|\{[^}]*\}|\[[^]]*\]\([^)]*\)|\S*[/_=@]\S*")
+_NO_SENTENCE = re.compile(r"^(?:type:|noqa|pragma|----).*", re.MULTILINE)
+"""Lines of comments for tools, and headings of sections."""
 _SHORTEST = 4
 """Words outside code; a shorter text, such as a command or a number, is not a sentence."""
 
@@ -47,7 +49,7 @@ def sentences(path: Path) -> Iterator[tuple[int, str, str]]:
         tree = ast.parse(text)
         yield from _strings(path, tree)
         for line, comment in comments(text, tree):
-            yield from _split(line, "comment", comment)
+            yield from _split(line, "comment", _NO_SENTENCE.sub("", comment))
     else:
         yield from _hashed(text)
 

@@ -6,8 +6,8 @@
 - Programs that embed the registry use `library`; `errors` and `events` define exceptions and
   events.
 
-This package exports the names below as the API for programs that embed the registry. Python loads a
-module of this package when a program first uses one of its names.
+This package exports the names below as the API for programs that embed the registry. Python loads
+the module that defines a name when a program first uses the name.
 """
 
 from __future__ import annotations

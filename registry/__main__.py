@@ -144,7 +144,7 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return a worker's limits for slow connections: three quarters of its connections."""
+    """Return a worker's limits: three quarters of `limits.blobs` and of `limits.bodies`."""
     limits = settings.limits
     return ConnectionLimits(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
 
@@ -215,7 +215,7 @@ def _debug_pages(settings: Settings) -> Callable[[App], None] | None:
     debug = settings.http.debug
     if debug.addr is None:
         return None
-    # This module loads a parser of metrics, so a worker imports it only for `http.debug.addr`.
+    # `registry.api.debug` loads a parser of metrics, so a worker imports it only if needed.
     from entrepot.registry.api.debug import DebugResource, DebugSources  # noqa: PLC0415
 
     resource = DebugResource(

@@ -74,12 +74,13 @@ class Parts:
     HAProxy in front of the worker; if `epoch` is None, there is no HAProxy, and the worker ignores
     HAProxy's headers. `cache_fill` makes HAProxy fill its cache after repeated HEAD requests.
     `clock` returns the appliance's time in seconds since the UTC epoch. `events` queues the events
-    of pushes and deletions; it is None if no endpoint is configured. `damaged` is called for each
-    damaged stored file. `add_debug_pages` adds the routes of `http.debug.addr`; it is None if no
-    debug listener is configured. `token_endpoint` returns the resource that issues tokens; with
-    None, the resource for the docker daemon's login is used. `make_authorization` and `add_hooks`
-    call the operator's repository middleware, if there is any. If `may_repeat` is set, the worker's
-    server is allowed to send the same response to an equal request without calling the application.
+    of pushes and deletions; it is None if no notification endpoint is configured. `damaged` is
+    called for each damaged stored file. `add_debug_pages` adds the routes of `http.debug.addr`; it
+    is None if no debug listener is configured. `token_endpoint` returns the resource that issues
+    tokens; with None, the resource for the docker daemon's login is used. `make_authorization`
+    returns the `Authorization`, and `add_hooks` adds Falcon middleware; both can call the
+    operator's repository middleware. If `may_repeat` is set, the worker's server is allowed to send
+    the same response to an equal request without calling the application.
     `has_edge_cache` is True if HAProxy has a content cache. `redirects` makes the URLs with which
     clients fetch blobs from the storage; if it is None, the appliance sends all blobs.
     """

@@ -1,7 +1,7 @@
-"""Make the challenge of a 401 response: a WWW-Authenticate header that names the missing right.
+"""Make the challenge of a 401 response, the header WWW-Authenticate.
 
 A Bearer challenge names the scope that the request needs, as in docker distribution, so that the
-client can request exactly that scope from its token server ("Token Authentication Specification").
+client can request exactly that scope from the token server ("Token Authentication Specification").
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class BearerChallenge:
     The realm is the URL at which the client requests a token. If `redirect` is set, the realm has
     the path `redirect` and the scheme and host that the client used; `scheme` replaces an unknown
     scheme. If `redirect` is not set, or if the host is unknown, the realm is the URL `realm`.
-    `is_own` is True if this registry serves the realm; the realm then begins like the other URLs of
-    this registry. `fallback` is the whole header that is sent if no realm is known. `error` is the
+    `is_own` is True if this registry serves the realm; the base of the request then precedes
+    `redirect`. `fallback` is the whole header that is sent if no realm is known. `error` is the
     reason why the registry refused the client's token.
     """
 

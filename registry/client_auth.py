@@ -1,4 +1,4 @@
-"""Make the configured authenticator: the section `auth:` of the settings selects its scheme."""
+"""Make the authenticator that the section `auth:` of the settings selects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from entrepot.registry.server.limit_reports import LimitReports
 
 @dataclass(frozen=True, slots=True)
 class ClientAuth:
-    """A `ClientAuth` holds the authenticator and the resource that issues its tokens, if any."""
+    """A `ClientAuth` holds the authenticator.
+
+    `token_endpoint` returns the resource that issues tokens; it is None if there is none.
+    """
 
     authenticator: Authenticator
     token_endpoint: Callable[[Authorization], object] | None = None

@@ -13,14 +13,14 @@ RegistryError
 ├── Unauthenticated         credentials are missing or wrong
 ├── InvalidToken            a bearer token is not valid; the client is then anonymous
 ├── Forbidden               the user has no right to do this
-├── Unsupported             the request is not supported, at all or for this name
+├── Unsupported             the request is not supported, in general or for this name
 ├── RangeUnsatisfiable      the range contains no byte of the blob; has the `size` in bytes
 ├── PartsUnknown            a manifest references parts that are not stored; has the `digests`
 ├── ManifestTooLarge
 ├── UploadUnknown           the repository has no such upload
 ├── ChunkMisplaced          a chunk is not at the upload's offset, or another request is writing
 ├── BodyBroken              the request body ended early, or has another length than announced
-│   └── BodyTooSlow         the body was cut off because too many others were being received
+│   └── BodyTooSlow         the body was cut off because too many bodies were being received
 ├── TooManyUploads          more unfinished uploads than are allowed
 ├── MalformedRequest        a header or a parameter cannot be parsed
 ├── InvalidPageSize         the parameter `n` is not a count, or exceeds the largest page
@@ -72,7 +72,8 @@ class Why(Enum):
 
     # The upstream's host name does not resolve, or the connection or its TLS handshake failed.
     REFUSED = "refused"
-    # The upstream's response is invalid, or names a token realm on a foreign host.
+    # The upstream's response has an unexpected status (such as 500), is invalid, or names a token
+    # realm on a foreign host.
     NONSENSE = "nonsense"
     # The upstream accepted no connection, or sent no byte, within the time-out.
     TIMEOUT = "timeout"
@@ -108,7 +109,7 @@ class Unavailable(UpstreamError):  # noqa: N818
 class ListTooLong(Unavailable):
     """An upstream's list has more bytes or entries than the registry accepts.
 
-    The registry must not send a stored copy of the list instead.
+    The registry reports this error, and never sends a stored copy of the list.
     """
 
     def __init__(self, upstream: str, message: str) -> None:
@@ -158,7 +159,7 @@ class InvalidPageSize(RegistryError):  # noqa: N818
 
 
 class Unsupported(RegistryError):  # noqa: N818
-    """The registry does not support the request, either at all or for the requested name.
+    """The registry does not support the request, either in general or for the requested name.
 
     The header `Allow` of the response lists the `allowed` methods.
     """
@@ -191,11 +192,11 @@ class ManifestTooLarge(RegistryError):  # noqa: N818
 
 
 class UploadUnknown(RegistryError):  # noqa: N818
-    """The repository has no such upload: it never started, is finished, or was cancelled."""
+    """The repository has no such upload: it never began, is finished, or was removed."""
 
 
 class ChunkMisplaced(RegistryError):  # noqa: N818
-    """The uploaded chunk does not start at the upload's `offset` (bytes)."""
+    """A chunk does not start at the upload's `offset` (bytes), or another request is writing."""
 
     def __init__(self, message: str, offset: int) -> None:
         super().__init__(message)

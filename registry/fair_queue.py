@@ -1,4 +1,4 @@
-"""Queue the callers for a scarce resource, and admit them so that their keys take turns."""
+"""Queue the callers for a scarce resource; each caller has a key, and the keys take turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load the operator's middleware, and hide its failures from clients.
+"""Load the operator's middleware; if registry middleware fails, respond with status 500.
 
 The page docs/extensions.md describes how to write a package of middleware. Registry middleware
 wraps the WSGI application of a worker. Repository middleware is called for each authorized request.
@@ -81,7 +81,7 @@ def repository_middleware(wanted: Wanted) -> tuple[NamedMiddleware, ...]:
 
 
 def wrapped(app: WSGIApplication, wanted: Wanted) -> WSGIApplication:
-    """Return *app* with the registry middleware around it; the last one is outermost.
+    """Return *app* inside the registry middleware; the last entry of *wanted* is outermost.
 
     Raises: MiddlewareUnusable.
     """

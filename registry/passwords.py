@@ -32,7 +32,7 @@ class PasswordLogins:
         challenge: AuthChallenge | None = None,
         opened: Callable[[Htpasswd], None] = lambda _: None,
     ) -> BasicAuthenticator:
-        """Return the authenticator of passwords; *opened* is called with its `Htpasswd`.
+        """Return the authenticator of passwords; *opened* receives the new `Htpasswd`.
 
         *challenge* replaces the Basic challenge in 401 responses. Raises: OSError, InvalidHtpasswd.
         """

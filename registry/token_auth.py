@@ -32,7 +32,7 @@ from entrepot.runtime.token_keys import UnusableKeys
 
 
 def of_server(settings: Settings, invalidation: Invalidation) -> Authenticator:
-    """Return the authenticator for tokens of a token server, or that of `auth.silly`.
+    """Return the authenticator of `auth.token`, or the authenticator of `auth.silly`.
 
     Raises: OSError, UnusableKeys.
     """
@@ -53,9 +53,10 @@ def of_server(settings: Settings, invalidation: Invalidation) -> Authenticator:
 def with_own_tokens(
     settings: Settings, passwords: PasswordLogins, invalidation: Invalidation
 ) -> tuple[Authenticator, Callable[[Authorization], object]]:
-    """Return the authenticator of `auth.htpasswd.token`, and its token endpoint.
+    """Return the authenticator of `auth.htpasswd.token`, and a function that returns a resource.
 
-    The authenticator accepts the appliance's own tokens, and also passwords.
+    The resource is the token endpoint. The authenticator accepts tokens that the appliance issued,
+    and passwords.
     """
     path = key_file(settings.storage.statedir / layout.TOKEN_KEY, settings.run / OWN_KEY)
     key = ReloadingFile(path, parse_key, errors=(UnusableKeys,))

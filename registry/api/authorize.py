@@ -187,7 +187,7 @@ def _remedy(resolved: ResolvedRepository) -> str:
 
 
 class Authorization:
-    """An `Authorization` identifies the client, resolves the repository and checks the right.
+    """An `Authorization` identifies the client, resolves the repository and checks the rights.
 
     *edge* reads and writes the headers between HAProxy and this worker. If *read_only* is set,
     every write is rejected, as with docker distribution's storage.maintenance.readonly.

@@ -30,7 +30,7 @@ _SERVICE: Final = "entrepot"
 
 
 def is_needed(req: falcon.Request, identity: Identity) -> bool:
-    """Return whether to send a Bearer challenge to a docker client without a valid password.
+    """Return whether to send a Bearer challenge to a docker client that sent no password.
 
     A Bearer challenge is needed if anonymous clients may pull and the registry would otherwise send
     a Basic challenge.

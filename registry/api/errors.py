@@ -1,9 +1,10 @@
 """Map exceptions to HTTP statuses and OCI error codes.
 
 The response's status and code determine what a client does next (docs/clients.md): podman aborts
-the pull or retries, and containerd continues with its next host or retries. Therefore the registry
-never reports an outage or a rate limit as a 404, and never passes on the upstream's own
-WWW-Authenticate challenge.
+the pull or retries, and containerd continues with its next host or retries. To a client, a 404
+means that the content does not exist. Therefore the registry never reports an outage or a rate
+limit as a 404. A client responds to a challenge with its credentials. Therefore the registry never
+passes on the upstream's own WWW-Authenticate challenge.
 """
 
 from __future__ import annotations
@@ -129,8 +130,8 @@ BY_WHY: Mapping[Why, ErrorRow] = MappingProxyType(
     }
 )
 _LIMITED_WITHOUT_ORIGIN = ErrorRow(_TOO_MANY, "TOOMANYREQUESTS")
-# This row is used if the upstream sent Retry-After, because a 503 can carry that header and a 502
-# cannot.
+# This row is used for `Why.NONSENSE` if the upstream sent Retry-After, because a 503 can carry that
+# header and a 502 cannot.
 _ANNOUNCED_RETURN = ErrorRow(503, "UNAVAILABLE")
 
 _FULL_DISK = MappingProxyType(
@@ -144,8 +145,8 @@ _FULL_DISK = MappingProxyType(
 # An error response with 429 or 503 may carry Retry-After (RFC 9110, 10.2.3, and RFC 6585, 4).
 _WITH_RETRY_AFTER = frozenset({_TOO_MANY, 503})
 
-# These values of the header Retry-After are in seconds. The first two are used if the upstream sent
-# no Retry-After; the third is the largest value that the registry sends.
+# These values of the header Retry-After are in seconds. `_RETRY_SOON` and `_RETRY_LIMITED` are used
+# if the upstream sent no Retry-After. `_LONGEST_RETRY` is the largest value that is sent.
 _RETRY_SOON = 5.0
 _RETRY_LIMITED = 60.0
 _LONGEST_RETRY = 3600.0
@@ -293,7 +294,7 @@ def _write(req: falcon.Request, resp: falcon.Response, response: ErrorResponse) 
 
 
 def _send(req: falcon.Request, resp: falcon.Response, body: bytes) -> None:
-    """Send the error body; let the poller read a request body that is still arriving."""
+    """Send the error body; let the connection poller read the rest of the request body."""
     if request_body.may_still_be_sending(req):
         request_body.drain_after_response(req)
     resp.data = body

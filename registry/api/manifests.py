@@ -34,8 +34,8 @@ _CACHE_STATUS = {
     ResponseSource.COLLAPSED: forwarded(Forward.URI_MISS, stored=True, collapsed=True),
 }
 _ALLOWED = ("GET", "HEAD", "PUT", "DELETE")
-# A worker repeats a response for at most this many seconds, because the value of its Age header
-# changes after that time.
+# A worker repeats a response for at most this many seconds, because the value of the response's Age
+# header changes after that time.
 _REPEATED_S = 1.0
 
 

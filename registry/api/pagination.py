@@ -14,7 +14,7 @@ _DIGITS = 9
 def page_size(req: falcon.Request) -> int | None:
     """Return the parameter `n` of a request for a list, or None if the request does not have it.
 
-    Raises: InvalidPageSize if `n` is not a count.
+    Raises: InvalidPageSize if `n` is not a decimal number of at most 9 digits.
     """
     text = req.get_param("n")
     if text is None or text == "":

@@ -20,8 +20,8 @@ _FIRST_CHUNK = 16 * 1024
 _FIRST_BYTES = 256 * 1024  # This many bytes of a body are read in small chunks.
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
 # If the worker responds before it has read the whole body, it discards the rest of the body for up
-# to this many seconds. The first value is for clients with the right to push, the second for all
-# others.
+# to this many seconds. `_DRAINED_S` is for clients with the right to push, and
+# `_DRAINED_ANONYMOUS_S` is for all other clients.
 _DRAINED_S = 10.0
 _DRAINED_ANONYMOUS_S = 2.0
 
@@ -36,7 +36,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RequestBody:
-    """A `RequestBody` has `length` bytes; `length` is None if the client did not announce it.
+    """A `RequestBody` has `length` bytes; `length` is None if the client announced none.
 
     `connection` is the client's connection; if it is None, the connection poller
     (registry/server/connection_poller.py) does not watch the body. If the worker receives more than
@@ -94,7 +94,7 @@ class _UnwatchedBody:
 
 
 def body(req: falcon.Request, part: ByteRange | None = None) -> RequestBody:
-    """Return the body of a request; *part* is the request's Content-Range, or None if it has none.
+    """Return the body of a request; *part* is the request's Content-Range, or None.
 
     Raises: BodyBroken if the length in Content-Range differs from the body's length.
     """

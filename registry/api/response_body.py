@@ -74,8 +74,7 @@ def send_stream(
 ) -> None:
     """Send a body that is still arriving; *length* is in bytes, or None if unknown.
 
-    If the WSGI server lends its *connection*, slices of files are sent directly over that
-    connection.
+    If *connection* is given, the body is sent directly over that connection.
     """
     if length is None:
         resp.stream = checked_stream(body, None, connection)
@@ -136,10 +135,9 @@ def checked_stream(
 ) -> Iterator[bytes]:
     """Return the body as a stream that drops the connection if the body is shorter than *length*.
 
-    The worker writes one log line about a body that is too short. If the WSGI server lends its
-    *connection*, the body is sent directly over that connection, so that a slow client blocks no
-    thread. Without a *connection*, the WSGI server sends the body, in chunks if its length is
-    unknown.
+    The worker writes one log line about a body that is too short. If *connection* is given, the
+    body is sent directly over that connection, so that a slow client blocks no thread. Without a
+    *connection*, the WSGI server sends the body, in chunks if *length* is None.
     """
     if connection is not None and (length is not None or connection.has_chunks):
         return _DeliveredBody(body, length, connection)

@@ -1,6 +1,6 @@
 """Compute the token scopes that a request needs, and the host that the client used.
 
-The scopes depend on method and path alone, as in docker distribution (registry/handlers/app.go):
+The scopes depend only on method and URL, as in docker distribution (registry/handlers/app.go):
 GET and HEAD need `pull`; POST, PUT and PATCH need `pull` and `push`; DELETE needs `delete`, even to
 cancel an upload. A mount also needs `pull` from the source repository. The path `/v2/` needs no
 scope.
@@ -18,8 +18,8 @@ from entrepot.registry.challenges import ChallengedRequest, Scope
 from entrepot.registry.routing.resolve import asked_name
 
 SCHEME: Final = "X-Client-Scheme"
-"""HAProxy sets this header to the scheme of the client's connection to HAProxy or to a proxy before
-HAProxy.
+"""HAProxy sets this header to the scheme of the client's connection to HAProxy, or to a proxy in
+front of HAProxy.
 """
 
 BASE: Final = "X-Client-Base"
@@ -38,7 +38,7 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 
 
 def needed(req: falcon.Request, name: str | None) -> tuple[Scope, ...]:
-    """Return the scopes for a request of the repository *name*, which is None for other paths.
+    """Return the scopes that a request needs; *name* is its repository, or None for other paths.
 
     The metrics need the scope of the catalog, because they show all repositories' upstreams.
     """

@@ -24,7 +24,7 @@ class TagsResource:
         requested = page_size(req)
         limit = None if requested is None else min(requested, self._most)
         after = req.get_param("last")
-        # The resource looks for one tag more than `limit`; if there is one, the list has another
+        # The resource looks for one tag more than `limit`. If that tag exists, the list has another
         # page.
         sought = None if limit is None else limit + 1
         found = [] if limit == 0 else self._lists.tags(resolved, after, sought)

@@ -1,4 +1,4 @@
-"""Define the interface through which pushes, mounts and deletions are reported to endpoints.
+"""Define the interface that reports pushes, mounts and deletions to notification endpoints.
 
 The module `notify.py` implements this interface. Workers import `notify.py` only if an endpoint for
 notifications is configured.

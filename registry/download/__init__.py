@@ -1,6 +1,6 @@
 """This package downloads blobs from upstreams; the clients of all workers share each download.
 
-- `singleflight` joins or begins the one download of a blob, and follows its file as a reader.
+- `singleflight` joins or begins the one download of a blob, and reads the growing spool file.
 - `writer` runs the thread that fills the spool file, verifies the blob and commits it.
 - `parallel` fetches a large blob over several connections.
 - `resume` continues a download after a connection failed, from the same source or the next one.

@@ -82,7 +82,7 @@ class MissingRange:
 class PartList:
     """A `PartList` computes the parts of a missing range on demand.
 
-    All parts but the last have `each` bytes.
+    Each part except the last one has `each` bytes.
     """
 
     start: int
@@ -153,8 +153,8 @@ class _FetchedPart:
 class _Helpers:
     """A `_Helpers` manages the threads that fetch the parts after the first part.
 
-    When the context of a `_Helpers` ends, the threads exit too. The caller of `chunks` fetches
-    parts too: the first of every round (a round has one part for each connection), and every part
+    The threads exit when the context of the `_Helpers` ends. The caller of `chunks` fetches parts
+    too: the first part of every round (a round has one part for each connection), and every part
     that no thread has taken. If no permit or no thread is available for a connection, the download
     continues with fewer connections. Memory is limited to one part per connection, however many
     parts there are.

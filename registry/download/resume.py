@@ -46,9 +46,9 @@ def resumed(
 def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) that arrive over one connection.
 
-    The download has other connections at the same time. If this connection fails or is refused,
-    another connection fetches the missing bytes, so the failure is not counted against the source.
-    Raises: UpstreamError.
+    The download has other connections at the same time. If this connection fails or is refused, the
+    caller fetches the missing bytes over another connection. Therefore this function does not
+    report the failure to *sources*. Raises: UpstreamError.
     """
     source, fetch = sources.choose_now()
     with fetch(start, stop) as remote:
@@ -58,7 +58,7 @@ def fetch_part(sources: Sources, start: int, stop: int) -> Iterator[bytes]:
 
 
 def skip_to(remote: RemoteBlob, start: int) -> Iterator[bytes]:
-    """Yield the bytes of a body that begin at *start*.
+    """Yield the bytes of a body from the offset *start* to its end.
 
     An upstream that ignores ranges sends the whole body, and this function skips the bytes before
     *start*.
@@ -81,7 +81,7 @@ def limited(chunks: Iterator[bytes], length: int | None) -> Iterator[bytes]:
         if length:
             yield chunk[:length]
         length -= len(chunk)
-        # A body of the right length is read to its end, so that its connection can be reused.
+        # A body of exactly *length* bytes is read to its end, so that the connection can be reused.
         if length < 0:
             return
 
@@ -110,7 +110,7 @@ def _check_pace(
 
 
 def _end(remote: RemoteBlob, bound: int | None) -> int:
-    """Return the smaller one of the blob's size and *bound*, in bytes.
+    """Return the smaller of the blob's size and *bound*, in bytes.
 
     Return 0 if neither is known; the blob then ends at the end of the response's body.
     """

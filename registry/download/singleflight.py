@@ -59,8 +59,8 @@ _TOO_QUIET_S = 0.016
 class _Distrusted:
     """A `_Distrusted` lists sources that sent wrong bytes in the last 10 minutes.
 
-    The sources are listed by digest and upstream. A download of a digest uses its listed sources
-    only if there is no other source.
+    The sources are listed by digest and upstream. A download uses a source that is listed for its
+    digest only if all sources are listed.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class SingleFlight:
         return stat.size if stat and task.is_proven() else None
 
     def open_stored(self, task: Task) -> tuple[BinaryIO, int] | None:
-        """Open a blob whose download is committed, and return it with its size.
+        """Open a committed blob, and return the open file and the size of the blob in bytes.
 
         Return None if the blob is not committed yet.
         """
@@ -121,9 +121,9 @@ class SingleFlight:
             return None
 
     def open_spooled(self, task: Task) -> int | None:
-        """Open the spool file of a download; return None if the file does not exist.
+        """Open the spool file of a download and return the descriptor.
 
-        Raises: StorageBroken.
+        Return None if the file does not exist. Raises: StorageBroken.
         """
         try:
             return os.open(self.path(task.key), os.O_RDONLY)
@@ -145,8 +145,9 @@ class SingleFlight:
 
         If the download has no writer, this call begins or continues the download.
 
-        Raises: UpstreamError if this call began the download and the upstream refused it;
-        StorageFull or StorageBroken if nothing can be written.
+        Raises: Absent or Denied if this call began the download and the upstream refused the
+        request; another UpstreamError if the download failed; StorageFull or StorageBroken if
+        nothing can be written.
         """
         download, is_ours = self.begin(task, is_opened_by_caller=True)
         is_confirmed = False
@@ -224,9 +225,9 @@ class Reader:
 
     `collapsed` is True if another client's request began the download. `is_confirmed` is True if
     this reader has sent the request to which the upstream responded, so the upstream has the blob
-    in the repository of this reader. `on_stored` is called once the blob is verified and stored,
-    before its last byte is yielded. With a remote storage, the thread of the download calls
-    `on_stored` after the commit instead.
+    in the repository of this reader. The reader calls `on_stored` after the blob is verified and
+    stored, and before it yields the last byte. With a remote storage, the thread of the download
+    calls `on_stored` after the commit instead.
     """
 
     def __init__(
@@ -282,8 +283,9 @@ class Reader:
         """Yield the bytes from *start* to *stop* (exclusive; None means the end) as they arrive.
 
         The last byte waits until the blob is verified. If *early* is set, only the last byte of the
-        whole blob waits, and any other range is sent without verification. Raises: UpstreamError or
-        DatastoreError in the middle of the body, after which the connection must be closed.
+        whole blob waits, and a range without that byte is sent without verification. Raises:
+        UpstreamError or DatastoreError in the middle of the body, after which the caller must close
+        the client's connection.
         """
         try:
             yield from self._read(start, stop, early=early)
@@ -335,7 +337,10 @@ class Reader:
         return self._stored_size if self._stored is not None else self._size or 0
 
     def _is_worth_it(self, length: int) -> bool:
-        """Return whether to send *length* bytes now; each wake-up of a reader costs CPU time."""
+        """Return True if *length* bytes are enough to send now, or if the blob is verified.
+
+        A reader that sends fewer bytes at a time needs more wake-ups, which cost CPU time.
+        """
         return length >= _MIN_SEND or self._is_verified or self._stored is not None
 
     def _pieces(self, start: int, stop: int) -> Iterator[Piece]:
@@ -439,11 +444,11 @@ class Reader:
 
         If the writer has died, this method begins the download in this process.
 
-        Raises: UpstreamError if the upstream failed for this repository too; DatastoreError if the
-        download failed on the local disk.
+        Raises: UpstreamError if the download failed for a reason that applies to this task;
+        DatastoreError if the download failed on the local disk.
         """
         if self._download is None or not self._download.is_done:
-            # A writer in this process wakes the reader.
+            # A writer in this process wakes the reader, so the reader can wait longer.
             self._wait(self._pause if self._download is None else _LONGEST_WAIT_S)
             if self._download is None and self._pause >= _TOO_QUIET_S:
                 self._download, self._is_ours = self._downloads.begin(self._task)

@@ -2,10 +2,10 @@
 
 A source that fails moves to the end of the order, and the download uses the next source at once.
 The download pauses only if every source has failed since the last progress. The first pause is a
-random fraction of 0.2 s. Each further pause is a random fraction of twice the previous maximum, up
-to 5 s. A pause lasts at least until the Retry-After of one source has passed. A download ends when
-no source is left. It also ends when no byte has arrived for `Limits.silence` seconds, although each
-source was used after the last byte.
+random fraction of 0.2 s. This maximum doubles with each further pause, up to 5 s. A pause lasts at
+least until the Retry-After of one source has passed. A download ends when no source is left. It
+also ends when no byte has arrived for `Limits.silence` seconds and each source was used after the
+last byte.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ that source again.
 """
 
 _MOST_REFUSALS = 2
-"""If a source sends this many invalid responses in a row, the download no longer uses it."""
+"""If a source sends this many invalid responses in a row, the download drops that source."""
 
 MOST_DENIALS = 6
 """After this many responses 401, 403 or 404 in a row, a source that delivered bytes is dropped.
 
-More of these responses are tolerated than invalid responses, because the reason may be that the
-source accepts only one connection at a time.
+This number is larger than `_MOST_REFUSALS`, because a source that has the blob may send these
+responses if it accepts only one connection at a time.
 """
 
 
@@ -150,7 +150,7 @@ class RetryPolicy:
             self.failed(source, now)
 
     def remove(self, source: int) -> None:
-        """Remove a source that has no such blob, refuses access, or sent wrong bytes."""
+        """Remove a source that does not have the blob, refuses access, or sent wrong bytes."""
         if source in self._order:
             self._order.remove(source)
         self._failed.discard(source)
@@ -164,8 +164,8 @@ class Pace:
 
     A `Pace` divides the time of a connection into spans and counts the bytes of each span. The span
     doubles after each connection that was replaced. So each connection to a slow source lasts
-    longer than the previous one, until one connection delivers the whole blob, even if the source
-    ignores ranges.
+    longer than the previous one. A source that ignores ranges begins each connection with byte 0,
+    and a connection that lasts long enough delivers the whole blob.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -201,7 +201,7 @@ log = logging.getLogger(__name__)
 class _SentAhead:
     """A `_SentAhead` is a `Fetch` whose request was sent before its first use.
 
-    The first use returns `remote`, the response to that request, or raises its `error`. There is no
+    The first use returns `remote`, the response to that request, or raises `error`. There is no
     second use.
     """
 
@@ -304,7 +304,7 @@ class Sources:
             self._sleep(decision.seconds)
 
     def choose_now(self) -> tuple[int, Fetch]:
-        """Return the source that is due now, without a pause.
+        """Return the source for the next request at once, without a pause.
 
         Raises: UpstreamError if a pause is due or the download has ended.
         """

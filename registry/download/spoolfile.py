@@ -1,4 +1,4 @@
-"""Read and write spool files of running downloads, and the files with their final sizes."""
+"""Read and write the spool file of a download, and the file that states the final size."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ _STEP = 32 * 1024 * 1024  # One flush writes at least this many bytes to the dis
 
 
 class BackgroundFsync:
-    """Flush an open file to the disk while it grows, in a different thread from its writer.
+    """Flush an open file to the disk in a separate thread, while the writer appends to the file.
 
-    Each flush writes 32 MiB or more, and only one flush of the file runs at a time. The last byte
-    of a blob is sent only after the whole file is flushed. Because earlier bytes are flushed while
-    the file grows, this last flush is short.
+    Each flush writes 32 MiB or more, and only one flush of the file runs at a time. Readers send
+    the last byte of a blob only after the commit, which flushes the whole file. That flush is
+    short, because most bytes are on the disk already.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -102,7 +102,7 @@ class BackgroundFsync:
             self._thread.join()
 
     def _flush(self) -> None:
-        # If the flush fails, the commit flushes the file again and reports the error.
+        # An error is ignored here, because the commit flushes the whole file again.
         with contextlib.suppress(OSError):
             os.fdatasync(self._descriptor)
 
@@ -118,8 +118,8 @@ def discard_partial_downloads(state: Path, boot: str) -> None:
     bytes before the writer finds that the digest differs.
 
     *boot* identifies this boot of the machine. If *boot* is empty, boots cannot be distinguished
-    and this function keeps all files. A restart of the appliance alone keeps the spool files too. A
-    disk error is logged and ignored.
+    and this function keeps all files. After a restart of only the appliance, *boot* is unchanged
+    and the function keeps the spool files. A disk error is logged and ignored.
     """
     marker = state / layout.BOOT
     try:

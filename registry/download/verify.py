@@ -24,8 +24,8 @@ def verified_range(
 ) -> Iterator[bytes]:
     """Yield the bytes *start* to *stop* (exclusive) of a blob; *chunks* yields the whole blob.
 
-    The last received byte is always held back, so the last byte of the range is yielded only after
-    *digest* is verified. Raises: DigestMismatch in place of the last byte.
+    The function yields the last byte of the range only after *digest* is verified. Raises:
+    DigestMismatch in place of the last byte.
     """
     hasher, offset, last = digest.hasher(), 0, b""
     end = math.inf if stop is None else stop
@@ -47,7 +47,7 @@ def compared(chunks: Iterable[bytes], proven: Iterable[bytes], upstream: str) ->
 
     *proven* yields the same range, and ends only after the whole blob was verified.
 
-    Raises: Unavailable in place of the last byte.
+    Raises: Unavailable in place of the last byte, if the bytes differ.
     """
     sent, right, last = hashlib.sha256(), hashlib.sha256(), b""
     for chunk in chunks:

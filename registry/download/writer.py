@@ -48,16 +48,16 @@ _BY_DIGEST = Digest("", "")
 class Task:
     """A `Task` describes a blob to download and how to request it in one repository.
 
-    `fetches` open the blob at its sources, in order of preference. `limits` are the time limits of
-    the download. `without` contains the numbers of sources that sent wrong bytes recently. `size`
-    is the blob's size in the manifest, in bytes, or None if unknown. `is_ahead` is True if the
-    download is a prefetch.
+    `fetches` has one function for each source, in order of preference; the function requests the
+    blob from its source. `limits` are the time limits of the download. `without` contains the
+    numbers of sources that sent wrong bytes recently. `size` is the size that the manifest states
+    for the blob, in bytes, or None if unknown. `is_ahead` is True if the download is a prefetch.
 
     A download calls three functions of its task in this order. The download calls `shown` after the
     upstream responded to a request for the blob in this repository. Before this call, only the
     reader that sent the request sees the response. The download calls `verified` after the digest
     matched, before the blob is committed. The download calls `landed` after the commit. If the
-    storage is remote, readers get the last byte before `verified` is called.
+    storage is remote, readers may get the last byte before `verified` is called.
 
     `key` names the download in the spool: tasks with the same key share one download. If `key` is
     not the digest, all bytes come from one upstream, and the blob is treated as stored only if
@@ -83,15 +83,15 @@ class Task:
             object.__setattr__(self, "key", self.digest)
 
     def sources(self) -> Sources:
-        """Return the sources of the task; the time limits of the download begin now."""
+        """Return new `Sources` of the task; `Limits.silence` counts from this call."""
         return Sources(self.fetches, self.limits, without=self.without)
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A `Destination` holds the stores to which a download is committed and the log of its events.
+    """A `Destination` holds the stores, functions and limits that all downloads of a worker share.
 
-    `report` receives the fields of a `download` event. `is_absent` returns True if a blob is
+    `report` logs a `download` event with the given fields. `is_absent` returns True if a blob is
     certainly not stored; it sends no request to a storage.
     """
 
@@ -156,7 +156,7 @@ class Download:
         self._began = time.monotonic()
 
     def open(self) -> bool:
-        """Send the request to the upstream in the calling thread; return True if it responded.
+        """Send the request in the calling thread; return True if the upstream responded.
 
         If this method returns True, the attribute `size` is set. `run` announces the response to
         all other readers, after the caller has sent the head of its own response.
@@ -222,7 +222,7 @@ class Download:
     def take_rest(self) -> Iterator[bytes] | None:
         """Return the whole body of a download that found no disk space.
 
-        Return None to every later caller, and if the download has written any byte.
+        Return None on every later call, or if the download has written any byte.
         """
         with self._changed:
             rest, self._rest = self._rest, None
@@ -238,8 +238,8 @@ class Download:
         try:
             outcome = self._fill_and_commit()
         except (UpstreamError, DatastoreError) as error:
-            # The traceback is removed, because its frames would keep the download and the
-            # connections of its body alive.
+            # The traceback is removed. Otherwise the frames of the traceback would keep the
+            # download and the upstream connections alive.
             self.error = error.with_traceback(None)
             outcome = self._abandon(error)
         except Exception as error:  # Any error must end the download, because its readers wait.
@@ -259,7 +259,7 @@ class Download:
             self._report(outcome)
 
     def _let_first_reader_begin(self) -> None:
-        """Wait until `open` has returned, and a moment for the headers of the first response.
+        """Wait until `open` has returned, then briefly until the first reader has sent headers.
 
         PERF: otherwise this thread would take the interpreter lock at each system call of the
         reader.
@@ -270,7 +270,7 @@ class Download:
 
     def _call_after_commit(self) -> None:
         for act in self._after_commit:
-            # If `act` fails, the next request for the blob does the same again.
+            # If `act` fails, the next request for the blob repeats the work of `act`.
             with contextlib.suppress(DatastoreError):
                 act()
 
@@ -346,7 +346,7 @@ class Download:
             return False
 
     def _announce(self, size: int | None) -> None:
-        """Announce the blob's size to this process's readers, and to others through a file."""
+        """Announce the blob's size to readers of this process, and in a file to other processes."""
         if self.is_opened:
             return
         # If the size file cannot be written, readers in other processes wait until the blob is
@@ -372,8 +372,8 @@ class Download:
             append(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = storage_error(error)
-            # This blob is sent without being stored. The call makes the cleaner free space for the
-            # next download.
+            # The readers fetch this blob without storing it. The call of `refused` makes the
+            # cleaner free space for the next download.
             if isinstance(refused, StorageFull):
                 self._destination.reservations.refused(self.size or self._offset + len(chunk))
             raise refused from error

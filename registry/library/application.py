@@ -253,7 +253,7 @@ def _limits(cleaner: BackgroundCleaner | None) -> SpaceLimits:
 
 
 def _process_epoch() -> Callable[[], str]:
-    """Return a cache epoch that changes with each start, so that a proxy ignores older entries."""
+    """Return a new cache epoch, so that a proxy ignores its entries from before this start."""
     name = secrets.token_hex(8)
     return lambda: name
 

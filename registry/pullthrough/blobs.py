@@ -144,7 +144,7 @@ class Blobs:
     def open_again(
         self, resolved: ResolvedRepository, digest: Digest, size: int
     ) -> BinaryIO | None:
-        """Open a blob of *size* bytes again that was sent earlier.
+        """Open a blob of *size* bytes that was sent to a client earlier.
 
         Return None if the link or the file is absent or has changed, or if the name of a hosted
         repository may now belong to an upstream.
@@ -360,7 +360,7 @@ def _registered(resolved: ResolvedRepository, digest: Digest) -> Registered:
 
 
 def after_first(pieces: Iterator[Piece], act: Callable[[], None]) -> Iterator[Piece]:
-    """Yield *pieces*; call *act* only after the first piece, for which the client waits."""
+    """Yield *pieces*; call *act* after the first piece, so that *act* does not delay that piece."""
     for number, piece in enumerate(pieces):
         yield piece
         if not number:

@@ -25,7 +25,7 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.protocol import Upstream
 
 _LARGEST_STORED = 64 * 1024
-"""A list of referrers of up to this size in bytes is stored without a reservation of space."""
+"""A list of referrers is stored only up to this size in bytes: no space is reserved for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _tagged(resolved: ResolvedRepository, upstream: Upstream, digest: Digest) ->
     """Return the index under the tag `<algorithm>-<hex>`, or None if there is no such tag.
 
     OCI distribution-spec 1.1, "Referrers Tag Schema". For such a tag, some registries send the
-    manifest with the digest in the tag, which is not a list of referrers.
+    manifest with the digest *digest*, which is not a list of referrers.
     """
     try:
         found = upstream.manifest(resolved.remote, Tag(f"{digest.algorithm}-{digest.hex[:64]}"))

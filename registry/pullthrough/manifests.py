@@ -362,7 +362,7 @@ def _got(
     reference: Reference,
     found: HeadResult | None,
 ) -> RemoteManifest:
-    """Fetch a manifest, unless the upstream already sent it in response to a HEAD."""
+    """Fetch a manifest, unless the upstream already sent it in response to a HEAD request."""
     if found and found.manifest:
         return found.manifest
     return registered.upstream.manifest(resolved.remote, reference)

@@ -51,9 +51,10 @@ class PrefetchRequest:
 
 
 class Prefetch:
-    """A `Prefetch` fetches *concurrency* blobs of an upstream at a time, over all workers.
+    """A `Prefetch` fetches blobs before a client requests these blobs.
 
-    *folder* contains the lock files of prefetched downloads, and of the manifests whose prefetch is
+    All workers together prefetch at most *concurrency* blobs of an upstream at a time. *folder*
+    contains the lock files of prefetched downloads, and of the manifests whose prefetch is
     running.
     """
 
@@ -119,7 +120,10 @@ class Prefetch:
             digests.clear()
 
     def _fetch(self, request: PrefetchRequest, digest: Digest) -> bool:
-        """Download a blob unless it is stored or being downloaded; return False if that failed."""
+        """Download a blob unless it is stored or being downloaded.
+
+        Return False if the download failed.
+        """
         task = replace(request.task(digest), is_ahead=True)
         if self._downloads.stored_size(task) is not None or self._downloads.is_running(task):
             return True

@@ -26,7 +26,7 @@ _MAX_ENTRIES = 10_000
 class NegativeCache:
     """A `NegativeCache` remembers recent 404 responses of upstreams by repository and reference.
 
-    Each worker has one `NegativeCache` for blobs and one for manifests.
+    Each worker has its own `NegativeCache`.
     """
 
     def __init__(self, clock: Callable[[], float] = elapsed) -> None:
@@ -44,7 +44,7 @@ class NegativeCache:
             raise Absent(resolved.host, message)
 
     def remember(self, resolved: ResolvedRepository, reference: object) -> None:
-        """Remember a 404 until `negative_ttl` seconds (of the upstream) after the first 404."""
+        """Remember a 404 for the upstream's `negative_ttl`; a repeated 404 adds no time."""
         ttl = resolved.upstream.config.negative_ttl if resolved.upstream else 0
         key = (resolved.repository.name, str(reference))
         with self._lock:
@@ -60,9 +60,10 @@ _VALID_S = 300.0
 class RecentConfirmations:
     """A `RecentConfirmations` records the upstreams' confirmations that a repository has a blob.
 
-    Each confirmation is a file in *folder*, which all workers see. A reader that joins a download
-    need not ask the upstream whether the reader's repository has the blob, if there is a recent
-    confirmation for that repository. The cleaner removes old files of confirmations.
+    Each confirmation is a file in *folder*, which all workers see. A client may join a download
+    only if the upstream has the blob in the client's repository. If a confirmation for that
+    repository exists, the worker sends no request for this check. The cleaner removes old
+    confirmations.
     """
 
     folder: Path

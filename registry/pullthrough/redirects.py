@@ -5,8 +5,8 @@ after the client's rights were checked, is never logged, and no cache may keep i
 
 A redirected client does not request the blob from the appliance again if the storage then fails. So
 a client is redirected only if the storage responded to this process within the last 1.5 s;
-otherwise the process first asks the storage for the blob. The blob is pinned, so that it is not
-evicted before the URL expires.
+otherwise the process first checks that the storage has the blob. The blob is pinned, so that it is
+not evicted before the URL expires.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CONFIRMED_S: Final = 600.0
 _MOST: Final = 32 * 1024
 
 Sign = Callable[[str, int], str]
-"""A `Sign` returns a URL for the value with a key; the second argument is its lifetime in seconds.
+"""A `Sign` returns a URL for a key of the storage, valid for the given number of seconds.
 
 Raises: StorageBroken.
 """

@@ -29,9 +29,9 @@ class ManifestAnswer:
     """A `ManifestAnswer` holds a manifest and its `age` in seconds since the last confirmation.
 
     `age` is None if the manifest needs no confirmation, or if the time of the last confirmation is
-    unknown. For a stale manifest, `warning` is the text of the header Warning, and `reason` is one
-    word. `is_complete` is True if every part was just found to be stored; False if a part is
-    missing or the parts were not checked.
+    unknown. For a stale manifest, `warning` is the text of the header Warning, and `reason` is the
+    result of `manifests.reason`. `is_complete` is True if every part was just found to be stored;
+    False if a part is missing or the parts were not checked.
     """
 
     stored: StoredManifest
@@ -61,8 +61,8 @@ class ArrivingBlob:
 
     `read(start, stop)` yields the bytes of the blob.
 
-    `size` of the blob is in bytes, or None if the upstream did not announce the size. `early` is
-    True if a range of the blob may complete before the blob is verified.
+    `size` is in bytes, or None if the upstream did not announce the size. `early` is True if a
+    range of the blob may complete before the blob is verified.
     """
 
     digest: Digest

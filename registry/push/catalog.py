@@ -14,7 +14,7 @@ from entrepot.registry.routing.resolve import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A `Catalog` lists all repositories that clients can pull by name."""
+    """A `Catalog` lists all repositories from which clients can pull."""
 
     storage: Storage
     repositories: Repositories

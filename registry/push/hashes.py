@@ -58,7 +58,7 @@ class Hashes:
         return None if offset else hashlib.new(algorithm)
 
     def keep(self, path: Path, hasher: _Hash, offset: int) -> None:
-        """Keep the hash of an upload's first *offset* bytes for its next request."""
+        """Keep the hash of an upload's first *offset* bytes for the next request."""
         with self._lock:
             self._running.keep(path, Running(hasher, offset))
 

@@ -139,7 +139,7 @@ def read(body: bytes, media_type: str | None, expected: Digest | None) -> Stored
 
 
 def _refuse_two_types(document: dict[str, Any], given: str | None, manifest: Manifest) -> None:
-    """Refuse a manifest that states another media type than the one that it was pushed with.
+    """Refuse a manifest whose `mediaType` differs from the media type of the request.
 
     Raises: InvalidManifest.
     """

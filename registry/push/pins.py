@@ -1,4 +1,4 @@
-"""Pin the content that a push needs before the push looks it up, so that it is not evicted."""
+"""Pin the content that a push needs, so that the cleaner does not evict it during the push."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Check pushed manifests against docker distribution's settings `validation:` and `policy:`.
 
-If no rule is configured, a worker has no `PushRules`, and no such check delays a push.
+If no rule is configured, a worker has no `PushRules`, and this module checks nothing.
 """
 
 from __future__ import annotations

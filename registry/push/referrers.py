@@ -143,7 +143,7 @@ def _index(entries: list[Entry]) -> bytes:
 
 
 def parse_after(text: str | None) -> Digest | None:
-    """Parse the start of a page; a value that is not a digest means the first entry."""
+    """Return the digest after which a page begins, or None for the first page."""
     try:
         return Digest.parse(text) if text else None
     except Malformed:

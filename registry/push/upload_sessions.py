@@ -61,7 +61,7 @@ _UUID = 36
 _NOTES = (layout.upload_digest, layout.upload_size)
 _SUFFIXES = tuple(named("") for named in _NOTES)
 # If there are too many uploads, uploads that were idle for these times (in seconds) are removed.
-# The first time applies to uploads without any byte, the second to all others.
+# `_EMPTY_S` applies to uploads without any byte, `_IDLE_S` to all other uploads.
 _EMPTY_S = 60.0
 _IDLE_S = 3600.0
 
@@ -79,7 +79,7 @@ class UploadLimits:
 
 
 def new_id(owner: str) -> str:
-    """Return the ID of a new upload: a random UUID whose last digits are a hash of its owner."""
+    """Return the ID of a new upload: a random UUID that ends in a hash of the owner."""
     random = str(uuid.uuid4())
     return f"{random[:-_TAG]}{_tag(owner)}"
 
@@ -97,7 +97,7 @@ class UploadAdmission:
 
         If a limit is reached, idle uploads are removed: empty uploads after a minute, others after
         an hour. If only the limit of the owner is reached, only uploads of that owner are removed.
-        Workers do not wait for each other, so a few more uploads than the limit may begin.
+        Workers check the limits without a lock, so a few more uploads than a limit may begin.
         """
         names, tag = list(self._names()), _tag(owner)
         own = [each for each in names if each[_UUID - _TAG : _UUID] == tag]
@@ -112,7 +112,7 @@ class UploadAdmission:
             yield from (each.name for each in entries if not each.name.endswith(_SUFFIXES))
 
     def _remove_idle(self, names: list[str]) -> bool:
-        """Remove idle uploads; return False if no upload was idle."""
+        """Remove idle uploads; return False if no upload was removed."""
         now, is_one_removed = time.time(), False
         for name in names:
             path = self.folder / name

@@ -141,7 +141,7 @@ class BlobUploads:
         return next(filter(None, mounts), None)
 
     def _sources(self, name: Repository) -> Iterator[Repository]:
-        """Yield the repositories to search: the target repository, then the others."""
+        """Yield the repositories to search: the target repository, then those of the catalog."""
         yield name
         yield from islice(catalog.names(self.storage), _MAX_MOUNT_SOURCES)
 

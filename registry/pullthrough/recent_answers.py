@@ -26,7 +26,7 @@ _MAX_ENTRIES = 10_000
 class NegativeCache:
     """A `NegativeCache` remembers recent 404 responses of upstreams by repository and reference.
 
-    Each worker has its own `NegativeCache`.
+    Each worker has one `NegativeCache` for blobs and one for manifests.
     """
 
     def __init__(self, clock: Callable[[], float] = elapsed) -> None:

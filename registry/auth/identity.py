@@ -60,7 +60,7 @@ class Identity:
 
         Anonymous clients never share a class with users. The name of a rights class is the same in
         all processes, until the access rules change. HAProxy caches only responses to pulls, so the
-        class of a token depends only on the repositories that the token permits to pull.
+        class of a token depends only on the pulls that the user and the token permit.
         """
         if self.token is None:
             granted = self.granted or everywhere(self.rights, is_user=self.user is not None)

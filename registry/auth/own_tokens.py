@@ -72,7 +72,7 @@ def parse_key(content: bytes) -> OwnKey:
 
 
 def key_file(path: Path, otherwise: Path) -> Path:
-    """Return the path of the key file that signs tokens: *path*, which is created if it is missing.
+    """Return the path of the file whose key signs tokens: *path*, created if it is missing.
 
     If *path* cannot be written or used, the file stays unchanged, and a key at *otherwise* signs
     tokens until the next start. Raises: OSError if *otherwise* cannot be written either.

@@ -251,7 +251,8 @@ def _parsed_header(head: str) -> Mapping[str, Any]:
     return _json(_decoded(head), "header")
 
 
-# PERF: all tokens of a key have the same header, unless the header contains a certificate chain.
+# PERF: all tokens of a key usually have the same header. A header with a certificate chain is too
+# long for this cache.
 _known_header = lru_cache(128)(_parsed_header)
 
 

@@ -29,7 +29,7 @@ def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[R
 
 
 def _is_hosted(storage: Storage, repositories: Repositories) -> Callable[[Repository], bool]:
-    """Return a function that returns True for a hosted repository, which has no origin.
+    """Return a function that returns True for a hosted repository, which has no stored origin.
 
     In a bucket, all origins are listed in advance. One request lists 1,000 of them, while a look-up
     would need a request for each repository.

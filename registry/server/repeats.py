@@ -1,9 +1,9 @@
 """Repeat a response to a request that is byte for byte equal to an earlier one.
 
-Most requests for a blob are equal to earlier ones, because HAProxy writes their headers, and the
-clients of a cluster send equal headers. The application may permit a response to be repeated
-(`LentConnection.repeatable`). The worker then remembers the response by the bytes of its request,
-and answers the next equal request without gunicorn, Falcon or a pool thread.
+Most requests for a blob are equal to earlier ones, because HAProxy writes all headers in one form,
+and the clients of a cluster send equal headers. The application may permit a response to be
+repeated (`LentConnection.repeatable`). The worker then remembers the response by the bytes of its
+request, and answers the next equal request without gunicorn, Falcon or a pool thread.
 
 This module parses no request. It remembers only the bytes of requests that gunicorn has parsed and
 found complete. So it never answers a request that gunicorn would reject or would find incomplete.

@@ -180,8 +180,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             time.sleep(_SHORTAGE_PAUSE_S)
 
     def enqueue_req(self, conn: Any) -> None:  # noqa: ANN401 - as in gunicorn
-        """Submit a connection to the thread pool, or a blob connection to the second pool."""
-        # The first request of a connection sets the size of the connection's send buffer.
+        """Submit a blob connection to the pool for blobs, and any other to gunicorn's pool."""
+        # The size of the send buffer is set once, before the first request of a connection.
         if not conn.initialized and type(conn.sock) is socket.socket:
             conn.sock = _Connection.taken_over(conn.sock)
             if self.send_buffer:

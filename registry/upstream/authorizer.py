@@ -23,7 +23,7 @@ from entrepot.runtime.clock import elapsed
 log = logging.getLogger(__name__)
 
 _MOST_SCOPES = 1024
-"""Unusual token scopes are remembered for this many repositories of an upstream."""
+"""Token scopes other than `repository:NAME:pull` are remembered for this many repositories."""
 _LONGEST_SCOPE = 2048
 _CHALLENGE, _BROKEN = 401, 500
 _TEMPORARY = (408, 425, 429)
@@ -213,9 +213,9 @@ class Authorizer:
         began = time.monotonic()
         try:
             fetched = fetch_token(self._wire, key, self._headers, insecure=self._config.insecure)
-        except (
-            ConnectionBroken
-        ) as error:  # The challenge may name a host that the upstream does not own.
+        except ConnectionBroken as error:
+            # The challenge may name a token endpoint that does not belong to the upstream. A
+            # failure of that endpoint is marked `foreign`.
             if not may_trust(key.realm, self._config.url, self._config.realm):
                 error.foreign = True
             raise

@@ -31,7 +31,7 @@ from entrepot.runtime.hostnames import fold, unfold
 from entrepot.runtime.small_file import read_small_file
 
 IN_A_ROW = 3
-"""This many consecutive failures open the breaker; one failure with `at_once` opens it too."""
+"""This many consecutive failures, or one failure with `at_once`, open the breaker."""
 FIRST_REST = 1.0
 """When a breaker opens, it rejects all requests for this many seconds; this time is the first rest.
 

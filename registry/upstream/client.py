@@ -170,7 +170,10 @@ class HttpUpstream:
         *,
         size: int | None = None,
     ) -> Iterator[RemoteBlob]:
-        """Open a blob from *start* to *stop* (exclusive, bytes); a manifest states *size*."""
+        """Open a blob from *start* to *stop* (exclusive, in bytes).
+
+        *size* is the blob's size in bytes according to a manifest, or None if unknown.
+        """
         headers, accepts = _range(start, stop)
         request = UpstreamRequest(
             "blob",

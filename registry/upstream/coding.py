@@ -69,7 +69,7 @@ def decoded(
 
 
 def _largest(received: int, size: int | None) -> int:
-    """Return the number of bytes to which *received* bytes may decode."""
+    """Return the largest permitted length of the decoded form of *received* bytes."""
     possible = max(received * _LARGEST_RATIO, _FREE)
     return min(possible, max(received * _USUAL_RATIO, _UNUSUAL) if size is None else size)
 

@@ -62,8 +62,8 @@ class HelperCredentials:
     for 10 s. *clock* is a monotonic clock in seconds.
 
     A separate thread runs the helper program. Requests wait for the login for up to 10 s after the
-    program's start. After a run of more than 10 s, requests wait for only 1 s, until a run takes
-    less than 10 s again. A request that stops waiting uses the previous login, or no login.
+    program's start. After a run of more than 10 s, requests wait for only 1 s, until a later
+    run takes at most 10 s. A request that stops waiting uses the previous login, or no login.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class HelperCredentials:
         self._until = -math.inf
 
     def find(self, repository: str) -> Credential | None:  # noqa: ARG002 - all have the same login
-        """Return the login, or None if the helper program returns none in time."""
+        """Return the login; if the helper program is slow, return the previous login, if any."""
         with self._lock:
             if self._clock() < self._until:
                 return self._found

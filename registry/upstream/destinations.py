@@ -149,7 +149,7 @@ class Destinations:
         return kept
 
     def check_dialled(self, origin: RawOrigin, address: str) -> None:
-        """Check the address to which a connection is open. Raises: AddressRefused.
+        """Check the address of an open connection. Raises: AddressRefused.
 
         The address of the upstream itself is always permitted and sets the upstream's reach.
         """

@@ -1,6 +1,6 @@
-"""Follow redirects, and remove the credential from a request that leaves the first origin.
+"""Follow redirects, and remove the credential when a redirect leads to a different origin.
 
-A later redirect back to that origin does not restore the credential.
+A later redirect back to the first origin does not restore the credential.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def follow(wire: Wire, request: Request, *, home: Origin | None, insecure: bool)
     """Send a GET or HEAD and follow at most five redirects; return the last response.
 
     The last response is `foreign` unless it came from *home*. A redirect from https to http is
-    followed only if *insecure*. Raises: ConnectionBroken.
+    followed only if *insecure* is set. Raises: ConnectionBroken.
     """
     start = origin_of(request.url)
     for hop in range(_MOST + 1):

@@ -14,16 +14,16 @@ Ranges = Literal["auto", "verified", "early"]
 class UpstreamConfig:
     """An `UpstreamConfig` holds an upstream's settings: times in seconds, `min_rate` in bytes/s.
 
-    `host` is the name that clients use, including its port, if any. If `max_stale` is
-    None, stale manifests are served regardless of their age. `realm` is a token realm that is
-    trusted in addition to those of the upstream's own host and the known realms in `challenge`.
-    `username` and `password` take precedence over the pull secret. `redirects` are networks to
-    which responses may redirect, besides public addresses; `any` permits all networks. `ranges`
-    determines whether the last bytes of a range are sent before the whole blob is verified
-    (`registry.download.verify.is_early`). A path in `url` begins every repository name (as Harbor's
-    proxy projects require), or precedes `/v2/` if `path_first` is set. `helper` is a program that
-    outputs the login, which is used for `helper_lifetime` seconds (None means for ever; 0 means for
-    one request).
+    `host` is the name that clients use, including its port, if any. If `max_stale` is None, stale
+    manifests are served regardless of their age. `realm` is a token realm that is trusted in
+    addition to those of the upstream's own host and the known realms
+    (registry/upstream/challenge.py). `username` and `password` take precedence over the pull
+    secret. `redirects` are networks to which responses may redirect, besides public addresses;
+    `any` permits all networks. `ranges` determines whether the last bytes of a range are sent
+    before the whole blob is verified (`registry.download.verify.is_early`). A path in `url` begins
+    every repository name (as Harbor's proxy projects require), or precedes `/v2/` if `path_first`
+    is set. `helper` is a program that outputs the login, which is used for `helper_lifetime`
+    seconds (None means for ever; 0 means for one request).
     """
 
     host: str

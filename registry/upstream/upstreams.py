@@ -116,7 +116,7 @@ class UpstreamTable:
         return None
 
     def _can_be(self, host: str) -> bool:
-        """Return whether *host* can be a host name; a glob also matches texts that cannot.
+        """Return whether *host* can be a host name; a glob also matches other texts.
 
         A host that the operator names in full is accepted even if RFC 1123 does not allow the name.
         PERF: a host that has a client is not checked again.
@@ -126,7 +126,7 @@ class UpstreamTable:
         return is_host(host) or host in self._current.hosts()
 
     def hosts(self) -> list[str]:
-        """Return every host that is named in full, sorted; hosts that match a glob are not."""
+        """Return the sorted hosts that are named in full, without hosts that match a glob."""
         return sorted(self._current.hosts())
 
     def _client(self, host: str, config: UpstreamConfig) -> Registered:

@@ -155,7 +155,7 @@ class Response:
 
         *seen* receives the bytes before they are decoded. *size* is the expected decoded length in
         bytes, None if unknown. If decoding fails, *seen* still receives the rest of the body, up to
-        *size* bytes. Raises: ConnectionBroken.
+        *size* bytes (64 KiB if *size* is None). Raises: ConnectionBroken.
         """
         self._use()
         if as_sent or not self.codings:

@@ -113,10 +113,12 @@ class SlowReader:
 
 @dataclass(slots=True, eq=False)
 class LingeringClose:
-    """A `LingeringClose` is a connection that is closed by `until` (seconds) at the latest.
+    """A `LingeringClose` is a connection that the poller closes after the client has closed it.
 
-    The poller reads and discards at most `left` bytes that the client still sends. `is_shut` is
-    true after the write side of the connection was shut down.
+    At `until` (seconds), the poller closes the connection even if the client has not closed it. If
+    the write side is still open at that time, the poller only shuts it down, and sets a later
+    `until`. The poller reads and discards at most `left` bytes that the client still sends.
+    `is_shut` is true after the write side of the connection was shut down.
     """
 
     connection: socket.socket

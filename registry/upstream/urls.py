@@ -138,6 +138,6 @@ class Sealed:
 
 
 def sealed(url: str, authorization: str | None) -> Sealed | None:
-    """Bind an Authorization to the origin of *url*; return None if the origin or value is missing."""
+    """Bind an Authorization to the origin of *url*; return None if there is none, or no origin."""
     origin = origin_of(url)
     return Sealed(origin, authorization) if origin and authorization else None

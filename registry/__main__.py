@@ -57,7 +57,7 @@ from entrepot.runtime.run_names import (
     worker_socket,
 )
 
-if TYPE_CHECKING:  # Only a program that uses a bucket loads this module.
+if TYPE_CHECKING:  # Only a program that uses a bucket loads `redirects`.
     from entrepot.registry.pullthrough.redirects import Redirects
 
 log = logging.getLogger(__name__)
@@ -324,7 +324,7 @@ class _InForce:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A `_View` holds the upstreams under one pull secret; `sources` caches their settings.
+    """A `_View` holds the upstreams that result from one pull secret, and caches the settings.
 
     PERF: without this cache, the worker would compute the upstream's settings for each request,
     which takes a fifth of the time of a cache hit.
@@ -338,7 +338,7 @@ class _View:
 def _proxies(run: Path) -> Proxies:
     """Return the proxies that `entrepot serve` read from its environment.
 
-    A worker's environment does not have them, because their URLs may contain passwords.
+    A worker's environment has no proxies, because the URL of a proxy may contain a password.
     """
     handed = outbound.handed_over(run)
     return Proxies(handed.proxies, handed.exempt)

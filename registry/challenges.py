@@ -30,7 +30,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class ChallengedRequest:
-    """A `ChallengedRequest` holds the needed scopes and how the client reached this registry.
+    """A `ChallengedRequest` holds the scopes that a request needs, and parts of its URL.
 
     `host` is the host and port that the client used; it is empty if the Host header is invalid.
     `scheme` is the scheme of the URL that the client used, empty if unknown. `base` is the URL or
@@ -58,7 +58,7 @@ class BearerChallenge:
     The realm is the URL at which the client requests a token. If `redirect` is set, the realm has
     the path `redirect` and the scheme and host that the client used; `scheme` replaces an unknown
     scheme. If `redirect` is not set, or if the host is unknown, the realm is the URL `realm`.
-    `is_own` is True if this registry serves the realm; the base of the request then precedes
+    `is_own` is True if this registry serves the realm; `ChallengedRequest.base` then precedes
     `redirect`. `fallback` is the whole header that is sent if no realm is known. `error` is the
     reason why the registry refused the client's token.
     """

@@ -38,7 +38,7 @@ def client_auth(
         passwords = PasswordLogins(settings, auth.htpasswd, rights, invalidation, limited)
         if not auth.htpasswd.token:
             return ClientAuth(passwords.authenticator())
-        # Only a worker with token authentication imports this module, because PyJWT and
+        # Only a worker with token authentication imports `token_auth`, because PyJWT and
         # cryptography take 80 ms and 10 MB.
         from entrepot.registry import token_auth  # noqa: PLC0415
 

@@ -104,7 +104,7 @@ class EdgeHeaders:
         return lambda: read_epoch() == now
 
     def login_source(self, req: falcon.Request) -> LoginSource:
-        """Return the client's address, and whether HAProxy counted many wrong passwords from it."""
+        """Return the client's address, and whether many wrong passwords came from that address."""
         if self.epoch is None:
             return LoginSource()
         return LoginSource(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
@@ -137,7 +137,7 @@ class EdgeHeaders:
     def _fill_on_repeated_head(self, req: falcon.Request, cacheable_s: Callable[[], float]) -> None:
         authorization = req.get_header("Authorization")
         if self.cache_fill is None or (authorization and not req.get_header(VERIFIED)):
-            return  # HAProxy caches responses only for credentials that it has verified.
+            return  # HAProxy caches no response for a credential that it does not know.
         key = (req.env["RAW_URI"], authorization)
         if self.cache_fill.is_repeated(key) and cacheable_s() >= _SHORTEST_FILLED:
             self.cache_fill.fill(key)
@@ -158,7 +158,7 @@ def _rights_numbers(identity: Identity) -> str:
 MayHost = Callable[[Repository], bool]
 """A `MayHost` returns whether a repository without a host in its name is hosted.
 
-The names of all other such repositories belong to the default upstream.
+Every other name without a host belongs to the default upstream.
 """
 
 _READING = ("GET", "HEAD")
@@ -245,7 +245,7 @@ class Authorization:
         *,
         is_known: bool,
     ) -> Identity:
-        """Call the authenticator, unless HAProxy verified the credential in this cache epoch."""
+        """Return the identity; check the credential only if HAProxy does not know it."""
         if is_known and authorization and self._identify_verified:
             return self._identify_verified(authorization)
         if authorization and self._queueing:

@@ -3,8 +3,8 @@
 The ETag of a blob or manifest is the quoted digest. The content of a digest never changes, so equal
 ETags mean equal bytes.
 
-Lazy-pulling snapshotters request many small ranges, and podman resumes a pull with a range. If the
-registry parsed their Range headers wrongly, such pulls would fail.
+Lazy-pulling snapshotters request many small ranges, and podman resumes a pull with a range. With a
+wrong response to a Range header, these pulls would fail.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | None:
 
     Raises: RangeUnsatisfiable if every range starts past the end, or if a range ends before it
     starts. RFC 9110, 14.2, allows a server to ignore or reject a range that ends before it starts;
-    this registry, like others, rejects such a range.
+    this registry rejects such a range, as other registries do.
     """
     if header is None:
         return None
@@ -168,8 +168,8 @@ def not_modified(resp: falcon.Response) -> None:
 
 
 # The Content-Range of an uploaded chunk (OCI distribution-spec 1.1, end-5 and end-13) has no unit
-# and no total length, unlike that of RFC 9110. Some clients nevertheless send the form of RFC 9110
-# with a chunk. The pattern accepts numbers of up to 19 digits.
+# and no total length, unlike the header of RFC 9110. Some clients nevertheless send the form of RFC
+# 9110 with a chunk. The pattern accepts numbers of up to 19 digits.
 _UPLOAD_RANGE = re.compile(
     r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?", re.ASCII
 )

@@ -144,7 +144,7 @@ class ManifestResource:
     ) -> None:
         """Let the worker repeat the response to a frequent request until the header Age changes.
 
-        If HAProxy has a content cache, HAProxy serves such requests itself. Otherwise the worker
+        If HAProxy has a content cache, HAProxy responds to frequent requests. Otherwise the worker
         repeats the responses that HAProxy would be allowed to cache: complete manifests of an
         upstream, until the cache epoch changes. PERF: the worker checks whether the manifest is
         complete only if an equal request arrived less than a second earlier.

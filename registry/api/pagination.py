@@ -25,7 +25,7 @@ def page_size(req: falcon.Request) -> int | None:
 
 
 def next_page(req: falcon.Request, last: str, *kept: str) -> str:
-    """Return the Link header (RFC 8288) to the entries after *last*.
+    """Return the Link header (RFC 8288) that points to the entries after *last*.
 
     The link repeats the request's parameters `n`, `ns` and *kept*, sorted by name as in docker
     distribution.

@@ -17,7 +17,7 @@ _CHUNK = 256 * 1024
 # A read of gunicorn's stream blocks until gunicorn has all requested bytes. The first reads of a
 # body are smaller, so that the worker soon knows the rate of a slow body.
 _FIRST_CHUNK = 16 * 1024
-_FIRST_BYTES = 256 * 1024  # This many bytes of a body are read in small chunks.
+_FIRST_BYTES = 256 * 1024  # The body is read in small chunks up to this offset.
 _WITH_BODY = frozenset({"PATCH", "POST", "PUT"})
 # If the worker responds before it has read the whole body, it discards the rest of the body for up
 # to this many seconds. `_DRAINED_S` is for clients with the right to push, and

@@ -172,7 +172,7 @@ class _DeliveredBody(Iterator[bytes]):
         raise StopIteration
 
     def close(self) -> None:
-        """Close the body's source if sending has not begun; otherwise `deliver` closes it."""
+        """Close the body if it has not been sent; otherwise the connection closes the body."""
         close = getattr(self._body, "close", None)
         if not self._is_over and close is not None:
             close()

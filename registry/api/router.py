@@ -48,7 +48,7 @@ class Router(CompiledRouter):
     A path with an empty segment, such as `/v2//tags/list`, matches no route.
 
     The method `on_get` of a resource also handles HEAD requests, unless the resource has `on_head`.
-    The path `/v2` is the same as `/v2/`.
+    The path `/v2` is treated as `/v2/`.
     """
 
     def find(

@@ -23,7 +23,7 @@ _UPLOAD_METHODS = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
 class StartUploadResource:
     """`/v2/<name>/blobs/uploads/` starts uploads.
 
-    *events* queues a notification of each push and mount; it is None if no endpoint is configured.
+    *events* queues a notification of each push and mount; it is None if there is no endpoint.
     """
 
     def __init__(

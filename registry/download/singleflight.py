@@ -282,10 +282,10 @@ class Reader:
     def read(self, start: int, stop: int | None, *, early: bool = False) -> Iterator[Piece]:
         """Yield the bytes from *start* to *stop* (exclusive; None means the end) as they arrive.
 
-        The last byte waits until the blob is verified. If *early* is set, only the last byte of the
-        whole blob waits, and a range without that byte is sent without verification. Raises:
-        UpstreamError or DatastoreError in the middle of the body, after which the caller must close
-        the client's connection.
+        The last byte is yielded only after the blob is verified. If *early* is set, this applies
+        only to the last byte of the whole blob, and a range without that byte is not verified.
+        Raises: UpstreamError or DatastoreError in the middle of the body, after which the caller
+        must close the client's connection.
         """
         try:
             yield from self._read(start, stop, early=early)
@@ -353,7 +353,8 @@ class Reader:
     def _ready(self, stop: int | None, *, early: bool) -> int:
         """Return the offset up to which bytes of the blob may be sent.
 
-        The last byte of the blob waits for the verification.
+        Before the blob is verified, the offset excludes the last byte of the blob. Unless *early*
+        is set, it excludes the last byte before *stop* too.
         """
         length = self._length()
         end = length if stop is None else min(length, stop)

@@ -33,7 +33,7 @@ _MOST_REFUSALS = 2
 """If a source sends this many invalid responses in a row, the download drops that source."""
 
 MOST_DENIALS = 6
-"""After this many responses 401, 403 or 404 in a row, a source that delivered bytes is dropped.
+"""A source that delivered bytes is dropped after this many 401, 403 or 404 responses in a row.
 
 This number is larger than `_MOST_REFUSALS`, because a source that has the blob may send these
 responses if it accepts only one connection at a time.

@@ -111,15 +111,16 @@ log = logging.getLogger(__name__)
 
 
 def discard_partial_downloads(state: Path, boot: str) -> None:
-    """Remove the spool files in the state directory that an earlier boot of the machine wrote.
+    """Remove the spool files that were written before the machine was rebooted.
 
     A download flushes its spool file in large steps only. After a power failure, the length of a
-    spool file may include bytes that never reached the disk. Readers would receive these wrong
-    bytes before the writer finds that the digest differs.
+    spool file may include bytes that never reached the disk. Readers would receive wrong bytes in
+    their place before the writer finds that the digest differs.
 
-    *boot* identifies this boot of the machine. If *boot* is empty, boots cannot be distinguished
-    and this function keeps all files. After a restart of only the appliance, *boot* is unchanged
-    and the function keeps the spool files. A disk error is logged and ignored.
+    *state* is the state directory. *boot* identifies this boot of the machine. If *boot* is empty,
+    boots cannot be distinguished and this function keeps all files. After a restart of only the
+    appliance, *boot* is unchanged and the function keeps the spool files. A disk error is logged
+    and ignored.
     """
     marker = state / layout.BOOT
     try:

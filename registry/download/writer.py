@@ -59,9 +59,9 @@ class Task:
     matched, before the blob is committed. The download calls `landed` after the commit. If the
     storage is remote, readers may get the last byte before `verified` is called.
 
-    `key` names the download in the spool: tasks with the same key share one download. If `key` is
-    not the digest, all bytes come from one upstream, and the blob is treated as stored only if
-    `is_proven` returns True.
+    `key` determines the path of the spool file, so tasks with the same key share one download. If
+    `key` is not the digest, all bytes come from one upstream, and the blob is treated as stored
+    only if `is_proven` returns True.
     """
 
     digest: Digest
@@ -242,7 +242,7 @@ class Download:
             # download and the upstream connections alive.
             self.error = error.with_traceback(None)
             outcome = self._abandon(error)
-        except Exception as error:  # Any error must end the download, because its readers wait.
+        except Exception as error:  # Any error must end the download, because readers wait.
             log.exception("download failed", extra=self._names())
             self.error = StorageBroken(repr(error))
             outcome = self._abandon(self.error)

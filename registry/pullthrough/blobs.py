@@ -57,7 +57,7 @@ class Blobs:
     is_remote: bool = False
 
     def get(self, resolved: ResolvedRepository, digest: Digest) -> BlobAnswer:
-        """Find a blob that the caller will read.
+        """Find a blob for a GET request.
 
         Raises: StorageFull or StorageBroken, for hosted repositories only.
         """
@@ -106,7 +106,7 @@ class Blobs:
     # ---- stored blobs
 
     def stored_size(self, resolved: ResolvedRepository, digest: Digest) -> int | None:
-        """Return the size in bytes of a stored blob that this repository links, without opening it.
+        """Return the size in bytes of a stored blob that this repository links; do not open it.
 
         Return None for any other blob, for a blob whose size differs from the verified size, and if
         the storage does not respond.
@@ -344,7 +344,7 @@ class Blobs:
 
     @contextmanager
     def _negative_cached(self, resolved: ResolvedRepository, digest: Digest) -> Iterator[None]:
-        """Raise a remembered 404 of the upstream, or remember a new 404."""
+        """Remember a 404 of the upstream. Raises: BlobUnknown for a new or remembered 404."""
         try:
             self.negative.check(resolved, digest)
             yield

@@ -201,7 +201,8 @@ class Manifests:
     ) -> ManifestAnswer:
         """Fetch a manifest by digest.
 
-        If the content is stored, ask the upstream only whether this repository has the manifest.
+        If the content is already stored, a HEAD request to the upstream is enough, unless the
+        response has another digest.
         """
         self.negative.check(resolved, digest)
         stored = self._shared(resolved, digest)
@@ -214,7 +215,7 @@ class Manifests:
         return ManifestAnswer(stored, ResponseSource.MISS)
 
     def _shared(self, resolved: ResolvedRepository, digest: Digest) -> StoredManifest | None:
-        """Return stored content that the worker may serve once the upstream confirms it."""
+        """Return the stored manifest if a confirmation of the upstream suffices to serve it."""
         if self.store.repositories.links_manifest(resolved.repository, digest):
             return self.store.content(digest, resolved.repository)
         if resolved.is_open or self.store.proofs.has(digest, resolved.host):

@@ -37,7 +37,7 @@ class PushRules:
     `may_name` returns whether a layer may have a given URL; if it is None, a layer may have any
     URL. Before an index is pushed, its images for `platforms` must be stored; if `platforms` is
     None, all of its images must be stored. `classes` are the kinds of manifests that may be pushed,
-    `image` or `plugin`; if it is empty, all kinds may be pushed.
+    `image` or `plugin`; if `classes` is empty, all kinds may be pushed.
     """
 
     may_name: Callable[[str], bool] | None = None
@@ -75,7 +75,7 @@ class PushRules:
 
 
 def is_web_url(text: str) -> bool:
-    """Return whether *text* is an http or https URL without a fragment, and not too long."""
+    """Return whether *text* is an http(s) URL of at most 4096 characters without a fragment."""
     if len(text) > _LONGEST_URL:
         return False
     try:

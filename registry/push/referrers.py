@@ -70,7 +70,8 @@ class Referrers:
     ) -> Iterator[tuple[Digest, Entry]]:
         """Yield the linked referrers of a manifest, sorted by digest.
 
-        A referrer was recorded when it was pushed, or a client listed it in the referrers tag.
+        These are the referrers that were recorded when they were pushed, and the referrers that a
+        client listed in the referrers tag.
         """
         tagged = self._tagged(name, subject_digest)
         recorded = set(self.store.repositories.referrers(name, subject_digest))
@@ -98,7 +99,7 @@ class Referrers:
             return None
 
     def _tagged(self, name: Repository, subject_digest: Digest) -> set[Digest]:
-        """Return the referrers that a client without the referrers API listed in a tag.
+        """Return the referrers that a client listed in the referrers tag.
 
         OCI distribution-spec 1.1, "Enabling the Referrers API", requires that these referrers are
         listed. Only digests are returned, because the tag may list thousands of manifests with

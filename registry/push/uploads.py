@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MayRead = Callable[[Repository], bool]
 
 _MAX_MOUNT_SOURCES = 1000
-"""A mount without `from` searches this many repositories for one that links the blob."""
+"""A mount without `from` searches at most this many repositories for a link to the blob."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class BlobUploads:
     # ---- mounts
 
     def mount(self, name: Repository, source: Repository, digest: Digest) -> Mounted | None:
-        """Link a blob of the repository *source*; return None if *source* has no such blob."""
+        """Link a blob of *source* to the repository *name*; return None if *source* lacks it."""
         if not self.store.repositories.links_blob(source, digest):
             return None
         with pinned(self.store, self.state, [digest]):

@@ -124,7 +124,7 @@ def _listed(key: str, given: object) -> tuple[str, ...]:
 
 def _wrong_users(named: tuple[str, ...]) -> Iterator[str]:
     if not named:
-        yield f"none; name one, {EVERY_USER} for every user, or {ANONYMOUS}"
+        yield f"none; name a user, {EVERY_USER} for every user, or {ANONYMOUS}"
     yield from (f"{each!r} can't be a name" for each in named if _NO_NAME.search(each))
 
 

@@ -29,8 +29,8 @@ _PORT = readers.count(1, 65535, such_as=6379)
 # (obs-text) are not accepted in a value here.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]{0,8192}", re.ASCII)
-# The headers of a check may not include these. The HTTP client sets them itself, because they
-# delimit the request or name its target.
+# A check may not configure these headers. The HTTP client sets them itself, because they delimit
+# the request or name its target.
 _FRAMING: Final = frozenset({"content-length", "transfer-encoding", "connection", "host", "expect"})
 _PASSWORD = re.compile(r"//[^/@\s]*@")
 _FILE_EXAMPLE: Final = "try [{file: /path/to/file}]"

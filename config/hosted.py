@@ -22,8 +22,8 @@ class HostedRule:
 
     `repository` is a pattern. An image is kept for `ttl` seconds after its last use, and a manifest
     without a tag for `untagged` seconds; 0 means for ever. `untagged` is None if it is not set.
-    `keep` is the number of tags that are always kept; with a `ttl` of 0, all other tags are evicted
-    at once.
+    `keep` is the number of tags that are always kept. If `keep` is set and `ttl` is 0, all other
+    tags are evicted at once.
     """
 
     repository: str

@@ -30,7 +30,7 @@ class Setting:
 
     In `key`, `*` stands for a host. The first entry of `variables` is the variable that help texts
     and documentation show. `default` is the default as an operator would write it. If
-    `empty_counts` is true, a variable may set the empty value; otherwise an empty variable is
+    `empty_counts` is true, an empty variable sets an empty value; otherwise an empty variable is
     ignored.
     """
 

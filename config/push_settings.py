@@ -63,7 +63,7 @@ def index_platforms(given: object) -> tuple[IndexPlatform, ...]:
 
 
 def classes(given: object) -> tuple[str, ...]:
-    """Read a list of the classes image and plugin. Raises: Unreadable."""
+    """Read a list of classes, which may be `image` and `plugin`. Raises: Unreadable."""
     found = readers.words(given)
     for each in found:
         if each not in _CLASSES:

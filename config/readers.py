@@ -37,7 +37,7 @@ def text(given: object) -> str:
 
 
 def is_set(given: object) -> bool:
-    """Return whether *given*, a value of a map, is neither absent nor empty."""
+    """Return whether *given*, a value of a map, is present and not empty."""
     return given is not None and given != ""
 
 

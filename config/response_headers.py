@@ -22,7 +22,7 @@ _MOST_BYTES: Final = 4096
 """All these headers together have at most this size in bytes. HAProxy reserves room for them in
 each response (tune.maxrewrite in haproxy.cfg)."""
 
-_WIDTH: Final = 60  # the width of a column in the output of `entrepot check`
+_WIDTH: Final = 60  # The width of a column in the output of `entrepot check`.
 # RFC 9110, 5.1, allows more characters than this pattern. The characters of this pattern have no
 # special meaning in haproxy.cfg.
 _TOKEN = re.compile(r"[0-9A-Za-z._-]+", re.ASCII)
@@ -85,7 +85,9 @@ def headers(given: object) -> Headers:
             found[str(name)] = values
     found = {name: values for name, values in found.items() if not _is_ours(name, values)}
     if len(found) > MOST:
-        raise Unreadable(f"more than {MOST} headers", "set the others in a proxy in front")
+        raise Unreadable(
+            f"more than {MOST} headers", "set the others in a proxy in front of the appliance"
+        )
     if sum(len(f"{name}: {', '.join(values)}\r\n") for name, values in found.items()) > _MOST_BYTES:
         raise Unreadable(f"more than {_MOST_BYTES} bytes of headers", "shorten them")
     return found

@@ -49,7 +49,7 @@ class ReadBy:
 
 @dataclass(frozen=True, slots=True)
 class WrittenBy:
-    """A `WrittenBy` in an `Annotated` type has the function that makes a plain value of a value.
+    """A `WrittenBy` in an `Annotated` type has the function that converts a value to a plain value.
 
     The function of the `ReadBy` in the same type can read this plain value.
     """

@@ -227,7 +227,7 @@ def _pages(settings: Settings, given: Mapping[Key, RawValue]) -> Iterator[Proble
     headers = given.get(("http", "headers"))
     writing = http_conflicts.methods_of_every_page(settings.http)
     if headers is not None and writing and not settings.auth.protects:
-        message = f"every web page that a user opens may send {' and '.join(writing)}"
+        message = f"every web page that a user opens may send {' and '.join(writing)} requests"
         yield headers.objection(message, "name one origin instead of '*', or set passwords")
 
 

@@ -24,7 +24,10 @@ from entrepot.config.upstreams import UpstreamValues, upstream_defaults
 from entrepot.config.value_types import BYTES, PER_CENT, SECONDS
 
 _FIELD_OF_KEY = {each.name.replace("_", ""): each.name for each in fields(UpstreamValues)}
-"""The field of `UpstreamValues` for each key of `upstreams.HOST`, which has no underscores."""
+"""This map contains the field of `UpstreamValues` for each key of `upstreams.HOST`.
+
+A key is the name of its field without underscores.
+"""
 
 
 def shown_settings(settings: Settings) -> Iterator[tuple[Key, str]]:

@@ -33,7 +33,7 @@ def algorithms(given: object) -> tuple[str, ...]:
             raise Unreadable(f"no accepted algorithm: {each[:32]!r}", f"try [{near[0]}]")
     if named and not accepted(named):
         raise Unreadable(
-            "HMAC is never accepted: a program that verifies such a token can issue one",
+            "HMAC is never accepted: a program that verifies such tokens can also issue them",
             "try [RS256]",
         )
     return named

@@ -87,7 +87,7 @@ def _s3(s3: S3Settings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     if s3.regionendpoint is not None:
         for name in ("accelerate", "usedualstack", "usefipsendpoint"):
             if getattr(s3, name):
-                why = "the key selects a host of AWS, but storage.s3.regionendpoint names a host"
+                why = "the key selects a host of AWS, but storage.s3.regionendpoint names another"
                 yield given[*_S3, name].objection(why, _REMOVE_ONE)
     if s3.accelerate and s3.usefipsendpoint:
         why = "storage.s3.usefipsendpoint is set, but AWS has no FIPS endpoint for acceleration"
@@ -99,13 +99,13 @@ def _azure(azure: AzureSettings, given: Mapping[Key, RawValue]) -> Iterator[Prob
     if azure.credentials.type == "shared_key":
         yield from _missing(_AZURE, azure, ("accountkey",), given)
         if azure.accountkey is not None and not _is_base64(azure.accountkey):
-            remedy = "copy one of the two keys of the storage account, all of it"
+            remedy = "copy one of the two keys of the storage account completely"
             yield given[*_AZURE, "accountkey"].objection("not base64", remedy)
     if azure.credentials.type == "client_secret":
         above = (*_AZURE, "credentials")
         yield from _missing(above, azure.credentials, ("clientid", "tenantid", "secret"), given)
     if azure.serviceurl is not None and (realm := given.get((*_AZURE, "realm"))) is not None:
-        why = "the key selects a host, but storage.azure.serviceurl names a host"
+        why = "the key selects a host, but storage.azure.serviceurl names another"
         yield realm.objection(why, _REMOVE_ONE)
 
 
@@ -136,7 +136,7 @@ def _oss(oss: OssSettings, given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     needed = ("accesskeyid", "accesskeysecret", "region", "bucket")
     yield from _missing(_OSS, oss, needed, given)
     if (internal := given.get((*_OSS, "internal"))) is not None and oss.internal and oss.endpoint:
-        why = "the key selects a host, but storage.oss.endpoint names a host"
+        why = "the key selects a host, but storage.oss.endpoint names another"
         yield internal.objection(why, _REMOVE_ONE)
 
 

@@ -1,4 +1,4 @@
-"""Replace a file atomically: even after a crash, readers see either the old or the new content.
+"""Replace a file atomically: even after a crash, it has either the old or the new content.
 
 The appliance writes the small files of its own state with this module. Two other modules write such
 files without it. `datastore.drivers.filesystem` must find its unfinished files by their names after

@@ -1,11 +1,11 @@
 """Compute the appliance's time, which follows small changes of the wall clock and ignores jumps.
 
 The wall clock of a machine can be set forward or back at any moment: by the operator, by NTP after
-a start with a wrong clock, or by a hypervisor that resumes a guest. Times of last uses, ages and
-deadlines must not move with the wall clock, because they are compared with each other. So the
-appliance counts time with CLOCK_BOOTTIME, which only advances and also runs while the machine is
-suspended. The processes of an appliance share the start of this count in a small file. The wall
-clock corrects the appliance's time as follows:
+a start with a wrong clock, or by a hypervisor that resumes a guest. The appliance compares times of
+last uses, ages and deadlines with each other, so these times must not jump. The appliance counts
+time with CLOCK_BOOTTIME, which only advances and also runs while the machine is suspended. The
+processes of an appliance share the start of this count in a small file. The wall clock corrects the
+appliance's time as follows:
 
 - A difference of a few seconds corrects the appliance's time at once.
 - A larger difference is a jump of the wall clock. After a jump, the appliance's time continues
@@ -275,7 +275,9 @@ class Clock:
             self._is_failing = False
         except OSError as error:
             if not self._is_failing:
-                log.warning("time not kept", extra={"path": self._path, "error": error})
+                log.warning(
+                    "the time could not be saved", extra={"path": self._path, "error": error}
+                )
             self._is_failing = True
             # The next call of `keep` writes the state again.
             self._written = replace(state, seen=-math.inf)
@@ -304,8 +306,12 @@ def _report(before: State, after: State) -> None:
     if after.jumps > before.jumps:
         extra = {"by": round(after.offset, 1), "patience": TRUSTED_AFTER_S}
         log.warning(
-            "the wall clock jumped: nothing is evicted by age until it is set right", extra=extra
+            "the wall clock jumped: nothing is evicted by age until it is correct", extra=extra
         )
     elif before.pending is not None and after.pending is None:
         is_back = after.since == before.since
-        log.info("the wall clock is back" if is_back else "the wall clock is trusted from now on")
+        log.info(
+            "the wall clock is correct again"
+            if is_back
+            else "the wall clock is trusted from now on"
+        )

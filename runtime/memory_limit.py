@@ -11,7 +11,7 @@ _NO_LIMIT = 1 << 60  # Version 1 of control groups reports a number near 2**63 i
 
 
 def memory_limit(root: Path = _ROOT) -> int:
-    """Return the smaller of the machine's memory and the limits of the control group, in bytes.
+    """Return the smallest of the machine's memory and the control group's limits, in bytes.
 
     Both versions of control groups are read (cgroups(7)). *root* is the root of the file system.
     """

@@ -156,7 +156,7 @@ class ReloadingFile(Generic[T]):
             self._catch_up()
             return
         if self._read_error is not None:
-            log.info("the watched file is back", extra={"path": self._path})
+            log.info("the watched file can be read again", extra={"path": self._path})
             self._read_error = None
         if content is not None:
             self._accept(content)

@@ -70,7 +70,9 @@ class Loader(yaml.SafeLoader):
 
     def _check(self, extent: _Extent, mark: yaml.Mark) -> None:
         if extent.values > _MOST_VALUES:
-            raise TooLarge(f"more than {_MOST_VALUES:,} values with aliases", _NO_ALIASES, mark)
+            raise TooLarge(
+                f"more than {_MOST_VALUES:,} values with expanded aliases", _NO_ALIASES, mark
+            )
         if extent.levels > _DEEPEST:
             raise TooLarge(f"more than {_DEEPEST} levels", "compare config/example.yml", mark)
 

@@ -110,7 +110,7 @@ def unquoted(text: str) -> str:
         return bare
     try:
         node = yaml.compose(bare, yaml.SafeLoader)
-    except yaml.YAMLError:  # Not valid YAML, for example a password that begins with a quote
+    except yaml.YAMLError:  # For example, a password begins with a quote.
         return bare
     if isinstance(node, yaml.ScalarNode) and node.style in {"'", '"'}:
         return str(node.value)

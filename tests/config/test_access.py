@@ -72,7 +72,7 @@ def test_rules_and_users_may_be_set_in_the_environment(config_folder: ConfigFold
             "[{user: ann, allow: pull}]",
             "rule 1: repository: none; ** means every repository",
         ),
-        ("[{repository: a, allow: pull}]", "rule 1: user: none; name one, * for every user,"),
+        ("[{repository: a, allow: pull}]", "rule 1: user: none; name a user, * for every user,"),
         ("[{user: ann, repository: a}]", "rule 1: allow: none; pull, push, delete"),
         (
             "[{user: ann, repository: a, alow: pull}]",

@@ -12,7 +12,7 @@ _AZURE = "accountname: images, accountkey: c2VzYW1l, container: registry"
 _OSS = "accesskeyid: LTAI, accesskeysecret: sesame, region: oss-cn-hangzhou, bucket: images"
 _AT = "config.yml:1: storage.azure"
 _LOGIN = f"{_AT}.credentials"
-_COPY = "copy one of the two keys of the storage account, all of it"
+_COPY = "copy one of the two keys of the storage account completely"
 
 
 def test_the_driver_gets_the_keys_and_the_state_directory(config_folder: ConfigFolder) -> None:
@@ -80,7 +80,7 @@ def test_the_driver_gets_the_keys_and_the_state_directory(config_folder: ConfigF
         (
             f"{_AZURE}, serviceurl: 'https://b.test', realm: core.windows.net",
             (
-                f"{_AT}.realm: the key selects a host, but storage.azure.serviceurl names a host;"
+                f"{_AT}.realm: the key selects a host, but storage.azure.serviceurl names another;"
                 " take one of the two keys out"
             ),
         ),

@@ -171,7 +171,7 @@ def test_an_alias_bomb_is_refused_at_once(config_folder: ConfigFolder) -> None:
     levels += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     (problem,) = config_folder.problems(**{_VARIABLE: "\n".join(levels)})
 
-    assert "more than 50,000 values with aliases; write each value once" in problem
+    assert "more than 50,000 values with expanded aliases; write each value once" in problem
 
 
 def test_unknown_keys_and_actions_are_warnings(config_folder: ConfigFolder) -> None:

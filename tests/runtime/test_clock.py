@@ -291,7 +291,7 @@ def test_the_time_continues_if_its_file_cannot_be_written(
     path.mkdir()
     clock = machine.clock(path)
     machine.run(clock, 10)
-    assert caplog.text.count("time not kept") == 1
+    assert caplog.text.count("the time could not be saved") == 1
     path.rmdir()
 
     machine.run(clock, 2)

@@ -180,7 +180,7 @@ def test_a_missing_file_and_its_return_are_each_logged_once(
     logged = [(record.levelname, record.getMessage()) for record in caplog.records]
     assert logged == [
         ("WARNING", "the watched file cannot be read, the last good content stays in force"),
-        ("INFO", "the watched file is back"),
+        ("INFO", "the watched file can be read again"),
     ]
 
 

@@ -21,11 +21,11 @@ _MANY_ALIASES = "".join(
     [
         (
             f"x-0: &m0 {{a: 1}}\n{_MANY_ALIASES}access: *m19\n",
-            "config.yml:6: more than 50,000 values with aliases; write each value once",
+            "config.yml:6: more than 50,000 values with expanded aliases; write each value once",
         ),
         (
             f"x-0: &m0 {{a: 1}}\n{_MANY_MERGES}http: {{<<: *m39}}\n",
-            "config.yml:15: more than 50,000 values with aliases; write each value once",
+            "config.yml:15: more than 50,000 values with expanded aliases; write each value once",
         ),
         ("http: &a {<<: *a}", "config.yml:1: an alias contains itself; "),
         ("http:\n  headers: " + "[" * 2000, "config.yml:2: more than 64 levels; "),

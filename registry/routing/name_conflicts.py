@@ -12,7 +12,7 @@ from entrepot.runtime.hostnames import unfold
 
 
 def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[Repository]:
-    """Yield every hosted repository whose first path component is the name of an upstream.
+    """Yield every hosted repository whose first path component is the host of an upstream.
 
     *is_upstream* is called with both spellings of a host with a port, `host_port` and `host:port`.
     The hidden repository's name resolves to the upstream: images that were pushed to the repository

@@ -315,7 +315,7 @@ class ConnectionPoller:
             self._close(poller, reader)
 
     def _end_slow(self, poller: selectors.BaseSelector, now: float) -> None:
-        """Close the slowest connections above the limits, except new ones and fast ones."""
+        """If a limit is exceeded, close the slowest connections, but none that is new or fast."""
         over = len(self._readers) - self._limits.readers
         for reader in self._slowest(self._readers, over, now):
             self._close(poller, reader)

@@ -88,7 +88,7 @@ class Repeats:
                 self._in_memory.keep(request, (head, repeatable))
 
     def answer(self, request: bytes, connection: socket.socket) -> Delivery | bool:
-        """Repeat the response to a request; return False if none is remembered or permitted.
+        """Repeat the response to a request; return False if no response may be repeated.
 
         *connection* must be non-blocking. Return True if all is sent, else the `Delivery` of the
         rest. Raises: OSError if a part of the response cannot be sent.
@@ -112,7 +112,7 @@ class Repeats:
     def answer_from_memory(self, request: bytes, connection: socket.socket) -> bool:
         """Repeat a response whose body is in memory.
 
-        Return False if none is remembered or permitted. Raises: OSError if a part of the response
+        Return False if no response may be repeated. Raises: OSError if a part of the response
         cannot be sent.
         """
         known = self._in_memory.get(request)

@@ -28,7 +28,7 @@ class Credential:
 
 
 class SecretEntry(Protocol):
-    """A `SecretEntry` is the entry of a pull secret for one path."""
+    """A `SecretEntry` is the entry of a pull secret for one host or path."""
 
     @property
     def username(self) -> str | None:
@@ -60,7 +60,7 @@ class PullSecret(Protocol):
         ...
 
     def names(self, host: str) -> bool:
-        """Return whether a key of the pull secret names *host*, in full or by a glob."""
+        """Return whether an entry of the pull secret names *host*, in full or by a glob."""
         ...
 
     def lookup(self, host: str, repository: str) -> SecretEntry | None:

@@ -138,6 +138,9 @@ class Sealed:
 
 
 def sealed(url: str, authorization: str | None) -> Sealed | None:
-    """Bind an Authorization to the origin of *url*; return None if there is none, or no origin."""
+    """Bind *authorization* to the origin of *url*.
+
+    Return None if *url* has no origin, or if *authorization* is missing.
+    """
     origin = origin_of(url)
     return Sealed(origin, authorization) if origin and authorization else None

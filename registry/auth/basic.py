@@ -44,7 +44,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 class BasicAuthenticator:
     """A `BasicAuthenticator` checks Basic credentials (RFC 7617) with the function *check*.
 
-    *rules* returns the current access rules; if *rules* is None, every user has all rights.
+    *rules* returns the current access rules; if it returns None, every user has all rights.
     *anonymous* limits the rights of anonymous clients, with and without access rules. *queued* is a
     password check that also receives the source of the login. If *challenge* is set, it is sent in
     place of the Basic challenge, which contains *realm*.

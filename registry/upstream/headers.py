@@ -160,7 +160,7 @@ def _end(expression: re.Pattern[str], header: str, position: int) -> int:
 
 
 def budget(headers: Mapping[str, str]) -> tuple[int, int] | None:
-    """Return Docker Hub's rate limit as remaining pulls and limit, or None if it was not sent."""
+    """Return Docker Hub's rate limit (remaining pulls, limit), or None if it was not sent."""
     remaining, limit = (
         whole_number(headers.get(name, "").partition(";")[0], _MOST_PULLS)
         for name in ("RateLimit-Remaining", "RateLimit-Limit")

@@ -170,9 +170,10 @@ _WITH_SETTINGS = frozenset({"serve", "check"})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that *argv* names, and return its exit code; the code is 2 for bad input.
+    """Run the command that *argv* names, and return its exit code.
 
-    For bad input, print one line on stderr for each problem.
+    For bad input, print one line on stderr for each problem. Then the exit code is 2, or 1 for the
+    command name `garbage-collect` of docker distribution.
     """
     words = translated(sys.argv[1:] if argv is None else argv)
     if not words:
@@ -185,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if _wants_help(words[1:]):
         return _help([name], {})
     run = COMMANDS[name].run
-    # `entrepot healthy` reads no configuration, and must not load the modules below.
+    # `entrepot healthy` must not load `entrepot.config`, so it runs before the next import.
     if run is _healthy:
         return run(words[1:], os.environ)
     from entrepot.config.errors import ConfigError  # noqa: PLC0415

@@ -1,7 +1,7 @@
 """Reserve a little disk space in a ballast file, so that the appliance can start on a full disk.
 
 If no disk block is free, SQLite cannot open the index, and without the index the cleaner cannot
-evict content. So if the disk is full when the appliance starts, it deletes the ballast file.
+evict content. So an appliance that starts on a full disk deletes the ballast file first.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _NAME = "ballast"
 
 
 def create(state: Path) -> None:
-    """Create the ballast file in the state directory if the file does not exist.
+    """Create the ballast file in the state directory, unless it exists with its full size.
 
-    Do nothing if the disk is full.
+    If the disk is full, create no file.
     """
     path = state / _NAME
     with suppress(OSError):
@@ -34,7 +34,7 @@ def create(state: Path) -> None:
 def release(state: Path) -> bool:
     """Delete the ballast file, so that the index and the log can use its space.
 
-    Return whether the file existed.
+    Return whether the file was deleted.
     """
     try:
         (state / _NAME).unlink()

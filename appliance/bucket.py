@@ -25,7 +25,7 @@ from entrepot.runtime.clock import Clock
 _log = logging.getLogger(__name__)
 
 _SNAPSHOT_S: Final = 5.0
-"""When the appliance exits, it spends at most this many seconds on the snapshot of the index."""
+"""At most this many seconds are spent on the snapshot of the index when the appliance exits."""
 _SPOOL_PERCENT: Final = 80
 _ENDPOINTS: Final = {
     "azure": "storage.azure.accountname, realm or serviceurl",
@@ -38,9 +38,9 @@ _ENDPOINTS: Final = {
 def begin(settings: Settings) -> None:
     """Check the bucket, and claim it unless another appliance owns it.
 
-    With `storage.shared`, only check that no appliance without `storage.shared` owns the bucket. If
-    the storage service does not respond, log a warning; pulls are then passed through until the
-    service responds.
+    With `storage.shared`, do not claim the bucket, but check that no appliance without
+    `storage.shared` owns it. If the storage service does not respond, log a warning; pulls are then
+    passed through until the service responds.
 
     Raises: ConfigError if the service refuses a request, or if `storage.shared` is set and an
     appliance without `storage.shared` owns the bucket.
@@ -111,7 +111,7 @@ def with_spool_size(settings: Settings) -> Settings:
     if storage.spoolsize is None:
         try:
             size = disk_space(storage.statedir).free * _SPOOL_PERCENT // 100
-        except OSError:  # Each transfer will report the error of this disk.
+        except OSError:  # Each download or upload will report this error.
             return settings
         storage = storage.changed(spoolsize=size)
     _log.info("size limit of the state directory set", extra={"bytes": storage.spoolsize})
@@ -119,7 +119,7 @@ def with_spool_size(settings: Settings) -> Settings:
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
-    """Send a test request of each kind, and yield a problem for the first refused request.
+    """Send test requests (list, put, get, ...) until the service refuses one; yield the problem.
 
     Raises: ConfigError if a file cannot be read; StorageBroken if the service does not respond.
     """
@@ -129,11 +129,11 @@ def problems(settings: Settings) -> Iterator[Problem]:
 
 
 def tried(settings: Settings) -> Iterator[TriedRequest]:
-    """Send a test request of each kind to the bucket, and yield each request with its duration.
+    """Send test requests (list, put, get, ...) to the bucket; yield each with its duration.
 
-    Stop after the first request that the service refuses. If redirects are on, also fetch the URL
-    to which a client would be redirected. Raises: ConfigError if a file cannot be read;
-    StorageBroken if the service does not respond.
+    After the first request that the service refuses, send no other request. If redirects are on,
+    also fetch the URL to which a client would be redirected. Raises: ConfigError if a file cannot
+    be read; StorageBroken if the service does not respond.
     """
     bucket, storage, sign = _open(settings), settings.storage, None
     if storage.has_redirects:

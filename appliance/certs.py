@@ -95,7 +95,7 @@ def _days(given: str | None) -> int:
 
 
 def _instructions(folder: Path, hosts: Sequence[str], leaf: Pair, *, is_new: bool) -> Iterator[str]:
-    """Yield lines that explain what each file is for, and how each client trusts the CA."""
+    """Yield lines that explain what each file is for, and how to make each client trust the CA."""
     host = f"[{hosts[0]}]" if ":" in hosts[0] else hosts[0]
     ca = folder / "ca.pem"
     path = folder / "certs" / CERTIFICATE

@@ -58,7 +58,10 @@ def collect(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def _gc_options(word: str) -> tuple[str, ...] | None:
-    """Return the long options that *word*, such as `-dm`, switches on; None for other words."""
+    """Return the long options that *word*, such as `-dm`, switches on.
+
+    Return None if *word* is no option of `gc`.
+    """
     if len(word) > 1 and word[0] == "-" and set(word[1:]) <= _GC_OPTIONS.keys():
         return tuple(_GC_OPTIONS[letter] for letter in word[1:])
     name, equals, value = word.partition("=")
@@ -122,7 +125,7 @@ def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
             sections[key[0]] = getattr(loaded.settings, key[0])
         # Flags of `storage` are ignored here: they only selected the data directory.
         elif key[0] != "storage":
-            remedy = "change it in the appliance's configuration and restart, or stop it first"
+            remedy = "change the setting in the configuration and restart, or stop the appliance"
             problem = "the flag has no effect while an appliance runs"
             raise ConfigError([Problem(f"--{'.'.join(key)}", problem, remedy)])
     return running.changed(**sections)
@@ -133,7 +136,7 @@ def _is_dry(own: Sequence[str]) -> bool:
 
 
 def _read_logs(file: Path) -> None:
-    """Record the uses in the access log in the index, because no logger process is running."""
+    """Write the uses in the access log to the index, because no logger process is running."""
     settings = config.resolved({"ENTREPOT_SETTINGS": str(file)})
     loop = LoggerLoop(work(settings, Clock(settings.storage.statedir / layout.CLOCK)))
     deadline = time.monotonic() + _LONGEST_READ_S

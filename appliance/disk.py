@@ -1,4 +1,4 @@
-"""Check at the start whether the disks can be written to.
+"""Check, when the appliance starts, whether its disks can be written to.
 
 The appliance starts even if a disk is full or read-only: it still serves stored content and passes
 everything else through. If it refused to start, a container with `restart: always` would restart

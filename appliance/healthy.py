@@ -1,4 +1,4 @@
-"""Check whether the appliance responds (`entrepot healthy`), for the container image.
+"""Check whether the appliance responds: `entrepot healthy`, the health check of the image.
 
 The container engine runs this command every few seconds, so the command reads no configuration. It
 searches the temporary folder for the run directory that `entrepot serve` creates there.
@@ -27,9 +27,9 @@ _USUAL_FOLDERS = ("/tmp", "/var/tmp", "/usr/tmp")  # noqa: S108 - only looked at
 def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Return 0 if a worker of an appliance responds through HAProxy, else 1.
 
-    With `--ready`, return 1 also while a check of `health:` fails. Without `--ready`, the command
-    is a liveness probe, whose failure restarts the container. Failed checks are ignored then,
-    because a restart would not remove their cause.
+    With `--ready`, also return 1 while a check of `health:` fails. Without `--ready`, the command
+    is a liveness probe, whose failure restarts the container. Then the checks of `health:` are
+    ignored, because a restart would not remove the cause of their failure.
     """
     sockets = _sockets(_temporary_folder(environ))
     _step_down(sockets)

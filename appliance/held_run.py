@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_REMOVALS = 5  # If other processes use a folder, its removal is tried this many times.
+_REMOVALS = 5  # The removal of a folder that another process uses is tried at most this many times.
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class HeldRunDirectory:
 
     `state_lock` locks the state directory, and `run_lock` the run directory. `note` is the file
     `run` in the state directory, which contains the path of the run directory, and `note_lock`
-    locks it. If this file could not be written because the disk is full, `note_lock` is -1.
+    locks this file. If the file could not be created because the disk is full or read-only,
+    `note_lock` is -1.
     """
 
     path: Path

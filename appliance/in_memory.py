@@ -41,7 +41,7 @@ def begin(settings: Settings) -> None:
 
 
 def end(settings: Settings) -> None:
-    """Remove all content from the folder."""
+    """Delete the appliance's content from the folder."""
     try:
         _clear(settings.storage.rootdirectory)
     except ConfigError as error:

@@ -174,7 +174,7 @@ class _MainLoop:
                 return 1
 
     def close(self) -> None:
-        """Stop the process that writes into the run directory, and the watch of the directory."""
+        """Stop the process that writes state.json, and the watch of the run directory."""
         self._state.close()
         self._events.close()
 
@@ -203,15 +203,15 @@ class _MainLoop:
     def _must_ask(self) -> bool:
         """Return whether the programs' states must be read.
 
-        They are read after a change and once a minute, and at each check before the appliance
-        serves and after a program has failed.
+        They are read after a change, and at least once a minute. Before the appliance serves and
+        while a program has failed, every check reads them.
         """
         has_changed = self._supervisor.take_change()
         is_late = time.monotonic() - self._asked >= _ASK_EVERY
         return has_changed or is_late or not self._serving or self._has_failed
 
     def _ask(self) -> programs.ProgramFailure | None:
-        """Read the programs' states; return a program that keeps exiting, or None."""
+        """Read the programs' states; return the failure of a program that keeps exiting."""
         self._asked, self._has_failed = time.monotonic(), True
         try:
             seen = programs.read_all(self._run)

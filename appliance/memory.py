@@ -1,7 +1,7 @@
-"""Check at the start that the memory limit is large enough for the programs of the appliance.
+"""Check, when the appliance starts, whether the memory limit is large enough for its programs.
 
-If the limit is too small and there were no check, the kernel would kill the programs one after
-another, and no message would state the reason.
+Without this check, the kernel would kill the programs one after another if the limit is too small.
+No message would state the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ _WORKER = 16 * _MIB  # The memory of a worker that handles a few requests.
 def needed(workers: int, cache: int) -> int:
     """Return the smallest memory limit, in bytes, with which the appliance can serve a few clients.
 
-    *cache* is the size of HAProxy's cache in bytes. HAProxy allocates all of it at its start.
+    *cache* is the size of HAProxy's cache in bytes. HAProxy allocates the whole cache when it
+    starts.
     """
     return _PROGRAMS + workers * _WORKER + cache
 

@@ -1,4 +1,4 @@
-"""Gather the overall state of the appliance from its programs, their files and the index."""
+"""Gather the overall state of the appliance, which `entrepot status` shows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Translate the command line of docker distribution's image, which compose files and charts use.
 
-This module imports no other module of Entrepot. `entrepot` calls it for every command line, also
-for `entrepot healthy`, which must be fast.
+This module imports no other module of Entrepot. `entrepot` calls `translated` for every command
+line, also for that of `entrepot healthy`, which must be fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Create, find and remove the run directory with the sockets, pipes and settings of one start.
+"""Create, find and remove the run directory, which has the sockets, pipes and settings.
 
 The run directory exists while the appliance runs. The file `run` in the state directory contains
 the path of the run directory, so that `entrepot status` can find the run directory. The appliance
@@ -30,7 +30,8 @@ COPIES = f"{PREFIX}files-"
 
 # The names of run directories, which tempfile.mkdtemp generates, match this pattern.
 _NAMED = re.compile(rf"{PREFIX}[a-z0-9_]{{8}}")
-_ALWAYS = (SETTINGS, LOG_PIPES[0], SUPERVISOR_SOCKET)  # Every run directory has one of these files.
+# Every run directory has at least one of these files.
+_ALWAYS = (SETTINGS, LOG_PIPES[0], SUPERVISOR_SOCKET)
 _LONGEST_PATH = 4096  # The largest number of bytes in a path.
 _LONGEST_SOCKET = 107  # The largest number of bytes in the path of a unix socket, unix(7).
 # The number of bytes in the longest name of a socket: "/supervisor.sock" with the process id that
@@ -192,8 +193,8 @@ def _create_locked(prefix: str) -> tuple[Path, int]:
 def remove_abandoned(prefix: str) -> None:
     """Remove the folders of killed appliances of this user from the temporary folder.
 
-    A folder is abandoned if no process has locked it. A process id in its name would not be a
-    reliable sign, because another process can get the same id later.
+    A folder is abandoned if no process has locked it. A process id in the folder's name would not
+    be a reliable sign, because another process can get the same id later.
     """
     for folder in _all(prefix):
         if _is_recognised(folder) and not is_locked_folder(folder):
@@ -247,7 +248,7 @@ def _all(prefix: str) -> list[Path]:
 
 
 def _is_recognised(folder: Path) -> bool:
-    """Return whether an appliance, and not a person, created a folder with the prefix."""
+    """Return whether an appliance created *folder*, and not another program or a person."""
     if folder.name.startswith(COPIES):
         return True
     is_named = _NAMED.fullmatch(folder.name) is not None

@@ -3,8 +3,8 @@
 To check the settings, `serve` imports modules that take 18 MB and are not needed afterwards. So
 `serve` writes a `ServePlan` into a file in memory, and replaces itself by appliance/main_loop.py
 with execve(2). The process keeps its id, its parent, its blocked signals and its locks. This module
-imports nothing of `entrepot.config`, because the main loop imports this module, and would then use
-the memory again.
+imports nothing of `entrepot.config`, because the main loop imports this module and must not use
+those 18 MB again.
 """
 
 from __future__ import annotations

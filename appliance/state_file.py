@@ -2,7 +2,7 @@
 
 A reader, such as `entrepot status`, touches a request file beside the state file. `serve` then
 starts a process that writes the state once a second for a minute. So all readers see the same
-state, and the state costs nothing while there is no reader.
+state, and while there is no reader, no state is gathered.
 """
 
 from __future__ import annotations

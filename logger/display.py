@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 LAG = Metric(
     "entrepot_log_lag_seconds",
     "gauge",
-    "Age of the last log line that was read; 0 if no line is unread.",
+    "Age of the last log line that was read; 0 if all lines are in the index.",
 )
 USED = Metric("entrepot_held_bytes", "gauge", "Used bytes, including reservations and overhead.")
 RESERVED = Metric(

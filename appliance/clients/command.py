@@ -42,7 +42,7 @@ def clients(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def endpoint_of(given: Options, settings: Settings) -> Endpoint:
-    """Return the appliance as clients reach it, from options and settings. Raises: ConfigError."""
+    """Return an `Endpoint` for the appliance, from options and settings. Raises: ConfigError."""
     host_option = given.one("--host")
     if host_option is None:
         remedy = "give the name that clients use: --host HOST"

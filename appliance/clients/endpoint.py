@@ -1,4 +1,4 @@
-"""Define the input of a client's configuration (the appliance), and its output (the files)."""
+"""Define `Endpoint`, which describes an appliance, and the client configuration made from it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A `File` has its path on the client and its text.
+    """A `File` is a file to create on the client: `path` is its path, and `text` its content.
 
     If `secret` is true, only the owner of the file may read it.
     """

@@ -37,8 +37,8 @@ def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     given = options.parse(argv, _VALUED, ("--json",))
     settings, files = config.load(given.rest, environ).settings, _read_files(given)
-    # The service user owns the run directory. It could put a symlink there, and root would read the
-    # file to which the symlink points. So the checks run as the service user.
+    # The service user owns the run directory. That user could put a symlink there, and root would
+    # read the file to which the symlink points. So the checks run as the service user.
     users.step_down(environ)
     report = examine(_target(given, files, _running(settings)), time.time())
     if "--json" in given:
@@ -114,7 +114,8 @@ def _own_host(settings: Settings) -> str:
 def _certified(settings: Settings) -> str | None:
     """Return the first name in the appliance's certificate.
 
-    The doctor connects to localhost, which usually is not a name in the certificate.
+    Without `--host`, the doctor connects to an address on which the appliance listens, such as
+    localhost. The certificate usually is not for this address.
     """
     path = settings.http.tls.certificate
     try:

@@ -129,7 +129,7 @@ class ApplianceClient:
         return ApplianceClient(replace(self.server, login=None))
 
     def _usual(self) -> dict[str, str]:
-        # containerd sends the same Accept-Encoding. The appliance must not compress the response,
+        # containerd also sends this Accept-Encoding. The appliance must not compress the response,
         # because the body would then be shorter than the manifest states. The class `_Pull` reports
         # a compressed response.
         usual = {"Accept-Encoding": "zstd, gzip, deflate", "User-Agent": "entrepot-doctor"}

@@ -22,7 +22,7 @@ from entrepot.datastore.storage import Storage
 from entrepot.runtime import docker_hub
 from entrepot.runtime.hostnames import unfold
 
-_ENOUGH = 500  # The search for the smallest image examines this many tags.
+_ENOUGH = 500  # The search for the smallest image examines at most this many tags.
 _KNOWN = {
     "quay.io": "quay.io/podman/hello:latest",
     "registry.k8s.io": "registry.k8s.io/pause:3.10",

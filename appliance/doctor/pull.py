@@ -99,7 +99,7 @@ class _Pull:
         return f"{self._parts} parts, {size(self._bytes)}, {source}"
 
     def _resolve(self, image: ImageName) -> Digest:
-        """Return the digest of a tag; send a HEAD request for it, as containerd and dockerd do."""
+        """Send a HEAD request for the tag, as containerd and dockerd do, and return the digest."""
         path = self._route.manifest(image.reference)
         response = self._client.request("HEAD", path, _ACCEPT)
         # A response to HEAD has no body and so no error message. A GET returns the message.
@@ -145,7 +145,7 @@ class _Pull:
         self._count(response, part.size)
 
     def _range(self, part: Descriptor) -> None:
-        """Request the last byte, like a client that resumes a download."""
+        """Request the last byte of a blob, like a client that resumes a download."""
         last = part.size - 1
         headers = {"Range": f"bytes={last}-{last}"}
         response = self._client.request("GET", self._route.blob(str(part.digest)), headers)

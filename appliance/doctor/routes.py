@@ -17,8 +17,8 @@ class Route:
     """A `Route` is one form in which clients write an image's name in a request.
 
     `users` names these clients. `repository` is the name in the path, and `ns` the registry's host
-    in the query (empty if there is no query). If `is_optional` is true, requests in this form work
-    only with a setting that is not required.
+    in the query (empty if there is no query). If `is_optional` is true, the appliance may refuse
+    requests in this form, because they need a default upstream, which is optional.
     """
 
     name: str

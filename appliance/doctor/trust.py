@@ -58,9 +58,9 @@ def check(
 
 
 def expiry(certificate: dict[str, Any], name: str, now: dt.datetime) -> Finding:
-    """Return the result of the check of *certificate*, a map that `SSLSocket.getpeercert` returns.
+    """Return the finding for *certificate*, a map that `SSLSocket.getpeercert` returns.
 
-    If the certificate expires within 14 days, the result has a remedy.
+    If the certificate expires within 14 days, the finding has a remedy.
     """
     end = dt.datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), dt.UTC)
     remedy = _RENEW if end - now < _SOON else ""

@@ -27,7 +27,7 @@ class CheckState:
         self.began = now
 
     def end(self, reason: str) -> None:
-        """Record the result of this run: the reason why it failed, or an empty string."""
+        """Record the result of the current run: the reason of its failure, or an empty string."""
         self.began = None
         self.failures = self.failures + 1 if reason else 0
         self.reason = reason

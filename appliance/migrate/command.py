@@ -89,7 +89,7 @@ def _give_folders(target: Settings, environ: Mapping[str, str]) -> None:
 
 
 def _migrated(source: Settings, target: Settings, stop: threading.Event) -> Report:
-    """Copy the content; meanwhile no appliance can start on the source or on the target.
+    """Copy the content; meanwhile no other appliance on this machine can use source or target.
 
     Raises: ConfigError if the source or the target cannot be used.
     """
@@ -109,7 +109,7 @@ def _migrated(source: Settings, target: Settings, stop: threading.Event) -> Repo
 
 @contextmanager
 def _scratch(state: Path) -> Iterator[Path]:
-    """Create a folder for temporary files; first delete such folders of killed migrations."""
+    """Create a folder for temporary files, and delete those of killed migrations."""
     for left in state.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
     try:

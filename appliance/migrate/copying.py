@@ -64,7 +64,8 @@ class Copier:
     """A `Copier` copies blobs and small values; several threads use it at the same time.
 
     *scratch* is a folder for temporary files. *moved* is called after each read from the source,
-    with the number of bytes. Once *stop* is set, all calls raise `Interrupted`.
+    with the number of bytes. Once *stop* is set, a method that copies a blob or a long value raises
+    `Interrupted`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Copier:
         self._failures = 0
 
     def abort(self) -> None:
-        """Make all running calls raise `Interrupted` soon."""
+        """Make the running copies of blobs and long values raise `Interrupted` soon."""
         self._aborted.set()
 
     def blob(self, blob: Blob) -> BlobResult:
@@ -115,8 +116,9 @@ class Copier:
     def write(self, key: str, content: bytes, at: float | None, *, is_same: bool) -> bool:
         """Write a small value to the target, and return whether it was written.
 
-        If *is_same* is true and the target already has the same bytes, only the time is set. *at*
-        (seconds since the UTC epoch) becomes the time of the value; None changes no time.
+        If *is_same* is true, the target has a value of the same length. If the bytes are equal too,
+        only the time is set. *at* (seconds since the UTC epoch) becomes the time of the value; None
+        changes no time.
 
         Raises: MigrationStopped, Interrupted.
         """

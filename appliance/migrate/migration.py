@@ -156,7 +156,10 @@ class Migration:
         self._report.ignored += 1
 
     def _check_space(self) -> None:
-        """Compare the free space of the target with the blobs to copy. Raises: MigrationStopped."""
+        """Check that the target has space for the blobs to copy. Raises: MigrationStopped.
+
+        Add a warning to the report if the content is larger than the size limit of the target.
+        """
         needed, total = self._stock.count_to_copy().size, self._report.blob_bytes
         largest = self._target.largest
         if largest is not None and total > largest:

@@ -1,8 +1,8 @@
 """Open the source and the target of a migration, and refuse those that an appliance uses.
 
-During the migration, no appliance can start on the directories of source or target. If the target
-is a bucket, this process claims it as an appliance would, so that no appliance on another machine
-writes to it.
+During the migration, no other appliance can start on the state directory of source or target. If
+the target is a bucket, this process claims it as an appliance would, so that no appliance on
+another machine writes to it.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ TREES: Final = (
     layout.REFERRERS,
     layout.REPOSITORIES,
 )
-"""A migration copies all values below these keys."""
+"""A migration copies all values below these keys, except uploads in progress."""
 
 _SINGLE: Final = (layout.FETCHED_LIST, layout.TAKEOVER)
 _TAGS: Final = "/_manifests/tags/"
@@ -45,7 +45,7 @@ _CURRENT: Final = "/current/link"
 class Value:
     """A `Value` is a small value of the source.
 
-    `at` is its time in seconds since the UTC epoch, or None if the time is unknown.
+    `at` is the time of the value in seconds since the UTC epoch, or None if it is unknown.
     """
 
     key: str
@@ -73,7 +73,7 @@ class Value:
 
     @property
     def linked(self) -> tuple[Repository, Digest, bool] | None:
-        """Return the repository of a link, its digest, and whether the digest is a manifest.
+        """Return a link's repository, the linked digest, and whether that is of a manifest.
 
         Return None if the value is not a link to a blob or manifest.
         """

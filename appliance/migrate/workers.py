@@ -21,7 +21,7 @@ def in_threads(
 
     The calling thread reads *items*. If a call of *act* raises an exception, this function calls
     *abort*, which must make the running calls of *act* end soon. Then it waits for these calls,
-    drops the other items, and raises the exception.
+    drops the items that are not started, and raises the exception.
     """
     pending: deque[Future[R]] = deque()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="migrate")

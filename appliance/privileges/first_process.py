@@ -39,10 +39,11 @@ _FAILED = 1
 
 @dataclass(frozen=True, slots=True)
 class FirstProcess:
-    """A `FirstProcess` has the values that root's process needs while *child* of *user* serves.
+    """A `FirstProcess` has the values that root's process needs while its child serves.
 
-    `originals` are the secret files, and `folder` has their copies. `folder_lock` is a descriptor
-    that locks the folder. `had_terminal` is true if this process began with a controlling terminal.
+    `child` is the process id of the child, which runs as `user`. `originals` are the secret files,
+    and `folder` has their copies. `folder_lock` is a descriptor that locks the folder.
+    `had_terminal` is true if this process began with a controlling terminal.
     """
 
     child: int

@@ -1,4 +1,4 @@
-"""Run the appliance as the service user, while a process of root copies secret files for it.
+"""Run the appliance as the service user, while root's process copies secret files for that user.
 
 The first process of the container keeps root's rights. It forks a child, which becomes the service
 user and runs `entrepot serve` as if that user had started it. All programs of the appliance are
@@ -37,9 +37,9 @@ def serve_as(
 ) -> NoReturn:
     """Run *serve* as *user* in a child process, and exit with the child's exit code.
 
-    *serve* gets settings with the paths of copies of secret files that *user* can read. After it
-    has forked the child, this process replaces itself by a smaller program, which waits for the
-    child. *argv* are the arguments of the command `serve`.
+    *serve* gets settings in which the paths of secret files are replaced by those of copies that
+    *user* can read. After it has forked the child, this process replaces itself by a smaller
+    program, which waits for the child. *argv* are the arguments of the command `serve`.
 
     Raises: ConfigError before the child starts. The child prints its own ConfigError.
     """
@@ -96,7 +96,7 @@ def refuse_second() -> None:
 
 
 def _take_over(folder: Path, user: User) -> None:
-    """Make *user* the owner of a folder, and create the folder if needed; log an error."""
+    """Make *user* the owner of a folder, which is created if needed; errors are only logged."""
     fields = {"path": folder, "user": user.name}
     try:
         taken = ownership.take_over(folder, user)

@@ -79,8 +79,8 @@ def combined_lines(lines: bytes) -> bytes:
 def json_lines(fields: Mapping[str, Value]) -> Render:
     """Return a function that adds the standard fields of `log.formatter: json` to each line.
 
-    *fields* are those of the setting `log.fields`. If the line already has a field of that name,
-    the prefix `fields.` is added to the name of the new field.
+    *fields* are those of the setting `log.fields`. If a line already has a field with the name of
+    one of *fields*, the new field gets the prefix `fields.`.
     """
     standard = {"level": "info", "process": "haproxy", "message": "response completed"}
     taken = {*FIELDS, *TAIL_FIELDS}

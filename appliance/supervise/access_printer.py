@@ -136,9 +136,9 @@ class AccessPrinter:
     def _has_room(self, length: int) -> bool:
         """Return whether *length* bytes fit into the share of the access log in stdout.
 
-        The rest of a pipe is for the log messages of the programs. A pipe consists of pages, and a
-        short write can take a whole page. So in the worst case, lines take twice their number of
-        bytes in the pipe.
+        The rest of a pipe is for the log messages of the programs. A pipe consists of pages. A
+        write that does not fit into the rest of the last page begins a new page. So in the worst
+        case, the lines take twice their number of bytes in the pipe.
         """
         if not self._poll.poll(0):
             return False

@@ -21,7 +21,7 @@ WORKER_THREADS = 768
 MANY_FILES = 65536
 """The largest number of files that a program of the appliance may have open.
 
-Some operating systems would allow a billion.
+Some operating systems allow a billion open files.
 """
 
 # The number of file descriptors that HAProxy needs for listeners, health checks, the log and epoll.
@@ -30,13 +30,14 @@ _REQUEST_FILES = 6  # The number of file descriptors that a request can need in 
 # The number of a worker's threads that are reserved for the health check and for requests over the
 # worker's own socket.
 _SPARE_THREADS = 16
-# The number of a worker's slots that only clients with few running requests may use. Clients with
-# many requests therefore cannot occupy all slots.
+# A worker accepts as many requests at the same time as it has slots. This is the number of slots
+# that only clients with few running requests may use. So clients with many requests cannot occupy
+# all slots.
 _SPARE_SLOTS = 64
 # Once 7 of 8 connections are in use, HAProxy refuses new connections from client addresses that
 # already have many connections.
 _CROWDED = 7, 8
-# If HAProxy may have fewer connections than this, it does not apply the rule above.
+# If the largest number of connections is smaller than this, HAProxy does not apply that rule.
 _MANY_CONNECTIONS = 4096
 # The smallest and the largest number of log files. Because there are several files, a rotation
 # deletes only a part of the lines that the logger may not have read yet.

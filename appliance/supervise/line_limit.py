@@ -1,9 +1,10 @@
 """Drop lines of the access log that show no use of content, if there are too many of them.
 
-A line shows a use if its request counts as an access for eviction (`is_access` in accesslog.py).
-Even clients without a password can cause other lines, as fast as HAProxy responds. In a small log,
-many such lines could cause a rotation that deletes lines of uses before the logger reads them. Then
-the index would lack these uses, and the cleaner would delay evictions (cleaner/log_barrier.py).
+A line shows a use if its request counts as an access for eviction (`is_access` in
+datastore/accesslog.py). Even clients without a password can cause other lines, as fast as HAProxy
+responds. In a small log, many such lines could cause a rotation that deletes lines of uses before
+the logger reads them. Then the index would lack these uses, and the cleaner would delay evictions
+(cleaner/log_barrier.py).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _LONGEST = 16 * 1024  # At most this many characters of a log line are parsed.
 _TEXT = re.compile(r"(?P<time>\S+Z) (?P<level>error|warn|info|debug) (?P<process>[\w-]+): ")
 _FIRST_FIELD = re.compile(r" [\w.@-]+=")
 _FIELD = re.compile(r' ([\w.@-]+)=("(?:[^"\\]|\\.)*"|\S*)')
-_LEVELS: Final = {"warning": "warn"}  # The logstash format calls the level `warn` `warning`.
+_LEVELS: Final = {"warning": "warn"}  # The logstash format has `warning` for `warn`.
 
 
 @dataclass(frozen=True, slots=True)

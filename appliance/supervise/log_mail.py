@@ -41,7 +41,7 @@ _LONGEST_SUBJECT = 200  # The largest number of characters in a subject.
 _LONGEST_VALUE = 4096
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _IMPLICIT_TLS = 465  # RFC 8314, 7.3, assigns this port to TLS.
-# In the subject of a mail, docker distribution calls the level `warn` `warning`.
+# In the subject of a mail, the level `warn` has the name `warning`, as in docker distribution.
 _NAMES: Final = {"warn": "warning"}
 
 

@@ -34,7 +34,7 @@ class StateProcess:
         self._served = _written(self._request)
 
     def look(self) -> None:
-        """Start the process if a reader has requested the state and none runs; never block."""
+        """Start the process if the state was requested, unless it already runs; never block."""
         asked = _written(self._request)
         if asked == self._served or self.is_running:
             return

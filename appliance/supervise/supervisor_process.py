@@ -43,8 +43,8 @@ class SupervisorProcess:
     supervisord.
 
     *open_access_log* gets the reading ends of the pipes for HAProxy's log lines. *observer* gets
-    each line that another program prints. When the appliance stops, HAProxy gets *grace* seconds to
-    finish its requests.
+    each line that the registry, the logger or the cleaner prints. When the appliance stops, HAProxy
+    gets *grace* seconds to finish its requests.
     """
 
     def __init__(

@@ -3,8 +3,8 @@
 The command is `python -m MODULE -c supervisord.conf`, with this module as MODULE. The appliance's
 own programs have most of their modules in common. This process imports the modules once, before it
 starts the programs. So the forked programs share the memory of the modules and start without
-imports. Only the last step of a program's start, execve(2), is replaced; supervisord and its
-configuration are not changed.
+imports. Of a program's start, only the fork and execve(2) are replaced. supervisord.conf needs no
+change for this.
 
 A program whose modules cannot be imported is executed in the usual way, so that it prints the error
 itself. The other programs are still forked.

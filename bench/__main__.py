@@ -39,7 +39,7 @@ OUT = kinds.ROOT / "bench" / "out"
 _ROUNDS = 3
 _HITS_WORDS = 2
 _MANY_FILES = 65536
-# Once this time (s) has passed, the benchmark begins no other measurement. A measurement that is
+# Once this time (s) has passed, the benchmark begins no further measurement. A measurement that is
 # already running takes at most five minutes more.
 _LONGEST_S = 15 * 60
 _STAGES: Mapping[str, Callable[[Site, Book, int], None]] = {

@@ -45,7 +45,7 @@ def events(site: Site, book: Book, rounds: int) -> None:
 
 
 def _compared(act: Callable[[], Sample], quiet: Callable[[], Sample]) -> Sample:
-    """Measure with events (*act*) and without (*quiet*).
+    """Measure a server that sends events (*act*) and a server that sends none (*quiet*).
 
     Return the sample with events, which also has the difference between both costs (us).
     """

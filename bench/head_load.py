@@ -96,7 +96,7 @@ def _send_until_end(
 
 
 def _is_open(asker: _Requester, tally: _Tally) -> bool:
-    """Read the available bytes; return False if no more requests can use the connection."""
+    """Read the available bytes; return False if the server has closed the connection."""
     piece = asker.connection.recv(_LARGEST)
     asker.answer += piece
     if not piece:

@@ -93,8 +93,8 @@ def _works(image: Image) -> Mapping[str, Answer]:
 def _pulled(image: Image) -> list[str]:
     """Return the URL paths of an image's manifest and blobs.
 
-    All blobs must be cached, although only one of them is measured: for each request for a
-    manifest, a worker checks that all of its blobs are stored.
+    All blobs must be cached, although only one of them is measured: at each request for a manifest,
+    a worker checks that all blobs of the manifest are stored.
     """
     blobs = [f"{image.repository}/blobs/{digest_of(each)}" for each in image.blobs]
     return [*blobs, *(path for _, path in _works(image).values())]

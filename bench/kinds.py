@@ -24,7 +24,7 @@ REGISTRY, NGINX, OURS = "docker-registry", "nginx", "entrepot"
 NAME = "upstream.bench"
 """The name of the upstream in the appliance's configuration."""
 REALM, SERVICE, ISSUER = "http://127.0.0.1/token", "bench", "bench-issuer"
-"""The token server's settings in the configuration. No process listens at this URL."""
+"""The token server's settings in the configuration. No process listens at the URL REALM."""
 
 
 @dataclass(frozen=True, slots=True)

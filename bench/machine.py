@@ -37,7 +37,7 @@ def described() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Return the version that each program and library prints."""
+    """Return the version of each program and library."""
     programs = {name: _version(words) for name, words in _PROGRAMS.items()}
     return programs | {name: version(name) for name in _LIBRARIES}
 

@@ -2,7 +2,8 @@
 
 The benchmark writes the data directory itself, because a pull of so many objects would take
 minutes. The result is a ratio of two costs. The divisor is measured with another appliance, whose
-HAProxy caches nothing. It gets requests for one manifest and its blobs, in the same proportion.
+HAProxy caches nothing. It gets requests for one manifest and its blobs. In both measurements, one
+request in six is for a manifest.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def medians(book: Book) -> dict[str, dict[str, Figure]]:
 
 
 def peers(chosen: Sequence[Kind]) -> list[str]:
-    """Return the names of the servers that the variable BENCH_PEERS lists."""
+    """Return the names of the servers that BENCH_PEERS and BENCH_REGISTRY3 add."""
     return [each.name for each in chosen if each.name not in {REGISTRY, NGINX, OURS}]
 
 

@@ -4,7 +4,7 @@ The cleaner works in rounds: it reads the index, plans which content to remove (
 removes this content (`sweep`).
 
 A program that embeds the registry imports `Cleaner`, `RetentionRule` and `RetentionRules` from this
-package. Their modules are loaded only when one of these names is used.
+package. The module of each name is loaded when the name is first used.
 """
 
 from __future__ import annotations

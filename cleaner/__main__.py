@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None, settings: Settings | None = None) ->
 
 
 class CleanerProcess:
-    """A `CleanerProcess` cleans the data directory of one appliance as its settings state."""
+    """A `CleanerProcess` cleans the data directory of one appliance, by its settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -162,7 +162,7 @@ class CleanerProcess:
         return 0
 
     def _own_bucket(self) -> None:
-        """Start the thread that renews the claim of this appliance on its bucket."""
+        """If content is in a bucket, start the thread that renews the claim on the bucket."""
         if self._bucket is not None:
             from entrepot.cleaner.bucket_owner import BucketOwner  # noqa: PLC0415 - rarely used
 
@@ -193,7 +193,7 @@ class CleanerProcess:
         return 0 if attempt("round", lambda: rounds.run(0)) else 1
 
     def next_to_go(self, count: int) -> list[Eviction]:
-        """Return the *count* evictions that would come first if space were short, in their order.
+        """Return the first *count* evictions, in order, of a round that lacks space.
 
         Raises: DatastoreError.
         """
@@ -417,7 +417,8 @@ def _print(line: str) -> None:
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     words = sys.argv[1:] if argv is None else argv
-    # PERF: `serve` passes no flags. Then no parser is created, because it takes 1.5 MB of memory.
+    # PERF: `serve` passes no flags. Without flags no parser is created, because a parser takes 1.5
+    # MB of memory.
     if not words:
         return argparse.Namespace(**{name.replace("-", "_"): False for name in _FLAGS})
     parser = argparse.ArgumentParser(prog="cleaner", description=__doc__)

@@ -118,7 +118,7 @@ class Cleaner:
         return StoreLimits(self._ttl, budget.target, budget.start, budget.max_used_bytes)
 
     def _clean_when_locked(self, work: _Work, state: Path) -> None:
-        """Wait for the lock `cleaner.lock`, then run rounds of the cleaner until it is stopped."""
+        """Wait for the lock `cleaner.lock`, then run rounds until `stop` is called."""
         while not self._stop.is_set():
             try:
                 with _cleaner_lock(state) as is_locked:
@@ -216,7 +216,7 @@ class _Barrier:
 
 @contextmanager
 def _cleaner_lock(state: Path) -> Iterator[bool]:
-    """Try to lock `cleaner.lock` during a `with` block; yield whether this process has the lock.
+    """Lock `cleaner.lock` during a `with` block if it is free; yield whether it was free.
 
     Raises: StorageFull, StorageBroken.
     """

@@ -46,6 +46,6 @@ class RoundLoop:
 def period(every: float, ttl: float) -> float:
     """Return the interval of rounds (s): the shorter of *every* and half of *ttl*.
 
-    Half of *ttl* counts as at least 1 s. If *ttl* is 0, return *every*.
+    If half of *ttl* is less than 1 s, use 1 s in its place. If *ttl* is 0, return *every*.
     """
     return min(every, max(ttl / 2, _SHORTEST_S)) if ttl else every

@@ -131,7 +131,7 @@ class HostedCandidates(Protocol):
         ...
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Stop counting the references of an image, and return the plan of its removal."""
+        """Stop counting the references from an image to its parts, and return its removal plan."""
         ...
 
 

@@ -211,7 +211,7 @@ class Rounds:
         return not why
 
     def _evict(self, needs: int, stock: HostedSnapshot) -> None:
-        """Carry out a plan; if some of its content was in use, keep it and make another plan."""
+        """Carry out a plan; if some content was in use, keep that content and make another plan."""
         began = self._hands.clock()
         evicted: list[Eviction] = []
         while not self._sweep(needs, stock, evicted):

@@ -1,9 +1,9 @@
 """Add the reservations of running downloads and uploads to a new index.
 
-If the index was lost or damaged, a new index replaces it, which has no reservations. The processes
-that write downloads and uploads still rely on the sizes that they had reserved. Therefore these
-reservations are computed from the files of the downloads and uploads, and added before the new
-index grants any other reservation.
+If the index was lost or damaged, it is replaced by a new index, which has no reservations. The
+processes that write downloads and uploads still rely on the sizes that they had reserved. Therefore
+these reservations are computed from the files of the downloads and uploads, and added before the
+new index grants any other reservation.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from entrepot.datastore.refs import Digest
 def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
     """Reserve the full size of each spool file and each upload, if less is reserved.
 
-    The file with the suffix `.size` announces the final length. A length above *room*, the cap in
-    bytes, is ignored. Raises: IndexUnavailable.
+    A second file, which has the suffix `.size`, contains the final length. A length above *room*,
+    the cap in bytes, is ignored. Raises: IndexUnavailable.
     """
     known = {each.digest: each for each in store.index.reservations.all()}
     for digest, path in _files(store):

@@ -59,7 +59,11 @@ class Shortage:
 
 
 def explain(unevictable: int, target: int) -> str:
-    """Return the text for the operator; *unevictable* and the maximum, *target*, are in bytes."""
+    """Return, for the operator, why the store cannot shrink.
+
+    *unevictable* is the size of the content that cannot be evicted, and *target* the maximum size,
+    both in bytes.
+    """
     return (
         f"{readable_units.size(unevictable)} were pushed or left by another program, so they are"
         f" not evicted; the maximum size is {readable_units.size(target)}, so no more is cached"

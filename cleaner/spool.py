@@ -1,6 +1,6 @@
 """Remove spool files that no download has continued for a day, and correct reservations.
 
-A process that writes a download has a lock on its spool file. So if the cleaner can lock the file,
+A process that writes a download has a lock on the spool file. So if the cleaner can lock the file,
 the download has no writer, and no writer can start while the cleaner has the lock.
 """
 
@@ -49,7 +49,7 @@ class Leftover:
 
 
 class Spool:
-    """A `Spool` has the spool files of one data directory.
+    """A `Spool` removes spool files of one data directory, and corrects reservations.
 
     *clock* returns the time in seconds since the UTC epoch.
     """
@@ -193,8 +193,8 @@ class Spool:
             now = os.fstat(locked.fd)
             if (
                 now.st_ino != found.inode
-                # A download has committed its spool file by a rename, so the path was absent, and
-                # `_locked` has created an empty file. This file is removed again.
+                # A download has committed its spool file by a rename. So the path was absent, and
+                # `_locked` has created an empty file, which is removed here.
             ):
                 locked.unlink()
             same = (found.inode, found.size, found.modified)
@@ -225,7 +225,7 @@ def _locked(path: Path) -> Iterator[LockedFile | None]:
 
 @contextmanager
 def _skipped_on_error(path: Path) -> Iterator[None]:
-    """Log a disk error of the block, so that the round continues with the other files."""
+    """Log a disk error in the `with` block and suppress it, so that the round continues."""
     try:
         yield
     except (OSError, StorageFull, StorageBroken) as error:

@@ -24,7 +24,7 @@ class DataDirectory:
 
     @property
     def blobs(self) -> BlobStore:
-        """Return the store of blobs and manifests, which does not check their lengths."""
+        """Return a `BlobStore`, which opens files without a check of their length or hash."""
         return BlobStore(self.storage)
 
     @property

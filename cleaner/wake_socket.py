@@ -74,7 +74,7 @@ def ring(path: Path, needs: int = 0) -> None:
 
 
 def _needs(message: bytes) -> int:
-    """Return the bytes that a download and its row in the index need; 0 for a bad message."""
+    """Return the bytes that a download and its row in the index need; 0 for a malformed message."""
     try:
         needs = int(json.loads(message)["needs"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

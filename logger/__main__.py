@@ -101,7 +101,7 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
             watch.stop()
             wake.wait(min(seconds, _POLL_S))
         # A watch that has just been started has missed lines that were written a moment ago. So
-        # after its start, the loop reads the logs once more before it waits.
+        # after the start of a watch, the loop reads the logs once more before it waits.
         elif not watch.start():
             wake.wait(seconds)
     if notifications is not None:

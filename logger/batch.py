@@ -203,8 +203,7 @@ class LogBatch:
     def _on_clock(self, accesses: dict[Digest, float]) -> dict[Digest, float]:
         """Return *accesses*, times of the wall clock, as times of the appliance's clock.
 
-        No time is earlier than those of earlier commits. The times keep their order, unless the
-        wall clock jumped between them.
+        No result is earlier than the times of earlier commits, or later than now.
         """
         if self._clock is None or not accesses:
             return accesses

@@ -74,7 +74,8 @@ class LoggerLoop:
     """A `LoggerLoop` does the work of the logger. Only one thread may use it.
 
     The parameter *now* of its methods is the time of a monotonic clock in seconds. While the index
-    is unavailable, the lines that were read stay in memory, and no more lines are read.
+    is unavailable, the lines that were read stay in memory. When the batch is full, no more lines
+    are read.
     """
 
     def __init__(self, work: Work) -> None:
@@ -93,7 +94,7 @@ class LoggerLoop:
     def turn(self, now: float, *, poll_s: float = POLL_S) -> float:
         """Do the work that is due, and return after how many seconds to call this method again.
 
-        The result is at most *poll_s*.
+        While the index is available, the result is at most *poll_s*.
         """
         if self._ledger is None:
             self._ledger = self._open(now)

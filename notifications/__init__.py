@@ -1,4 +1,4 @@
-"""Send events of pulls, pushes, mounts and deletions to the endpoints of `notifications:`.
+"""Send events of pulls, pushes, mounts and deletions to the endpoints in `notifications:`.
 
 The events of Entrepot and their envelopes have the format of docker distribution. A worker appends
 the event of a write to a queue on disk before it responds to the client. The logger reads pulls

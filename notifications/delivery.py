@@ -1,4 +1,4 @@
-"""Deliver the queued events of one endpoint in order, each until the receiver accepts it.
+"""Deliver the queued events of one endpoint in order, and repeat failed attempts.
 
 As in docker distribution, a failed attempt is repeated immediately. After `threshold` failures in a
 row, the delivery waits for `backoff` before each later attempt. `threshold` and `backoff` are
@@ -63,9 +63,9 @@ class Backoff:
 class EnvelopeSize:
     """An `EnvelopeSize` has the largest numbers of events and of bytes for the next envelope.
 
-    While the receiver responds quickly, the number of events doubles, up to 1,024. So a long queue
-    is delivered soon, and each event costs little. After a failure, the next envelope has one
-    event: a receiver that needs some time for each event could never respond to an envelope with
+    While the receiver responds quickly, the number of events doubles after each envelope, up to
+    1,024. So a long queue is delivered soon, and each event costs little. After a failure, the next
+    envelope has one event: a receiver that needs some time for each event may be unable to process
     many events within the time-out. After the failure of an envelope above 64 KiB, the events of
     each later envelope have at most 64 KiB, unless a single event is larger.
     """
@@ -86,8 +86,8 @@ class EnvelopeSize:
     def failed(self, status: int | None, size: int) -> None:
         """Record that an envelope of *size* bytes failed; *status* is None without a response.
 
-        After status 413 (Content Too Large) for an envelope of at most 64 KiB, the largest number
-        of events in later envelopes is half of the current largest number.
+        After status 413 (Content Too Large) for an envelope of at most 64 KiB, later envelopes have
+        at most half as many events as that envelope could have.
         """
         if size > _SAFE_BYTES:
             self.bytes = _SAFE_BYTES
@@ -142,9 +142,9 @@ class EventDelivery:
         if wait_s > 0:
             self._is_stopped.wait(wait_s)
             return 0.0
-        # PERF: the stamp of the file takes a tenth of the time of a query, so an unchanged queue is
-        # not read. The stamp is read before the query. If events are appended in between, the next
-        # turn finds that the stamp has changed.
+        # PERF: to read the stamp of the file takes a tenth of the time of a query. If the stamp is
+        # unchanged, the queue is not read. The stamp is read before the query. If events are
+        # appended in between, the next turn finds that the stamp has changed.
         stamp = self._queue.stamp()
         if stamp is not None and stamp == self._empty_at and self._unrecorded is None:
             return _POLL_S

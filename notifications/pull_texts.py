@@ -13,7 +13,7 @@ from entrepot.datastore.request_line import SEPARATOR
 
 
 def template(*, target: str, rest: str) -> str:
-    """Return a template for the events of equal pulls.
+    """Return a template for pulls whose events differ only in the values of `fill`.
 
     *target* is the JSON from the field `action` to the beginning of `request`. *rest* is the JSON
     after the address of the client.
@@ -29,7 +29,7 @@ class PullTexts:
 
     def __init__(self, template: str) -> None:
         self._parts = template.split(SEPARATOR)
-        # PERF: the text of the previous event's second is reused: many events have the same second.
+        # PERF: the text of the date and time is reused for all events of the same second.
         self._second, self._at = "", ""
 
     def fill(self, values: str) -> str:

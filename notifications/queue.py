@@ -56,9 +56,9 @@ CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 # number of its delivered events. An update of the row itself would write the whole row again.
 _BUSY_S = 5.0
 _SETTLED_NS = 100_000_000
-_OVERHEAD = 192  # In addition to its body, a row needs this many bytes, with its index entries.
+_OVERHEAD = 192  # In addition to its body, a row and its index entries need this many bytes.
 _WAL_PAGES = 256
-_FREE_PAGES = 256  # The file of an empty queue is truncated if it has more free pages.
+_FREE_PAGES = 256  # The file of an empty queue is truncated if it has more free pages than this.
 _UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PRAGMAS = (
     "auto_vacuum = INCREMENTAL",
@@ -72,8 +72,8 @@ _PRAGMAS = (
 class Group:
     """A `Group` has the oldest events of an endpoint, which are sent in one envelope.
 
-    `rows` has, for each row with these events, the number of the row, and how many of the row's
-    events the receiver has in total when it accepts this envelope.
+    `rows` has, for each row with these events, the number of the row, and how many events of the
+    row the receiver has in total after this envelope.
     """
 
     events: tuple[str, ...] = ()
@@ -84,9 +84,9 @@ class Group:
 class Statistics:
     """A `Statistics` has the counters of an endpoint: those of docker distribution, and `dropped`.
 
-    All counters count events. `failures` counts attempts that the receiver rejected, and `errors`
-    counts attempts without a response; both count an event again at each attempt. `statuses` has
-    the number of events by HTTP status.
+    All counters count events. `failures` counts the events in attempts that the receiver rejected,
+    and `errors` the events in attempts without a response. Both count an event again at each
+    attempt. `statuses` has the number of events by HTTP status.
     """
 
     name: str
@@ -268,8 +268,9 @@ class EventQueue:
         """Yield this process's connection to one thread at a time. Raises: QueueUnavailable.
 
         If another process has locked the file, a thread waits up to `_BUSY_S` for it, and other
-        threads wait for this thread. If its wait fails, the waiting threads raise QueueUnavailable
-        too, so that they do not each wait `_BUSY_S`, one after the other.
+        threads wait for this thread. If the first thread cannot get the lock in this time, the
+        other threads raise QueueUnavailable too, so that they do not each wait `_BUSY_S`, one after
+        the other.
         """
         began = time.monotonic()
         with self._lock:
@@ -329,7 +330,7 @@ class EventQueue:
 
 
 def remove(path: Path) -> bool:
-    """Remove the file of the queue, when no endpoint is configured; return whether it existed."""
+    """Remove the files of the queue; return whether the queue existed."""
     is_there = path.exists()
     for suffix in ("", "-wal", "-shm", ".broken"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

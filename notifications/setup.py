@@ -83,7 +83,7 @@ def _address(http: HttpSettings) -> str:
 
 
 def _base(http: HttpSettings) -> str | None:
-    """Return the beginning of all URLs if `http.host` is set, otherwise None.
+    """Return the beginning of all URLs in events if `http.host` is set, otherwise None.
 
     The URLs in Location headers have the same beginning.
     """

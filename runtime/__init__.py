@@ -1,4 +1,4 @@
-"""Provide modules that every program of the appliance uses, such as `clock` and `logs`.
+"""Provide modules for all programs of the appliance, such as `clock` and `logs`.
 
 These modules import no other package of Entrepot.
 """

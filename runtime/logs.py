@@ -46,7 +46,7 @@ Value = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class LineSource:
-    """A `LineSource` holds what all log lines of a process have in common.
+    """A `LineSource` holds the parts that all log lines of a process have in common.
 
     `process` is the name of the program, and `fields` are the fields of the setting `log.fields`.
     If `has_caller` is true, each line also names the source file and function that logged it.
@@ -113,7 +113,8 @@ def set_level(level: str) -> None:
     """Set the least severe level that the loggers of this process log.
 
     PERF: a change of a level writes to every logger, and each program that was forked from
-    supervisord would then have its own copy of this memory. So supervisord sets the level first.
+    supervisord would then have its own copy of this memory. So supervisord sets the level before it
+    forks.
     """
     levels = {"": LEVELS[level]} | dict.fromkeys(_VERBOSE, max(LEVELS[level], logging.INFO))
     for name, number in levels.items():

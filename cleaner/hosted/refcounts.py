@@ -1,7 +1,7 @@
 """Count the references to hosted content, and update the counts while a plan removes images.
 
 If an image is removed, a part of it is removed only if nothing else references the part. Another
-hosted image, a link of a proxied repository, or the row of a manifest can reference it.
+hosted image, a link of a proxied repository, or a manifest in the index can reference the part.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class ReferenceCounts:
         return self._references[digest] > 0
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Stop counting the references of an image, and return the plan of its removal."""
+        """Stop counting the references from an image to its parts, and return its removal plan."""
         holding, here = self._holdings[image.name], self._references_in[image.name]
         shared = self._linked_elsewhere()
         self._references.subtract(image.parts)
@@ -108,8 +108,8 @@ class ReferenceCounts:
         """Yield the blobs that are unlinked together with an image.
 
         If a blob was linked after the last use of the image, its link stays: the client that pushed
-        it may be about to push another manifest that references it. If no such manifest is pushed,
-        garbage collection removes the link later.
+        the blob may be about to push another manifest that references the blob. If no such manifest
+        is pushed, garbage collection removes the link later.
         """
         holding, here = self._holdings[image.name], self._references_in[image.name]
         for digest in image.blobs:
@@ -136,7 +136,10 @@ class ReferenceCounts:
         return free
 
     def _linked_elsewhere(self) -> set[Digest]:
-        """Return the hosted content that proxied repositories link too; read the links once."""
+        """Return the hosted content that proxied repositories link too.
+
+        Only the first call reads the links.
+        """
         if self._cached is None:
             self._cached = self._shared(self._references.keys())
         return self._cached

@@ -111,7 +111,7 @@ class HostedRepositories:
         return read
 
     def _manifest(self, name: Repository, digest: Digest) -> Manifest | None:
-        """Return the parsed manifest of *digest*, or None.
+        """Return the parsed manifest of *digest*; None if it is absent, too large or unreadable.
 
         Its kind and parts are the same in every repository, so it is read and parsed only once.
         """

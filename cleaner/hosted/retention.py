@@ -54,7 +54,7 @@ def rule(ttl: float, keep: int, untagged: float | None, *, is_evictable: bool) -
 
 
 def everything(ttl: float) -> RetentionRule:
-    """Return the rule by which hosted images are evicted as proxied content is: by age and size."""
+    """Return the rule that evicts hosted images by age and size, as proxied content is evicted."""
     return RetentionRule(ttl, 0, _grace(ttl), is_evictable=True)
 
 

@@ -13,10 +13,10 @@ from entrepot.datastore.refs import Digest
 
 
 class HostedSnapshot:
-    """A `HostedSnapshot` has the hosted repositories as they were read, for several plans.
+    """A `HostedSnapshot` has the hosted repositories as they were last read; several plans use it.
 
-    It also has the content that later plans must keep, because it was in use when an earlier plan
-    was carried out. *clock* returns the time in seconds since the UTC epoch.
+    It also has the content that later plans must keep, because that content was in use when an
+    earlier plan was carried out. *clock* returns the time in seconds since the UTC epoch.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class HostedSnapshot:
         return self._hosted.shared(digests)
 
     def ledger(self, gone: set[Digest]) -> ReferenceCounts:
-        """Return the reference counts for a new plan; they add the plan's removals to *gone*."""
+        """Return a `ReferenceCounts` for a new plan; it adds the removals of the plan to *gone*."""
         return ReferenceCounts(self.hosted_content(), self._hosted.store, self.shared, gone)
 
 
@@ -102,7 +102,7 @@ class SnapshotPlan:
         return self._stock.images()
 
     def depart(self, image: HostedImage) -> RemovalPlan:
-        """Stop counting the references of an image, and return the plan of its removal."""
+        """Stop counting the references from an image to its parts, and return its removal plan."""
         return self._references.depart(image)
 
     def hosted_content(self) -> HostedContent:

@@ -35,8 +35,9 @@ class Unlinker:
     def take(self, removal_plan: RemovalPlan) -> bool:
         """Remove the tags and links of an image, and return True.
 
-        Return False, and keep the image, if it was used or pinned since the plan. Raises:
-        StorageFull, StorageBroken, IndexUnavailable. A later round then removes the rest.
+        Return False, and keep the image, if it was changed, used or pinned since the plan, or if
+        another process has locked the repository. Raises: StorageFull, StorageBroken,
+        IndexUnavailable. A later round then removes the rest.
         """
         name = removal_plan.image.name
         with self._lock(name) as is_locked:
@@ -57,7 +58,7 @@ class Unlinker:
         """Remove the link to a blob, and return True.
 
         Return False, and keep the link, if the blob was linked or used after *began* (seconds since
-        the UTC epoch), or if it is pinned.
+        the UTC epoch), if the blob is pinned, or if another process has locked the repository.
         """
         with self._lock(name) as is_locked:
             linked = self._repositories.linked_blob(name, digest)

@@ -30,9 +30,9 @@ _MOST_SEEN = 100_000
 class FirstSeen:
     """A `FirstSeen` remembers for each key when a sweep first found it dangling.
 
-    It replaces the times of links if the storage stores no times. Only keys that one of the last
-    two sweeps found are remembered. After a restart no key is remembered, which only delays the
-    removals. *clock* returns the time in seconds since the UTC epoch.
+    If the storage stores no times, this time replaces the modification time of a link. Only keys
+    that one of the last two sweeps found are remembered. After a restart no key is remembered,
+    which only delays the removals. *clock* returns the time in seconds since the UTC epoch.
     """
 
     def __init__(self, clock: Ages) -> None:

@@ -2,7 +2,7 @@
 
 Garbage is:
 
-- a link of a hosted repository to a blob that none of its manifests references;
+- a link of a hosted repository to a blob that no manifest of the repository references;
 - content that no repository links and no manifest references;
 - an abandoned upload.
 

@@ -1,4 +1,4 @@
-"""Write the snapshot of the index into the bucket (`datastore/snapshot.py` has its format).
+"""Write the snapshot of the index into the bucket (`datastore/snapshot.py` defines the format).
 
 Only the appliance that owns the bucket writes the snapshot. Its cleaner writes it at most once an
 hour. `entrepot serve` also writes it at a normal exit, after the logger has committed all last
@@ -6,10 +6,10 @@ uses.
 
 The snapshot has 256 parts, the shards, and only changed shards are written. A note in the index has
 the hash and the entity tag of each shard that this appliance wrote. A shard counts as unchanged
-only if its hash is the same and the bucket still has the object with that entity tag.
+only if its hash, and the entity tag of its object in the bucket, equal those in the note.
 
 The shards are created one at a time, and only a few compressed shards wait to be sent. So the
-needed memory depends on the size of a shard, not on the number of all rows.
+memory never has the whole snapshot.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ Written = tuple[str, str]
 class IndexSnapshot:
     """An `IndexSnapshot` writes the snapshot of one index.
 
-    `clock` returns the time in seconds since the UTC epoch. If `stopped` returns True, no other
+    `clock` returns the time in seconds since the UTC epoch. If `stopped` returns True, no further
     shard is created.
     """
 

@@ -38,7 +38,7 @@ class Jobs:
         self._thread = threading.Thread()
 
     def start_due(self) -> None:
-        """Start a thread with the jobs that are due; do nothing while the last thread runs."""
+        """Start a thread with the jobs that are due; do nothing while an earlier thread runs."""
         due = [chore for chore in self._jobs if self._is_due(chore)]
         if not due or self._thread.is_alive():
             return

@@ -1,8 +1,8 @@
 """Replace a file atomically: even after a crash, it has either the old or the new content.
 
-The appliance writes the small files of its own state with this module. Two other modules write such
-files without it. `datastore.drivers.filesystem` must find its unfinished files by their names after
-a crash. `appliance.privileges.secret_copies` writes relative to an open folder.
+The appliance writes most small files of its own state with this module. Two modules cannot use it.
+`datastore.drivers.filesystem` must find its unfinished files by their names after a crash.
+`appliance.privileges.copied_files` writes relative to an open folder.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from entrepot.registry.server.limit_reports import LimitReports
 class ClientAuth:
     """A `ClientAuth` holds the authenticator.
 
-    `token_endpoint` returns the resource that issues tokens; it is None if there is none.
+    `token_endpoint` returns the resource that issues tokens; it is None if tokens are not issued.
     """
 
     authenticator: Authenticator

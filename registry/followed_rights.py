@@ -55,7 +55,7 @@ def _read_rights(content: bytes, *, followed: Followed, otherwise: Rights) -> Ri
 
 
 def _reject_removed_sections(file: Path, before: Rights, after: Rights) -> None:
-    """Reject a file from which the rules or the users were removed: it may be half-written.
+    """Reject a file from which the rules or the users were removed: the file may be incomplete.
 
     Raises: ConfigError.
     """

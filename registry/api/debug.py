@@ -53,7 +53,7 @@ class DebugSources:
 
 
 class DebugResource:
-    """`/debug/health`, `/debug/vars` and `/debug/prometheus` send their pages.
+    """`/debug/health`, `/debug/vars` and `/debug/prometheus` each send one page.
 
     `/debug/pprof` responds with the reason why there are no profiles.
     """

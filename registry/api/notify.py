@@ -77,7 +77,7 @@ class Notifier:
     def manifest_deleted(
         self, req: falcon.Request, name: Repository, digest: Digest, tags: Sequence[Tag]
     ) -> None:
-        """Queue an event for the deleted manifest, and one for each tag removed with it."""
+        """Queue an event for the deleted manifest, and an event for each removed tag."""
         targets = [
             EventTarget(name.name, digest=str(digest)),
             *(EventTarget(name.name, tag=str(tag)) for tag in tags),

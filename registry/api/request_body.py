@@ -40,7 +40,7 @@ class RequestBody:
 
     `connection` is the client's connection; if it is None, the connection poller
     (registry/server/connection_poller.py) does not watch the body. If the worker receives more than
-    `ConnectionLimits.bodies` bodies at the same time, the connection poller aborts the slowest one.
+    `ConnectionLimits.bodies` bodies at the same time, the connection poller aborts slow bodies.
     """
 
     stream: Readable
@@ -51,7 +51,7 @@ class RequestBody:
         """Yield the pieces of the request body as they arrive.
 
         Raises: BodyBroken if the body ends too early, BodyTooSlow if the connection poller aborted
-        it.
+        the body.
         """
         with self._progress() as progress:
             yield from self._chunks(progress)

@@ -38,7 +38,7 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 
 
 def needed(req: falcon.Request, name: str | None) -> tuple[Scope, ...]:
-    """Return the scopes that a request needs; *name* is its repository, or None for other paths.
+    """Return the scopes that a request needs; *name* is the repository, or None for other paths.
 
     The metrics need the scope of the catalog, because they name the upstreams of all repositories.
     """

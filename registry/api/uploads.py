@@ -37,7 +37,7 @@ class StartUploadResource:
         self._uploads = uploads
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:
-        """Start an upload, or create a blob at once by mounting it or from the request body."""
+        """Start an upload, or create a blob at once, by a mount or from the request body."""
         repository = _authorized(self._authorization, req, resp, name)
         mounted = self._mounted(req, repository)
         digest = req.get_param("digest")
@@ -95,7 +95,7 @@ class StartUploadResource:
 class UploadResource:
     """`/v2/<name>/blobs/uploads/<upload>` continues, finishes and cancels one upload.
 
-    *events* queues a notification of each push; it is None if no endpoint is configured.
+    *events* queues a notification of each push; it is None if there is no endpoint.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class WriteEvents(Protocol):
     def manifest_deleted(
         self, req: falcon.Request, name: Repository, digest: Digest, tags: Sequence[Tag]
     ) -> None:
-        """Queue an event for the deleted manifest, and one for each tag removed with it."""
+        """Queue an event for the deleted manifest, and an event for each removed tag."""
         ...
 
     def tag_deleted(self, req: falcon.Request, name: Repository, tag: Tag) -> None:

@@ -109,9 +109,9 @@ def in_parallel(
     """Yield the bytes of a missing range in order, over as many connections as permitted.
 
     The function requests no byte of the blob twice. The function fetches the rest of the blob as
-    one stream in two cases: the upstream does not support ranges, or its response states another
-    size of the blob. It calls *opened* with each response for the first part or for that stream.
-    Raises: UpstreamError.
+    one stream in two cases: the upstream does not support ranges, or its response states a size of
+    the blob other than `missing.size`. The function calls *opened* with each response for the first
+    part or for that stream. Raises: UpstreamError.
     """
     parts = missing.parts(budget.connections)
     start, stop = parts.part(0)

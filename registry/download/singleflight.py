@@ -256,9 +256,9 @@ class Reader:
     def size(self) -> int | None:
         """Wait for the upstream's response and return the size of the blob, in bytes.
 
-        Return None if the upstream did not announce the size. Raises: UpstreamError if the joined
-        download failed and a retry failed too; StorageFull or StorageBroken if a local disk error
-        ended the download.
+        Return None if the upstream did not announce the size. Raises: UpstreamError if the download
+        failed for a reason that applies to this reader's task; StorageFull or StorageBroken if a
+        local disk error ended the download.
         """
         while True:
             if self._download is not None and (self.is_confirmed or self._download.is_opened):

@@ -67,7 +67,7 @@ def unstored_blob(
     """Yield a blob, or a range of a blob, that is not stored while it is sent.
 
     To verify a range, the function fetches the whole blob. If *early* is set, the function fetches
-    only the range, and sends it without verification.
+    only the range, and yields the range without verification.
     """
     if early:
         return limited(resumed(sources, start), stop and stop - start)

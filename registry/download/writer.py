@@ -442,7 +442,7 @@ class Download:
     def _abandon(self, error: UpstreamError | DatastoreError) -> str:
         """Keep the spool file if a later download can continue it; otherwise remove the file.
 
-        The spool file is removed if its content is wrong or if there is no disk space for it.
+        The spool file is removed if it is empty, if its content is wrong, or after a disk error.
         """
         wrong = isinstance(error, DigestMismatch)
         if wrong:

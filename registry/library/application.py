@@ -1,7 +1,7 @@
 """Embed the registry in another Python program, which passes settings (docs/library.md).
 
 An embedded registry reads no configuration file and runs without HAProxy. If the program requests
-background work, threads in its process do the work of the appliance's logger and cleaner.
+background work, threads of the program do the work of the appliance's logger and cleaner.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ OnBlobAccess = Callable[[str, int, str], None]
 """An `OnBlobAccess` receives a blob's digest, its size in bytes (0 if unknown), and its repository.
 """
 
-# The number of layers that are prefetched at a time is the same as in the appliance.
+# This many layers are prefetched at a time, as with the default of `proxy.prefetch`.
 _PREFETCH = 3
 _KEEP_S = 1.0
 
@@ -253,7 +253,7 @@ def _limits(cleaner: BackgroundCleaner | None) -> SpaceLimits:
 
 
 def _process_epoch() -> Callable[[], str]:
-    """Return a new cache epoch, so that a proxy ignores its entries from before this start."""
+    """Return a new cache epoch, so that a proxy ignores responses cached before this start."""
     name = secrets.token_hex(8)
     return lambda: name
 

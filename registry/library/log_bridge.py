@@ -1,4 +1,4 @@
-"""Pass the log records of the registry on to the logger of the program that embeds it."""
+"""Pass the log records of the registry on to the logger of the embedding program."""
 
 from __future__ import annotations
 

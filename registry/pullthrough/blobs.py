@@ -46,7 +46,7 @@ class Blobs:
     """A `Blobs` finds blobs by repository and digest.
 
     `is_remote` is True if opening a stored blob costs a request to the storage. Every method may
-    raise BlobUnknown or an UpstreamError, except where its docstring states otherwise.
+    raise BlobUnknown or an UpstreamError, unless the method's docstring states otherwise.
     """
 
     store: ContentStore
@@ -179,7 +179,7 @@ class Blobs:
     ) -> bool:
         """Return True if the writer of a blob that was just committed is linking the blob now.
 
-        Linking a blob in a remote storage takes a moment. In this time, a client that already has
+        Linking a blob in a remote storage takes a moment. Meanwhile, a client that already has
         the whole blob may request the blob again.
         """
         if not self.downloads.is_remote:

@@ -1,6 +1,6 @@
 """Read manifests of proxied and hosted repositories.
 
-A manifest by digest is read from the store first. A manifest by tag is revalidated at its upstream
+A manifest by digest is read from the store first. A manifest by tag is revalidated at the upstream
 as often as the operator configured.
 """
 

@@ -91,8 +91,8 @@ class Redirects:
 
         *expires* is the time at which the client's token expires, in seconds since the UTC epoch.
         *is_repeated* is True if the client was redirected to this blob a moment ago and probably
-        could not fetch it there. In that case the appliance sends the blob itself, after it has
-        asked the storage whether the blob exists.
+        could not fetch the blob there. In that case the appliance sends the blob itself, after it
+        has asked the storage whether the blob exists.
         """
         if size <= SMALLEST:
             return None

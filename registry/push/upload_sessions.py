@@ -143,7 +143,7 @@ def _tag(owner: str) -> str:
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:\.(sha512))?", re.ASCII)
 _DEFAULT_ALGORITHM = "sha256"
 # A request waits up to this many seconds for the upload's lock. The earlier request of a client
-# that has disconnected holds the lock until its worker notices the disconnection.
+# that has disconnected holds the lock until the worker notices the disconnection.
 _LOCK_WAIT_S = 2.0
 _POLL_S = 0.02
 

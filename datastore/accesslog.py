@@ -2,7 +2,7 @@
 
 HAProxy writes the access log, one line for each response. `log-format` in haproxy.cfg defines the
 fields, and a test compares it with AccessLine. If an endpoint for notifications is configured, log
-lines have more fields (`request_line`), which this module ignores. Most lines differ from an
+lines have more fields, which only the module `request_line` parses. Most lines differ from an
 earlier line only in their times, so AccessLog parses the rest of such lines only once.
 
 The processes of the appliance write the events file, one line for each event that is not a response
@@ -47,10 +47,10 @@ The field `what` is `request`, `read`, `retry` or `circuit` (`drivers/objects/re
 """
 
 ACCESS_DELAY_S = 0.25
-"""A registry that is embedded in another program has no access log.
+"""Without an access log, an access is written to the index at most this many seconds late.
 
-Each of its processes writes its accesses to the index itself, at most this many seconds after the
-response.
+A registry that is embedded in another program has no access log. Its processes write their accesses
+to the index themselves.
 """
 
 
@@ -121,9 +121,9 @@ Their parsed values take twice as much memory.
 """
 
 Repeated = tuple[AccessLine, int]
-"""A `Repeated` is the latest of several lines that differ only in start, ID and port, and a count.
+"""A `Repeated` is a line and a count of lines that differ only in start, ID and port.
 
-The count is the number of these lines.
+The line is the latest of the counted lines.
 """
 
 
@@ -143,7 +143,7 @@ def parse(line: bytes) -> AccessLine:
 class AccessLog:
     """An `AccessLog` parses lines as `parse` does, but in large batches.
 
-    Only one thread can use an object of this class. PERF: a line that differs from an earlier line
+    Only one thread may use an object of this class. PERF: a line that differs from an earlier line
     only in its start costs half a microsecond.
     """
 
@@ -152,7 +152,7 @@ class AccessLog:
         self._kept = 0
 
     def read(self, lines: Sequence[bytes]) -> tuple[list[Repeated], list[InvalidLine]]:
-        """Return the parsed *lines*, in groups of similar lines, and all errors."""
+        """Return a `Repeated` for each group of valid lines, and an error for each invalid line."""
         found, errors = list[Repeated](), list[InvalidLine]()
         for line, count in _gathered(lines):
             try:
@@ -175,7 +175,7 @@ class AccessLog:
         return AccessLine(*values)
 
     def _keep(self, rest: bytes, values: _Values) -> None:
-        """Remember the parsed values of *rest*, except if its line may have a field twice."""
+        """Remember the parsed values of *rest*, unless *rest* may contain a field twice."""
         # If a line has each field once, its number of quotes is one of the two numbers below. If it
         # has a field twice or an escaped quote, it has another number of quotes or contains \u.
         if rest.count(b'"') not in (_QUOTES, _EXTENDED_QUOTES) or b"\\u" in rest:
@@ -199,9 +199,10 @@ def _detached(error: InvalidLine) -> InvalidLine:
 
 
 def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
-    """Group lines that differ only in their start; return each group's latest line and its size.
+    """Group lines that differ only in their start, or only in start, ID and port.
 
-    If any line does not begin like a line of HAProxy, each line becomes a separate group.
+    Return the latest line of each group and the number of lines in the group. If any line
+    does not begin like a line of HAProxy, each line becomes a separate group.
     """
     if lines and _ID in lines[0][:_ID_WITHIN]:
         return _gathered_requests(lines)
@@ -217,7 +218,7 @@ def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
 def _gathered_requests(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
     """Group lines that differ only in start, ID and port.
 
-    Return the latest line and the size of each group.
+    Return the latest line of each group and the number of lines in the group.
     """
     equal = defaultdict[tuple[bytes, bytes], list[bytes]](list)
     others = list[tuple[bytes, int]]()

@@ -1,4 +1,4 @@
-"""Store content by digest; with every driver, a file is verified before it is stored.
+"""Store content under its digest, and only if the bytes match the digest.
 
 An `Integrity` detects files that changed after they were stored. Each time a file is opened, its
 length is compared with the expected length. If there is no expected length, or if the lengths
@@ -164,7 +164,7 @@ class BlobStore:
         return self._remote is not None
 
     def sending(self, path: Path, digest: Digest, size: int | None = None) -> Sending | None:
-        """Return a `Sending`, which sends the file *path* to a remote storage while it grows.
+        """Return a `Sending`, which sends the file *path* to a remote storage while the file grows.
 
         Return None if the storage is not remote. *size* is the expected length of the file in
         bytes, or None if it is unknown.
@@ -189,9 +189,9 @@ class BlobStore:
 
         The caller has hashed the bytes in memory, but the disk may have stored other bytes.
         Therefore the length of the file is compared with *size*. A short file is read from the disk
-        and hashed now, and a long file is marked, so that it is read soon. A remote storage needs
-        neither, because it hashes the bytes that it sends. *sending* has already sent parts of the
-        file.
+        and hashed now. A long file is marked, so that the cleaner reads and hashes it soon. If the
+        storage is remote, the file needs neither, because a `Sending` hashes the bytes that it
+        sends. *sending* has already sent parts of the file.
 
         Raises: DigestMismatch, ContentDamaged. After an error, the file is still at *path*.
         """
@@ -217,7 +217,10 @@ class BlobStore:
             self._storage.commit_file(path, layout.blob(digest))
 
     def _is_as_written(self, path: Path, digest: Digest, found: int, size: int | None) -> bool:
-        """Return whether a file has the length and, if it is short, the bytes that were written."""
+        """Return whether a file has *size* bytes and, if it is hashed here, the digest *digest*.
+
+        A file is hashed here if the storage is local and the file has at most REREAD bytes.
+        """
         if size is not None and found != size:
             return False
         is_read_later = self.is_remote or found > REREAD
@@ -228,7 +231,7 @@ class BlobStore:
 
         Raises: ContentDamaged.
         """
-        assert self._integrity is not None  # noqa: S101 - only commit_file calls it, which checks that
+        assert self._integrity is not None  # noqa: S101 - commit_file, the only caller, checks this
         try:
             self._integrity.unverified.add(digest)
         except (StorageFull, StorageBroken) as error:
@@ -344,7 +347,7 @@ class Integrity:
     def verify(self, digest: Digest, file: BinaryIO, size: int, *, found: str) -> bool:
         """Hash an open file of *size* bytes, and return whether it has the digest.
 
-        If it does not, move the file to quarantine; *found* names the operation that hashed it.
+        If it does not, move the file to quarantine. *found* names the operation that found damage.
         Raises: StorageFull, StorageBroken.
         """
         try:

@@ -7,8 +7,8 @@ Each read of an object in a bucket costs a request, so a rebuild reads as few ob
    bytes do not yet include content that was stored later than the snapshot.
 2. The lists of the bucket's objects (1,000 objects in each response) show which objects were stored
    or removed later than the snapshot. Their rows are added or removed.
-3. The rows that step 2 added have no edges. Of their objects, only the linked manifests are read,
-   to record their edges.
+3. The rows that step 2 added have no edges. If such a row belongs to a linked manifest, the
+   manifest is read and its edges are recorded. No other object is read.
 
 Without a snapshot, the time of the rebuild counts as the last use of all content. The bucket has
 the time at which each object was written, but this does not show when the object was last used.
@@ -50,7 +50,7 @@ from entrepot.datastore.storage import Storage
 log = logging.getLogger(__name__)
 
 Examine = Callable[[Digest], object]
-"""An `Examine` reads the content of a digest, and corrects its row or marks it as damaged."""
+"""An `Examine` reads content, and corrects its row or marks the content as damaged."""
 
 _BATCH = 500
 _LISTED = 1000

@@ -225,7 +225,7 @@ class ContentStore:
         self._write_proxied(name, origin, lambda: self.repositories.set_tag(name, tag, digest))
 
     def is_complete(self, name: Repository, stored: StoredManifest) -> bool:
-        """Return whether every part of a manifest (for an index: one child) is stored locally.
+        """Return whether every part of a manifest (for an index: of one child) is stored locally.
 
         A part that the disk cannot read counts as absent, so that the caller can fetch it from an
         upstream.

@@ -26,7 +26,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 class DatastoreError(Exception):
-    """`DatastoreError` is the base class of all exceptions in the tree above."""
+    """`DatastoreError` is the base class of all exceptions in this module."""
 
 
 class Malformed(DatastoreError):  # noqa: N818 - the names state facts

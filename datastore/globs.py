@@ -2,8 +2,8 @@
 
 A name consists of components, which slashes separate. `*` matches any characters within one
 component: `team/*` matches `team/app` but not `team/app/web`. `**` must be a whole component, and
-matches one or more components: `team/**` matches both `team/app` and `team/app/web`. If a slash
-follows `**`, it can also match no component: `**/app` matches `app`.
+matches one or more components: `team/**` matches both `team/app` and `team/app/web`. Before a
+slash, `**` can also match no component: `**/app` matches `app`.
 """
 
 from __future__ import annotations

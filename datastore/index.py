@@ -12,9 +12,9 @@ A class or function depends only on the protocols that it needs. An `Index` has 
 program opens one `Index` when it starts, and passes the parts to the code that needs them. The
 driver `sqlite` stores all five in one file, so that one transaction can cover several of them.
 
-If another driver has no transaction that covers two of them, it writes in the order that the
-docstrings of this module state. Between two writes, the index at worst counts too many bytes, or
-content that should be removed still exists.
+If another driver has no transaction that covers two of the protocols, it writes in the order that
+the docstrings of this module state. Between two writes, the index at worst counts too many bytes,
+or content that should be removed still exists.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class ReservationStore(Protocol):
         ...
 
     def used_bytes(self) -> int:
-        """Return the bytes of all reservations and of all rows, including marked rows.
+        """Return the bytes of all reservations and of all rows, also of rows that are marked.
 
         Each row and each reservation counts `budget.OVERHEAD` bytes more than its content. When
         content is recorded, its reservation becomes a row. If no transaction covers reservations
@@ -197,8 +197,8 @@ class LinkTimes(Protocol):
     """A `LinkTimes` stores when each link was last confirmed, by the key of the link.
 
     Only a storage that stores no times needs these link times (`datastore.links`). The links
-    themselves are in the storage. So if a time is lost, the link still names the right digest, and
-    only counts as unconfirmed. Each method is one transaction, and a caller can repeat a call
+    themselves are in the storage. So if a time is lost, the link still names the right digest, but
+    counts as unconfirmed. Each method is one transaction, and a caller can repeat a call
     without harm. Each method can raise IndexUnavailable.
     """
 
@@ -219,7 +219,7 @@ class LinkTimes(Protocol):
         ...
 
     def page(self, after: str, limit: int) -> list[LinkTime]:
-        """Return up to *limit* times of links with keys after *after*, in order of the keys."""
+        """Return at most *limit* confirmations with keys greater than *after*, sorted by key."""
         ...
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -231,7 +231,7 @@ class AccessIndex(Protocol):
     """An `AccessIndex` stores the rows of all stored objects.
 
     Each method is one transaction, and a caller can repeat a call without harm. Each method can
-    raise IndexUnavailable. Some rows are marked: the cleaner is about to delete their content.
+    raise IndexUnavailable. A row is marked while the cleaner deletes its content.
     """
 
     def inspect(self, *, thoroughly: bool = False) -> str:
@@ -252,7 +252,9 @@ class AccessIndex(Protocol):
         children: Sequence[Digest] = (),
         prefetched_at: float | None = None,
     ) -> None:
-        """Add the row of stored content; its last use is *at*, or a later use that is recorded.
+        """Add the row of stored content with the last use *at*.
+
+        If the row exists and has a later last use, the later one stays.
 
         The row replaces the reservation of *digest*. If no transaction covers rows and
         reservations, the row is added first, and the reservation is released afterwards. If a row
@@ -275,8 +277,8 @@ class AccessIndex(Protocol):
         """Add the rows of *entries* that are missing; do not change rows that exist.
 
         *children* has, for each manifest, the digests that the manifest lists. If the row of a
-        manifest is added, the last uses of its children become at least as late as its own. The cap
-        is not checked, because the bytes are already stored.
+        manifest is added, the last uses of its children become at least as late as that of the
+        manifest. The cap is not checked, because the bytes are already stored.
         """
         ...
 
@@ -321,7 +323,7 @@ class AccessIndex(Protocol):
         ...
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows that no manifest's row lists, in the order of eviction."""
+        """Return a page of the unmarked rows that no manifest lists, in the order of eviction."""
         ...
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:
@@ -348,7 +350,7 @@ class AccessIndex(Protocol):
         ...
 
     def marked_for_deletion(self) -> list[IndexEntry]:
-        """Return the rows that are marked for deletion, such as those of a killed cleaner."""
+        """Return the marked rows, also those that a killed cleaner has marked."""
         ...
 
     def forget(self, digest: Digest) -> None:
@@ -361,7 +363,7 @@ class AccessIndex(Protocol):
 
 
 class Index(AccessIndex, Protocol):
-    """An `Index` consists of the rows of one appliance and the four other parts of the index."""
+    """An `Index` is the index of one appliance: its rows, and the four other protocols."""
 
     @property
     def reservations(self) -> ReservationStore:

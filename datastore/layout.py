@@ -24,7 +24,7 @@ entrepot/
 The state directory is entrepot/ too, unless ENTREPOT_STATEDIR is set. It has these files:
     index.sqlite                            the index
     ballast                                 reserved space, freed if the disk is full at the start
-    run                                     path of the run directory, while the appliance runs
+    run                                     path of the run directory; locked by the appliance
     spool/<alg>-<hex>                       a download in progress; commit renames it into blobs/
     spool/<alg>-<hex>.size                  the full length of this download in bytes, once known
     spool/boot                              ID of the boot during which these files were written
@@ -43,8 +43,6 @@ The state directory is entrepot/ too, unless ENTREPOT_STATEDIR is set. It has th
     notifications.sqlite                    events that have not been delivered yet
     bucket.sqlite                           the journal of the bucket: which objects it has
     bucket-owner.json                       the claim of this appliance on the bucket
-    run                                     the path of the run directory; locked by the appliance
-    ballast                                 reserve that is deleted at a start on a full disk
 """
 
 from __future__ import annotations
@@ -107,7 +105,7 @@ def repository(name: Repository) -> str:
 
 
 def repository_of(key: str) -> Repository | None:
-    """Return the repository to which a key belongs, or None."""
+    """Return the repository in whose folder a key is; None if the key is in no such folder."""
     if not key.startswith(f"{REPOSITORIES}/"):
         return None
     name, separator, _ = key.removeprefix(f"{REPOSITORIES}/").partition("/_")
@@ -188,7 +186,7 @@ def shared_media_type(digest: Digest) -> str:
 
 
 def proofs(digest: Digest) -> str:
-    """Return the key below which the names of the upstreams that have sent *digest* are."""
+    """Return the key of the folder with the names of the upstreams that have sent *digest*."""
     return f"{PROOFS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}"
 
 

@@ -9,8 +9,8 @@ implementations:
 | `FileLinks` | stores times (`TimedStorage`), as a disk does | modification time of the file |
 | `IndexLinks` | stores no times, such as a bucket | row of the index (`LinkTimes`) |
 
-In both cases the storage has the link and its digest, so no link is lost with the index. If a time
-is not recorded, it is `UNKNOWN`, and a tag with this time is not fresh.
+In both cases the storage has the link and its digest, so a loss of the index does not remove a
+link. If a time is not recorded, it is `UNKNOWN`, and a tag with this time is not fresh.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ Longer files were written by another program, and are ignored.
 class Links(Protocol):
     """A `Links` reads and writes the links of one storage.
 
-    Times are in seconds since the UTC epoch. If one process writes a time, all other processes read
-    it. Each method can raise StorageFull and StorageBroken.
+    Times are in seconds since the UTC epoch. Other processes can read a time that one
+    process writes. Each method can raise StorageFull and StorageBroken.
     """
 
     def confirmed(self, key: str) -> float | None:

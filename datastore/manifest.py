@@ -71,7 +71,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A `Manifest` is a parsed manifest or index; `descriptors` has its parts in their order.
+    """A `Manifest` is a parsed manifest or index; `descriptors` has its parts in the stated order.
 
     If `states_type` is True, the bytes state the media type. Otherwise the type was received in a
     header, or follows from the keys of the JSON document. Two repositories can then have the same
@@ -93,7 +93,7 @@ class Manifest:
         object.__setattr__(self, "_parts", tuple(dict.fromkeys(parts)))
 
     def parts(self) -> tuple[Digest, ...]:
-        """Return the digests of the parts without which the manifest is incomplete, each once."""
+        """Return the digest of each part that the registry must store, without repetitions."""
         return self._parts
 
 

@@ -103,7 +103,7 @@ class Quarantine:
         """Return whether content in a remote storage is marked as damaged.
 
         The index is read first. If it has a row of the content, the content counts as intact,
-        because its row is removed when it is marked. In this case, no request is sent to the
+        because `_mark` removes the row. In this case, no request is sent to the
         storage. Raises: StorageBroken.
         """
         with suppress(IndexUnavailable):

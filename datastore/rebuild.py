@@ -69,7 +69,7 @@ def rebuild(
 
     *snapshots* and *examine* are used only if the storage is a bucket. A lost index is first
     restored from *snapshots*. *examine* is called for content whose size in the list of the bucket
-    differs from its row.
+    differs from the size in its row.
 
     *between* is called after each batch. If it raises an exception, the rebuild ends, and the
     caller can start it again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
@@ -161,7 +161,8 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
         for entry in page:
             is_gone = entry.used < now - _YOUNG_S and blobs.stat(entry.digest) is None
             # A worker may store the blob at this moment. The worker then writes the row after the
-            # blob: it adds the row again or removes its mark. So the blob does not lose its row.
+            # blob: it adds the row again, or removes the mark of the row. So the blob does not lose
+            # its row.
             if is_gone and index.mark_for_deletion(entry):
                 index.forget(entry.digest)
         yield len(page)

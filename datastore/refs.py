@@ -1,6 +1,6 @@
 """Parse digests, tags and names of repositories from untrusted text.
 
-Code that receives a Digest, Tag or Repository can rely on its valid form.
+Code that receives a Digest, Tag or Repository does not need to check its form.
 """
 
 from __future__ import annotations

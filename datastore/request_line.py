@@ -37,7 +37,7 @@ No value contains a tab, because the line is JSON, which escapes tabs in strings
 
 @dataclass(frozen=True, slots=True)
 class RequestLine:
-    """A `RequestLine` has the fields of a line that AccessLine lacks, in the order of the line.
+    """A `RequestLine` has the seven fields that AccessLine lacks, in the order of the line.
 
     `id` identifies the request, and `port` is the TCP port of the client. `type` is the media type
     of the response. `size` is the length of the whole content in bytes, even if the response has

@@ -51,7 +51,8 @@ class Reservations:
     """A `Reservations` reserves disk space for downloads and uploads.
 
     While the index is unavailable, no space is reserved. *notes* has the records of the cleaner.
-    *wake* is called with a number of bytes to wake the cleaner; it is None if there is no cleaner.
+    *wake* wakes the cleaner, and takes the number of bytes that are needed. *wake* is None if there
+    is no cleaner.
     `clock` returns the time of the appliance in seconds since the UTC epoch.
     """
 
@@ -93,7 +94,7 @@ class Reservations:
         return granted
 
     def refused(self, size: int) -> None:
-        """Wake the cleaner to free *size* bytes: the disk is full, but the cap is not reached."""
+        """Wake the cleaner to free *size* bytes, if the disk is full before the cap is reached."""
         self._wake(size)
 
     def release(self, digest: Digest) -> None:

@@ -95,7 +95,7 @@ class SnapshotStore(Protocol):
         ...
 
     def remember(self, root: str, values: Mapping[str, tuple[bytes, str]]) -> None:
-        """Remember the content of the objects below *root* whose entity tag has not changed.
+        """Remember the content of those objects below *root* that still have the given entity tag.
 
         *values* has the content and the entity tag of each key. A later read of a remembered object
         sends no request.

@@ -1,9 +1,9 @@
 """Find proxied content in a data directory that the pull-through cache of another program wrote.
 
 Such a program does not store which upstream a repository came from. Therefore its proxied content
-looks like pushed content, which is never evicted. docker distribution's proxy lists all content
-that it fetched, as REPOSITORY@DIGEST, in the file `scheduler-state.json` in the root of the storage
-(source: its package registry/proxy/scheduler).
+looks like pushed content, which by default is not evicted. docker distribution's proxy lists all
+content that it fetched, as REPOSITORY@DIGEST, in the file `scheduler-state.json` in the root of the
+storage (source: the package registry/proxy/scheduler of docker distribution).
 
 A repository counts as proxied if all of its links are in that list and no link is younger than the
 list. An unknown origin is then stored for this repository. All other repositories stay hosted: the

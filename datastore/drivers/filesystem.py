@@ -27,7 +27,8 @@ from entrepot.datastore.storage import TimedStat
 
 _UNFINISHED = "~unfinished"  # No tag, digest or repository name has a tilde.
 _PIECE_BYTES = 64 * 1024
-# Another process may remove the folder between mkdir and open. A writer creates it this many times.
+# Another process may remove the folder between mkdir and open. A writer creates it at most
+# this many times.
 _MAX_TRIES = 64
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 

@@ -192,7 +192,7 @@ class MemoryIndex:
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
     ) -> None:
-        """Set the last uses of rows and of the parts of manifests, and store *notes*."""
+        """Set the last uses of rows and of their descendants, and store *notes*."""
         with self._lock:
             for digest, at in accesses.items():
                 if digest in self._rows:
@@ -228,7 +228,7 @@ class MemoryIndex:
         return sorted(page, key=lambda row: row.digest)[:limit]
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows that no manifest's row lists."""
+        """Return a page of unmarked rows that no manifest lists."""
         with self._lock:
             named = {each for names in self._names.values() for each in names}
             return [row for row in self._rows_after(after) if row.digest not in named][:limit]

@@ -224,7 +224,7 @@ class SqliteIndex:
         return [_to_entry(row) for row in self._file.select(_BY_DIGEST, first, last, limit)]
 
     def unreferenced(self, after: Cursor | None, limit: int) -> list[IndexEntry]:
-        """Return a page of unmarked rows that no manifest's row lists."""
+        """Return a page of unmarked rows that no manifest lists."""
         return self._page(_UNREFERENCED, after, limit)
 
     def prefetched_unused(self, before: float, limit: int) -> list[IndexEntry]:

@@ -2,8 +2,8 @@
 
 Every program opens its storage with `open_storage` and its index with `open_index`. The contract
 suites in `tests/contract/` run for each driver except `oss`, which sends the same requests as `s3`.
-Each entry of a table is a function
-that imports its driver, so that a process imports only the driver that it uses.
+Each entry of a table is a function that imports its driver, so that a process imports only the
+driver that it uses.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
 def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
     """Return the parts of the bucket that *settings* select, without a request.
 
-    The parts include the claim with which this appliance owns the bucket. The driver must be one
-    for buckets. Raises: StorageBroken if a file that the settings name cannot be read.
+    The parts include the claim with which this appliance owns the bucket. The driver must
+    store values in a bucket. Raises: StorageBroken if a file that the settings name cannot be read.
     """
     from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - only if used
 

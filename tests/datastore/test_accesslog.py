@@ -1,4 +1,4 @@
-"""The formats of the access log and of the events file can be written and parsed."""
+"""Tests that lines of the access log and of the events file are parsed correctly."""
 
 from __future__ import annotations
 

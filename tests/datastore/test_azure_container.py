@@ -1,4 +1,4 @@
-"""Tests of the effects of the keys of `storage.azure` on requests to Azure and on the login."""
+"""Tests how the keys of `storage.azure` affect the requests to Azure and the login."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from tests.serving import EndsAtOnce
 
 
 class _Service(EndsAtOnce, ThreadingHTTPServer):
-    """A server that replaces Azure: it records all requests, and sends the same response to all."""
+    """A server that replaces Azure: it records all requests.
+
+    It sends the response `token` to requests for a token, and `answer` to all other requests.
+    """
 
     daemon_threads = True
 

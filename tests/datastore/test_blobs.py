@@ -1,4 +1,4 @@
-"""Blobs are stored under their digest, and bytes with another digest are never stored."""
+"""Tests that a `BlobStore` stores bytes only under their right digest."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path)
 
 
 def test_a_digest_computed_by_the_writer_is_compared(blobs: BlobStore, finished: Path) -> None:
-    """If the writer of a file has computed its digest, the commit compares only that digest."""
+    """If the writer of a file has computed its digest, the commit compares the two digests."""
     right, wrong = Digest.of(CONTENT), Digest.of(b"what came")
 
     with pytest.raises(DigestMismatch):

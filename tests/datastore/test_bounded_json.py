@@ -1,4 +1,4 @@
-"""Untrusted JSON is parsed with a limit on memory."""
+"""Tests that `loads` parses untrusted JSON with a limit on memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The start of the appliance and `entrepot check` try each kind of request to the bucket."""
+"""Tests how the start of the appliance and `entrepot check` try the requests to a bucket."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_check_shows_the_time_of_each_request(s3: S3Front, tmp_path: Path) -> 
 def test_a_wrong_setting_is_one_problem(
     s3: S3Front, tmp_path: Path, wrong: dict[str, str], remedy: str
 ) -> None:
-    """The start and `entrepot check` report a wrong setting of the bucket with the same line."""
+    """The start of the appliance and `entrepot check` report a wrong setting with the same line."""
     settings = _settings(s3, tmp_path, **wrong)
 
     (found,) = bucket.problems(settings)

@@ -1,4 +1,4 @@
-"""The lengths of objects in a bucket are compared with the index; damaged content is not served."""
+"""Tests that damaged objects in a bucket are found by their lengths, and are not served."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_damaged_content_that_was_pushed_stays_with_a_mark_until_it_is_pushed_ag
 def test_damaged_content_is_not_served_while_it_is_pinned(scene: Scene) -> None:
     """A pin, such as that of a signed URL, does not keep damaged content from being marked.
 
-    Otherwise the row of the pinned content would show that it is intact.
+    Without the mark, the row of the pinned content would show that the content is intact.
     """
     scene.appliance.index.pins.pin([scene.pushed], NOW + DAY)
     scene.damage(scene.pushed, CONTENT[1:])

@@ -1,4 +1,4 @@
-"""A lost index is rebuilt from its snapshot in the bucket, and from lists of the bucket."""
+"""Tests that `rebuild` restores a lost index from its snapshot and from lists of the bucket."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def first(s3: S3Front, tmp_path: Path) -> Iterator[Appliance]:
 
 @pytest.fixture
 def second(s3: S3Front, tmp_path: Path, first: Appliance) -> Iterator[Appliance]:
-    """Return the same appliance a day later, with a new and empty state directory."""
+    """Return the appliance `first` a day later, with a new and empty state directory."""
     made = Appliance(s3, tmp_path / "second")
     made.clock.now = first.clock.now + DAY
     yield made
@@ -90,7 +90,7 @@ def _due(appliance: Appliance) -> list[tuple[IndexEntry, str]]:
 def test_the_next_sweep_removes_what_it_would_have_removed(
     first: Appliance, second: Appliance
 ) -> None:
-    """After a lost index was rebuilt from its snapshot, a round evicts the same content as before.
+    """After a lost index was rebuilt, a round evicts the same content as with the original index.
 
     In this test, the round is a day after the snapshot, and some content exceeds the TTL by then.
     """
@@ -139,7 +139,7 @@ def test_the_lists_give_the_difference_to_the_snapshot(
 def test_new_downloads_are_stored_as_soon_as_the_snapshot_was_read(
     s3: S3Front, first: Appliance, second: Appliance
 ) -> None:
-    """As soon as the snapshot is read, and before the bucket is listed, downloads reserve space."""
+    """A download can reserve space when the snapshot is read and the bucket is not listed yet."""
     pull(first.store, 1, NOW)
     first.write()
     s3.forget()

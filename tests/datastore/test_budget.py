@@ -1,4 +1,4 @@
-"""The cap is divided among content, logs, the index and the queue of events."""
+"""Tests how a `Budget` divides the cap among content, logs, the index and the event queue."""
 
 from __future__ import annotations
 
@@ -110,9 +110,9 @@ def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
     [(0, 64 * MIB), (50 * MIB, MIB), (1000 * MIB, 12 * MIB), (10**6 * MIB, 64 * MIB)],
 )
 def test_the_queue_of_events_counts_against_the_cap(maxsize: int, queue: int) -> None:
-    """If an endpoint is configured, the event queue gets 1 % of the cap, from 1 MiB to 64 MiB.
+    """If notifications are configured, the event queue gets 1 % of the cap, from 1 MiB to 64 MiB.
 
-    If no endpoint is configured, the budget has no space for an event queue.
+    If they are not configured, the budget has no space for an event queue.
     """
     without, with_events = Budget(maxsize, 20), Budget(maxsize, 20, has_events=True)
 

@@ -1,4 +1,4 @@
-"""The names of repositories are listed in pages, in lexical order."""
+"""Tests that `catalog` lists the names of repositories in pages and in lexical order."""
 
 from __future__ import annotations
 

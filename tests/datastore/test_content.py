@@ -1,4 +1,4 @@
-"""The content store parses a manifest only once, but checks its link at each pull."""
+"""Tests how a `ContentStore` reads manifests, and which parsed manifests it caches."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_manifest_is_parsed_once(store: ContentStore) -> None:
 
 
 def test_a_cached_manifest_is_returned_only_while_it_is_stored(store: ContentStore) -> None:
-    """If the content of a manifest is deleted, a worker does not return it from its memory."""
+    """If the content of a manifest is deleted, `manifest` does not return it from the cache."""
     _stored(store)
     store.blobs.delete(IMAGE.digest)
 

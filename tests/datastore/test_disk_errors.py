@@ -1,4 +1,4 @@
-"""If the disk fails, proxied content is fetched from its upstream, and hosted content gets 503."""
+"""Tests that a worker fetches proxied content from its upstream while the disk fails."""
 
 from __future__ import annotations
 

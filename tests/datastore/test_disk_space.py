@@ -1,4 +1,4 @@
-"""A file system without free space or free inodes is recognized."""
+"""Tests that `DiskSpace` recognizes a file system without free space or free inodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The patterns of access rules and retention rules match names of repositories."""
+"""Tests of `Globs`, which matches repository names for access rules and retention rules."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ _PATTERNS = st.lists(st.sampled_from(["a", "b", "*", "a*", "*b", "**"]), min_siz
 
 @given(_PATTERNS, _NAMES)
 def test_a_pattern_is_matched_component_by_component(parts: list[str], name: list[str]) -> None:
-    """A pattern matches the same names as a slow search that tries all numbers of components."""
+    """A pattern matches the same names as a slow search, which tries each split of the name."""
     assert _matches("/".join(parts), "/".join(name)) == _matches_any_split(parts, name)
 
 

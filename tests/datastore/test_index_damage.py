@@ -1,4 +1,4 @@
-"""A broken index is repaired or replaced without a restart."""
+"""Tests that the driver `sqlite` repairs or replaces a broken index without a restart."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_no_reservation_is_made_while_counters_are_negative(path: Path, index: S
 def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: SqliteIndex) -> None:
     """A thorough inspection finds pages of the index file that contradict each other.
 
-    Otherwise SQLite detects such a contradiction only if it happens to read both pages.
+    Without this inspection, SQLite detects a contradiction only if it happens to read both pages.
     """
     index.close()
     content = bytearray(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Names are translated to keys of the storage, and keys are translated back to names."""
+"""Tests that `layout` translates names to keys of the storage, and keys back to names."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_keys_are_distinct_and_none_lies_below_another(
 def test_files_of_one_repository_never_belong_to_another(
     one: Repository, other: Repository, digest: Digest, tag: Tag
 ) -> None:
-    """Two repositories never have the same file, even if one's name begins with the other's."""
+    """Two repositories never share a file, even if one name is the beginning of the other."""
     for key in (
         layout.layer_link(one, digest),
         layout.tag_current(one, tag),

@@ -1,4 +1,4 @@
-"""Keys of links, origins and downloads are translated back to digests and names."""
+"""Tests how `layout` reads digests and names from keys, and how `Repositories` lists links."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_key_of_a_current_tag_has_no_digest(tag: str) -> None:
 
 
 def test_origin_of_returns_the_repository() -> None:
-    """`origin_of` returns the repository of the key of an origin."""
+    """`origin_of` returns the repository whose origin has the given key."""
     assert layout.origin_of(layout.origin(_NAME)) == _NAME
 
 
@@ -62,7 +62,7 @@ def test_a_repository_lists_the_blobs_that_it_links() -> None:
 def test_a_repository_lists_the_pushed_referrers_of_a_manifest() -> None:
     """A repository lists the pushed referrers of a manifest until they are removed.
 
-    For each referrer, it has the descriptor that was stored at the push.
+    `referrer` returns the descriptor that `add_referrer` has stored.
     """
     repositories = Repositories(MemoryStorage())
     subject, other = Digest.of(b"subject"), Digest.of(b"another")

@@ -1,4 +1,4 @@
-"""The names in a large folder are remembered until the folder changes."""
+"""Tests that `FolderListings` caches the names in a large folder until the folder changes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_small_folder_is_not_cached(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_the_number_of_cached_folders_is_bounded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only a limited number of folders is cached; the one that was read earliest is dropped."""
+    """The number of cached folders is limited; the folder that was read earliest is dropped."""
     monkeypatch.setattr(listings, "_MOST", 2)
     monkeypatch.setattr(listings, "_LARGE", 0)
     folders = [str(folder / str(number)) for number in range(3)]

@@ -1,4 +1,4 @@
-"""File locks exclude other processes, and other threads of the same process."""
+"""Tests that file locks exclude other processes, and other threads of the same process."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_locked_file_keeps_its_content(path: Path) -> None:
 def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the file is renamed between its opening and its lock, a new file is created and locked.
+    """If the file is renamed after its opening and before its lock, a new file is locked.
 
     For example, a commit can rename a spool file to a blob. Without the new file, the process would
     lock the blob.
@@ -115,7 +115,7 @@ def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
 
 
 def test_unlink_removes_the_locked_file(path: Path) -> None:
-    """`unlink` removes the locked file, and another lock of the path is then possible."""
+    """`unlink` removes the locked file; the path can then be locked a second time."""
     with try_lock(path) or pytest.fail("refused") as held:
         held.unlink()
 
@@ -125,7 +125,7 @@ def test_unlink_removes_the_locked_file(path: Path) -> None:
 
 
 def test_unlink_keeps_a_newer_file_under_the_same_path(path: Path) -> None:
-    """If another file has the path of the locked file, `unlink` does not remove it."""
+    """If another file has replaced the locked file at its path, `unlink` removes neither."""
     with try_lock(path) or pytest.fail("refused") as held:
         path.rename(path.with_name("committed"))
         path.write_bytes(b"a newer file")
@@ -251,7 +251,7 @@ def test_a_lock_is_released_if_its_file_cannot_be_examined(
 def test_a_failed_removal_does_not_replace_the_error_of_the_block(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the `with` block and the removal of its lock file fail, the block's error is raised."""
+    """If both the block and the removal of the lock file fail, the error of the block is raised."""
     monkeypatch.setattr(Path, "unlink", _refuse)
 
     with pytest.raises(KeyError), holding(path, 0):

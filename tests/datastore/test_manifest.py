@@ -1,4 +1,4 @@
-"""Manifests are parsed from untrusted bytes."""
+"""Tests of `parse`, which parses manifests from untrusted bytes."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class TestParts:
         assert manifest.descriptors[0] == Descriptor("application/x-part", CONFIG, 7)
 
     def test_an_indexs_parts_are_its_children(self) -> None:
-        """The parts of an index are the manifests that it lists, but not the parts of these."""
+        """The parts of an index are the manifests that it lists, but not their parts."""
         assert parse(_index()).parts() == (CHILD,)
 
     def test_a_repeated_layer_is_one_part(self) -> None:
@@ -174,7 +174,7 @@ class TestParts:
 
 
 class TestArtifacts:
-    """A manifest has the fields that a list of referrers shows."""
+    """A parsed manifest has the fields that a list of referrers needs."""
 
     def test_the_artifact_type_is_that_of_the_manifest_or_of_its_config(self) -> None:
         """If a manifest has no artifact type, the media type of its config is the artifact type.

@@ -1,4 +1,4 @@
-"""A rebuild from a bucket with many objects sends few requests and needs little memory."""
+"""Tests that a rebuild from many objects in a bucket sends few requests and needs little memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROGRAM = "tests.datastore.rebuild_bucket"
 
 
 def _rebuilt(bucket: GeneratedBucket, state: Path) -> dict[str, Any]:
-    """Rebuild the index and write the snapshot in a separate process; return its figures."""
+    """Run `rebuild_bucket` in a separate process; return the figures that it prints."""
     bucket.requests.clear()
     done = subprocess.run(
         [sys.executable, "-m", _PROGRAM, bucket.url, str(state)],

@@ -1,4 +1,4 @@
-"""Tests of the translation of the keys of `storage.oss` to keys of `storage.s3`."""
+"""Tests that the keys of `storage.oss` are translated to keys of `storage.s3`."""
 
 from __future__ import annotations
 

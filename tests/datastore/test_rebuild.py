@@ -1,4 +1,4 @@
-"""A lost index is rebuilt from the stored files, and differences after a crash are repaired."""
+"""Tests that `rebuild` restores a lost index from the stored files, and repairs differences."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_rebuild_lets_other_writers_in_between_batches(
 ) -> None:
     """A rebuild commits in batches, so that other processes can write in between.
 
-    If it is interrupted, the index still needs a rebuild.
+    If the rebuild is interrupted, the index still needs a rebuild.
     """
     monkeypatch.setattr("entrepot.datastore.rebuild._BATCH", 2)
     for number in range(5):
@@ -266,7 +266,7 @@ def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: Inde
 
 
 def test_without_times_all_content_counts_as_used_at_the_rebuild(index: Index) -> None:
-    """If the storage stores no times, the rebuild counts as the last use of all content."""
+    """If the storage stores no times, the time of the rebuild counts as the last use of content."""
     storage = MemoryStorage()
     digest = Digest.of(b"content")
     BlobStore(storage).write(digest, b"content")

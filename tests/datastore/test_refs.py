@@ -1,4 +1,4 @@
-"""Digest, Tag and Repository accept only valid texts, and `str` returns the same text."""
+"""Tests that `parse` of Digest, Tag and Repository accepts only valid texts."""
 
 from __future__ import annotations
 

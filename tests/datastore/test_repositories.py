@@ -1,4 +1,4 @@
-"""Links, tags and origins are stored on a disk and found there."""
+"""Tests that `Repositories` stores links, tags and origins on a disk, and finds them there."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def test_a_media_type_is_stored_for_each_repository(repositories: Repositories) 
 
 
 def test_a_media_type_from_0_1_0_is_used_if_there_is_no_other(tmp_path: Path) -> None:
-    """If a repository has no media type of a manifest, the type that 0.1.0 stored is used."""
+    """If a repository has no media type for a manifest, the type from version 0.1.0 is used."""
     storage = disk_storage(tmp_path)
     storage.write(layout.shared_media_type(A), b"application/x-old")
     repositories = Repositories(storage)

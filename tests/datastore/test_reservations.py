@@ -1,4 +1,4 @@
-"""A reservation waits for the cleaner only if the cleaner can free space."""
+"""Tests that a reservation waits for the cleaner only if the cleaner can free space."""
 
 from __future__ import annotations
 

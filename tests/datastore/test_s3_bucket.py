@@ -1,4 +1,4 @@
-"""The keys of `storage.s3` determine the requests to the bucket."""
+"""Tests how the keys of `storage.s3` affect the requests to the bucket."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_profile_of_the_shared_credentials_file_signs(
 ) -> None:
     """If no key is configured, requests are signed with a key of AWS's shared credentials file.
 
-    AWS's variables name the file and the profile.
+    AWS's environment variables name the file and the profile.
     """
     account = Account(token="of a session")
     file = tmp_path / "credentials"
@@ -163,7 +163,7 @@ def test_the_file_is_used_unless_a_variable_precedes_it(
 ) -> None:
     """The shared credentials file is used if it exists and no variable has other credentials.
 
-    If a variable names the file, it is used even if it is absent, so that the error is reported.
+    If a variable names an absent file, the file is used too, so that its absence is reported.
     """
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws/credentials").write_text("[default]\n")

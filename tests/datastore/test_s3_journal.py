@@ -1,4 +1,4 @@
-"""The journal of a bucket remembers values, and refuses changes that a late removal could undo."""
+"""Tests which values the journal of a bucket remembers, and which changes it refuses."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def test_a_written_value_is_known_to_all_processes(journal: BucketJournal) -> No
 def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) -> None:
     """After the first write of a value, its absence is no longer remembered.
 
-    This is so even if a process requests the value before the write and gets the response
-    afterwards.
+    This is so even if a process requests the value before the write and gets the response after the
+    write.
     """
     generation = journal.generation("key")
     journal.learn("key", ABSENT, generation)
@@ -94,7 +94,7 @@ def test_a_value_is_unknown_while_it_changes(journal: BucketJournal) -> None:
 def test_two_writes_at_once_leave_the_value_unknown(journal: BucketJournal) -> None:
     """If two processes write a value at the same time, the journal remembers neither value.
 
-    After the next read of the bucket, it remembers the value.
+    After the next read of the bucket, the journal remembers the value.
     """
     with journal.changing("key", is_removal=False) as first:
         with _other(journal).changing("key", is_removal=False) as second:
@@ -199,7 +199,8 @@ def test_an_unusable_journal_refuses_changes_and_knows_nothing(
 ) -> None:
     """If a process cannot open the journal of the bucket, it refuses to change values.
 
-    Otherwise another process, whose journal has the old value, would continue to serve that value.
+    Such a change would be missing in the journal. Another process would then continue to serve the
+    old value from the journal.
     """
     (tmp_path / "folder").mkdir()
     journal = BucketJournal(tmp_path / "folder", clock)

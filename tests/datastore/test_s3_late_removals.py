@@ -1,4 +1,4 @@
-"""If a service applies a removal late, no value is lost that was written in the meantime."""
+"""Tests that a late removal does not delete a value that was written in the meantime."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_push_survives_a_late_removal(
     """After a removal without a response, a push of the same key is accepted.
 
     If the service then applies the removal, the value is read from its local copy, even after a
-    restart. After 16 minutes it is written to the bucket again.
+    restart. After 16 minutes, `repair` writes the value to the bucket again.
     """
     appliance.push(content)
     appliance.apply_removal()

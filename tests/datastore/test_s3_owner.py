@@ -1,4 +1,4 @@
-"""Only one appliance at a time owns a bucket, and only the owner writes."""
+"""Tests that only one appliance at a time owns a bucket, and that only the owner writes."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_after_a_clean_end_another_appliance_owns_the_bucket_at_once(
 def test_the_next_process_continues_the_claim(first: Appliance) -> None:
     """If the process with the claim was killed, the next process continues the claim.
 
-    The journal is not emptied.
+    `taken_over`, which would empty the journal, is not called.
     """
     first.claim.renew()
     first.taken.clear()
@@ -176,7 +176,7 @@ def test_the_next_process_continues_the_claim(first: Appliance) -> None:
 def test_a_failed_renewal_is_repeated(
     first: Appliance, s3: S3Front, uptime: Clock, fault: LoseAnswer | SlowDown
 ) -> None:
-    """If a renewal gets no response, the next succeeds, even if the service applied the first."""
+    """After a failed renewal, the next one succeeds, even if the service applied the failed one."""
     first.claim.renew()
     s3.fault("PUT", KEY, fault, times=1)
     with pytest.raises(StorageBroken):
@@ -227,7 +227,7 @@ def test_a_process_that_was_stopped_before_its_request_sends_nothing(
 def test_a_foreign_object_in_place_of_the_owner_is_another_owner(
     first: Appliance, uptime: Clock
 ) -> None:
-    """If another program has written the object with the claim, it counts as another owner's.
+    """An object that another program has written in place of the claim counts as another claim.
 
     The object does not change, so after 90 s the appliance becomes the owner.
     """
@@ -240,7 +240,7 @@ def test_a_foreign_object_in_place_of_the_owner_is_another_owner(
 
 
 def test_an_owners_object_of_any_length_is_not_read(first: Appliance, s3: S3Front) -> None:
-    """If the object with the claim is too long, it counts as another owner's and is not read."""
+    """If the object with the claim is too long, it is not read, and counts as another claim."""
     assert first.claim.renew()
     first.parts.client.put(KEY, (s3.get(KEY) or b"") + b" " * 5000)
 

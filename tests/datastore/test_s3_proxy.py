@@ -1,4 +1,4 @@
-"""Requests to a bucket go through the proxy that the environment variables name."""
+"""Tests that requests to a bucket go through the proxy that the environment variables name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each request to the bucket is reported once, for the metrics."""
+"""Tests that each request to the bucket is reported once to the metrics."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_failure_and_its_repetition_are_reported(
 def test_the_circuit_is_reported_when_it_opens_and_when_it_closes(
     s3: S3Front, tmp_path: Path, said: REPORT
 ) -> None:
-    """The circuit reports that two failures within two seconds open it, and a success closes it."""
+    """The circuit is reported when two failures in two seconds open it, and when it closes."""
     timer = Clock(100.0)
     client = ObjectClient(bucket_of(dict(parameters(s3, tmp_path))), StorageCircuit(timer))
     client.report_to(lambda _, **fields: said.append(fields))

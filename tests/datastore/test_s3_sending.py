@@ -1,4 +1,4 @@
-"""A growing file is sent to a bucket in parts, and becomes an object if its digest is right."""
+"""Tests that a growing file is sent in parts, and becomes an object if its digest is right."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_file_is_stored_when_the_service_answers_again(
 ) -> None:
     """If the bucket works again while the circuit is open, a commit succeeds.
 
-    The open circuit permits one request a second, and the success of this request closes it.
+    The open circuit permits one request a second, and a successful request closes the circuit.
     """
     circuit = storage._client._circuit
     for size in (PART // 2, 3 * PART):

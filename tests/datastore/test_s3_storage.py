@@ -1,4 +1,4 @@
-"""The driver `s3` handles failures of the service, and sends few requests."""
+"""Tests that the driver `s3` sends few requests, and how it handles failures of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""With `storage.shared`, docker distribution can write to the bucket at the same time."""
+"""Tests of `storage.shared`, with which docker distribution can write to the same bucket."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_late_removal_of_a_shared_tag_is_repaired(
 def test_the_local_copy_of_a_shared_tag_replaces_no_tag(
     s3: S3Front, parts: BucketParts, clock: Clock
 ) -> None:
-    """If docker distribution moves a tag, its local copy is not read and does not replace it."""
+    """If docker distribution moves a tag, the older local copy does not replace the tag."""
     storage = parts.storage()
     _push_after_a_late_removal(s3, storage, clock)
     s3.put(V1, str(NEW).encode())

@@ -1,4 +1,4 @@
-"""A shard (one of 256 parts of a snapshot of the index) is invalid if it has any defect."""
+"""Tests that a shard (one of 256 parts of a snapshot) is invalid if it has any defect."""
 
 from __future__ import annotations
 

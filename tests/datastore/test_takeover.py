@@ -1,4 +1,4 @@
-"""A repository becomes proxied only if it is certain that another program's proxy fetched it."""
+"""Tests that `take_over` marks a repository only if another program has certainly fetched it."""
 
 from __future__ import annotations
 

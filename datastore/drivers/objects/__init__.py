@@ -4,7 +4,7 @@
 |---|---|
 | `setup` | creates and connects the classes of these modules for the configured driver |
 | `storage` | `ObjectStorage`: the storage that the appliance uses |
-| `object_service` | what differs between the services that store objects |
+| `object_service` | the differences between the services that store objects |
 | `tls` | the settings with which a driver verifies the certificate of its service |
 | `proxy` | chooses the HTTP proxy for requests to the storage |
 | `client` | `ObjectClient`: sends single requests, and repeats a failed request |
@@ -18,5 +18,5 @@
 | `snapshots` | the objects of the snapshot of the index |
 | `kept` | local copies of values that a late removal request may still delete |
 | `owner` | the claim on the bucket, so that only one appliance at a time writes |
-| `check` | the requests that the start of the appliance and `entrepot check` try |
+| `check` | tries the requests when the appliance starts, and for `entrepot check` |
 """

@@ -38,7 +38,7 @@ _Attempt = tuple[str, str, Callable[[], object]]
 
 
 def tried_requests(client: ObjectClient, sign: Sign | None = None) -> Iterator[TriedRequest]:
-    """Yield each request with the time that it took; end after the first that the service refuses.
+    """Yield each request with the time that it took; end after the first refusal.
 
     *sign* signs the URL to which a client is redirected; it is None if no client is redirected.
     After all requests, one refusal can follow that is not about a request. It means that the

@@ -76,9 +76,9 @@ class OutcomeUnknown(StorageBroken):
 class Bucket:
     """A `Bucket` has the address of a bucket, and the options that obstore needs to open it.
 
-    `config` and `client` are these options. The client sets `attributes` on every object that it
-    writes, for example the storage class. `credentials` is a function that returns credentials that
-    expire; if it is None, the credentials are in `config`.
+    `config` and `client` are these options. An `ObjectClient` sets `attributes` on every object
+    that it writes, for example the storage class. `credentials` is a function that returns
+    credentials that expire; if it is None, the credentials are in `config`.
     """
 
     service: ObjectService
@@ -466,9 +466,9 @@ def repeated(act: Callable[[], T], report: Callable[[], None]) -> T:
 def _is_rejected(error: Exception) -> bool:
     """Return whether the service refused the request and would refuse a repetition too.
 
-    A service does so if a permission is missing, and with the status codes of `_REFUSALS`. These do
-    not include 408 and 429, with which a service asks for a later repetition. They do not include
-    409 either, which means a conflict with another request.
+    This is the case if a permission is missing, or if the status of the response is in `_REFUSALS`.
+    These statuses do not include 408 and 429, with which a service asks for a later repetition, and
+    not 409, which means a conflict with another request.
     """
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return True

@@ -7,7 +7,7 @@ bucket is one SQLite file in the state directory:
 | table | contents |
 |---|---|
 | `value` | the size of an object, and its bytes if it is at most 64 KiB; or that it is absent |
-| `change` | a write or removal of an object that has begun, and whose outcome is unknown yet |
+| `change` | a write or removal of an object that has begun, and whose outcome is not known yet |
 | `copy` | a value that an earlier removal may still delete, and its copy in a local file |
 | `listed`, `name` | the names directly below a folder that was listed |
 
@@ -370,7 +370,7 @@ class BucketJournal:
             return found.rowcount > 0
 
     def _since(self) -> float:
-        """Return the time `UNSETTLED_S` ago; the service can still apply only later requests.
+        """Return the time `UNSETTLED_S` ago: the service cannot apply any earlier request now.
 
         The time is in seconds since the UTC epoch.
         """

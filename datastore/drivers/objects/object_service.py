@@ -1,4 +1,4 @@
-"""Describe what differs between the services that store objects."""
+"""Describe the differences between the services that store objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ObjectService:
     `store` is the class of obstore that sends the requests. When the appliance starts, it tries
     several requests (`check.py`); `permissions` maps the name of each request to the permission
     that it needs. `remedies` maps an error code of the service to a remedy for the operator.
-    `place` names where the operator sets permissions.
+    `place` names the bucket or container in a remedy.
 
     If `copies_at_once` is False, the service may respond to a request to copy an object before the
     copy is complete. `metrics_name` is the value of the label `driver` in docker distribution's

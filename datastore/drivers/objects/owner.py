@@ -41,10 +41,7 @@ _HELD_S: Final = 45.0
 _ABANDONED_S: Final = 90.0
 _LOOK_S: Final = 1.0
 _LARGEST: Final = 4096
-"""The object `entrepot/owner` is never larger than this (bytes).
-
-If it is larger, another program wrote it, and it is not read.
-"""
+"""An object `entrepot/owner` with more bytes than this is not read: another program wrote it."""
 
 
 def _uptime() -> float:
@@ -152,7 +149,7 @@ class Claim:
         return True
 
     def release(self) -> None:
-        """Remove `entrepot/owner` if it is this appliance's; another one can then claim the bucket.
+        """Remove `entrepot/owner` if this appliance is the owner, so that another one can be it.
 
         Raises: StorageFull, StorageBroken.
         """

@@ -60,11 +60,11 @@ class BucketSnapshots:
         return self.client.put(key, content)
 
     def remember(self, root: str, values: Mapping[str, tuple[bytes, str]]) -> None:
-        """Record in the journal those objects below *root* whose entity tag has not changed.
+        """Record in the journal those objects below *root* that still have the given entity tag.
 
-        *values* has the content and the entity tag by key. A process may change an object while
-        this method lists the entity tags. So the method reads the generation of each key in the
-        journal first: after such a change, the journal does not remember the old content.
+        *values* has the content and the entity tag of each key. A process may change an object
+        while this method lists the entity tags. So the method reads the generation of each key in
+        the journal first: after such a change, the journal does not remember the old content.
         """
         generations = {key: self.journal.generation(key) for key in values}
         for key, entity_tag in self.client.entity_tags(root):

@@ -58,7 +58,7 @@ class Ownership(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ObjectSending:
-    """An `ObjectSending` implements `Sending`: it sends one file to *storage* while it grows."""
+    """An `ObjectSending` implements `Sending`: it sends a growing file to *storage*."""
 
     storage: ObjectStorage
     sender: FileSender

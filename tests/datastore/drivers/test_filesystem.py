@@ -1,4 +1,4 @@
-"""The driver `filesystem` handles crashes, full disks, several disks and concurrent processes."""
+"""Tests how the driver `filesystem` handles crashes, disk errors and concurrent processes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_the_last_deletion_leaves_an_empty_root(storage: Filesystem, root: Path)
 def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
     storage: Filesystem, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If another process removes an empty folder first, `delete` still removes the folders above.
+    """If another process removes an empty folder first, `delete` removes the folders above it.
 
     These may be empty too, and perhaps no other process removes them.
     """
@@ -271,9 +271,9 @@ def test_a_file_of_another_file_system_is_copied(
 def test_a_copy_to_a_full_disk_keeps_the_finished_file(
     storage: Filesystem, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the disk is full while a file is copied from another file system, that file stays.
+    """If the disk is full while a file is copied from another file system, the original file stays.
 
-    It can be committed later.
+    A later commit of the file can succeed.
     """
     path = tmp_path / "finished"
     path.write_bytes(b"content")

@@ -1,4 +1,4 @@
-"""The driver `sqlite` handles broken files, forks, locks, a long log and large tables."""
+"""Tests how the driver `sqlite` handles broken files, forks, locks, long logs and large tables."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ def test_an_index_of_another_version_is_moved_aside(index: SqliteIndex, path: Pa
 def test_an_index_of_version_0_1_gets_the_table_of_link_times(
     index: SqliteIndex, path: Path
 ) -> None:
-    """If version 0.1 created an index file, the table of link times is added; its rows stay."""
+    """An index file of version 0.1 keeps its rows, and gets the table of link times."""
     index.close()
     older = sqlite3.connect(path, isolation_level=None)
     older.execute("DROP TABLE link")
@@ -351,7 +351,7 @@ def test_the_log_stays_short_over_many_small_transactions(
 def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, path: Path) -> None:
     """If the write-ahead log is long and another process reads, a write does not wait for the read.
 
-    The first write after the reader's end truncates the log. Then the time-out for locks has its
+    When the read has ended, the next write truncates the log. The time-out for locks then has its
     usual value again.
     """
     statements: list[str] = []

@@ -1,4 +1,4 @@
-"""Drivers are imported only through the table of drivers."""
+"""Tests of the table of drivers, through which all programs import and open drivers."""
 
 from __future__ import annotations
 

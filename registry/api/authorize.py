@@ -183,7 +183,7 @@ def _remedy(resolved: ResolvedRepository) -> str:
     if first == "library" and slash:
         return "push to another name"
     pattern = f"{first}/**" if slash else first
-    return f"to push there, list it in the configuration, as in hosted: {{{pattern}: {{}}}}"
+    return f"to push to this name, list the name in the settings: hosted: {{{pattern}: {{}}}}"
 
 
 class Authorization:

@@ -58,7 +58,7 @@ class Case:
         return {key for line in self.expected.get(word, []) for key in line.split()}
 
     def expects(self, word: str, verdict: KeySupport) -> set[str]:
-        """Return the keys of *word*, and those of `follows` whose row has *verdict*."""
+        """Return the keys of *word*, and the keys of `follows` whose rows have *verdict*."""
         return self.keys(word) | {
             each for each in self.keys("follows") if _verdict(each) is verdict
         }

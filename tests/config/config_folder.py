@@ -40,7 +40,7 @@ class ConfigFolder:
     def warnings(self, *argv: str, **environ: str) -> list[str]:
         """Load the configuration; return the lines of its warnings.
 
-        The warning that the registry is open to every client is left out.
+        The warning that the registry is open to every client is omitted.
         """
         lines = map(str, self.examine(*argv, **environ).warnings)
         return [

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-# values in YAML, in which `{folder}` is a folder of the test and `{file}` a file in it
+# The values are YAML. In them, `{folder}` is a folder of the test, and `{file}` a file in it.
 VALUES: Final[dict[str, str]] = {
     "version": "'0.1'",
     "loglevel": "debug",
-    "log.accesslog.disabled": "false",  # outside the container image the default is true
+    "log.accesslog.disabled": "false",  # Outside the container image the default is true.
     "log.level": "debug",
     "log.formatter": "json",
     "log.fields": "{service: registry}",
@@ -206,7 +206,7 @@ VALUES: Final[dict[str, str]] = {
     "policy.repository.classes": "[image]",
 }
 
-# for a key or section, the other keys without which it has no effect; the test sets them too
+# A key or section in this map has no effect without other keys, which the test sets too.
 BESIDE: Final[dict[str, dict[str, str]]] = {
     "storage.s3.keyid": {
         "storage.s3.region": "eu-central-1",

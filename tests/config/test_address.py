@@ -101,7 +101,7 @@ def test_an_invalid_host_is_an_error(text: str) -> None:
     ],
 )
 def test_a_url_gets_its_scheme_and_loses_its_slash(text: str, expected: str) -> None:
-    """A URL of an upstream gets a scheme and loses its last slash: `/v2/...` is appended."""
+    """A URL of an upstream gets a scheme, and loses its last slash because `/v2/` is appended."""
     assert expected == address.registry_url(text)
 
 
@@ -134,7 +134,7 @@ def test_a_url_must_not_contain_a_password() -> None:
 def test_the_default_url_of_a_host(host: str, expected: str) -> None:
     """The default URL of a host is HTTPS except for loopback, as in Docker.
 
-    The default URL of Docker Hub is its API, which has a host of its own.
+    The default URL of Docker Hub is that of its API, which is not at docker.io.
     """
     assert expected == default_url(host)
 

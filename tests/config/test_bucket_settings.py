@@ -16,7 +16,7 @@ _COPY = "copy one of the two keys of the storage account completely"
 
 
 def test_the_driver_gets_the_keys_and_the_state_directory(config_folder: ConfigFolder) -> None:
-    """The driver gets the login as a map; the place of the content names account and prefix."""
+    """The driver gets the login as a map; messages show the account, container and prefix."""
     config_folder.write(f"storage: {{azure: {{{_AZURE}, rootdirectory: /a/}}}}")
     storage = config_folder.settings(ENTREPOT_STATEDIR="/state").storage
 

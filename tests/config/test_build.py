@@ -106,7 +106,7 @@ def test_a_value_is_shown_on_one_line_and_shortened(config_folder: ConfigFolder)
     "name", ["CLEANER_MAXSIZE", "REGISTRY_HTTP_ADDR", "REGISTRY_LOG", "REGISTRYDIR"]
 )
 def test_an_empty_variable_is_like_an_absent_one(config_folder: ConfigFolder, name: str) -> None:
-    """An empty variable is like an absent one: compose's `${VARIABLE:-}` makes it empty."""
+    """An empty variable is ignored, because compose's `${VARIABLE:-}` makes variables empty."""
     assert config_folder.settings() == config_folder.settings(**{name: ""})
 
 
@@ -129,7 +129,7 @@ def test_an_empty_variable_switches_an_optional_setting_off(config_folder: Confi
 
 
 def test_two_names_of_one_setting_that_disagree_are_a_warning(config_folder: ConfigFolder) -> None:
-    """Two names of one setting with different values are a warning: the short name counts."""
+    """If two variables of a setting differ, the short name counts, and a warning names both."""
     both = {"REGISTRYDIR": "/a", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/b"}
 
     assert Path("/a") == config_folder.settings(**both).storage.rootdirectory

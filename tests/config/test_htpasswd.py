@@ -59,7 +59,7 @@ def test_another_hash_is_a_problem_with_its_line(password: str) -> None:
 
 @pytest.mark.parametrize("line", ["nobody", ":hash", "x" * 500])
 def test_a_line_without_a_user_is_a_problem(line: str) -> None:
-    """A line without a user is a problem with its number only: the line may be a password."""
+    """For a line without a user, only its number is shown, because the line may be a password."""
     (problem,) = htpasswd_problems(f"{line}\n".encode(), "/h")
 
     assert str(problem) == "/h:1: not user:hash; write the file with htpasswd -B"

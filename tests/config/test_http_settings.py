@@ -24,7 +24,7 @@ def test_headers_are_a_map_of_names_to_lists(config_folder: ConfigFolder) -> Non
 
 
 def test_a_variable_sets_one_header_or_all(config_folder: ConfigFolder) -> None:
-    """A variable sets one header or all; docker-registry-ui names one in each variable.
+    """A variable sets one header or all headers; docker-registry-ui uses one for each header.
 
     The case of a header's name in a variable may differ from that in the file.
     """
@@ -150,7 +150,7 @@ def test_a_unix_socket_needs_net_and_an_absolute_path(config_folder: ConfigFolde
 def test_a_prefix_needs_no_slash_at_its_end(
     config_folder: ConfigFolder, given: str, read: str
 ) -> None:
-    """A prefix needs no slash at its end, as in docker distribution's program."""
+    """A prefix needs no slash at its end, as in docker distribution."""
     config_folder.write(f"http: {{prefix: {given}}}")
 
     assert config_folder.settings().http.prefix == read

@@ -137,7 +137,7 @@ def test_a_certificate_at_the_usual_place_is_used(config_folder: ConfigFolder) -
 def test_a_folder_of_certificates_without_certs_pem_is_a_problem(
     config_folder: ConfigFolder,
 ) -> None:
-    """A folder of certificates without certs.pem is a problem: its operator expects TLS.
+    """A folder of certificates without certs.pem is a problem: the operator expects TLS.
 
     Hidden files in the folder of certificates are ignored.
     """

@@ -37,7 +37,7 @@ def test_a_level_may_have_capitals(config_folder: ConfigFolder, given: str) -> N
 def test_other_levels_of_logrus_are_refused(
     config_folder: ConfigFolder, given: str, near: str
 ) -> None:
-    """A level that only logrus has is refused, as docker distribution refuses it too."""
+    """A level that only logrus has is refused, as in docker distribution."""
     (problem,) = config_folder.problems(f"--log.level={given}")
 
     assert (
@@ -58,7 +58,7 @@ def test_the_access_log_is_printed_in_the_image_only(config_folder: ConfigFolder
 
 
 def test_fields_have_the_types_of_yaml(config_folder: ConfigFolder) -> None:
-    """Fields of the log have the types of YAML; a field without a value is left out."""
+    """Fields of the log have the types of YAML; a field without a value is omitted."""
     config_folder.write(
         """
         log:

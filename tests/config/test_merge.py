@@ -116,7 +116,7 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
     ],
 )
 def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder, text: str) -> None:
-    """A key without effect is only a warning if it neither protects data nor selects its place."""
+    """A key without effect is only a warning, unless it protects data or selects the place of data."""
     config_folder.write(text)
 
     assert config_folder.problems() == []
@@ -257,7 +257,7 @@ def test_two_auth_schemes_are_a_problem(config_folder: ConfigFolder) -> None:
 
 
 def test_a_driver_in_the_environment_replaces_that_of_the_file(config_folder: ConfigFolder) -> None:
-    """REGISTRY_STORAGE replaces the driver in the file's `storage:`, whose other keys stay."""
+    """REGISTRY_STORAGE replaces the driver of the file; other keys of `storage:` remain valid."""
     config_folder.write("storage: {s3: {bucket: b}, delete: {enabled: true}}")
 
     assert config_folder.settings(REGISTRY_STORAGE="filesystem").storage.delete.enabled

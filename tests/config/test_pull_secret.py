@@ -82,7 +82,7 @@ def test_auth_takes_precedence_over_username_and_password() -> None:
 
 
 def test_an_identity_token_is_kept() -> None:
-    """An identity token is kept: Azure's login writes it beside an empty password."""
+    """An identity token is read, even beside an empty password, as Azure's login writes it."""
     entry = {"auth": _auth("00000000:"), "identitytoken": "token"}
 
     assert SecretCredential("00000000", "", "token") == _secret({"r.io": entry}).lookup("r.io", "x")
@@ -98,7 +98,10 @@ def test_an_entry_without_credentials_is_an_anonymous_upstream(entry: dict[str, 
 
 
 def test_the_longest_path_takes_precedence() -> None:
-    """The longest path in a pull secret decides, by whole names: `our` is no prefix of `ours`."""
+    """The entry with the longest matching path is used.
+
+    Paths are compared by whole components, so `our` does not match `ours`.
+    """
     secret = _secret(
         {
             "quay.io": {"auth": _auth("a:1")},
@@ -142,7 +145,7 @@ def test_every_name_of_docker_hub_is_docker_io(key: str) -> None:
 
 
 def test_hosts_are_listed_once_in_their_order() -> None:
-    """Hosts of a pull secret are listed once in their order; one may have several paths."""
+    """A host with several paths is listed once; hosts are in the order of the pull secret."""
     secret = _secret({"b.io/x": {}, "a.io": {}, "b.io": {}, "*.c.io": {}})
 
     assert secret.hosts == ("b.io", "a.io")

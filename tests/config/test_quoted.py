@@ -120,7 +120,7 @@ def test_the_file_may_be_named_in_quotes(config_folder: ConfigFolder, tmp_path: 
 def test_an_empty_value_in_quotes_is_empty(config_folder: ConfigFolder) -> None:
     """An empty value in quotes counts as empty.
 
-    For the certificate it means plain HTTP. For the password file it is an error.
+    An empty certificate means plain HTTP. An empty password file is an error.
     """
     config_folder.places.certs.mkdir()
     (config_folder.places.certs / "certs.pem").write_text("", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Tests the readers of single values: each returns the value or raises an error."""
+"""Tests of the functions that read single values: each returns a value or raises an error."""
 
 from __future__ import annotations
 

@@ -79,8 +79,8 @@ def test_an_endpoint_that_clients_cannot_use_is_a_warning(
 ) -> None:
     """A redirect that clients cannot follow is a warning.
 
-    The host may be known only in the appliance's network, or may lack TLS. It may also be below the
-    registry's host; then clients would send their password to it.
+    The host may be known only in the appliance's network, or may lack TLS. It may also be below
+    the registry's host. Clients would then send their password to the host of the redirect.
     """
     expected = [f"{_AT}.{each}; {_REMEDY}" for each in expected]
 

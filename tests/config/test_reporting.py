@@ -31,7 +31,7 @@ def test_no_tracker_is_configured_by_default(config_folder: ConfigFolder) -> Non
 
 
 def test_each_tracker_is_configured_by_its_key(config_folder: ConfigFolder) -> None:
-    """Each tracker of `reporting` is active with its key; `check` shows neither key nor DSN."""
+    """Each tracker is active if its key is set; `check` shows neither keys nor the DSN."""
     config_folder.write(_ALL)
     settings = config_folder.settings()
 
@@ -77,7 +77,7 @@ def test_a_missing_library_is_a_problem_with_its_extra(
 def test_a_library_is_found_without_being_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The library of a tracker is found on the path without an import."""
+    """The library of a tracker is found on Python's import path without being imported."""
     from entrepot.runtime.reporting import is_installed  # noqa: PLC0415
 
     monkeypatch.setattr("sys.path", [str(tmp_path)])
@@ -99,7 +99,7 @@ def test_a_library_is_found_without_being_imported(
     ],
 )
 def test_a_wrong_value_is_a_problem(config_folder: ConfigFolder, text: str, expected: str) -> None:
-    """A wrong value of a tracker is a line with its key; a value that may be a secret is hidden."""
+    """A wrong value of a tracker is a line that names its key; a possible secret is hidden."""
     config_folder.write(f"reporting: {{{text}}}")
 
     (problem,) = config_folder.problems()

@@ -90,7 +90,7 @@ def test_hosts_of_aws_contradict_another_endpoint(config_folder: ConfigFolder, n
 
 
 def test_the_spool_is_limited_only_with_a_bucket(config_folder: ConfigFolder) -> None:
-    """A limit of the spool needs a bucket.
+    """The setting `storage.spoolsize` is a problem without a bucket.
 
     On a disk, CLEANER_MAXSIZE also limits unfinished downloads and uploads.
     """

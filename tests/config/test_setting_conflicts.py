@@ -73,7 +73,7 @@ def test_the_same_default_set_twice_is_no_contradiction(config_folder: ConfigFol
 def test_an_address_without_passwords_is_one_warning(
     config_folder: ConfigFolder, address: str
 ) -> None:
-    """An address that other machines reach is one warning if no passwords are configured."""
+    """An address that other machines can reach is one warning if there are no passwords."""
     (warning,) = config_folder.examine(REGISTRY_HTTP_ADDR=address).warnings
 
     expected = f"http.addr={address}: every client that can reach the appliance may pull and push; "

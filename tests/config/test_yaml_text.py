@@ -107,7 +107,7 @@ def test_an_endpoint_is_set_key_by_key(config_folder: ConfigFolder) -> None:
 
 
 def test_a_list_may_have_more_than_ten_entries(config_folder: ConfigFolder) -> None:
-    """Entries of a list in variables are in the order of their numbers, not of their digits."""
+    """Entries of a list in variables are ordered by number, so that 2 comes before 10."""
     variables = {}
     for number in range(12):
         variables[f"REGISTRY_NOTIFICATIONS_ENDPOINTS_{number}_NAME"] = f"n{number}"

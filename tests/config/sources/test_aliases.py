@@ -45,7 +45,7 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_file_of_its_readme_has_the_same_effect(config_folder: ConfigFolder) -> None:
     """The file of docker-cache-server's README has the same effect in the appliance.
 
-    All content, also pushed content, expires only by its last use.
+    All content, even pushed content, expires 30 days after its last use, and for no other reason.
     """
     config_folder.write(README)
     settings = config_folder.settings()
@@ -87,7 +87,7 @@ def test_each_of_its_keys_is_one_warning_with_the_replacement(config_folder: Con
 
 
 def test_the_warning_about_its_users_shows_no_hash(config_folder: ConfigFolder) -> None:
-    """A warning about docker-cache-server's users shows no hash: each start logs the warning."""
+    """A warning about docker-cache-server's users shows no hash, because each start logs it."""
     hashed = f"{{username: ann, password: {HASH}}}"
     config_folder.write(f"auth: {{users: [{{username: admin, password: sesame}}, {hashed}]}}")
     (warning,) = config_folder.warnings()
@@ -163,7 +163,7 @@ def test_the_appliance_s_settings_override_the_effects_of_its_ttl(
 def test_the_data_folder_of_its_newer_releases_is_found(
     config_folder: ConfigFolder, tmp_path: Path
 ) -> None:
-    """Images of any docker-cache-server release are found in its data folder."""
+    """Images of older and newer releases of docker-cache-server are found in its folder."""
     flag = f"--storage.directory={tmp_path}"
     assert tmp_path == config_folder.settings(flag).storage.rootdirectory
 
@@ -207,7 +207,7 @@ def test_disabled_auth_is_open_to_all(config_folder: ConfigFolder) -> None:
 def test_an_invalid_value_is_a_problem_under_its_own_key(
     config_folder: ConfigFolder, text: str, expected: str
 ) -> None:
-    """An invalid value of docker-cache-server is a problem with the key that is in the file.
+    """The message about an invalid value of docker-cache-server names the key in the file.
 
     If the value were ignored, a protection that the operator has requested might be missing.
     """
@@ -226,7 +226,7 @@ def test_an_unknown_variable_with_its_prefix_is_a_warning(config_folder: ConfigF
 
 
 def test_its_users_may_be_a_map_or_have_hashes(config_folder: ConfigFolder) -> None:
-    """docker-cache-server's users can be a map, or have hashes, which are not hashed again."""
+    """docker-cache-server's users can be a map; hashes of passwords are not hashed again."""
     config_folder.write(f"auth: {{users: {{ann: {HASH}}}}}")
     first = config_folder.settings().auth.htpasswd
     config_folder.write(f"auth: {{users: [{{username: ann, password: {HASH}}}]}}")

@@ -224,7 +224,7 @@ def _is_glob(host: str) -> bool:
 
 
 def _glob(text: str) -> str:
-    # A glob is valid if it is a valid host once a letter replaces each wildcard.
+    # A glob is valid if a letter in place of each wildcard makes it a valid host.
     registry_host("".join("x" if each in "*?[]^!" else each for each in text))
     return text
 

@@ -1,4 +1,4 @@
-"""For each key of docker distribution with an effect, the test that shows the effect.
+"""Map each key of docker distribution that has an effect to the test that shows the effect.
 
 A pattern that ends with `.**` covers all keys below it. A test is named by its file and function.
 """

@@ -149,7 +149,7 @@ def test_a_key_file_without_a_key_is_a_problem(
 def test_an_encrypted_key_is_a_problem_without_a_prompt(
     config_folder: ConfigFolder, data: str, authority: Authority
 ) -> None:
-    """An encrypted key is a problem without a prompt.
+    """An encrypted key is a problem, and the check does not prompt for the passphrase.
 
     OpenSSL would prompt for the passphrase on the terminal, and the start would hang.
     """

@@ -116,7 +116,7 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
     ],
 )
 def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder, text: str) -> None:
-    """A key without effect is only a warning, unless it protects data or selects the place of data."""
+    """A key without effect is a warning, unless it protects data or selects the place of data."""
     config_folder.write(text)
 
     assert config_folder.problems() == []

@@ -185,7 +185,7 @@ def test_a_misspelt_protecting_variable_is_a_problem(config_folder: ConfigFolder
 def test_variables_of_other_programs_are_ignored(config_folder: ConfigFolder, name: str) -> None:
     """Variables of other programs are ignored: service links of Kubernetes, podman's auth file.
 
-    So are the internal variables of the appliance.
+    The internal variables of the appliance are ignored too.
     """
     assert (config_folder.problems(**{name: "x"}), config_folder.warnings(**{name: "x"})) == (
         [],

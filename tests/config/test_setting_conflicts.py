@@ -114,7 +114,7 @@ def test_a_size_without_its_unit_is_a_warning(
     size: str,
     is_warned: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """A size without its unit is a warning: no content would be stored.
+    """A maximum size without a unit is a warning: it is in bytes, so no content would be stored.
 
     The operator would not notice that, because no pull would fail.
     """

@@ -23,8 +23,8 @@ GROUPED             = tests/registry $(UNIT_appliance) $(UNIT_registry) $(UNIT_s
 UNIT_others         = $(filter-out tests/__pycache__ tests/system $(GROUPED), \
                         $(patsubst %/,%,$(wildcard tests/*/ tests/test_*.py)))
 UNITS = unit-registry-parts unit-appliance unit-registry unit-stores unit-config unit-others
-# The files with a slow test. grep does not find those in tests/contract, because the marker `slow`
-# is in tests/contract/conftest.py there.
+# The files with a slow test. grep does not find the slow tests in tests/contract, because
+# tests/contract/conftest.py sets their marker `slow`.
 SLOW  = $(shell grep -rl --include='test_*.py' 'mark\.slow' tests) tests/contract
 
 .PHONY: help run image test check types unit $(UNITS) slow system slow-and-system soak conformance bench bench-growth lock clean
@@ -72,7 +72,7 @@ system: $(VENV)/dev
 	$(BIN)/pytest -q -n 3 -m "system and not soak" tests/system
 
 # PART= selects test files by the beginning of their names: PART=cap runs every test_cap*.py.
-soak: $(VENV)/dev $(VENV)/azurite/package.json ## every test at full size; PART=NAME runs the files test_NAME*.py only
+soak: $(VENV)/dev $(VENV)/azurite/package.json ## run every test at full size; PART=NAME runs the files test_NAME*.py only
 	@sh appliance/packages.sh soak
 	@[ -z "$(PART)" ] || [ -n "$(PARTS)" ] || { echo "no test file starts with test_$(PART)" >&2; exit 2; }
 	ENTREPOT_TEST_SIZE=full $(BIN)/pytest -q $(PARTS)
@@ -88,7 +88,7 @@ conformance: $(VENV)/dev ## run the OCI conformance suite: SUITE= its executable
 	@sh appliance/packages.sh run
 	@$(BIN)/python -m tests.conformance $(if $(SUITE),"$(SUITE)")
 
-bench: $(VENV)/dev ## the benchmark, 15 minutes; PART= names parts of it: see bench/README.md
+bench: $(VENV)/dev ## run the benchmark (15 minutes), or only the parts in PART=: see bench/README.md
 	@sh appliance/packages.sh bench
 	$(BIN)/python -m bench $(PART)
 

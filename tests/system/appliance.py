@@ -36,9 +36,9 @@ class Setup:
     """The configuration with which a test starts an appliance.
 
     `upstreams` and `settings` become parts of the YAML file; `environment` has environment
-    variables. `data` is the data directory (None: a new one). With `tls`, clients use TLS. `files`
-    is the appliance's limit of open files (`ulimit -n`, soft and hard); with None the appliance has
-    the limit of the test run.
+    variables. `data` is the data directory (None: a new one). `tls` is the TLS context of the
+    client `Appliance.http` (None: plain HTTP). `files` is the appliance's limit of open files
+    (`ulimit -n`, soft and hard); with None the appliance has the limit of the test run.
     """
 
     upstreams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -147,8 +147,8 @@ class Appliance:
     def environment(self) -> dict[str, str]:
         """Return the environment variables of the appliance.
 
-        They include only PATH, the locale and the time zone of the test run, because other
-        variables of the test run could configure the appliance.
+        From the environment of the test run, the appliance gets only PATH, the locale and the time
+        zone. Other variables of the test run could configure the appliance.
         """
         name, _, value = self._mark.partition("=")
         own = {
@@ -238,6 +238,6 @@ class Appliance:
 
 def _is_program(process: Process, name: str) -> bool:
     words = process.argv.split()
-    if not words or "appliance." in process.argv:  # the process only starts or watches the program
+    if not words or "appliance." in process.argv:  # such a process only starts or watches programs
         return False
     return words[0].rpartition("/")[2] == name or f"-m entrepot.{name}" in process.argv

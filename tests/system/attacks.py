@@ -73,7 +73,7 @@ def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") ->
 def readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
     """Request a blob on many connections, and read all bytes as they arrive.
 
-    Tests compare the effect of these connections with that of `slow_readers`.
+    Tests compare the effect of these connections with the effect of `slow_readers`.
     """
     with ExitStack() as stack:
         opened = connections(appliance, many, stack)
@@ -191,7 +191,7 @@ def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[li
 
 
 def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
-    """Return a function that builds request number n: a wrong password for the user `user(n)`."""
+    """Return a function that builds request n, with a wrong password for the user `user(n)`."""
     return lambda number: (
         f"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Authorization: {basic(f'{user(number)}:wrong{number}')}\r\n\r\n"
@@ -199,7 +199,7 @@ def guess(user: Callable[[int], str]) -> Callable[[int], bytes]:
 
 
 def requests_for(method: str, path: Callable[[int], str]) -> Callable[[int], bytes]:
-    """Return a function that builds request number n: for the path `path(n)`, without a body."""
+    """Return a function that builds request n, for the path `path(n)` and without a body."""
     return lambda number: (
         f"{method} {path(number)} HTTP/1.1\r\nHost: localhost\r\n"
         "Connection: close\r\nContent-Length: 0\r\n\r\n"

@@ -19,7 +19,7 @@ from tests.system.waiting import eventually
 
 _FLAGS: Final = (
     "--headless=new",
-    "--no-sandbox",  # Chromium's sandbox does not work as root, and the tests wrote the pages
+    "--no-sandbox",  # Chromium's sandbox does not work as root; the pages of the tests are harmless
     "--disable-gpu",
     "--disable-dev-shm-usage",
     "--disable-background-networking",
@@ -58,7 +58,7 @@ class PageServer:
         pages, reports = self.pages, self.reports
 
         class Handler(BaseHTTPRequestHandler):
-            """Sends the test's pages to the browser, and stores the results that they POST."""
+            """Sends the test's pages to the browser, and stores the results that the pages POST."""
 
             def do_GET(self) -> None:
                 page = pages.get(self.path)

@@ -63,7 +63,7 @@ Start = Callable[[Setup], Appliance]
 
 
 class _ByFile(LoadScopeScheduling):  # type: ignore[misc] # pytest-xdist has no types for it
-    """Runs all tests of a file in one process, and all files with the fixture `podman` in one."""
+    """Runs each file's tests in one process; the files of `_PODMAN` share one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]

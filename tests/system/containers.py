@@ -53,7 +53,7 @@ class Engine:
 
     @property
     def words(self) -> list[str]:
-        """Return the first words of this podman's command line, for callers that start podman."""
+        """Return the command `podman` with the options that select this image store."""
         stores = (f"--root={self._folder}/root", f"--runroot={self._folder}/run")
         return ["podman", *stores, f"--tmpdir={self._folder}/tmp"]
 

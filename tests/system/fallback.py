@@ -25,10 +25,11 @@ _TOKEN = {"WWW-Authenticate": 'Bearer realm="http://127.0.0.1:1/token",service="
 
 @dataclass(frozen=True, slots=True)
 class Did:
-    """From where a client got the image, and how often it asked the mirror for parts of the image.
+    """The source from which a client got the image, and the client's use of the mirror.
 
-    `waits` describes a delay that a user would notice. Cases with `is_slow` run only in `make
-    soak`.
+    `asked` is the largest number of requests for manifests and blobs that the client sends to the
+    mirror. `waits` describes a delay that a user would notice. Cases with `is_slow` run only in
+    `make soak`.
     """
 
     outcome: Outcome

@@ -50,7 +50,10 @@ class Mounts:
             each.chmod(0o644)
 
     def on_the_host(self, upstreams: Mapping[str, Mapping[str, str]]) -> tuple[list[str], str]:
-        """Return podman's options for a container in the host's network, and its host:port."""
+        """Return podman's options for a container in the host's network, and its host:port.
+
+        Clients connect to the container at this host:port.
+        """
         port = free_port()
         environment = {
             "REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}",
@@ -71,7 +74,7 @@ class Mounts:
 def as_printed() -> tuple[list[str], int]:
     """Return the options of the README's command with TLS and passwords, and the port for clients.
 
-    The test replaces the command's name, image and host port, and does not change its other words.
+    The host port is replaced by a free port. The container's name and the image are left out.
     """
     text = README.read_text().replace("\\\n", " ")
     lines = (line.strip() for line in text.splitlines())

@@ -1,4 +1,7 @@
-"""Runs a daemon in a network namespace, with which its bridges and firewall rules disappear."""
+"""Runs a daemon in its own network namespace.
+
+The daemon's bridges and firewall rules disappear with the namespace.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ _PIECE = 65536
 
 
 def inside(places: Mapping[Path, str], argv: list[str]) -> list[str]:
-    """Return a command line that runs *argv* without a network, with *places* bind-mounted."""
+    """Return a command line that bind-mounts *places* and runs *argv* without a network."""
     mounts = [shlex.join(["mount", "--bind", str(here), there]) for here, there in places.items()]
     script = " && ".join([*mounts, f"exec {shlex.join(argv)}"])
     return ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c", script]
 
 
 class Ways:
-    """Forwards ports from the loopback of the process *pid* to ports on the test's loopback."""
+    """Forwards ports of loopback in the namespace of the process *pid* to the test's loopback."""
 
     def __init__(self, pid: int, ports: Mapping[int, int]) -> None:
         self._namespace = Path(f"/proc/{pid}/ns/net")

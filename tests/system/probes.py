@@ -1,4 +1,4 @@
-"""Compares the responses of docker distribution and the appliance with equal configurations."""
+"""Sends requests to docker distribution and to the appliance, which have equal configurations."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A request to both registries; a path that begins with `debug:` is for the debug address."""
+    """A request for docker distribution and the appliance.
+
+    A path that begins with `debug:` is a path at the debug address.
+    """
 
     method: str
     path: str
@@ -136,7 +139,7 @@ class Configuration:
         )
 
     def site(self, tls: ssl.SSLContext | None, login: str | None, prefix: str) -> Site:
-        """Return the clients for the registry that this configuration starts."""
+        """Return the clients of the registry that runs with this configuration."""
         unix = self.folder / "registry.sock" if "net: unix" in self.file.read_text() else None
         http = HttpClient(self.port, "localhost", login=login, tls=tls, unix=unix)
         return Site(http, HttpClient(self.debug_port), prefix)

@@ -32,7 +32,7 @@ class Puller(Protocol):
         ...
 
     def pull(self, image: str) -> set[str]:
-        """Pull an image, and return digests of the stored content, at least that of the config.
+        """Pull an image, and return digests of the stored content, at least the config's digest.
 
         Raises: PullFailed if the client reports an error.
         """

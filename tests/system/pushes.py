@@ -31,7 +31,7 @@ def begin(http: HttpClient, name: str) -> str:
 
 
 def push_blob(http: HttpClient, name: str, content: bytes) -> Response:
-    """Push *content* as a blob with a POST and a PUT, and return the last response."""
+    """Push *content* as a blob with a POST and a PUT, and return the response to the PUT."""
     where = begin(http, name)
     return http.request("PUT", f"{where}?digest={Digest.of(content)}", body=content)
 
@@ -65,7 +65,7 @@ def push_soon(http: HttpClient, name: str, reference: object, image: Image) -> N
 def push_index(
     http: HttpClient, name: str, tag: str, children: Sequence[Image], family: Family = "oci"
 ) -> Digest:
-    """Push an index after its images, and return its digest."""
+    """Push the images of an index and then the index, and return the index's digest."""
     assert all(push(http, name, child.digest, child) for child in children)
     body, media_type = images.index(children, family)
     assert put_manifest(http, name, tag, body, media_type).status == 201

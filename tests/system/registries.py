@@ -164,7 +164,7 @@ def basic_registry(folder: Path, login: str) -> Registry:
 
 
 def tls_registry(folder: Path, authority: Authority) -> Registry:
-    """Return a registry with a certificate signed by *authority*; write *folder*/ca.pem."""
+    """Return a registry whose certificate *authority* signed; write the CA to *folder*/ca.pem."""
     certificate, key = authority.issue().write(folder)
     context = ssl.create_default_context(cafile=str(authority.write(folder / "ca.pem")))
     tls = {"tls": {"certificate": str(certificate), "key": str(key)}}

@@ -1,7 +1,8 @@
 """During an attack an honest client's requests succeed, and the memory of all programs is bounded.
 
-`make soak` also compares the honest client's p99 response time during an attack with that during as
-many harmless requests. The first may be at most three times the second (medians of the rounds).
+`make soak` also measures the honest client's p99 response time during each attack, and during as
+many harmless requests. The p99 time during the attack may be at most three times the other p99 time
+(medians of the rounds).
 """
 
 from __future__ import annotations
@@ -120,8 +121,8 @@ def honest(appliance: Appliance, login: str | None = None) -> Honest:
 def endures(appliance: Appliance, client: Honest, attack: Attack, harmless: Attack) -> None:
     """Assert that *client* does not fail during *attack*, and that no process uses much memory.
 
-    In `make soak` the client's response times are compared with those during as many harmless
-    requests.
+    `make soak` also compares the client's response times during *attack* with its response times
+    during *harmless*.
     """
     with attack(appliance):
         client.request(TIMES)
@@ -149,7 +150,7 @@ def _p99(appliance: Appliance, client: Honest, beside: Attack) -> float:
 
 
 def _busy(threads: int) -> Attack:
-    """Return an attack of harmless requests from *threads* threads."""
+    """Return an `Attack` that sends harmless requests from *threads* threads."""
     return lambda appliance: flood(appliance, requests_for("GET", lambda _: "/v2/"), threads)
 
 
@@ -203,7 +204,7 @@ def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
 
 
 def test_slots_slow_uploads(opened: Appliance) -> None:
-    """During more slow uploads than HAProxy forwards at a time, pulls and pushes succeed."""
+    """Pulls and pushes succeed during more slow uploads than HAProxy forwards at the same time."""
     paths = [begin(opened.http, "team/slow") for _ in range(1_560)]
 
     endures(
@@ -302,7 +303,7 @@ def test_cpu_by_regular_expression(opened: Appliance, upstream: FakeUpstream, he
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> Iterator[Appliance]:
-    """Run an appliance whose cap and logs are small."""
+    """Run an appliance with a small cap."""
     environment = {"CLEANER_MAXSIZE": "16M", "ENTREPOT_WORKERS": "2"}
     setup = Setup({"one.test": {"url": upstream.url}}, environment=environment)
     with Appliance(tmp_path_factory.mktemp("small"), setup) as appliance:

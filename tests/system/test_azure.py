@@ -187,8 +187,8 @@ def test_content_that_is_set_aside_is_copied_before_it_is_removed(
 ) -> None:
     """The driver moves damaged content with a read and a write, not with Azure's copy request.
 
-    Azure can respond before it has copied the content, and the copy fails if the source is deleted
-    then.
+    Azure can respond to a copy request before the copy is complete. If the driver deleted the
+    source after this response, the copy would fail.
     """
     storage = always_owned(azurite.url, tmp_path, rootdirectory="aside")
     content = of_size(12 * MB, 740).layers[0]

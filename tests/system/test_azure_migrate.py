@@ -28,7 +28,7 @@ _LONG = 25 * 1024 * 1024
 
 @pytest.fixture
 def source(tmp_path: Path) -> DataDirectory:
-    """Return a data directory with images and a blob of several parts."""
+    """Return a data directory with images, and with a blob that is uploaded in several parts."""
     store = on_disk(tmp_path / "source")
     for seed in range(5):
         push(store, seed, NOW - 86400 * 400 - seed)

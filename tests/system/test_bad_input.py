@@ -193,7 +193,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_an_unknown_variable_is_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
     """An unknown variable causes only a warning, because it may belong to another program.
 
-    The warning names the variable with the most similar name.
+    The warning includes the most similar name of a variable that the appliance reads.
     """
     setup = Setup(environment={"CLEANER_MAXSISE": "10G"})
     with Appliance(tmp_path / "appliance", setup) as appliance:

@@ -70,8 +70,8 @@ REFUSED = {
     + _CLOSE
     + b"Authorization: Basic YTpi\r\nAuthorization: Basic Yzpk\r\n\r\n",
 }
-# HAProxy cannot parse these requests. Before HAProxy 3.3, its response to them is HTML instead of
-# an OCI error (docs/decisions/007-errors-that-are-not-http.md).
+# HAProxy cannot parse these requests. Before version 3.3, HAProxy responds to them with HTML
+# instead of an OCI error (docs/decisions/007-errors-that-are-not-http.md).
 NO_HTTP = {
     "no HTTP": b"nonsense\r\n\r\n",
     "no version": b"GET /v2/\r\n\r\n",
@@ -112,7 +112,7 @@ def test_a_malformed_target_is_an_oci_error(shared: Appliance, method: str, targ
 def test_a_write_to_a_proxied_name_is_unsupported(
     shared: Appliance, method: str, path: str
 ) -> None:
-    """A write to a proxied repository gets 405 with `Allow`, because it belongs to its upstream."""
+    """A write to a proxied repository gets 405, and the header `Allow` does not list PUT."""
     response = shared.http.request(method, path, body=b"{}")
 
     assert (response.status, response.code) == (405, "UNSUPPORTED")
@@ -121,7 +121,7 @@ def test_a_write_to_a_proxied_name_is_unsupported(
 
 @pytest.mark.parametrize("method", ["TRACE", "CONNECT", "NONSENSE", "PROPFIND"])
 def test_a_method_that_is_not_ours_is_refused(shared: Appliance, method: str) -> None:
-    """An unknown HTTP method gets a 4xx, never a 500, and the appliance continues to serve."""
+    """A method that the API does not have gets a 4xx, never a 500."""
     response = shared.http.request(method, manifest_path(NAME, "v1"))
 
     assert 400 <= response.status < 500, response
@@ -166,10 +166,10 @@ def test_a_range_is_read_as_rfc_9110_has_it(
 def test_an_unusual_range_is_answered_whole_or_refused(
     shared: Appliance, layer: bytes, asked: str
 ) -> None:
-    """A request for several ranges gets the whole blob, exactly these ranges, or an error.
+    """A request for several ranges, or for a range with a huge number, gets 200, 206, 400 or 416.
 
-    All three are allowed: a client that loads blobs lazily requests single ranges after an error or
-    a whole blob.
+    All of these statuses are allowed: a client that loads blobs lazily requests single ranges after
+    an error or a whole blob.
     """
     assert shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
 
@@ -205,7 +205,7 @@ def test_what_is_too_long_or_ambiguous_is_refused_in_our_words(
     "request_", [pytest.param(each, id=name) for name, each in NO_HTTP.items()]
 )
 def test_what_is_hardly_http_is_refused(shared: Appliance, request_: bytes) -> None:
-    """HAProxy refuses a malformed HTTP request with a 4xx and passes no part of it to a worker."""
+    """HAProxy responds with a 4xx to a request that is not valid HTTP."""
     status, body = _parsed(shared.http.raw(request_))
 
     assert 400 <= status < 500, (status, body)

@@ -131,7 +131,7 @@ def _appliance(folder: Path, origin: str, *, login: str | None) -> Appliance:
 def test_a_page_lists_reads_and_removes_images(reports: Mapping[str, Any], name: str) -> None:
     """A page of the permitted origin can list, read and remove images.
 
-    The requests of docker-registry-ui succeed, and its script can read the responses.
+    The page's script sends the requests of docker-registry-ui, and can read the responses.
     """
     found = reports[f"ui-{name}"]
 

@@ -33,7 +33,10 @@ FAVOURITE = 0
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """An appliance after pulls of more than its cap; `used` sorts the images by last use."""
+    """An appliance after pulls of more than its cap.
+
+    `used` has the numbers of the images; the number of the last used image is at the end.
+    """
 
     appliance: Appliance
     images: list[Image]
@@ -150,7 +153,7 @@ def test_the_unused_goes_and_the_used_stays_while_pulls_go_on(
 
 
 def _pull_all(appliance: Appliance, images: list[Image]) -> list[int]:
-    """Pull all images, and FAVOURITE after every second one; return the numbers by last pull.
+    """Pull all images, and FAVOURITE after every second image; return the value for `Filled.used`.
 
     A pull is repeated until its image is stored. If the first attempt finds no space, the image is
     passed through unstored, and the cleaner evicts other images.

@@ -42,7 +42,7 @@ CASES = [
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A mirror that fails on demand, two registries behind it, and clients."""
+    """A mirror that fails on demand, the two registries that it mirrors, and clients."""
 
     mirror: FakeUpstream
     origin: FakeUpstream
@@ -55,7 +55,7 @@ class World:
         return self.hub if name == "dockerd" else self.origin
 
     def put(self, name: str) -> tuple[str, Image]:
-        """Add an image to the mirror and the registry; return its reference and the image."""
+        """Add an image to the mirror and to `behind(name)`; return its reference and the image."""
         seed = next(self.seeds)
         made = image(
             [layer({f"{seed}": filler(20_000, seed)})], "docker" if name == "dockerd" else "oci"

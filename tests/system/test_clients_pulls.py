@@ -48,12 +48,12 @@ class World:
     tree: Path
 
     def host(self, puller: Puller) -> str:
-        """Return the registry's host in the image references that *puller* gets."""
+        """Return the host in the image references that *puller* pulls."""
         # dockerd's own image store (not containerd's) uses mirrors for Docker Hub only
         return "docker.io" if puller.reads == "docker" else self.registry.http.netloc
 
     def is_well(self) -> bool:
-        """Return True if the appliance gets responses from the upstream under both of its names."""
+        """Return True if the appliance gets responses from the upstream under both host names."""
         asked = [
             self.appliance.http.get(f"/v2/library/none/manifests/v1?ns={host}").status
             for host in ("docker.io", self.registry.http.netloc)
@@ -61,7 +61,7 @@ class World:
         return asked == [404, 404]
 
     def passed_through_us(self, name: str) -> int:
-        """Return how many blobs and manifests of repository *name* the appliance has served."""
+        """Return how often the appliance has served a blob or manifest of the repository *name*."""
         lines = datadir.access_lines(self.appliance.state)
         return sum(line.status == 200 and f"/{name}/" in line.uri for line in lines)
 

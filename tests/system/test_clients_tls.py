@@ -169,9 +169,9 @@ def test_the_doctor_sees_every_route_work(world: World) -> None:
 
 
 def test_the_doctor_sees_what_a_stranger_would_see(world: World) -> None:
-    """Without the CA of the appliance, `entrepot doctor` reports only the untrusted certificate.
+    """Without the CA of the appliance, `entrepot doctor` fails and advises `entrepot clients`.
 
-    With a wrong password it reports that the login was refused.
+    With a wrong password `entrepot doctor` reports that the login was refused.
     """
     host = ["--host", f"https://{world.address}", "--image", "tls/doctor:v1"]
 
@@ -202,7 +202,7 @@ def test_the_doctor_says_what_fell_back(world: World) -> None:
 def test_a_renewed_certificate_is_served_without_a_restart(world: World) -> None:
     """A certificate that `entrepot certs` renewed is served without a restart.
 
-    Clients trust it, because its CA is the same.
+    Clients trust the new certificate, because the same CA signed it.
     """
     before = _serial(world)
     pids = {each.pid for each in world.appliance.processes()}

@@ -1,7 +1,7 @@
 """While the disk fails for two seconds, proxied content can be pulled; pushes get 503.
 
-Afterwards pushes succeed. No program is restarted. In `make soak` one system call at a time fails,
-with each error.
+Afterwards pushes succeed. No program is restarted. `make soak` also tests each system call alone,
+with each error in `_ERRORS`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _made(seed: int) -> Image:
 
 @contextmanager
 def _broken(disk: FaultyDisk, number: int, call: str = "*") -> Iterator[threading.Event]:
-    """Make system calls fail for at least two seconds, until the end of the `with` block.
+    """Make system calls fail until the end of the `with` block, but for at least two seconds.
 
     The yielded event is set after two seconds.
     """

@@ -79,7 +79,7 @@ def test_it_starts_serves_and_recovers_on_a_disk_that_takes_nothing(
 ) -> None:
     """On a full or read-only disk the appliance starts, and clients can pull all content.
 
-    It stores content again as soon as the disk has space or is writable.
+    The appliance stores content again as soon as the disk has space or is writable.
     """
     disk = mount("size=32m")
     stored = [fake.add_blob("app", filler(2 * MB, number)) for number in range(6)]

@@ -1,4 +1,4 @@
-"""Pushed images expire after a time without a pull; a layer of another image is not deleted."""
+"""Pushed images expire after a time without a pull; layers that another image uses are kept."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _pulling(appliance: Appliance, tag: str) -> Iterator[None]:
 
 
 def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance) -> None:
-    """Of two hosted images with a shared layer, the unused one expires without this layer."""
+    """If two hosted images share a layer and one of them expires, the shared layer is kept."""
     appliance = expiring
     shared = filler(100 * KB, 9)
     used = image([shared, filler(50 * KB, 1)], command=("used",))
@@ -81,9 +81,9 @@ def test_images_expire_by_last_use_and_a_shared_layer_stays(expiring: Appliance)
 
 
 def test_an_index_and_its_signature_go_as_one(expiring: Appliance) -> None:
-    """If one platform's image is pulled, its index and the other image's signature do not expire.
+    """While clients pull one image of an index, the index and its other image's signature are kept.
 
-    When no client has pulled these for long enough, all of them expire.
+    When the pulls end, the index, its images and the signature expire.
     """
     appliance = expiring
     children = [image([filler(KB, n)], command=(str(n),)) for n in range(2)]

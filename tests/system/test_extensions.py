@@ -1,4 +1,4 @@
-"""An appliance uses middleware and an error tracker from Python packages beside it."""
+"""An appliance uses middleware and an error tracker that other Python packages provide."""
 
 from __future__ import annotations
 

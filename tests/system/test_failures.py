@@ -73,7 +73,7 @@ def appliance(
 
 @pytest.fixture(scope="module")
 def unused(appliance: Appliance, cases: dict[str, list[FakeUpstream]]) -> dict[str, Iterator[Case]]:
-    """Return an iterator over the unused upstreams of this file for each setting `ongone`."""
+    """Return an iterator over unused upstreams for each value of their setting `ongone`."""
     return {
         on_gone: iter(
             [Case(appliance, fake, f"{on_gone}{number}.test") for number, fake in enumerate(fakes)]
@@ -175,7 +175,7 @@ def test_a_tag_that_can_not_be_checked_means_what_it_meant(case: Case, name: str
 
 @pytest.mark.parametrize("name", ["401", "403", "404"])
 def test_a_tag_that_has_gone_is_refused(case: Case, name: str) -> None:
-    """If the upstream refuses a stored tag, clients get its error by default (`ongone: refuse`)."""
+    """If the upstream refuses a stored tag, clients get an error by default (`ongone: refuse`)."""
     fault, status, _ = FAULTS[name]
     case.put()
     pull(case.appliance.http, case.name, "v1")

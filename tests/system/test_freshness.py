@@ -127,7 +127,8 @@ def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> Non
     fake.put_image("app", "v1", of_size(64 * KB, 86))
     appliance = start(Setup({"one.test": {"url": fake.url, "freshness": "1h"}}))
     pull(appliance.http, name, "v1")
-    assert appliance.stop() == 0  # the workers first finish the work after the response to a miss
+    # Before the workers exit, they finish the work that follows their response to a miss.
+    assert appliance.stop() == 0
     appliance.start()
     before = _quiet_files(appliance)
 

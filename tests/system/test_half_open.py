@@ -103,8 +103,8 @@ def test_dockerd_pulls_anonymously_and_pushes_with_a_login(
 ) -> None:
     """Dockerd pulls without a login, and pushes with the right login.
 
-    A pull with an unknown login succeeds too, because dockerd sends a mirror its login for Docker
-    Hub. A refused push is not tested, because dockerd repeats it for a minute.
+    A pull with an unknown login must succeed too: dockerd sends its login for Docker Hub to a
+    mirror. A refused push is not tested, because dockerd repeats it for a minute.
     """
     netloc, port = half_open.http.netloc, half_open.http.port
     (home / "tree" / "etc" / "docker").mkdir(parents=True)
@@ -128,7 +128,7 @@ def test_containerd_pulls_anonymously_and_pushes_with_a_login(
 ) -> None:
     """Containerd pulls without a login, and pushes only with the right login.
 
-    It sends its login after the challenge of a request, and never requests `/v2/`.
+    Containerd sends its login after a challenge, and never requests `/v2/`.
     """
     netloc = half_open.http.netloc
     with Containerd(home / "containerd") as containerd:

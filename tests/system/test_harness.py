@@ -1,4 +1,4 @@
-"""The clients, upstreams and images of the system tests work with each other."""
+"""Tests that the clients, upstreams and images of the system tests work together."""
 
 from __future__ import annotations
 

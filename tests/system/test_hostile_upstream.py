@@ -1,8 +1,8 @@
 """Tests how much memory and CPU time hostile upstreams can use in an appliance.
 
 Some clients pull from an honest upstream, while others request content of hostile upstreams. Each
-hostile upstream sends another kind of bad response. Examples are impossible sizes, endless lists,
-headers that make a regular expression backtrack, and bodies with a few bytes per second.
+hostile upstream sends a different kind of bad response. Examples are impossible sizes, endless
+lists, headers that make a regular expression backtrack, and bodies with a few bytes per second.
 """
 
 from __future__ import annotations

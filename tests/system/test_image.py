@@ -50,7 +50,7 @@ def test_the_image_contains_no_build_tools_or_secrets(podman: Engine, image: str
 def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, image: str) -> None:
     """The image has labels, two ports, a volume and a health check, but no user.
 
-    Its entry point starts as root, and changes the user.
+    The entry point starts as root, and then changes to another user.
     """
     config = podman.podman("image", "inspect", "--format={{json .Config}}", image)
     version = podman.podman("run", "--rm", image, "version").removeprefix("entrepot ")
@@ -144,7 +144,7 @@ def test_the_configuration_file_of_registry_3_is_read(
 def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
     podman: Engine, image: str, mounted: Mounts, clients: Clients
 ) -> None:
-    """A container without root, without capabilities and with a read-only root serves with TLS.
+    """A container without root, without capabilities and with read-only files serves with TLS.
 
     After a restart it serves from disk while the upstream is down.
     """

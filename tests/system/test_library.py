@@ -35,15 +35,15 @@ _FORGOTTEN = images.image([images.filler(50_000, 2)])
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a Python with the installed wheel that cannot import the source tree."""
+    """Return the path of a Python that has the wheel, and that cannot import the source tree."""
     folder = tmp_path_factory.mktemp("wheel")
     _run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"])
     _wheel(folder)
     site = next((folder / "venv/lib").glob("python*/site-packages"))
     (wheel,) = (folder / "dist").glob("*.whl")
     shutil.unpack_archive(wheel, site, "zip")
-    # The wheel's dependencies are those of the test run. Python does not read the .pth files in a
-    # folder that a .pth file adds, so the source tree cannot be imported.
+    # The wheel's dependencies are in the site-packages of the test run. A .pth file there adds the
+    # source tree, but Python does not read .pth files in a folder that a .pth file adds.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder / "venv/bin/python"
 

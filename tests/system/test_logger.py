@@ -138,7 +138,7 @@ def test_the_order_of_eviction_survives_the_loss_of_the_index(
 ) -> None:
     """A rebuilt index takes the order of eviction from the times of the stored files.
 
-    The logger sets the time of a file to that of its last use.
+    The logger sets a file's time to the time of the file's last use.
     """
     images = [fake.put_image("app", f"v{n}", of_size(64 * KB, 510 + n)) for n in range(5)]
     appliance = start(Setup({"one.test": {"url": fake.url}}))

@@ -32,7 +32,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterat
 
 @pytest.fixture(scope="module")
 def half_open(tmp_path_factory: pytest.TempPathFactory, public: Registry) -> Iterator[Appliance]:
-    """Run an appliance with users that permits anonymous pulls."""
+    """Run an appliance that has a user and permits anonymous pulls."""
     yield from _guarded(tmp_path_factory.mktemp("halfopen"), public, "pull")
 
 

@@ -153,7 +153,7 @@ def test_a_warning_of_a_worker_is_mailed(appliance: Appliance, server: SmtpServe
 def test_a_line_is_that_of_docker_distribution(
     start: Start, public: Registry, fake: FakeUpstream
 ) -> None:
-    """A printed access line equals that of docker distribution, except for its times and sizes."""
+    """Printed access lines equal the lines of docker distribution, except for times and sizes."""
     appliance = start(
         Setup({"one.test": {"url": fake.url}}, {"log": {"accesslog": {"disabled": False}}})
     )

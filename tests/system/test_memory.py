@@ -47,8 +47,8 @@ def warm(http: HttpClient, *paths: str) -> None:
 def start_appliance(start: Start, setup: Setup) -> Appliance:
     """Start an appliance, and wait until its cleaner has raised the cache epoch once.
 
-    The cleaner raises the cache epoch at its start. If the test began earlier, that would purge the
-    responses which the test expects in the cache.
+    The cleaner raises the cache epoch at its start. If a test began before this, the new epoch
+    would purge the responses that the test expects in the cache.
     """
     appliance = start(setup)
     epoch = CacheEpoch(Path((appliance.state / "run").read_text()))
@@ -111,7 +111,7 @@ def _paths(image: Image) -> list[str]:
 
 
 def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Image) -> None:
-    """A response from HAProxy's cache has a worker's body and headers, and the header Age."""
+    """HAProxy's cache sends the body and headers of the worker's response, and the header Age."""
     for path in _paths(image):
         # The cache epoch may have been raised since the cache was filled, which purges the
         # response.
@@ -199,8 +199,8 @@ def test_a_response_from_the_cache_is_logged_and_updates_the_access_time(
 def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
     """HAProxy never caches a manifest whose parts are not all stored.
 
-    During an outage of the upstream the worker must refuse such a manifest, because its other parts
-    cannot be fetched. HAProxy would still serve the manifest from its cache.
+    During an outage of the upstream the worker must refuse such a manifest, because its missing
+    parts cannot be fetched. HAProxy would still serve the manifest from its cache.
     """
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 601))

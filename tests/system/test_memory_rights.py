@@ -34,7 +34,7 @@ RULES: list[dict[str, Any]] = [
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """An appliance with three users, for each of whom HAProxy has cached responses."""
+    """An appliance whose HAProxy has cached responses for ALICE, BOB and anonymous clients."""
 
     appliance: Appliance
     images: dict[str, Image]
@@ -48,7 +48,7 @@ class Guarded:
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     """Run an appliance in front of two private repositories and a public one.
 
-    The users have pulled the images that they may pull.
+    ALICE, BOB and an anonymous client have each pulled one image.
     """
     folder = tmp_path_factory.mktemp("guarded")
     with FakeUpstream() as fake:

@@ -107,8 +107,8 @@ def _ended(process: subprocess.Popen[str]) -> tuple[int, Any]:
 def _check(appliance: Appliance, upstream: FakeUpstream) -> None:
     """Check that all images are served with the same digests, without a download.
 
-    The snapshot of a bucket's index does not contain when a tag was last confirmed, so the
-    appliance may confirm a tag with a HEAD.
+    The snapshot of a bucket's index has no times at which tags were confirmed, so the appliance may
+    confirm a tag with a HEAD.
     """
     upstream.forget()
     expected: tuple[tuple[str, str, Image], ...] = (

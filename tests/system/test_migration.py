@@ -47,7 +47,7 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
 ) -> None:
     """The configuration in docker-cache-server's README works: logins, pushes and expiry.
 
-    A warning for each of docker-cache-server's keys, except that of the users, names the new key.
+    Each key of docker-cache-server, except the key for users, causes a warning with the new name.
     """
     netloc = moved.http.netloc
     assert clients.login(netloc, "admin:guess").returncode != 0
@@ -74,7 +74,7 @@ def test_the_configuration_of_docker_cache_servers_readme_works(
 def test_a_repository_under_an_upstreams_name_is_served_once_that_upstream_is_disabled(
     tmp_path: Path,
 ) -> None:
-    """If an upstream is disabled, a stored repository whose name begins with its host is hosted."""
+    """A stored repository whose name begins with the host of a disabled upstream is hosted."""
     name = "quay.io/team/app"
     with Registry(tmp_path / "before") as before:
         before.push(name, "v1", _MADE)

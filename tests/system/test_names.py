@@ -1,4 +1,4 @@
-"""Tests to which upstream each form of an image's name leads, and with which protocol."""
+"""Tests to which upstream each form of an image's name leads."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Run an appliance in front of six upstreams.
 
-    Two are public, the second of which is the default; the others use a password, tokens, TLS, or a
-    host with a port.
+    Two upstreams are public, and one of these two is the default. The others use a password,
+    tokens, TLS, or a host with a port.
     """
     folder = tmp_path_factory.mktemp("names")
     with ExitStack() as stack:
@@ -68,7 +68,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.mark.parametrize("host", ["one.test", "two.test", "basic.test", "token.test", "tls.test"])
 def test_podman_gets_each_upstreams_own_image(site: Site, clients: Clients, host: str) -> None:
-    """All upstreams have an image with the same name; podman gets that of the named upstream."""
+    """All upstreams have an image of one name; podman gets the image of the named upstream."""
     pulled = clients.pull(f"{site.netloc}/{host}/{APP}:v1")
 
     assert str(Digest.of(site.images[host].config)) == f"sha256:{pulled}"

@@ -30,19 +30,19 @@ from tests.system.waiting import eventually
 NAME = "load/app"
 ROUNDS = scaled(1, 20)
 CLIENTS = 3
-# a killed HAProxy may lose the log lines of responses that ended at most this long before (s)
+# HAProxy may not have logged responses that ended less than this time before it was killed (s)
 _MOMENT_S = 0.05
 _ACCEPTED = (200, 201, 202)
 
 Answered = dict[str, tuple[str, float]]
-"""Maps the user agent of each accepted request to its action and the time of its response."""
+"""Maps the user agent of each accepted request to the action and the time of the response."""
 
 
 class Requests(Load):
     """Clients that push, pull, mount and delete; each request has a different user agent.
 
-    `answered` maps the user agent of each accepted request to its action, and to the time at which
-    its response was complete.
+    `answered` maps the user agent of each accepted request to the action of the request, and to the
+    time at which the response was complete.
     """
 
     def __init__(self, http: HttpClient, image: Image, numbers: Iterator[int]) -> None:

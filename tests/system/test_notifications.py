@@ -134,7 +134,7 @@ def _comparable(events: Sequence[Mapping[str, Any]], http: HttpClient) -> list[d
 
 
 def _shape(event: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return an event's action, the form of its URL, and the names of all its fields."""
+    """Return an event's action, the path of its URL after `/v2/`, and the names of its fields."""
     names = [
         f"{name}.{below}"
         for name, value in event.items()

@@ -1,4 +1,4 @@
-"""The log alone explains to an operator what happened in a day."""
+"""Tests that the appliance logs each event of an operator's day, with its cause."""
 
 from __future__ import annotations
 

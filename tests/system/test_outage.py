@@ -85,10 +85,7 @@ def test_podman_pulls_an_index_if_its_platform_is_stored(outage: Outage, clients
 
 
 def test_a_stale_tag_is_marked(outage: Outage) -> None:
-    """A stale tag is served with `Warning: 299`, `Age` and `Cache-Status`.
-
-    HAProxy does not cache it.
-    """
+    """A stale tag is served with `Warning: 299`, `Age` and `Cache-Status`."""
     response = outage.appliance.http.get(manifest_path(NAME, "v1"))
 
     assert outage.image.manifest == response.body
@@ -134,7 +131,7 @@ def test_content_that_was_not_pulled_is_unavailable_and_not_unknown(
 def test_podman_reports_the_outage_for_an_image_that_was_not_pulled(
     outage: Outage, clients: Clients
 ) -> None:
-    """During an outage podman does not report that an unpulled image is unknown."""
+    """During an outage podman does not report that an image that is not stored is unknown."""
     message = clients.pull_fails(f"{outage.appliance.http.netloc}/one.test/library/other:v1")
 
     assert "unknown" not in message

@@ -62,7 +62,11 @@ _OUTAGES: dict[str, Outage] = {
 
 @dataclass(frozen=True)
 class Case:
-    """A failure of a `kind` for `seconds`, while `lanes` connections fetch the layer."""
+    """A failure of an upstream for `seconds` (s), while `lanes` connections fetch a layer.
+
+    `kind` is a key of `_OUTAGES`. With `mirrored`, the upstream has a mirror that breaks off each
+    body.
+    """
 
     kind: str
     seconds: float

@@ -79,7 +79,7 @@ def test_buildah_pushes_a_built_image(hosting: Appliance, clients: Clients, tmp_
 def test_skopeo_copies_an_index_with_its_images(
     hosting: Appliance, clients: Clients, family: Family
 ) -> None:
-    """Skopeo copies an index to another repository: its blobs are mounted, and not sent again."""
+    """Skopeo copies an index with all its images to another repository of the appliance."""
     children = two_platforms(430, family)
     index = push_index(hosting.http, f"team/many-{family}", "v1", children, family)
     base = f"docker://{hosting.http.netloc}/team"

@@ -27,7 +27,7 @@ def home() -> Iterator[Path]:
 
 
 def test_dockerd_pushes_a_pulled_image_and_pulls_it_again(start: Start, home: Path) -> None:
-    """Dockerd pushes an image with PATCH and mounts of stored layers, and pulls it again."""
+    """Dockerd pushes a pulled image to another repository, and can pull it from there."""
     image = of_size(200 * KB, 430, family="docker")
     appliance = start(Setup({}))
     assert push(appliance.http, "team/base", "v1", image)

@@ -1,4 +1,4 @@
-"""Uploads, deletions and lists with two workers, one of which a test kills."""
+"""Tests uploads, deletions and lists of an appliance with two workers."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
 
 
 def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
-    """After a worker was killed, the other worker continues its upload at the end of the file.
+    """After a worker was killed, the other worker continues the upload at the end of its file.
 
-    The file is no longer locked by the killed worker.
+    The killed worker no longer locks this file.
     """
     http, content = hosting.http, filler(2 * MB, 470)
     where = begin(http, "team/killed")
@@ -135,7 +135,7 @@ def test_deletes_are_visible_at_once(hosting: Appliance) -> None:
 
 
 def test_a_running_pull_survives_the_delete(hosting: Appliance) -> None:
-    """A running pull survives the deletion of its blob, because its file is open."""
+    """A running pull survives the deletion of its blob, because the worker has opened the file."""
     http, content = hosting.http, filler(8 * MB, 520)
     digest = Digest.of(content)
     assert push_blob(http, "team/pulled", content).status == 201
@@ -161,9 +161,9 @@ def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
 
 
 def test_one_appliance_can_pull_through_another(hosting: Appliance, start: Start) -> None:
-    """An appliance can be the upstream of another one.
+    """An appliance can be the upstream of another appliance.
 
-    Pages of tags, manifests, sha512, ranges and referrers work through both.
+    Pages of tags, manifests, sha512, ranges and referrers work through both appliances.
     """
     http, name = hosting.http, "team/through"
     image = of_size(64 * KB, 540)

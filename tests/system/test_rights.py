@@ -26,7 +26,7 @@ from tests.system.waiting import eventually
 from tests.upstream import FakeUpstream
 
 ANN, BOB = "ann:sesame", "bob:builder"
-# A change applies after 1 s; the tests wait up to this time on a busy machine (s).
+# A change applies after 1 s. On a busy machine it can take longer, so the tests wait up to 10 s.
 AT_ONCE = 10.0
 OURS, THEIRS = of_size(KB, 700), of_size(KB, 701)
 ABSENT = Digest.of(b"absent")
@@ -67,7 +67,7 @@ class Shared:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
-    """Run an appliance in which each user has pushed one image and pulled another."""
+    """Run an appliance; each user has pushed an image and has pulled one from the upstream."""
     with FakeUpstream() as fake:
         images = {name: fake.put_image(f"{name}/app", "v1", image) for name, image in _owned()}
         setup = Setup(
@@ -147,7 +147,7 @@ def test_a_refusal_does_not_depend_on_the_digest(shared: Shared, name: str) -> N
 def test_content_of_another_repository_is_as_unknown_as_absent_content(
     shared: Shared, name: str
 ) -> None:
-    """A user gets the same 404 for a digest of a hidden repository as for a digest of none."""
+    """A user gets the same 404 for a digest of a hidden repository as for an unknown digest."""
     bob = shared.http(BOB)
 
     manifests = _answers(bob, manifest_path, name, OURS.digest, ABSENT)
@@ -189,7 +189,7 @@ def test_the_catalog_lists_the_repositories_that_a_user_may_pull(shared: Shared)
 
 
 def test_clients_log_in_and_have_only_their_rights(shared: Shared, clients: Clients) -> None:
-    """Podman logs in with a password of the configuration file and has only that user's rights."""
+    """Podman logs in as a user in the configuration file, and has only the rights of this user."""
     netloc = shared.appliance.http.netloc
     assert clients.login(netloc, BOB).returncode == 0
 

@@ -505,7 +505,7 @@ def test_an_acknowledged_push_survives_a_throttled_bucket(
 
 
 def _push(appliance: Appliance, name: str, content: bytes) -> int:
-    """Push a blob, and return the status of the first refused request, or of the last one."""
+    """Push a blob, and return the status of the PUT, or of the POST if it is refused."""
     begun = appliance.http.request("POST", uploads_path(name))
     if begun.status != 202:
         return begun.status

@@ -174,7 +174,7 @@ def _stored(sink: Sink, digests: list[Digest]) -> bool:
 def test_large_pulls_take_little_memory_and_do_not_wait(
     appliance: Appliance, sink: Sink, digests: list[Digest]
 ) -> None:
-    """Clients get all blobs before the slow bucket has stored the last one.
+    """Clients get all blobs before the slow bucket has stored the last blob.
 
     The worker's memory stays below 300 MB.
     """

@@ -175,7 +175,8 @@ def _removed_twice(s3: S3Front) -> list[str]:
 class Load:
     """Clients that pull the layers of a proxied image one after the other until `end` is called.
 
-    Each request has another X-Forwarded-For, so HAProxy treats it as a request of another client.
+    Each request has a different X-Forwarded-For, so HAProxy treats it as the request of a new
+    client.
     """
 
     appliance: Appliance

@@ -28,7 +28,7 @@ PROGRAMS = ["haproxy", "registry", "logger", "cleaner"]
 def test_an_image_is_fetched_once_and_served_from_disk_afterwards(
     start: Start, public: Registry, clients: Clients
 ) -> None:
-    """The second pull of an image sends no request to the upstream."""
+    """The second pull of an image causes no upstream request."""
     public.push("serve/once", "v1", of_size(64 * KB, 10))
     appliance = start(Setup({"one.test": {"url": public.url}}))
     image = f"{appliance.http.netloc}/one.test/serve/once:v1"
@@ -108,7 +108,10 @@ def test_a_killed_program_is_started_again(shared: Appliance, name: str) -> None
 
 
 def test_a_program_that_cannot_stay_up_ends_the_appliance_and_is_named(start: Start) -> None:
-    """If a program exits after each restart, the appliance exits with 1; the last line names it."""
+    """If a program exits after each restart, the appliance exits with 1.
+
+    The last line of the log names the program.
+    """
     appliance = start(Setup())
     killer = threading.Thread(target=_kill_while_it_runs, args=(appliance, "logger"))
 

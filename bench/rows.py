@@ -23,7 +23,7 @@ LINE_RATE = 20_000_000  # The bytes per second of each connection over the simul
 ROUND_TRIP = 0.05  # The round-trip time of the simulated line in seconds.
 BLOB_CLIENTS, BLOB_TIMES, TLS_TIMES = 2, 16, 8
 ROUNDS: Mapping[str, int] = {"blob-large": 9}
-"""The number of rounds of rows whose samples vary most, and which therefore need more rounds."""
+"""The number of rounds, by row, for rows whose samples vary so much that they need more rounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def warm(image: Image) -> dict[str, Work]:
 
 
 def from_worker(image: Image) -> dict[str, Work]:
-    """Return the requests of the row that workers answer, because HAProxy caches nothing."""
+    """Return the requests of the row in which HAProxy caches nothing, so that workers answer."""
     path = _manifest(image, "latest")
     return {"worker-tag": lambda address: get_many(address, path(address))}
 

@@ -121,7 +121,7 @@ def _measured(site: Site, book: Book, algorithm: str, rounds: int) -> None:
 
 
 def _compared(act: Callable[[], Sample], reference: Callable[[], float]) -> Sample:
-    """Return the sample of *act*, with the ratio of its cost to that of *reference*."""
+    """Return the sample of *act*, with its cost divided by the cost that *reference* returns."""
     sample, cost = act(), reference()
     return replace(
         sample, more={"us a verifying worker": cost, VERIFYING: stages.microseconds(sample) / cost}

@@ -39,7 +39,7 @@ def test_peers_are_listed_between_them() -> None:
 
 
 def test_docker_distribution_3_is_a_peer_with_a_variable_of_its_own() -> None:
-    """If its path is given, docker distribution 3 is compared too, alone or beside other peers."""
+    """If the path of docker distribution 3 is given, it is compared too, alone or beside peers."""
     alone = [kind.name for kind in known(registry3=sys.executable)]
     both = [kind.name for kind in known(f"drayage={sys.executable}", sys.executable)]
 

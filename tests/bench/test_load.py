@@ -38,7 +38,7 @@ def test_wrk_errors_and_refusals_are_failures() -> None:
 
 
 def test_wrk_without_a_result_is_an_error() -> None:
-    """If the output of wrk has no result, such as its usage message, LoadFailed is raised."""
+    """If wrk prints no result, for example only its usage message, LoadFailed is raised."""
     with pytest.raises(LoadFailed):
         parse_wrk("Usage: wrk <options> <url>", 2)
 

@@ -1,4 +1,4 @@
-"""In a program that embeds the registry, the cleaner runs as a thread."""
+"""`Cleaner` cleans the data directory in a thread of a program that embeds the registry."""
 
 from __future__ import annotations
 

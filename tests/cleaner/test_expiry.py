@@ -1,4 +1,4 @@
-"""If a hosted image expires by a retention rule, the parts that other images need stay."""
+"""A round removes hosted images by retention rules, and keeps parts that other images need."""
 
 from __future__ import annotations
 
@@ -217,7 +217,10 @@ def test_a_shared_layer_stays_for_the_image_that_needs_it(
 def test_a_layer_needed_by_another_repository_loses_only_its_link(
     store: DataDirectory, tools: RoundTools, clock: Clock
 ) -> None:
-    """If another repository needs an expired image's layer, only the layer's link is removed."""
+    """If another repository needs a layer of an expired image, the layer stays.
+
+    The link to the layer in the repository of the expired image is removed.
+    """
     shared = images.filler(20_000, 9)
     old = push_image(store, _made(1, shared), "v1", clock.now - 100)
     young = push_image(store, _made(2, shared), "v1", clock.now, _OTHER)

@@ -1,4 +1,4 @@
-"""supervisord or an operator starts the cleaner as a process."""
+"""The program `entrepot.cleaner` cleans until SIGTERM, or runs one command, such as `--once`."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_one_round_runs_maintenance_and_eviction(settings: Settings, store: Data
 def test_one_round_of_a_stopped_appliance_needs_no_barrier(
     settings: Settings, store: DataDirectory
 ) -> None:
-    """`--once --stopped` evicts without the log barrier, because no client uses content then."""
+    """`--once --stopped` evicts without the log barrier: a stopped appliance serves no clients."""
     old = pull(store, 1, used=time.time() - 90)
 
     assert main(["--once", "--stopped"], settings) == 0
@@ -198,7 +198,8 @@ def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirec
     If no rule matches, it expires by CLEANER_TTL. Images that were pushed recently stay.
     """
     main(["--once"], expiring)
-    # All content counts as used when the index was created. This test needs older content.
+    # Hosted content counts as used no earlier than at the creation of the index. This test needs
+    # older content.
     store.index.notes.put({BORN: "0"})
     old, young = time.time() - 90, time.time() - 30
     ruled = [push_image(store, _made(n), f"v{n}", at) for n, at in enumerate((old, time.time()))]
@@ -216,7 +217,7 @@ def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirec
 def test_gc_removes_garbage_and_its_dry_run_lists_it(
     settings: Settings, store: DataDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`--gc` removes garbage while the appliance is stopped; with `--dry-run` it only lists it."""
+    """`--gc` removes garbage while the appliance is stopped; `--gc --dry-run` only lists it."""
     rebuild(store.storage, store.index, 0)
     at = time.time() - 2 * settings.cleaner.garbage
     blob, moved = put_blob(store, b"lone", at), push_image(store, _made(1), "latest", at)

@@ -63,7 +63,7 @@ def test_the_announced_size_of_a_running_transfer_is_reserved(
 ) -> None:
     """For a running transfer, its announced size is reserved.
 
-    If no valid size is announced, its length plus one step is reserved.
+    If no valid size is announced, the current length of the file plus `STEP` is reserved.
     """
     digest, path = growing
     if text is not None:

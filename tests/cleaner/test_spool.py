@@ -1,4 +1,4 @@
-"""A spool file without a writer stays for a day, and only its size stays reserved."""
+"""`Spool` keeps a spool file without a writer for a day, and reserves only the file's size."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_reservation_of_a_dead_download_shrinks_to_its_file(
 def test_a_running_download_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """While a process has the lock of a spool file, its reservation and the file stay."""
+    """While a process has the lock of a spool file, the file and its reservation stay."""
     path = _leave(store, b"x" * 1000)
     store.index.reservations.reserve(_DIGEST, 3000, None, clock.now)
     clock.now += 48 * _HOUR

@@ -60,7 +60,7 @@ def test_the_reservation_of_a_dead_upload_shrinks_to_its_file(
 def test_a_running_upload_keeps_its_reservation(
     store: DataDirectory, spool: Spool, clock: Clock
 ) -> None:
-    """While a worker has the lock of an upload, its reservation and its file stay."""
+    """While a worker has the lock of an upload, the file and the reservation of the upload stay."""
     path = _upload(store, clock, 1000)
     clock.now += 2 * _MINUTE
 

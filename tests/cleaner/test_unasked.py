@@ -63,8 +63,8 @@ def test_an_unused_prefetched_layer_is_evicted_first_after_10_minutes(
 ) -> None:
     """If no client has requested a prefetched layer for 10 minutes, it is evicted first.
 
-    In this test, the layer is newer than the image that stays. Before the 10 minutes have passed,
-    the image is evicted first, because a client may still request the layer.
+    In this test, the layer is newer than the image. Before the 10 minutes have passed, the image is
+    evicted first, because a client may still request the layer.
     """
     image = pull(store, 1, used=clock.now - _LONG)
     _prefetch(store, clock.now)

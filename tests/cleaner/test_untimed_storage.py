@@ -174,7 +174,7 @@ def test_tags_are_ordered_by_their_pushes(store: DataDirectory, clock: Clock) ->
 def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """If the time of a link is unknown, the last use of its content decides if it is garbage.
+    """A link of unknown time is garbage if its content was not used for the grace period.
 
     The text with the reason then does not state the age of the link.
     """
@@ -296,7 +296,7 @@ def test_a_list_proves_nothing_in_a_storage_without_times(store: DataDirectory) 
 
 
 def test_a_rule_by_number_removes_older_tags(store: DataDirectory, clock: Clock) -> None:
-    """A rule that keeps one tag expires the older tags, if the index has their times."""
+    """By a rule that keeps one tag, the older tags expire, if the index has their times."""
     for seed in range(3):
         push(store, seed, used=clock.now)
         clock.now += 1

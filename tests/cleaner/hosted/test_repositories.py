@@ -1,4 +1,4 @@
-"""Hosted repositories are read completely: content that an unread image needs would be evicted."""
+"""`HostedRepositories` finds all hosted images, and a plan keeps all their content."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_an_index_keeps_its_children_and_their_parts(store: DataDirectory) -> No
 def test_a_manifest_of_an_unknown_type_keeps_all_linked_blobs(
     store: DataDirectory,
 ) -> None:
-    """If a repository has a manifest of an unknown type, a plan keeps all its linked blobs.
+    """If a repository has a manifest of an unknown type, a plan keeps all blobs that it links.
 
     An old data directory can have manifests of types that the appliance cannot parse.
     """

@@ -1,4 +1,4 @@
-"""Retention rules decide which hosted images expire."""
+"""`expiry` and `RetentionRules` decide by retention rules which hosted images expire."""
 
 from __future__ import annotations
 
@@ -88,6 +88,8 @@ def test_the_default_grace_of_untagged_images(
 ) -> None:
     """If `untagged` is not set and tagged images can expire, untagged ones expire after a day.
 
+    If the TTL is shorter than a day, untagged images expire after the TTL.
+
     If tagged images never expire, untagged images do not expire either.
     """
     assert rule(*settings, is_evictable=True).untagged == expected
@@ -158,7 +160,7 @@ def test_expiry_gives_its_reason_in_words() -> None:
 def test_a_tag_of_the_referrers_schema_names_its_subject(suffix: str) -> None:
     """`subject_of` returns the digest in a tag such as `sha256-HEX.sig`.
 
-    Clients set such tags to signatures if a registry has no referrers API.
+    Clients give such tags to signatures if a registry has no referrers API.
     """
     assert subject_of(Tag(f"sha256-{_ROOT.hex}{suffix}")) == _ROOT
 

@@ -110,7 +110,7 @@ def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
 ) -> None:
     """An upload of docker distribution is removed if its last chunk is old enough.
 
-    Its other files can be older. All its files are removed; hosted content stays.
+    The times of its other files do not matter. All its files are removed; hosted content stays.
     """
     pushed = push(store, 1, used=0)
     _begin_distribution_upload(store)

@@ -1,4 +1,4 @@
-"""Garbage is content that no client can pull and that no running push needs."""
+"""`Collector` removes content that no client can pull and that no running push needs."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ REPOSITORY = "X-Entrepot-Repository"
 KIND = "X-Entrepot-Kind"
 USER = "X-Entrepot-User"
 ADDRESS = "X-Client-Address"
-"""HAProxy sets the client's address in this header on requests with credentials."""
+"""In requests with credentials, HAProxy sets this header to the client's address."""
 
 _NO_HAPROXY = EdgeHeaders()
 

@@ -190,7 +190,7 @@ class _Helpers:
                 self._return_permit()
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield all parts but the first part, in order. Raises: UpstreamError."""
+        """Yield the bytes of all parts but the first, in order. Raises: UpstreamError."""
         number = 1
         while number < self._count:
             part = self._claim(number)
@@ -213,7 +213,7 @@ class _Helpers:
         return limited(resumed(self._sources, start, bound=lambda: stop), stop - start)
 
     def _from_thread(self, part: _FetchedPart) -> Iterator[bytes]:
-        """Yield the part that a thread fetches.
+        """Yield the bytes of a part that a thread fetches.
 
         If the thread's connection fails, this method fetches the rest of the part.
         """

@@ -418,7 +418,7 @@ class Reader:
         return self._stored_size if descriptor is None else os.fstat(descriptor).st_size
 
     def _is_abandoned(self) -> bool:
-        """Return True if the writer gave up: the content is wrong, or there is no disk space."""
+        """Return True if the writer has failed: the content is wrong, or there is no disk space."""
         if self._download is not None and self._download.is_done and self._download.error:
             return isinstance(self._download.error, DatastoreError)
         if self._descriptor is None or os.fstat(self._descriptor).st_nlink:
@@ -481,7 +481,7 @@ class Reader:
         The verification needs all bytes of the blob, including those before *start*. Bytes that are
         not on disk are fetched again, although a client that resumes a pull has these bytes
         already. If *early* is set, a range is sent without verification. Raises: ContentDamaged if
-        bytes that were sent can no longer be verified.
+        the spool file no longer contains the bytes that were sent.
         """
         sources, digest = self._downloads.trusted(self._task).sources(), self._task.digest
         if early and (first or stop not in (None, self._size)):

@@ -281,7 +281,7 @@ class Sources:
         return ahead.remote
 
     def close(self) -> None:
-        """Close the response to a request that was sent ahead, if nothing has used it."""
+        """Close the response to a request that was sent ahead, if it has not been used."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             ahead[1].opened.close()

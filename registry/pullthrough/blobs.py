@@ -306,8 +306,8 @@ class Blobs:
     ) -> Task:
         """Return the task that downloads a blob; repositories of one upstream share the download.
 
-        Repositories of two upstreams share no download. The digest is compared only after the last
-        byte, so wrong bytes of one upstream would make pulls from the other upstream fail.
+        Repositories of different upstreams share no download. The digest is compared only after the
+        last byte, so wrong bytes of one upstream would make pulls from the other upstream fail.
         """
         asked = threading.Event()
         key = layout.spool_key(digest, resolved.host)

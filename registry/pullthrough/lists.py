@@ -25,7 +25,10 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.upstream.protocol import Upstream
 
 _LARGEST_STORED = 64 * 1024
-"""A list of referrers is stored only up to this size in bytes: no space is reserved for it."""
+"""A list of referrers with more bytes is not stored.
+
+The worker stores a list without a reservation of disk space, so the list must be small.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,7 @@ class Authorization:
         *,
         is_known: bool,
     ) -> Identity:
-        """Return the identity; check the credential only if HAProxy does not know it."""
+        """Return the identity; if possible, skip the check of a credential that HAProxy knows."""
         if is_known and authorization and self._identify_verified:
             return self._identify_verified(authorization)
         if authorization and self._queueing:

@@ -175,7 +175,10 @@ class AccessLog:
         return AccessLine(*values)
 
     def _keep(self, rest: bytes, values: _Values) -> None:
-        """Remember the parsed values of *rest*, unless *rest* may contain a field twice."""
+        """Remember the parsed values of *rest*, the part of a line after its times.
+
+        A line that may have a field twice is not remembered.
+        """
         # If a line has each field once, its number of quotes is one of the two numbers below. If it
         # has a field twice or an escaped quote, it has another number of quotes or contains \u.
         if rest.count(b'"') not in (_QUOTES, _EXTENDED_QUOTES) or b"\\u" in rest:

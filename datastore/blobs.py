@@ -249,7 +249,7 @@ class BlobStore:
 
 
 def _reread(path: Path, digest: Digest) -> None:
-    """Hash a file whose bytes should match *digest*. Raises: ContentDamaged if they do not."""
+    """Compare the digest of a file with *digest*. Raises: ContentDamaged if it differs."""
     if digest_of_file(path, digest.algorithm) != digest:
         raise ContentDamaged(f"the file of {digest} does not contain the bytes that were written")
 
@@ -347,8 +347,8 @@ class Integrity:
     def verify(self, digest: Digest, file: BinaryIO, size: int, *, found: str) -> bool:
         """Hash an open file of *size* bytes, and return whether it has the digest.
 
-        If it does not, move the file to quarantine. *found* names the operation that found damage.
-        Raises: StorageFull, StorageBroken.
+        If the digest differs, move the file to quarantine. *found* names the operation that found
+        the damage. Raises: StorageFull, StorageBroken.
         """
         try:
             actual, length = digest_of(file, digest.algorithm)

@@ -92,9 +92,9 @@ class Budget:
 
     @property
     def queue_bytes(self) -> int:
-        """Return the bytes for the event queue: 1 % of the cap, within 1 MiB and 64 MiB.
+        """Return the bytes for the event queue: 1 % of the cap, from 1 MiB to 64 MiB.
 
-        Return 0 if no endpoint is configured.
+        Return 0 if no endpoint for notifications is configured.
         """
         if not self.has_events:
             return 0

@@ -178,7 +178,10 @@ class ContentStore:
         return None
 
     def announced_size(self, name: Repository, digest: Digest) -> int | None:
-        """Return the size in bytes that a manifest of the repository states for a blob, or None."""
+        """Return the size in bytes that a manifest of the repository states for a blob.
+
+        Return None if no manifest of the repository lists the blob.
+        """
         stored = self.manifest_listing(name, digest)
         named = stored.manifest.descriptors if stored else ()
         return next((each.size for each in named if each.digest == digest), None)

@@ -155,7 +155,7 @@ class ReservationStore(Protocol):
         ...
 
     def used_bytes(self) -> int:
-        """Return the bytes of all reservations and of all rows, also of rows that are marked.
+        """Return the bytes of all reservations and all rows, also of rows marked for deletion.
 
         Each row and each reservation counts `budget.OVERHEAD` bytes more than its content. When
         content is recorded, its reservation becomes a row. If no transaction covers reservations

@@ -171,7 +171,7 @@ class IndexLinks:
     def keep(self, key: str, digest: Digest) -> None:
         """Write a link if the storage does not have it yet."""
         # If docker distribution can change the link too, it may have removed the link since this
-        # process last read it. Such a link is always written.
+        # process last read it. Therefore such a link is written in any case.
         if not is_certain(self._storage, key) or _digest(self._storage, key) != digest:
             self._storage.write(key, str(digest).encode())
 

@@ -71,7 +71,7 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A `Manifest` is a parsed manifest or index; `descriptors` has its parts in the stated order.
+    """A `Manifest` is a parsed manifest or index; `descriptors` has its parts in order.
 
     If `states_type` is True, the bytes state the media type. Otherwise the type was received in a
     header, or follows from the keys of the JSON document. Two repositories can then have the same

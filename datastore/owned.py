@@ -1,4 +1,4 @@
-"""Define a storage that several appliances can reach; only the appliance that owns it writes."""
+"""Define a storage that several appliances can reach; only its owner writes to it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class StorageCopies(Protocol):
     """A `StorageCopies` has local copies of values that a late removal request may still delete."""
 
     def begin_repair(self) -> None:
-        """Start to write lost values again, if no late request can delete them once more."""
+        """Start to restore deleted values, if no late request can delete them again."""
         ...
 
 

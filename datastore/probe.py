@@ -1,8 +1,8 @@
 """Check that a file system supports the operations that the index and downloads need.
 
 Some network file systems and union file systems do not implement every operation. The appliance
-tries the operations when it starts. Otherwise a missing operation would be noticed only when it has
-caused damage: a corrupt index, or two downloads that write to the same file.
+tries the operations when it starts. Without this test, a missing operation would be noticed only
+when it has caused damage: a corrupt index, or two downloads that write to the same file.
 """
 
 from __future__ import annotations

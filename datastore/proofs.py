@@ -4,7 +4,8 @@ All repositories share stored content. An upstream could claim to have content o
 only the digest. Clients of this upstream could then pull content of another repository
 (docs/permissions.md). Only an upstream that has sent the bytes has proven that it has them.
 
-A proof is a file in the storage, so it is not lost with the index. It is removed with the content.
+A proof is a file in the storage, so a loss of the index does not remove it. The proof is removed
+with the content.
 """
 
 from __future__ import annotations

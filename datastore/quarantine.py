@@ -4,7 +4,7 @@ Each file in quarantine has a reservation, as a download in progress has. So the
 count against the cap.
 
 In a remote storage, a damaged value is not moved: an object storage can only copy a value, and only
-a value of up to 5 GB. Instead, the quarantine gets a *mark*: a short JSON object with the size of
+a value of up to 5 GB. Therefore the quarantine gets a *mark*: a short JSON object with the size of
 the value, and the time at which the damage was found. Content that has a mark and no row in the
 index is not served (`datastore/blobs.py`). If the content is stored again, it gets a row and is
 served.
@@ -103,7 +103,7 @@ class Quarantine:
         """Return whether content in a remote storage is marked as damaged.
 
         The index is read first. If it has a row of the content, the content counts as intact,
-        because `_mark` removes the row. In this case, no request is sent to the
+        because `_mark` removes the row of damaged content. In this case, no request is sent to the
         storage. Raises: StorageBroken.
         """
         with suppress(IndexUnavailable):

@@ -171,8 +171,8 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
 def _forget_link_times(index: Index, now: float) -> Iterator[int]:
     """Remove the times of links to content that is not stored.
 
-    Another program may have removed such a link, but not its time in the index. A time of the last
-    hour stays, because a worker may be about to store the content.
+    Another program may have removed such a link, but not its time in the index. A time within the
+    last hour stays, because a worker may be about to store the content.
     """
     after = ""
     while page := index.link_times.page(after, _BATCH):

@@ -170,7 +170,7 @@ class TimedStorage(Storage, Protocol):
 class RemoteStorage(Storage, Protocol):
     """A storage that is reached over a network.
 
-    A client can be redirected to such a storage, and then fetches a value from the storage.
+    The appliance can redirect a client to such a storage. The client then fetches a value directly.
     """
 
     def look(self, key: str) -> Stat | None:

@@ -83,7 +83,7 @@ _CONNECTION_TABLES = """
 CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 _SHORT_WAIT_S = 0.02
-_BUSY_S = 5.0  # After a wait that ended without the lock, waits are short for this time.
+_BUSY_S = 5.0  # For this time after a wait that ended without the lock, other waits are short.
 
 
 class SqliteFile:

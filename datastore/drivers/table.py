@@ -123,10 +123,10 @@ def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
 
 
 def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
-    """Return the parts of the bucket that *settings* select, without a request.
+    """Return the claim, the snapshot and the other parts of the bucket that *settings* select.
 
-    The parts include the claim with which this appliance owns the bucket. The driver must
-    store values in a bucket. Raises: StorageBroken if a file that the settings name cannot be read.
+    The function sends no request. The driver must store values in a bucket. Raises: StorageBroken
+    if a file that the settings name cannot be read.
     """
     from entrepot.datastore.drivers.objects.setup import parts_of  # noqa: PLC0415 - only if used
 

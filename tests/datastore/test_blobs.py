@@ -80,7 +80,7 @@ def test_a_wrong_file_is_not_adopted_and_stays(blobs: BlobStore, finished: Path)
 
 
 def test_a_digest_computed_by_the_writer_is_compared(blobs: BlobStore, finished: Path) -> None:
-    """If the writer of a file has computed its digest, the commit compares the two digests."""
+    """If a writer has computed the digest of a file, the commit compares it with the right one."""
     right, wrong = Digest.of(CONTENT), Digest.of(b"what came")
 
     with pytest.raises(DigestMismatch):

@@ -1,4 +1,4 @@
-"""Tests how the start of the appliance and `entrepot check` try the requests to a bucket."""
+"""Tests of the check of a bucket, which the start of the appliance and `entrepot check` run."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ def test_without_a_snapshot_each_manifest_is_read_once(
 
 
 def test_a_corrupt_shard_counts_as_absent(s3: S3Front, first: Appliance, second: Appliance) -> None:
-    """If a shard is corrupt, its content counts as last used at the time of the rebuild.
+    """If a shard is corrupt, the content in its rows counts as last used at the rebuild.
 
     The other shards are used.
     """

@@ -94,7 +94,7 @@ def test_a_locked_file_keeps_its_content(path: Path) -> None:
 def test_a_lock_on_a_file_that_was_renamed_meanwhile_is_retried(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the file is renamed after its opening and before its lock, a new file is locked.
+    """If the file is renamed after it is opened and before it is locked, a new file is locked.
 
     For example, a commit can rename a spool file to a blob. Without the new file, the process would
     lock the blob.

@@ -266,7 +266,7 @@ def test_foreign_files_among_the_blobs_are_skipped(storage: Storage, index: Inde
 
 
 def test_without_times_all_content_counts_as_used_at_the_rebuild(index: Index) -> None:
-    """If the storage stores no times, the time of the rebuild counts as the last use of content."""
+    """If the storage stores no times, all content gets the time of the rebuild as its last use."""
     storage = MemoryStorage()
     digest = Digest.of(b"content")
     BlobStore(storage).write(digest, b"content")

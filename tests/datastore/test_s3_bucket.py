@@ -163,7 +163,7 @@ def test_the_file_is_used_unless_a_variable_precedes_it(
 ) -> None:
     """The shared credentials file is used if it exists and no variable has other credentials.
 
-    If a variable names an absent file, the file is used too, so that its absence is reported.
+    If a variable names an absent file, the returned function reports the absence.
     """
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws/credentials").write_text("[default]\n")

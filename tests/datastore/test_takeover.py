@@ -194,7 +194,8 @@ def test_without_a_list_nothing_is_written(volume: Volume) -> None:
 def test_a_takeover_is_repeated_only_if_the_proxy_wrote_a_new_list(volume: Volume) -> None:
     """A takeover is repeated only after the proxy has written a new list.
 
-    Otherwise a repository that a push has made hosted meanwhile would be marked as proxied again.
+    After a takeover, a push can make a repository hosted. A repeated takeover would mark this
+    repository as proxied again.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.list_as_fetched(*_entries(FETCHED))

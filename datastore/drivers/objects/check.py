@@ -41,8 +41,8 @@ def tried_requests(client: ObjectClient, sign: Sign | None = None) -> Iterator[T
     """Yield each request with the time that it took; end after the first refusal.
 
     *sign* signs the URL to which a client is redirected; it is None if no client is redirected.
-    After all requests, one refusal can follow that is not about a request. It means that the
-    objects in the bucket have names that the driver does not read. Raises: StorageBroken if the
+    After the last request, one more refusal can follow. It means that the objects in the bucket
+    have names that the driver does not read. Raises: StorageBroken if the
     service does not respond.
     """
     key = f"{layout.OWN}/check-{secrets.token_hex(8)}"

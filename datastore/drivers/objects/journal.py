@@ -1,8 +1,8 @@
 """Remember the objects of a bucket and the requests to change them, in one file for all processes.
 
-The appliance owns its bucket, so no other program writes to the bucket. Therefore a value that this
-appliance has written or read stays unchanged until this appliance changes it. The journal of the
-bucket is one SQLite file in the state directory:
+If the bucket is not shared (`storage.shared`), only the appliance that owns it writes to it. So a
+value that the owner has written or read stays unchanged until the owner changes it. The journal of
+the bucket is one SQLite file in the state directory:
 
 | table | contents |
 |---|---|
@@ -23,7 +23,8 @@ is written to the key also gets a copy in a local file (`kept.py`).
 
 Each key and each folder has a generation, a number that rises with each change. A process reads the
 generation before it reads an object, and the journal remembers the object only if the generation is
-still the same. Otherwise the journal could remember a value that was replaced during the read.
+still the same. Without this comparison, the journal could remember a value that was replaced during
+the read.
 """
 
 from __future__ import annotations
@@ -284,7 +285,7 @@ class BucketJournal:
             raise
 
     def keep_open(self, change: Change) -> None:
-        """Record that the service may still apply the request of *change* for `UNSETTLED_S`."""
+        """Record that the service may apply the request of *change* up to 16 minutes late."""
         with suppress(sqlite3.Error, OSError), self._writing(is_durable=True) as db:
             query = "UPDATE change SET is_removal = ? WHERE token = ?"
             db.execute(query, (_MAY_BE_LATE, change.token))

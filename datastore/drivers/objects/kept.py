@@ -153,7 +153,7 @@ class KeptCopies:
     def _is_there(self, copy: Copy) -> bool:
         """Return whether the bucket has the object of a copy.
 
-        A large object must have the size of the copy, and a short object must have its bytes.
+        A large object must have the same size as the copy, and a short object the same bytes.
         If docker distribution can write the object too, a short object can have other bytes.
         """
         if copy.size > SHORT:

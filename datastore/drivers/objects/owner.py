@@ -149,7 +149,9 @@ class Claim:
         return True
 
     def release(self) -> None:
-        """Remove `entrepot/owner` if this appliance is the owner, so that another one can be it.
+        """Remove `entrepot/owner` if this appliance is the owner.
+
+        Another appliance can then claim the bucket.
 
         Raises: StorageFull, StorageBroken.
         """

@@ -18,7 +18,7 @@ _LOOK_S: Final = 0.5
 class _PartBuffer(bytearray):
     """A `_PartBuffer` has the bytes of one part.
 
-    It is a class of its own, because a plain bytearray cannot have weak references.
+    This class exists because weak references to a plain bytearray are impossible.
     """
 
 

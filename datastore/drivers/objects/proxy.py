@@ -1,4 +1,4 @@
-"""Choose the proxy for requests to an object storage, by the rules for requests to upstreams."""
+"""Choose the proxy for requests to an object storage, by the same rules as for upstreams."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def proxy_options(url: str) -> dict[str, Any]:
     """Return the options of obstore's clients for the variables HTTPS_PROXY, HTTP_PROXY, NO_PROXY.
 
     *url* is the URL of the storage. The URL of a proxy can contain a password. Therefore `serve`
-    removes these variables from the environment of its programs, and writes them into a file of the
-    run directory, ENTREPOT_RUN. A program that `serve` did not start reads the variables from its
+    removes these variables from the environment of its programs, and writes them into a file in the
+    run directory (ENTREPOT_RUN). A program that `serve` did not start reads the variables from its
     environment.
     """
     run = os.environ.get("ENTREPOT_RUN")

@@ -1,7 +1,7 @@
 """Report each request of one process to the object storage, for the metrics of the appliance.
 
-The metrics do not count the requests of a check or a migration. Such a process uses the report
-`silent`.
+The metrics do not count the requests of a check or a migration, because these programs use the
+report `silent`.
 """
 
 from __future__ import annotations

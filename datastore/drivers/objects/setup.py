@@ -22,7 +22,7 @@ from entrepot.datastore.owned import Sign, StorageClaim, TriedRequest
 
 @dataclass(frozen=True, slots=True)
 class BucketParts:
-    """A `BucketParts` creates the objects with which the programs use one bucket.
+    """A `BucketParts` creates the storage, the claim and the other helpers of one bucket.
 
     `state` is the state directory. If `is_shared` is set, docker distribution writes to the bucket
     too, so no appliance owns it.

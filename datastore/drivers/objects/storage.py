@@ -66,7 +66,7 @@ class ObjectSending:
     key: str
 
     def reached(self, length: int) -> None:
-        """Send the complete parts of the first *length* bytes, if they are more than one part."""
+        """Send each complete part of the first *length* bytes, if there is more than one part."""
         self.sender.reached(length)
 
     def commit(self, size: int) -> None:
@@ -269,8 +269,8 @@ class ObjectStorage:
     def _replacing(self, key: str, send: Callable[[], object]) -> None:
         """Write an object with *send*; first delete an existing object that cannot be replaced.
 
-        The type of an existing object can prevent its replacement (`OtherType`). If it does, the
-        object is deleted, and *send* is called again.
+        If the type of an existing object prevents its replacement (`OtherType`), the object is
+        deleted, and *send* is called again.
         """
         try:
             send()
@@ -279,7 +279,7 @@ class ObjectStorage:
             send()
 
     def set_aside(self, key: str, target: str, file: BinaryIO) -> bool:
-        """Copy a value to the key *target* and remove it, if *file* still has the same value."""
+        """Copy a value to the key *target* and remove it, if the value still equals *file*."""
         self._check_owner()
         current = self._client.get(key)
         if current is None:
@@ -369,7 +369,7 @@ class ObjectStorage:
         return found is not None and not found.is_absent
 
     def _known(self, key: str) -> Known | None:
-        """Return the remembered state of a value; None if the value may have changed since then."""
+        """Return the remembered state of a value; None if it is absent or may be outdated."""
         known = self._journal.known(key) if self._owner.holds() else None
         if known is None or self.is_certain(key):
             return known

@@ -275,8 +275,8 @@ os._exit(0)
 def test_a_fork_opens_its_own_connection(path: Path) -> None:
     """A forked process opens its own connection to the index.
 
-    If it used the connection of its parent, the file could become corrupt. A lock that a thread of
-    the parent had at the fork is never released in the child.
+    If it used the connection of its parent, the file could become corrupt. The child needs a new
+    lock too: a lock that a thread of the parent had at the fork is never released in the child.
     """
     assert run(_FORK, path).split() == ["0", "201"]
     check = sqlite3.connect(path)

@@ -3,8 +3,8 @@
 A file of the corpus begins with lines `#: WORD REST`, which state what the appliance does with the
 configuration:
 
-- `refuses KEY...`: each of these keys or variables is a problem, and nothing else is;
-- `warns KEY...`: each of these is a warning, and nothing else is;
+- `refuses KEY...`: each of these keys or variables causes a problem, and nothing else does;
+- `warns KEY...`: each of these causes a warning, and nothing else does;
 - `follows KEY...`: each of these is a problem or a warning, as its row in the table of docker
   distribution's keys (config/distribution.py) states;
 - `starts`: the configuration has no problem;

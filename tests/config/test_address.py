@@ -57,7 +57,8 @@ def test_an_invalid_address_is_an_error(text: str) -> None:
 def test_loopback_is_this_machine_only(host: str, *, expected: bool) -> None:
     """`is_loopback` is true only for addresses of this machine.
 
-    Its result decides whether an upstream gets plain HTTP, and whether open access is a warning.
+    Its result decides whether an upstream gets plain HTTP, and whether open access causes a
+    warning.
     """
     assert expected is is_loopback(host)
 

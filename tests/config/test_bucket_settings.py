@@ -101,7 +101,7 @@ def test_the_driver_gets_the_keys_and_the_state_directory(config_folder: ConfigF
 def test_each_mistake_is_one_line_with_a_remedy(
     config_folder: ConfigFolder, keys: str, expected: str
 ) -> None:
-    """Each mistake in `storage.azure` is one line with a remedy, without an account's key."""
+    """Each mistake in `storage.azure` causes one line with a remedy, without an account's key."""
     config_folder.write(f"storage: {{azure: {{{keys}}}}}")
 
     assert config_folder.problems() == [expected]
@@ -136,7 +136,7 @@ def test_each_mistake_is_one_line_with_a_remedy(
 def test_a_key_of_another_login_is_a_warning(
     config_folder: ConfigFolder, keys: str, expected: list[str]
 ) -> None:
-    """A key of `storage.azure` that the configured type of login does not use is a warning.
+    """A key of `storage.azure` that the configured type of login does not use causes a warning.
 
     Docker distribution documents `accountkey` as required, and ignores it with other logins.
     """

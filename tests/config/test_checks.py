@@ -258,7 +258,7 @@ def test_a_folder_in_place_of_a_secret_is_a_problem(
 def test_a_part_of_a_secret_without_effect_is_a_warning(
     config_folder: ConfigFolder, data: str, tmp_path: Path
 ) -> None:
-    """A part of a pull secret without effect is a warning, and the appliance starts."""
+    """A part of a pull secret without effect causes a warning, and the appliance starts."""
     path = tmp_path / "secret.json"
     path.write_text('{"auths": {}, "credsStore": "desktop"}', encoding="utf-8")
     settings = config_folder.settings(data, PULLSECRETPATH=str(path))
@@ -294,7 +294,7 @@ def test_files_of_upstreams_are_checked(
 
 @pytest.mark.parametrize("content", ["", "\n", "# ann\n  # bob\n", "\r\n"])
 def test_a_password_file_without_users_is_a_warning(tmp_path: Path, content: str) -> None:
-    """A password file without users is a warning, because users may be added later.
+    """A password file without users causes only a warning: users may be added later.
 
     Until then all logins fail.
     """

@@ -60,11 +60,11 @@ def test_the_commented_lines_of_the_example_are_valid(
         document["storage"].pop("statedir", None)
     if driver in {"filesystem", "inmemory"}:
         document["storage"].pop("spoolsize")
-    if driver == "s3":  # these keys select other hosts of AWS, or need encryption
+    if driver == "s3":  # The key needs `encrypt: true`.
         document["storage"]["s3"].pop("keyid")
-    if driver == "azure":  # this key selects another host than `realm` does
+    if driver == "azure":  # The key contradicts `realm`.
         document["storage"]["azure"].pop("serviceurl")
-    if scheme != "htpasswd":  # the access rules in the example are for users with passwords
+    if scheme != "htpasswd":  # The example's access rules need passwords.
         document.pop("access", None)
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
 

@@ -77,7 +77,7 @@ def test_no_key_of_distribution_is_ignored_silently(config_folder: ConfigFolder,
     assert changes or key in _WITHOUT_A_SETTING
 
 
-# honoured keys that change no setting, because the appliance always has the requested behaviour
+# Honoured keys change no setting if the appliance always has the behaviour that they request.
 _WITHOUT_A_SETTING = frozenset({"version", "http.secret", "http.h2c.enabled"})
 
 
@@ -97,7 +97,7 @@ def test_each_effect_that_the_table_claims_is_shown_by_a_test(row: DistributionK
     assert function in _functions(_TESTS / file), f"{named} does not exist"
 
 
-# keys whose only effect is that the configuration is accepted, with or without a message
+# The only effect of these keys is that the configuration is accepted.
 _SHOWN_BY_THEIR_MESSAGES = frozenset({"version", "auth.none.**"})
 
 
@@ -115,7 +115,7 @@ def test_each_setting_that_distribution_has_is_in_the_list() -> None:
     assert missing == _NOT_KEYS_OF_EITHER_VERSION
 
 
-# keys of versions before 2.8, other names of a key, and forms for variables
+# `VALUES` lacks an older driver (rados), another name of a driver (s3aws) and the scheme `none`.
 _NOT_KEYS_OF_EITHER_VERSION: list[str] = ["storage.s3aws.**", "storage.rados.**", "auth.none.**"]
 
 

@@ -105,7 +105,7 @@ def test_an_empty_interval_is_the_default(config_folder: ConfigFolder) -> None:
 def test_a_wrong_value_is_refused_with_its_reason(
     config_folder: ConfigFolder, text: str, reason: str
 ) -> None:
-    """A wrong value of a health check is one line, which names the check and the fault."""
+    """A wrong value of a health check causes one line, which names the check and the fault."""
     config_folder.write(f"health: {{{text}}}")
     (problem,) = config_folder.problems()
 
@@ -114,7 +114,7 @@ def test_a_wrong_value_is_refused_with_its_reason(
 
 
 def test_a_key_without_an_effect_is_a_warning(config_folder: ConfigFolder) -> None:
-    """An unknown key of a health check is a warning, and so is the threshold of a file check."""
+    """An unknown key of a health check causes a warning. A file check has no key `threshold`."""
     config_folder.write(
         "health: {file: [{file: /a, threshold: 3}], tcp: [{addr: 'a:1', treshold: 3}]}"
     )

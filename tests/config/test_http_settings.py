@@ -88,7 +88,7 @@ def test_the_version_header_of_the_registry_api_may_be_repeated(
 
 
 def test_several_origins_are_a_warning(config_folder: ConfigFolder) -> None:
-    """Several origins in one header are a warning, because browsers accept none of them."""
+    """Several origins in one header cause a warning, because browsers accept none of them."""
     config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['http://a', 'http://b']}}}}")
 
     (warning,) = config_folder.warnings()
@@ -98,7 +98,7 @@ def test_several_origins_are_a_warning(config_folder: ConfigFolder) -> None:
 def test_every_page_that_may_write_without_a_password_is_a_warning(
     config_folder: ConfigFolder,
 ) -> None:
-    """`Access-Control-Allow-Origin: *` with DELETE is a warning: any web page could remove images.
+    """`Access-Control-Allow-Origin: *` with DELETE causes a warning: web pages could remove images.
 
     Many examples set `*`, but without DELETE.
     """
@@ -201,7 +201,7 @@ def test_a_host_and_relative_urls_contradict_each_other(config_folder: ConfigFol
 
 
 def test_a_host_without_the_prefix_is_a_warning(config_folder: ConfigFolder) -> None:
-    """If `http.prefix` is set, an `http.host` without that prefix is a warning.
+    """If `http.prefix` is set, an `http.host` without that prefix causes a warning.
 
     Such a host is right behind a proxy that adds the prefix, and wrong behind a proxy that forwards
     the prefix.
@@ -252,7 +252,7 @@ def test_client_authorities_without_a_certificate_are_refused(config_folder: Con
 
 
 def test_client_auth_without_authorities_is_a_warning(config_folder: ConfigFolder) -> None:
-    """`clientauth` without authorities has no effect, and is a warning."""
+    """`clientauth` without authorities has no effect, and causes a warning."""
     config_folder.write("http: {tls: {clientauth: request-client-cert}}")
     (warning,) = config_folder.warnings()
     assert "the key has no effect: http.tls.clientcas is not set" in warning
@@ -286,7 +286,7 @@ def test_a_version_or_suite_that_cannot_be_had_is_refused(
 def test_versions_and_suites_without_a_certificate_are_warnings(
     config_folder: ConfigFolder,
 ) -> None:
-    """TLS versions and suites without a certificate have no effect, and are warnings."""
+    """TLS versions and suites without a certificate have no effect, and cause warnings."""
     config_folder.write("http: {tls: {minimumtls: tls1.3, ciphersuites: [TLS_AES_128_GCM_SHA256]}}")
 
     assert len(config_folder.warnings()) == 2
@@ -317,7 +317,7 @@ def test_letsencrypt_is_refused_with_the_way_that_works(config_folder: ConfigFol
 
 
 def test_a_debug_address_that_others_can_reach_is_a_warning(config_folder: ConfigFolder) -> None:
-    """A debug address that other machines can reach is a warning.
+    """A debug address that other machines can reach causes a warning.
 
     Docker distribution's examples have the debug address `:5001`, which means every address of the
     machine.

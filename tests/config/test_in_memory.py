@@ -31,7 +31,7 @@ def test_the_driver_needs_no_key(config_folder: ConfigFolder, text: str) -> None
 
 
 def test_the_environment_selects_the_driver(config_folder: ConfigFolder) -> None:
-    """REGISTRY_STORAGE=inmemory replaces the driver of the file with all its keys."""
+    """REGISTRY_STORAGE=inmemory replaces the driver of the file and all keys of that driver."""
     config_folder.write("storage: {filesystem: {rootdirectory: /data}}")
 
     assert config_folder.settings(REGISTRY_STORAGE="inmemory").storage.driver == "inmemory"

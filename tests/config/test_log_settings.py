@@ -113,7 +113,7 @@ def test_variables_set_all_fields_or_single_ones(config_folder: ConfigFolder) ->
 def test_unusable_fields_are_one_line_each(
     config_folder: ConfigFolder, text: str, message: str
 ) -> None:
-    """Each unusable field of the log is one line with its key, the reason and a remedy."""
+    """Each unusable field of the log causes one line with its key, the reason and a remedy."""
     config_folder.write(f"log: {{fields: {text}}}")
 
     (problem,) = config_folder.problems()
@@ -203,7 +203,7 @@ def test_variables_set_single_keys_of_a_hook(config_folder: ConfigFolder) -> Non
 def test_an_unusable_hook_is_one_line(
     config_folder: ConfigFolder, old: str, new: str, message: str
 ) -> None:
-    """An unusable mail hook is one line at the start, not an error when a line is mailed."""
+    """An unusable mail hook causes one line at the start, before any line is mailed."""
     assert old in _HOOK
     config_folder.write(f"log:\n hooks:\n  -{_HOOK.replace(old, new)}")
 

@@ -116,7 +116,7 @@ def test_a_value_that_requests_the_normal_behaviour_causes_no_message(
     ],
 )
 def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder, text: str) -> None:
-    """A key without effect is a warning, unless it protects data or selects the place of data."""
+    """A key without effect causes a warning, unless it protects data or selects the storage."""
     config_folder.write(text)
 
     assert config_folder.problems() == []
@@ -132,7 +132,7 @@ def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder, text: st
 def test_each_key_without_effect_is_one_warning_with_a_remedy(
     config_folder: ConfigFolder, row: DistributionKey
 ) -> None:
-    """Each key without effect is one warning with a remedy, in the file and in variables."""
+    """Each key without effect causes one warning with a remedy, in the file and in variables."""
     path = row.key.removesuffix(".**").split(".")
     config_folder.write(reduce(lambda below, name: f"{{{name}: {below}}}", reversed(path), "[x]"))
 
@@ -234,7 +234,7 @@ def test_an_empty_path_is_a_problem(config_folder: ConfigFolder) -> None:
 
 
 def test_a_scheme_in_the_environment_replaces_that_of_the_file(config_folder: ConfigFolder) -> None:
-    """REGISTRY_AUTH overrides `auth:` in the file with all its parameters."""
+    """REGISTRY_AUTH overrides the scheme in the file's `auth:`, including its parameters."""
     config_folder.write("auth: {token: {realm: r}, anonymous: pull}")
     auth = config_folder.settings(REGISTRY_AUTH="htpasswd", REGISTRY_AUTH_HTPASSWD_PATH="/p").auth
 

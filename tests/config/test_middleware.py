@@ -51,7 +51,7 @@ def test_a_variable_sets_one_key_of_an_entry(config_folder: ConfigFolder) -> Non
 def test_an_unknown_name_is_a_problem_that_lists_the_installed_names(
     config_folder: ConfigFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An unknown middleware is one line with its name, the installed names, and the entry point."""
+    """An unknown middleware causes one line with its name, the installed names and the group."""
     monkeypatch.setattr("entrepot.runtime.entry_points.names", lambda _: ("gate", "stamp"))
     config_folder.write("middleware: {registry: [{name: stmap}]}")
 

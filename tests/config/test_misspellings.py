@@ -11,7 +11,7 @@ from tests.config.config_folder import ConfigFolder
 from tests.config.every_key import VALUES
 from tests.sizes import scaled
 
-# a misspelt key in these sections prevents the start, because otherwise nothing would be protected
+# A misspelt key in these sections prevents the start. Otherwise nothing would be protected.
 _PROTECTING = ("auth.", "http.tls.", "proxy.username", "proxy.password")
 _EDITS = scaled(1, 40)
 _OPEN = "every client that can reach the appliance"
@@ -43,7 +43,7 @@ def _document(parts: list[str], text: str) -> str:
 
 @pytest.mark.parametrize("key", VALUES)
 def test_no_misspelt_key_is_ignored_silently(config_folder: ConfigFolder, key: str) -> None:
-    """A misspelt part of a key is a warning; in a section that protects data, it is a problem."""
+    """A misspelt part of a key causes a warning or, in a section that protects data, a problem."""
     for parts in _all_misspelt(key):
         config_folder.write(_document(parts, VALUES[key]))
         loaded = config_folder.examine()

@@ -66,7 +66,7 @@ def test_an_unknown_key_is_a_problem_with_a_suggestion(
 def test_an_unknown_key_that_protects_nothing_is_a_warning(
     config_folder: ConfigFolder, text: str
 ) -> None:
-    """An unknown key that protects nothing is a warning.
+    """An unknown key that protects nothing causes a warning.
 
     Docker distribution ignores an unknown key.
     """
@@ -144,7 +144,7 @@ def test_the_value_of_an_unknown_flag_is_not_taken_for_a_file(config_folder: Con
 def test_an_unknown_variable_is_a_warning_with_a_suggestion(
     config_folder: ConfigFolder, name: str, near: str
 ) -> None:
-    """An unknown variable is a warning with a suggestion.
+    """An unknown variable causes a warning with a suggestion.
 
     Other programs share the environment, so an unknown variable must not prevent the start.
     """
@@ -197,7 +197,7 @@ def test_variables_of_other_programs_are_ignored(config_folder: ConfigFolder, na
 def test_a_port_that_no_service_link_has_is_a_warning(
     config_folder: ConfigFolder, name: str
 ) -> None:
-    """A variable such as ENTREPOT_PORT with a plain number is a warning.
+    """A variable such as ENTREPOT_PORT with a plain number causes a warning.
 
     The value of a variable that Kubernetes makes for a service begins with `tcp://`, and is
     ignored.
@@ -259,7 +259,7 @@ def test_similar_variables_of_other_programs_are_no_problem(
 
 
 def test_another_misspelt_name_is_a_warning(config_folder: ConfigFolder) -> None:
-    """A misspelt variable that protects nothing is a warning: the default does no harm."""
+    """A misspelt variable that protects nothing causes a warning: the default does no harm."""
     assert config_folder.problems(CLEANER_TLT="7d") == []
     assert config_folder.warnings(CLEANER_TLT="7d") == [
         "CLEANER_TLT: no such setting; did you mean CLEANER_TTL?"

@@ -198,7 +198,7 @@ def test_a_secret_may_have_no_entries(text: str) -> None:
 
 
 def test_a_credential_helper_is_a_warning() -> None:
-    """A credential helper is a warning, because the appliance does not run such a program."""
+    """A credential helper causes a warning, because the appliance does not run such a program."""
     secret = parse(b'{"auths": {}, "credsStore": "desktop", "credHelpers": {"gcr.io": "gcloud"}}')
 
     why = "the key has no effect: credential helpers are not run; put the credentials into auths"
@@ -221,7 +221,7 @@ def test_a_registry_token_is_read() -> None:
 
 
 def test_two_entries_of_one_name_are_a_warning() -> None:
-    """Two entries of one name in a pull secret are a warning; the one with a login is used."""
+    """Two entries of one name in a pull secret cause a warning; the one with a login is used."""
     secret = _secret({"docker.io": {}, "https://index.docker.io/v1/": {"auth": _auth("a:b")}})
 
     assert SecretCredential("a", "b") == secret.lookup("docker.io", "x")

@@ -101,7 +101,7 @@ def test_a_wrong_value_is_refused(config_folder: ConfigFolder, text: str, reason
 
 
 def test_rules_without_an_effect_are_warnings(config_folder: ConfigFolder) -> None:
-    """Rules of `validation:` and `policy:` without an effect are warnings.
+    """Rules of `validation:` and `policy:` without an effect cause warnings.
 
     Docker distribution ignores them silently.
     """

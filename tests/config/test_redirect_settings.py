@@ -77,7 +77,7 @@ def test_the_driver_with_a_bucket_redirects_unless_it_is_disabled(
 def test_an_endpoint_that_clients_cannot_use_is_a_warning(
     config_folder: ConfigFolder, s3: str, redirect: str, argv: tuple[str, ...], expected: list[str]
 ) -> None:
-    """A redirect that clients cannot follow is a warning.
+    """A redirect that clients cannot follow causes a warning.
 
     The host may be known only in the appliance's network, or may lack TLS. It may also be below
     the registry's host. Clients would then send their password to the host of the redirect.
@@ -88,7 +88,7 @@ def test_an_endpoint_that_clients_cannot_use_is_a_warning(
 
 
 def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder) -> None:
-    """A key of redirects is a warning if there is no bucket, or if redirects are disabled."""
+    """A key of redirects causes a warning if there is no bucket, or if redirects are disabled."""
     config_folder.write("storage: {redirect: {expiry: 1m}}")
     assert config_folder.warnings() == [
         (
@@ -126,7 +126,7 @@ def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder) -> None:
 def test_each_wrong_value_is_one_line(
     config_folder: ConfigFolder, redirect: str, expected: str
 ) -> None:
-    """A wrong value of `storage.redirect` is one line, such as an expiry of over 20 minutes."""
+    """A wrong value of `storage.redirect`, such as an expiry over 20 minutes, causes one line."""
     config_folder.write(f"storage: {{s3: {{{_S3}}}, redirect: {{{redirect}}}}}")
 
     assert config_folder.problems() == [f"{_AT}.{expected}"]

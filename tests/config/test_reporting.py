@@ -99,7 +99,7 @@ def test_a_library_is_found_without_being_imported(
     ],
 )
 def test_a_wrong_value_is_a_problem(config_folder: ConfigFolder, text: str, expected: str) -> None:
-    """A wrong value of a tracker is a line that names its key; a possible secret is hidden."""
+    """A wrong value of a tracker causes a line that names its key; a possible secret is hidden."""
     config_folder.write(f"reporting: {{{text}}}")
 
     (problem,) = config_folder.problems()
@@ -107,7 +107,7 @@ def test_a_wrong_value_is_a_problem(config_folder: ConfigFolder, text: str, expe
 
 
 def test_a_tracker_without_its_key_is_a_warning(config_folder: ConfigFolder) -> None:
-    """A section of a tracker without its key has no effect, and is a warning."""
+    """A section of a tracker without its key has no effect, and causes a warning."""
     config_folder.write("reporting: {bugsnag: {releasestage: production}}")
 
     assert config_folder.problems() == []

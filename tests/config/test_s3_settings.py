@@ -73,7 +73,7 @@ _TWO_HOSTS = (
 def test_each_mistake_is_one_line_with_a_remedy(
     config_folder: ConfigFolder, keys: str, expected: str
 ) -> None:
-    """Each mistake in `storage.s3` is one line with a remedy, without a key or a token."""
+    """Each mistake in `storage.s3` causes one line with a remedy, without a key or a token."""
     config_folder.write(f"storage: {{s3: {{{keys}}}}}")
 
     assert config_folder.problems() == [expected]

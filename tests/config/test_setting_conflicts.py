@@ -55,7 +55,7 @@ from tests.config.config_folder import ConfigFolder
 def test_a_contradiction_is_one_line(
     config_folder: ConfigFolder, flags: str, expected: str
 ) -> None:
-    """A contradiction between settings is one line with their source and a remedy."""
+    """A contradiction between settings causes one line with their source and a remedy."""
     assert [expected] == config_folder.problems(*flags.split())
 
 
@@ -73,7 +73,7 @@ def test_the_same_default_set_twice_is_no_contradiction(config_folder: ConfigFol
 def test_an_address_without_passwords_is_one_warning(
     config_folder: ConfigFolder, address: str
 ) -> None:
-    """An address that other machines can reach is one warning if there are no passwords."""
+    """An address that other machines can reach causes one warning without passwords."""
     (warning,) = config_folder.examine(REGISTRY_HTTP_ADDR=address).warnings
 
     expected = f"http.addr={address}: every client that can reach the appliance may pull and push; "
@@ -114,7 +114,7 @@ def test_a_size_without_its_unit_is_a_warning(
     size: str,
     is_warned: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """A maximum size without a unit is a warning: it is in bytes, so no content would be stored.
+    """A maximum size without a unit causes a warning: it is in bytes, so no content fits.
 
     The operator would not notice that, because no pull would fail.
     """
@@ -127,7 +127,7 @@ def test_a_size_without_its_unit_is_a_warning(
 
 
 def test_a_login_for_no_upstream_is_a_warning(config_folder: ConfigFolder) -> None:
-    """A login without `proxy.remoteurl` is a warning.
+    """A login without `proxy.remoteurl` causes a warning.
 
     Docker distribution does not proxy without this URL either.
     """

@@ -54,7 +54,7 @@ def _write(folder: ConfigFolder, entry: str) -> None:
 def test_a_wrong_entry_is_one_line_with_a_remedy(
     config_folder: ConfigFolder, entry: str, expected: str
 ) -> None:
-    """A wrong entry of `middleware.storage` is one line with a remedy, without any value."""
+    """A wrong entry of `middleware.storage` causes one line with a remedy, without any value."""
     _write(config_folder, entry)
 
     (problem,) = config_folder.problems()
@@ -110,9 +110,9 @@ def test_a_key_that_cannot_sign_is_a_problem(config_folder: ConfigFolder, tmp_pa
 
 
 def test_redirects_that_are_disabled_make_middleware_useless(config_folder: ConfigFolder) -> None:
-    """`middleware.storage` is a warning if redirects are disabled.
+    """`middleware.storage` causes a warning if redirects are disabled.
 
-    An endpoint for redirects is a warning too, because the middleware replaces it.
+    An endpoint for redirects causes a warning too, because the middleware replaces it.
     """
     entry = "name: redirect, options: {baseurl: 'https://cdn.test'}"
     config_folder.write(

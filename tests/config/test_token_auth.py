@@ -68,7 +68,7 @@ def test_a_token_server_without_its_keys_is_refused(config_folder: ConfigFolder,
 
 
 def test_silly_needs_realm_and_service_and_is_a_warning(config_folder: ConfigFolder) -> None:
-    """`silly` needs realm and service, and is a warning, because it protects nothing."""
+    """`silly` needs realm and service, and causes a warning, because it protects nothing."""
     config_folder.write("auth: {silly: {realm: r}}")
     assert config_folder.problems() == [
         "config.yml:1: auth.silly: auth.silly.service is missing; set auth.silly.service"
@@ -121,7 +121,7 @@ def test_an_algorithm_that_is_never_accepted_is_refused(
 
 
 def test_a_shared_secret_beside_other_algorithms_is_a_warning(config_folder: ConfigFolder) -> None:
-    """HS256 (a shared secret) among other algorithms has no effect, and is a warning."""
+    """HS256 (a shared secret) among other algorithms has no effect, and causes a warning."""
     _write(config_folder, f"{_COMPLETE}, jwks: /k, signingalgorithms: [ES256, HS256]")
     token = config_folder.settings().auth.token
 
@@ -170,7 +170,7 @@ def test_a_file_of_keys_that_cannot_be_read_is_a_problem(
 
 
 def test_usable_files_of_keys_are_no_problem(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """Usable files of keys are no problem; an entry that is never used is a warning."""
+    """Usable files of keys are valid; an entry that is never used causes a warning."""
     bundle, jwks = tmp_path / "bundle.pem", tmp_path / "keys.json"
     bundle.write_bytes(signer("RS256").bundle())
     jwks.write_bytes(signer("ES256").jwks().replace(b'"keys": [', b'"keys": [{"kty": "oct"}, '))

@@ -30,7 +30,7 @@ redis:
 
 @pytest.mark.parametrize("text", [_OF_2, _OF_3], ids=["2.x", "3.x"])
 def test_redis_is_one_warning_in_either_form(config_folder: ConfigFolder, text: str) -> None:
-    """`redis:`, in the form of 2.x or of 3.x, is one warning that the section has no effect."""
+    """`redis:`, in the form of 2.x or 3.x, causes one warning that the section has no effect."""
     config_folder.write(text)
 
     assert config_folder.problems() == []
@@ -57,7 +57,7 @@ def test_redis_is_one_warning_in_either_form(config_folder: ConfigFolder, text: 
 def test_a_wrong_name_or_value_is_a_warning(
     config_folder: ConfigFolder, text: str, expected: str
 ) -> None:
-    """A wrong name or value in a section without effect is a warning.
+    """A wrong name or value in a section without effect causes a warning.
 
     Docker distribution ignores a wrong name, and does not start with a wrong value.
     """

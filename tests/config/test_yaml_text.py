@@ -10,7 +10,7 @@ from entrepot.config.yaml_text import with_part
 from tests.config.config_folder import ConfigFolder
 from tests.token_signer import signer
 
-_DEEP = "[" * 1100  # more than the depth of recursion that Python permits
+_DEEP = "[" * 1100  # This is more than Python's limit of recursion.
 _OF_YAML = (
     "REGISTRY_ACCESS",
     "REGISTRY_HOSTED",

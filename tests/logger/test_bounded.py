@@ -106,7 +106,7 @@ print(before, resident())
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(_WITHIN_S + 60)  # the time limit of the subprocess expires before this one
+@pytest.mark.timeout(_WITHIN_S + 60)  # The time limit of the subprocess expires first.
 def test_millions_of_varied_lines_need_no_more_memory_than_thousands() -> None:
     """After 200,000 lines, two million more make the logger's memory grow by at most a tenth.
 

@@ -28,7 +28,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     },
 }
 
-# each fake library adds its settings to STARTED and the errors that it receives to SENT
+# Each fake library adds its settings to STARTED, and the errors that it receives to SENT.
 _STAND_INS = {
     "bugsnag/__init__.py": """
 STARTED, SENT = [], []

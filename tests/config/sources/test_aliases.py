@@ -219,7 +219,7 @@ def test_an_invalid_value_is_a_problem_under_its_own_key(
 
 
 def test_an_unknown_variable_with_its_prefix_is_a_warning(config_folder: ConfigFolder) -> None:
-    """An unknown variable with docker-cache-server's prefix is a warning."""
+    """An unknown variable with docker-cache-server's prefix causes a warning."""
     warning = "DCS_SERVER_PROT: no such setting; did you mean DCS_SERVER_PORT?"
 
     assert [warning] == config_folder.warnings(DCS_SERVER_PROT="1")

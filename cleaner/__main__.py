@@ -334,7 +334,7 @@ def _bucket(
 ) -> OwnedStorage | None:
     """Return the bucket that has the content; None if the content is on a disk.
 
-    All requests of this process to the bucket are written to the events file.
+    Each later request of this process to the bucket is reported in the events file.
     """
     if not settings.storage.bucket:
         return None

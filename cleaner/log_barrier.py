@@ -2,15 +2,15 @@
 
 The logger writes uses to the index. While the logger is down, the index does not show which content
 clients request. Therefore the cleaner sends a request through HAProxy, and waits until the logger
-has committed the log line of this request. The logger commits lines in order, so it has then
-committed all earlier lines too. Until then, no content is evicted, neither for age nor for size,
-because content with an old recorded use may have been used recently. If a pull finds no space in
-the meantime, its content is passed through to the client.
+has committed the log line of this request. The logger commits lines in order. So when this line is
+committed, all earlier lines are committed too. Until then, no content is evicted, neither for age
+nor for size, because content with an old recorded use may have been used recently. If a pull finds
+no space in the meantime, its content is passed through to the client.
 
 Some lines never reach the index: HAProxy dropped them, or the log was rotated before the logger
 read them. A round that detects such a loss evicts nothing. After a loss, any content may have been
-used immediately before the detection. So later rounds count the age of all content from the round
-that detected the loss (`blind`).
+used immediately before the detection. So in later rounds, all content counts as used at the time of
+this detection (`blind`) or later.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Demand:
 class Eviction:
     """An `Eviction` is an entry to evict.
 
-    `reason` is a label of a metric; `words` is the reason as a text for the operator.
+    `reason` is the reason as a label of metrics; `words` is the reason as a text for the operator.
     """
 
     entry: IndexEntry
@@ -96,7 +96,7 @@ class Eviction:
 
     @property
     def evictions(self) -> list[Eviction]:
-        """Return a list of only this eviction, so that callers can treat it like a `Removal`."""
+        """Return a list of only this eviction; a `Removal` has a property of the same name."""
         return [self]
 
 

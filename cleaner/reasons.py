@@ -1,4 +1,4 @@
-"""Define the reasons for a removal: each is a label of a metric and a text for the operator."""
+"""Define the reasons for a removal: each has a label for metrics and a text for the operator."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Reason(StrEnum):
 class Explanation:
     """An `Explanation` is the reason why content or an image is removed.
 
-    `reason` is a label of a metric; `words` is a text for the operator.
+    `reason` is the reason as a label of metrics; `words` is the reason as a text for the operator.
     """
 
     reason: Reason

@@ -1,4 +1,4 @@
-"""Describe what is removed, with one line for each tag, link, upload and row of the index."""
+"""Describe removals, with one line for each tag, link, upload and row of the index."""
 
 from __future__ import annotations
 

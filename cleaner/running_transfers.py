@@ -23,8 +23,8 @@ from entrepot.datastore.refs import Digest
 def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
     """Reserve the full size of each spool file and each upload, if less is reserved.
 
-    A second file, which has the suffix `.size`, contains the final length. A length above *room*,
-    the cap in bytes, is ignored. Raises: IndexUnavailable.
+    A file beside the spool file or upload, with the suffix `.size`, contains the final length. A
+    length above *room*, the cap in bytes, is ignored. Raises: IndexUnavailable.
     """
     known = {each.digest: each for each in store.index.reservations.all()}
     for digest, path in _files(store):

@@ -102,8 +102,8 @@ class Spool:
         """Remove files that no process uses, until *is_enough* returns True.
 
         The order is: files in quarantine that are not the only copy of their content; spool files
-        of downloads without a writer, the oldest first; idle uploads. These are last because their
-        clients may still continue them. Raises: IndexUnavailable.
+        of downloads without a writer, the oldest first; idle uploads. Idle uploads are last because
+        their clients may still continue them. Raises: IndexUnavailable.
         """
         with suppress(StorageFull, StorageBroken):
             QuarantineKeeper(self._store, self._clock).make_room(is_enough)

@@ -1,6 +1,6 @@
 """Collect the values of log lines that are read but not yet committed to the index.
 
-A transaction commits the access times, the metrics and the log positions of the whole batch.
+One transaction commits the access times, the metrics and the log positions of the whole batch.
 """
 
 from __future__ import annotations

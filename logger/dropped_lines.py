@@ -32,7 +32,7 @@ class DroppedLines:
         return DroppedLines(pid, raw, self.total + new)
 
     def dump(self) -> str:
-        """Return the count as text for the index, which `load` parses."""
+        """Return the count as a text, which the index stores and `load` parses."""
         return json.dumps(asdict(self))
 
     @classmethod

@@ -245,7 +245,7 @@ class LoggerLoop:
         self._shown, self._is_changed = now, False
 
     def _lag(self, ledger: LogBatch) -> float:
-        """Return the age in seconds of the last line that was read; 0 if all are committed."""
+        """Return the age (s) of the last line that was read; 0 if all lines are committed."""
         if ledger.last is None or (ledger.is_empty and not self._is_behind):
             return 0.0
         return max(self._work.wall() - ledger.last, 0.0)

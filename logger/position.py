@@ -40,7 +40,7 @@ class LogPosition:
     skipping: bool = False
 
     def dump(self) -> str:
-        """Return the position as text for the index, which `load` parses."""
+        """Return the position as a text, which the index stores and `load` parses."""
         return json.dumps(asdict(self))
 
     @classmethod

@@ -19,7 +19,7 @@ _ACTIONS = {
     "List": "LIST",
     "Walk": "LIST",
 }
-"""A map from docker distribution's name of an action of a storage driver to the kind of request."""
+"""A map from docker distribution's names of storage-driver actions to the kinds of requests."""
 _STATUSES = (
     *("2xx", "301", "307", "400", "401", "403", "404", "405", "408", "409", "412", "429"),
     *("500", "501", "502", "503", "504", "none", "aborted"),

@@ -76,8 +76,9 @@ REDIRECTS = Metric(
 class Alike:
     """An `Alike` is a group of lines with the same labels.
 
-    `count` is their number, and `line` is one of them. `bytes` and `milliseconds` are sums over all
-    lines. `durations` and `sizes` have the number of lines in each bucket of a histogram.
+    `count` is the number of lines, and `line` is one of the lines. `bytes` and `milliseconds` are
+    sums over all lines of the group. `durations` and `sizes` have the number of lines in each
+    bucket of a histogram.
     """
 
     line: AccessLine

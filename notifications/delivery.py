@@ -124,7 +124,7 @@ class EventDelivery:
         self._thread.start()
 
     def stop(self, wait_s: float = 0.0) -> None:
-        """Make the thread exit, and wait for this at most *wait_s* seconds.
+        """Make the thread exit, and wait up to *wait_s* seconds for its exit.
 
         The thread may be waiting for a response, so it can exit later.
         """

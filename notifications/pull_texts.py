@@ -13,7 +13,7 @@ from entrepot.datastore.request_line import SEPARATOR
 
 
 def template(*, target: str, rest: str) -> str:
-    """Return a template for pulls whose events differ only in the values of `fill`.
+    """Return a template for pulls whose events differ only in the values that `fill` inserts.
 
     *target* is the JSON from the field `action` to the beginning of `request`. *rest* is the JSON
     after the address of the client.

@@ -56,7 +56,7 @@ CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID
 # number of its delivered events. An update of the row itself would write the whole row again.
 _BUSY_S = 5.0
 _SETTLED_NS = 100_000_000
-_OVERHEAD = 192  # In addition to its body, a row and its index entries need this many bytes.
+_OVERHEAD = 192  # A row, with its index entries, needs this many bytes more than its body.
 _WAL_PAGES = 256
 _FREE_PAGES = 256  # The file of an empty queue is truncated if it has more free pages than this.
 _UNUSABLE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

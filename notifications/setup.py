@@ -75,7 +75,7 @@ def _endpoint(given: NotificationEndpoint) -> EventEndpoint:
 def _address(http: HttpSettings) -> str:
     """Return the host name of this machine with the port of `http.addr`.
 
-    docker distribution's events have the same text.
+    docker distribution forms the address in its events in the same way.
     """
     name = socket.gethostname()
     port = str(http.addr).rpartition(":")[2]

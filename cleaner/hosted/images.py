@@ -188,7 +188,7 @@ class ManifestFamily:
 
 
 def subject_of(tag: Tag) -> Digest | None:
-    """Return the digest in a tag such as `sha256-<hex>.sig`, which cosign uses; or None.
+    """Return the digest in a tag such as `sha256-<hex>.sig` of cosign; None for other tags.
 
     OCI distribution-spec 1.1 defines the form of such tags ("Referrers Tag Schema").
     """

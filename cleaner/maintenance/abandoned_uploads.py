@@ -124,7 +124,7 @@ class AbandonedUploads:
                     yield AbandonedUpload(path.name, stat.st_size, stat.st_mtime, path=path)
 
     def _is_note(self, path: Path) -> bool:
-        """Return whether a file is no upload, but has the digest or size of an existing upload."""
+        """Return whether a file is no upload, but contains the digest or size of an upload."""
         return path.name.endswith(_NOTES) and path.with_suffix("").exists()
 
     def _distribution_uploads(self) -> Iterator[AbandonedUpload]:
@@ -170,8 +170,8 @@ class AbandonedUploads:
             held.unlink()
             if not upload.name.endswith(_NOTES):
                 for note in _NOTES:
-                    # If this removal fails, the file counts as an upload, and a later run of the
-                    # job removes it.
+                    # If this file with the digest or size is not removed, it counts as an upload,
+                    # and a later run of the job removes it.
                     with suppress(OSError):
                         upload.path.with_name(f"{upload.name}{note}").unlink(missing_ok=True)
                 self._store.index.reservations.release(layout.upload_reservation(upload.name))

@@ -4,8 +4,9 @@ A damaged file of a hosted repository is the only copy of its content. So it is 
 content is pushed again or the operator deletes the file. All other files in quarantine are kept for
 7 days, or until space is short.
 
-In a bucket (`datastore/quarantine.py`), damaged content is only marked. If it has an upstream, it
-is deleted at the next run of this job. Damaged content of a hosted repository stays in the bucket.
+In a bucket (`datastore/quarantine.py`), damaged content is only marked. If no hosted repository
+links the content, the next call of `purge` deletes it. Damaged content of a hosted repository stays
+in the bucket.
 """
 
 from __future__ import annotations

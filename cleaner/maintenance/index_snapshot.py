@@ -1,15 +1,15 @@
 """Write the snapshot of the index into the bucket (`datastore/snapshot.py` defines the format).
 
-Only the appliance that owns the bucket writes the snapshot. Its cleaner writes it at most once an
-hour. `entrepot serve` also writes it at a normal exit, after the logger has committed all last
-uses.
+Only the appliance that owns the bucket writes the snapshot. The cleaner of this appliance writes
+the snapshot at most once an hour. `entrepot serve` also writes it at a normal exit, after the
+logger has committed all last uses.
 
 The snapshot has 256 parts, the shards, and only changed shards are written. A note in the index has
 the hash and the entity tag of each shard that this appliance wrote. A shard counts as unchanged
 only if its hash, and the entity tag of its object in the bucket, equal those in the note.
 
-The shards are created one at a time, and only a few compressed shards wait to be sent. So the
-memory never has the whole snapshot.
+The shards are created one at a time, and only a few compressed shards wait to be sent. So the whole
+snapshot is never in memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run maintenance jobs in a separate thread.
 
 These jobs take a long time, because they read the whole data directory. A round of the cleaner must
-not wait for them, because it may have to free space for a waiting download.
+not wait for them, because the round may have to free space for a waiting download.
 """
 
 from __future__ import annotations

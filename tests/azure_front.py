@@ -169,7 +169,10 @@ class AzureFront(EndsAtOnce, ThreadingHTTPServer):
 
 
 def _below(name: str, prefix: str, delimiter: str) -> str:
-    """Return the name that a list shows for a blob: its name, or its folder with the delimiter."""
+    """Return the name that a list shows for a blob: the blob's name, or the name of a folder.
+
+    The name of a folder ends with the delimiter.
+    """
     rest, end, _ = name[len(prefix) :].partition(delimiter) if delimiter else (name, "", "")
     return name if not end else f"{prefix}{rest}{end}"
 

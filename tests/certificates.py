@@ -27,9 +27,9 @@ _SIGNING = x509.KeyUsage(
 
 
 class Authority:
-    """A certificate authority; clients that trust it need the file `path`, its certificate (PEM).
+    """A certificate authority; the file `path` has the authority's own certificate (PEM).
 
-    Without *with_key_usage* its certificate lacks keyUsage, as the certificates of many private
+    Without *with_key_usage* this certificate lacks keyUsage, as the certificates of many private
     authorities do.
     """
 
@@ -54,7 +54,10 @@ class Authority:
         return x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
 
     def certificate(self, *hosts: str) -> Path:
-        """Sign a certificate for *hosts* (names or addresses); return the PEM file with its key."""
+        """Sign a certificate for *hosts* (names or addresses).
+
+        Return the PEM file with the certificate and its private key.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
         signed = (

@@ -2,7 +2,7 @@
 
 A slow text has three parts: a start that the expression matches, one short piece that is repeated,
 and an end that the expression does not match. The pieces are characters of the expression, pairs of
-them, and examples of its parts.
+these characters, and examples of texts that a part of the expression matches.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _parts(parsed: Any) -> Iterator[str]:
 
 
 def _fronts(parsed: Any) -> Iterator[str]:
-    """Yield the texts that lead to each repetition in an expression."""
+    """Yield an example of the text before each repetition in an expression."""
     front = ""
     for node in parsed:
         kind, argument = node

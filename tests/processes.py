@@ -16,8 +16,8 @@ _ROOT = Path(__file__).parent.parent
 def running(program: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Start *program* (Python source code, which can import the project); kill it at the end.
 
-    *arguments* are the process's `sys.argv`. The program prints a line after each of its steps, and
-    the test waits for this line with `next_line`.
+    *arguments* become `sys.argv[1:]` of the process. The program prints a line after each of its
+    steps, and the test waits for this line with `next_line`.
     """
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", program, *map(str, arguments)],

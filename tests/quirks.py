@@ -38,7 +38,7 @@ class Quirks:
     closed_ranges   respond 416 to a range without an end
     no_ranges       respond 416 to every range
     get_first       respond 404 to HEAD until a GET has requested the same path
-    coding          encode every body, and every part of a body, with this key of `_CODERS`
+    coding          encode every body, also the body of a 206, with this key of `_CODERS`
     label           the Content-Encoding of every body; the body is not encoded
     endless         each list links to one more page, whose tags sort after all others
     """

@@ -111,8 +111,8 @@ class S3Front:
     """The checking proxy and the moto service behind it, with one empty bucket.
 
     `requests` has all requests in order; `refused` has S3's error code for each request that the
-    proxy refused. Each part of a multipart upload, except the last one, must have *least_part*
-    bytes.
+    proxy refused. Each part of a multipart upload, except the last one, must have at least
+    *least_part* bytes.
     """
 
     def __init__(self, account: Account | None = None, *, least_part: int = LEAST_PART) -> None:
@@ -174,7 +174,7 @@ class S3Front:
         return Counter(each.method for each in self.requests)
 
     def forget(self) -> None:
-        """Clear the list of requests, and end all faults."""
+        """Clear `requests` and `refused`, and end all faults."""
         with self._lock:
             self.requests.clear()
             self.refused.clear()
@@ -243,7 +243,7 @@ class S3Front:
         if not headers.get("host", "").startswith(f"{self.bucket}."):
             key = unquote(parts.path).removeprefix(f"/{self.bucket}").removeprefix("/")
             behind = request
-        else:  # the bucket's name is in the Host header, which moto would not see
+        else:  # the bucket's name is in the header Host, which `_forward` does not send to moto
             key = unquote(parts.path).removeprefix("/")
             behind = replace(request, target=f"/{self.bucket}{request.target}")
         refused = refusal(request, self.account)
@@ -295,7 +295,7 @@ class S3Front:
         while not fault.when.wait(0.1):
             if self._has_ended:  # No test waits for the request any more.
                 return
-        with suppress(OSError, AssertionError):  # The moto server may have stopped meanwhile.
+        with suppress(OSError, AssertionError):  # The test may have ended meanwhile.
             self._forward(request)
             fault.applied.set()
 
@@ -333,7 +333,7 @@ class _Moto:
 
     def start(self) -> None:
         """Load moto, without any bucket."""
-        from moto.moto_server import werkzeug_app  # noqa: PLC0415 - a second, only if it is used
+        from moto.moto_server import werkzeug_app  # noqa: PLC0415 - the import takes a second
         from moto.s3 import models  # noqa: PLC0415 - as above
 
         vars(models)["S3_UPLOAD_PART_MIN_SIZE"] = self._least_part
@@ -341,7 +341,7 @@ class _Moto:
         self._application = application
 
     def request(self, method: str, target: str, body: bytes, headers: dict[str, str]) -> Answer:
-        """Let moto respond to a request, and return its response."""
+        """Send a request to moto, and return moto's response."""
         from werkzeug.test import run_wsgi_app  # noqa: PLC0415 - as above
 
         environ = _environ(method, target, body, headers)

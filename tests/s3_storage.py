@@ -1,4 +1,4 @@
-"""Opens the storage driver `s3` on the test server S3Front; the appliance owns the bucket."""
+"""Opens the storage driver `s3` on the test server S3Front, for an owner of the bucket."""
 
 from __future__ import annotations
 
@@ -75,6 +75,6 @@ class Held:
 
 
 def always_owned(front: S3Front, state: Path, **others: object) -> ObjectStorage:
-    """Return a storage on an empty bucket; it counts as owned, without an object for the owner."""
+    """Return a storage that treats its empty bucket as owned, without an object for the owner."""
     parts = parts_of("s3", parameters(front, state, **others), time.time)
     return ObjectStorage(parts.client, parts.journal, Held())

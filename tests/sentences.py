@@ -2,7 +2,7 @@
 
 python -m tests.sentences [COUNT [SEED]]
 
-A draw shows whether somebody who does not know the code understands its prose at first reading.
+A draw shows whether a reader who does not know the code understands its prose at first reading.
 COUNT is 60 by default. SEED is the hash of the current commit by default, so that the author of a
 commit cannot choose the sentences, and anyone can repeat the draw.
 """
@@ -27,7 +27,7 @@ _CODE = re.compile(r"`[^`]*`|\{[^}]*\}|\[[^]]*\]\([^)]*\)|\S*[/_=@]\S*")
 _NO_SENTENCE = re.compile(r"^(?:type:|noqa|pragma|----).*", re.MULTILINE)
 """Lines of comments for tools, and headings of sections."""
 _SHORTEST = 4
-"""Words outside code; a shorter text, such as a command or a number, is not a sentence."""
+"""The smallest number of words outside code; a text with fewer words is not a sentence."""
 
 _NOT_PROSE = re.compile(
     r"^\W*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|WITH|PRAGMA)\b|[<>^|\\=]{2}|\\[a-z]"
@@ -98,7 +98,7 @@ def _strings(path: Path, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
 
 
 def _messages(node: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield the line and text of each string in *node*; an f-string has its `{expressions}`."""
+    """Yield the line and text of each string in *node*; f-strings contain their `{expressions}`."""
     for each in ast.iter_child_nodes(node):
         if isinstance(each, ast.JoinedStr):
             yield each.lineno, ast.unparse(each)[2:-1]

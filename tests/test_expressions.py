@@ -65,7 +65,7 @@ def _calls_of_re(tree: ast.AST) -> tuple[ast.Call, ...]:
 
 
 def named(tree: ast.Module) -> dict[ast.AST, str]:
-    """Return the calls of `re.compile` whose result a module assigns to a name."""
+    """Return, for each call of `re.compile` that a module assigns to a name, this name."""
     found: dict[ast.AST, str] = {}
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -84,7 +84,7 @@ def within(tree: ast.Module, call: ast.AST) -> str:
 
 @cache
 def used() -> dict[str, set[str]]:
-    """Return, for each name, the methods that a module calls on it."""
+    """Return, for each name, the methods that any module of the product calls on it."""
     found: dict[str, set[str]] = {}
     for _, tree in sources():
         for node in ast.walk(tree):

@@ -31,7 +31,7 @@ def test_the_repository_is_within_the_limits() -> None:
     ],
 )
 def test_each_construction_is_counted(sentence: str, construction: str) -> None:
-    """A sentence with a construction that docs/style.md rules out is counted under its name."""
+    """A construction that docs/style.md rules out is counted under its name in `LIMITS`."""
     assert {name for name, number in count(sentence).items() if number} == {construction}
 
 

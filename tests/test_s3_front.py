@@ -64,7 +64,7 @@ def test_a_wrong_key_secret_region_or_token_is_refused(
 
 
 def test_a_presigned_url_is_valid_for_its_method_and_its_time(s3: S3Front) -> None:
-    """A presigned URL is valid for one method and until its expiry; moto alone accepts any."""
+    """A presigned URL is valid for one method until its expiry; moto alone checks neither."""
     client = _client(s3)
     client.put("a key/with+signs", b"content")
     url = obstore.sign(client._requests, "GET", "a key/with+signs", timedelta(minutes=1))
@@ -116,7 +116,7 @@ def test_a_session_token_is_needed_with_a_temporary_key(s3: S3Front) -> None:
 
 
 def test_requests_are_counted_by_method_and_key(s3: S3Front) -> None:
-    """Requests are counted by method and key; each part of a multipart upload counts."""
+    """The strict server counts requests by method and key."""
     client = _client(s3)
     client.put("a/one", b"1")
     client.head("a/one")

@@ -89,7 +89,7 @@ def test_a_rule_ends_after_its_times(upstream: FakeUpstream, http: urllib3.PoolM
 def test_a_cut_body_ends_early_and_is_counted(
     upstream: FakeUpstream, http: urllib3.PoolManager
 ) -> None:
-    """A body with the fault `cut` ends after that many bytes, despite its Content-Length."""
+    """A body with the fault `cut` ends after `cut` bytes, although Content-Length is larger."""
     url = f"{upstream.url}/v2/app/blobs/{upstream.add_blob('app', bytes(1000))}"
     upstream.misbehave("/blobs/", cut=300)
 

@@ -31,7 +31,7 @@ class TimedMemoryStorage(MemoryStorage):
             yield TimedStat(found.key, found.size, self._times.get(found.key, 0.0))
 
     def write(self, key: str, data: bytes) -> None:
-        """Store a value, with the time of the clock."""
+        """Store a value; its time of modification is the time of the clock."""
         super().write(key, data)
         self._times[key] = self._clock()
 

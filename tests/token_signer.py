@@ -95,7 +95,7 @@ class Signer:
         return certificate_of(self.key, self._issuer)
 
     def chain(self, *more: Signer) -> dict[str, Any]:
-        """Return a token header with this signer's certificate, followed by those of *more*."""
+        """Return a token header with the certificates of this signer and of *more*, in order."""
         ders = (each.certificate.public_bytes(serialization.Encoding.DER) for each in (self, *more))
         return {"x5c": [base64.b64encode(der).decode() for der in ders]}
 

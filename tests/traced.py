@@ -1,4 +1,4 @@
-"""A pytest plugin that records the lines of chosen modules which each test runs.
+"""A pytest plugin that records which lines of chosen modules each test runs.
 
 The environment variable MODULES has the paths of these modules, separated by colons. The plugin
 writes the lines that each passed test runs, as JSON, to the file that TRACE names.

@@ -178,7 +178,7 @@ class _Listener(EndsAtOnce, ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads a request, calls the server's `answer`, and sends that response with its fault."""
+    """Reads a request, calls the server's `answer`, and sends the response with the fault."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True

@@ -51,7 +51,7 @@ def _run(executable: Path, scratch: Path) -> tuple[outcome.Outcome, int]:
 
 
 def summarize(found: outcome.Outcome, status: int) -> int:
-    """Print which tests passed and which did not, and return the exit status."""
+    """Print the tests that were not run, the faults and the totals; return the exit status."""
     faults = found.faults(status)
     for name in found.skipped:
         print(f"not run: {name}")

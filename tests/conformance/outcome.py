@@ -1,4 +1,4 @@
-"""Read the JUnit report of the conformance suite and decide whether it passed."""
+"""Read the JUnit report of the conformance suite, and decide whether the suite passed."""
 
 from __future__ import annotations
 

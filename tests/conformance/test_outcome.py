@@ -73,7 +73,7 @@ def test_a_skipped_range_is_a_fault_and_another_skip_is_none(tmp_path: Path) -> 
     ],
 )
 def test_each_of_these_is_a_fault(found: Outcome, status: int, word: str) -> None:
-    """A failed test, a failed run, and a run without tests are faults of the suite's run."""
+    """A failed test, an exit status of 1, and a run without a passed check are faults."""
     assert [each for each in found.faults(status) if word in each]
 
 

@@ -106,8 +106,8 @@ def _environment(executable: Path, given: dict[str, str]) -> dict[str, str]:
 def test_the_current_suite_gets_no_older_option(tmp_path: Path) -> None:
     """The current conformance suite gets no option that only the older one has.
 
-    The current suite reads such an option as a list of what to test, in place of what the
-    specification's version demands.
+    The current suite would read such an option as the list of its tests, and ignore the tests that
+    the specification's version selects.
     """
     found = _environment(_program(tmp_path / "suite", "# OCI_CONFIGURATION"), {})
 

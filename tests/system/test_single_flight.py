@@ -95,7 +95,7 @@ def test_a_killed_worker_breaks_only_its_own_responses_and_loses_no_byte(
 def test_clients_receive_bytes_before_the_upstream_has_sent_all(
     appliance: Appliance, upstream: FakeUpstream
 ) -> None:
-    """A client gets the bytes of a blob before the upstream has sent all of them."""
+    """A client gets the first bytes of a blob before the upstream has sent the whole blob."""
     release, digest = _paused_at(upstream, SIZE // 20, seed=32)
 
     with appliance.http.open("GET", blob_path(NAME, digest)) as response:

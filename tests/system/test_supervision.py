@@ -44,7 +44,7 @@ def test_serve_stops_after_a_signal_and_leaves_nothing(
 ) -> None:
     """After a signal `serve` exits with 0, and leaves no process, socket or folder.
 
-    None of its programs gets a password in its environment.
+    The programs that `serve` starts get no password in their environment.
     """
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()

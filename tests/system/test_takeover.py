@@ -1,4 +1,4 @@
-"""The volume of docker distribution's proxy can be taken over, or the log states why not."""
+"""An appliance takes over the volume of a docker-registry proxy, or logs why it cannot."""
 
 from __future__ import annotations
 

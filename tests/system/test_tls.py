@@ -44,7 +44,7 @@ def test_skopeo_pulls_over_tls(
 def test_skopeo_needs_a_certificate_of_an_authority_that_the_appliance_trusts_now(
     start: Start, public: Registry, clients: Clients, tmp_path: Path
 ) -> None:
-    """Skopeo needs a client certificate of a CA in `clientcas`, also after this file changed."""
+    """Skopeo needs a client certificate of a CA in `clientcas`; a change of this file applies."""
     public.push("tls/known", "v1", of_size(16 * KB, 601))
     authority, known, other = Authority(), Authority("known clients"), Authority("other clients")
     trusted = tmp_path / "clients.pem"

@@ -359,7 +359,7 @@ def test_a_cached_answer_never_outlives_the_token(site: Site) -> None:
 def test_changed_keys_are_in_force_without_a_restart(site: Site) -> None:
     """Changed keys apply without a restart.
 
-    A removed key is refused, even if HAProxy remembers a token that was signed with it; a new key
+    A token of a removed key is refused, even if HAProxy remembers this token. A token of a new key
     is accepted.
     """
     path, claims = manifest_path(NAME, "v1"), site.server.claims(SCOPE)
@@ -380,9 +380,9 @@ def test_changed_keys_are_in_force_without_a_restart(site: Site) -> None:
 
 
 def test_access_rules_limit_tokens_by_their_user(start: Start, tmp_path: Path) -> None:
-    """Token and access rules must both permit a request.
+    """Both the token and the access rules must permit a request.
 
-    A response that HAProxy has cached for one user is not served to a user with other rights.
+    The test sends each request twice, because HAProxy remembers tokens.
     """
     rules = [
         {"user": "alice", "repository": "team/**", "allow": ["pull", "push"]},
@@ -413,7 +413,7 @@ def test_access_rules_limit_tokens_by_their_user(start: Start, tmp_path: Path) -
 
 
 def test_the_challenges_are_those_of_docker_registry(site: Site, tmp_path: Path) -> None:
-    """The challenges have the same status, scope and error as those of docker-registry.
+    """The appliance's challenges have the status, scope and error of docker-registry's challenges.
 
     The test ignores the order of the actions in a scope, which is random in docker-registry.
     """

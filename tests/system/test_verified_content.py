@@ -1,4 +1,4 @@
-"""If another program changes files while they are written, no wrong content stays stored.
+"""If another program changes a file while a worker writes it, no wrong content stays stored.
 
 `make soak` tests two sizes and two moments of the change. By default there is one size, which is
 larger than the part that a worker buffers in memory.

@@ -16,7 +16,7 @@ def eventually(
 ) -> T:
     """Return the first true result of *condition*, or fail after *within* seconds.
 
-    *what* names the condition in the failure. *pause* is the time between two calls (s); a
+    *what* names the condition in the error. *pause* is the time between two calls (s); a
     condition that leaves traces, such as log lines, needs a longer pause.
     """
     deadline = time.monotonic() + within

@@ -189,9 +189,9 @@ class BlobStore:
 
         The caller has hashed the bytes in memory, but the disk may have stored other bytes.
         Therefore the length of the file is compared with *size*. A short file is read from the disk
-        and hashed now. A long file is marked, so that the cleaner reads and hashes it soon. If the
-        storage is remote, the file needs neither, because a `Sending` hashes the bytes that it
-        sends. *sending* has already sent parts of the file.
+        and hashed now. A long file is marked, so that the cleaner reads and hashes it soon. A file
+        for a remote storage is neither read nor marked, because a `Sending` hashes the bytes that
+        it sends. *sending* has already sent parts of the file.
 
         Raises: DigestMismatch, ContentDamaged. After an error, the file is still at *path*.
         """
@@ -217,7 +217,7 @@ class BlobStore:
             self._storage.commit_file(path, layout.blob(digest))
 
     def _is_as_written(self, path: Path, digest: Digest, found: int, size: int | None) -> bool:
-        """Return whether a file has *size* bytes and, if it is hashed here, the digest *digest*.
+        """Return whether a file has *size* bytes and, if it is hashed here, matches *digest*.
 
         A file is hashed here if the storage is local and the file has at most REREAD bytes.
         """

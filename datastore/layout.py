@@ -238,7 +238,7 @@ def linked_digest(key: str) -> Digest | None:
 
 
 def quarantined(digest: Digest) -> str:
-    """Return the key in quarantine of the damaged content of *digest*."""
+    """Return the key under which damaged content of *digest* is in quarantine."""
     return f"{QUARANTINE}/{digest.algorithm}/{digest.hex}"
 
 

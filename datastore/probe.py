@@ -64,7 +64,7 @@ def _try(name: str, trial: Callable[[Path], None], scratch: Path) -> str | None:
 
 
 def _rename(scratch: Path) -> None:
-    """Rename a file to the name of a file that a reader has open, and sync the folder."""
+    """Check that a rename can replace a file that a reader has open, and sync the folder."""
     old, new = scratch / "old", scratch / "new"
     old.write_bytes(b"old")
     new.write_bytes(b"new")

@@ -50,10 +50,10 @@ class SpaceLimits:
 class Reservations:
     """A `Reservations` reserves disk space for downloads and uploads.
 
-    While the index is unavailable, no space is reserved. *notes* has the records of the cleaner.
-    *wake* wakes the cleaner, and takes the number of bytes that are needed. *wake* is None if there
-    is no cleaner.
-    `clock` returns the time of the appliance in seconds since the UTC epoch.
+    While the index is unavailable, no space is reserved. *notes* has the cleaner's records of
+    failed evictions. *wake* wakes the cleaner, and takes the number of bytes that are needed.
+    *wake* is None if there is no cleaner. `clock` returns the time of the appliance in seconds
+    since the UTC epoch.
     """
 
     def __init__(

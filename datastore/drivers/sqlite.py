@@ -293,6 +293,6 @@ def _to_edges(parent: Digest, children: Sequence[Digest]) -> list[tuple[bytes, i
 
 
 def _to_entry(row: tuple[bytes, int, int, float]) -> IndexEntry:
-    """Return the entry of a row: digest, size, kind, used."""
+    """Return the entry of *row*, which has the columns digest, size, kind and used."""
     key, size, kind, used = row
     return IndexEntry(to_digest(key), size, ContentKind(kind), used)

@@ -27,7 +27,7 @@ _ALL = ["list", "put", "conditional put", "get with range", "delete"]
 
 @pytest.fixture
 def parts(s3: S3Front, tmp_path: Path) -> BucketParts:
-    """Return the parts of an empty bucket."""
+    """Return the `BucketParts` of an empty bucket."""
     return parts_of("s3", parameters(s3, tmp_path), lambda: 0.0)
 
 

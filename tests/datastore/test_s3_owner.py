@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Appliance:
-    """An appliance with its own state directory, claim and storage on the shared bucket."""
+    """An appliance with its own state directory; all appliances of a test use the same bucket."""
 
     parts: BucketParts
     uptime: Clock

@@ -33,7 +33,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def parts(s3: S3Front, tmp_path: Path, clock: Clock) -> BucketParts:
-    """Return the parts of an appliance that shares the bucket."""
+    """Return the `BucketParts` of an appliance that shares the bucket."""
     return parts_of("s3", parameters(s3, tmp_path, shared=True), clock)
 
 

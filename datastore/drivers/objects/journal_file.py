@@ -1,4 +1,4 @@
-"""Open the SQLite file of the journal of a bucket, and translate its errors."""
+"""Open the SQLite file of the journal of a bucket, and translate the errors of SQLite."""
 
 from __future__ import annotations
 

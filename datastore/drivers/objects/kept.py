@@ -43,7 +43,7 @@ class KeptCopies:
     ) -> None:
         """Use the copies that *journal* records.
 
-        *is_certain* returns whether this appliance is the only program that writes a key.
+        *is_certain* returns whether only this appliance writes the value of a key.
         """
         self._folder = journal.folder / layout.KEPT
         self._journal = journal

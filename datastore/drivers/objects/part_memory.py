@@ -30,8 +30,8 @@ class PartMemory:
 
     def __init__(self, most: int) -> None:
         self._most = self._left = most
-        # The lock must be reentrant, as that of a Condition is. While a thread has the lock and
-        # allocates a part, it can drop another part. `_return` then acquires the lock a second
+        # The lock must be reentrant, which the lock of a Condition is. While a thread has the lock
+        # and allocates a part, it can drop another part. `_return` then acquires the lock a second
         # time.
         self._changed = threading.Condition()
 

@@ -14,7 +14,7 @@ _UNUSED: Final = "http://127.0.0.1:9"
 
 
 def proxy_options(url: str) -> dict[str, Any]:
-    """Return the options of obstore's clients for the variables HTTPS_PROXY, HTTP_PROXY, NO_PROXY.
+    """Return obstore's options for the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY select.
 
     *url* is the URL of the storage. The URL of a proxy can contain a password. Therefore `serve`
     removes these variables from the environment of its programs, and writes them into a file in the

@@ -2,8 +2,8 @@
 
 A multipart upload becomes an object only when a last request completes it. So this module sends
 parts before the digest of the file is verified, and completes the upload only if the digest is
-right. If it is wrong, the iterator that yields the parts raises an exception, and obstore aborts
-the upload.
+right. If the digest is wrong, the iterator that yields the parts raises an exception, and obstore
+aborts the upload.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ _BUCKETS: Final[Mapping[str, Callable[[Mapping[str, Any]], Bucket]]] = {
 
 
 def parts_of(driver: str, parameters: Parameters, clock: Callable[[], float]) -> BucketParts:
-    """Return the parts of the bucket that *parameters* select, without a request.
+    """Return the `BucketParts` of the bucket that *parameters* select; send no request.
 
     Raises: StorageBroken if a file that the parameters name cannot be read.
     """

@@ -369,7 +369,7 @@ class ObjectStorage:
         return found is not None and not found.is_absent
 
     def _known(self, key: str) -> Known | None:
-        """Return the remembered state of a value; None if it is absent or may be outdated."""
+        """Return the journal's row about a value; None if there is no row, or if it may be old."""
         known = self._journal.known(key) if self._owner.holds() else None
         if known is None or self.is_certain(key):
             return known

@@ -200,7 +200,7 @@ ROWS: Final = (
     DistributionKey(
         "storage.gcs.**",
         KeySupport.REFUSED,
-        "the driver is not implemented: no emulator accepts its writes, so it cannot be tested",
+        "the driver is not implemented, because no emulator accepts its writes in tests",
         instead="use another driver (docs/storage.md)",
     ),
     *(

@@ -33,7 +33,7 @@ _LISTS: Final[Mapping[Key, Callable[[object], tuple[str, ...]]]] = {
     ("validation", "manifests", "urls", "allow"): push_settings.url_patterns,
     ("validation", "manifests", "urls", "deny"): push_settings.url_patterns,
 }
-# Each setting in this set is a list of maps, which can contain further lists and maps.
+# Each setting in this set is a list of maps, which can contain lists and maps.
 _NESTED: Final = frozenset(
     {
         ("log", "hooks"),

@@ -2,7 +2,7 @@
 
 The measured cost includes everything that Entrepot does for the events: it logs, queues and sends
 them. The CPU time of the receiver does not count. A second Entrepot, which has no endpoint, is
-measured in the same rounds. The difference between the two is the cost of the events.
+measured in the same rounds. The difference between the costs of the two is the cost of the events.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The benchmark writes the data directory itself, because a pull of so many objects would take
 minutes. The result is a ratio of two costs. The divisor is measured with another appliance, whose
-HAProxy caches nothing. It gets requests for one manifest and its blobs. In both measurements, one
-request in six is for a manifest.
+HAProxy caches nothing. This appliance gets requests for one manifest and its blobs. In both
+measurements, one request in six is for a manifest.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SECONDS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The digests of the stored manifests and blobs; each list begins with the most requested."""
+    """The digests of the stored manifests and blobs, in each list the most requested first."""
 
     manifests: Sequence[str]
     blobs: Sequence[str]
@@ -55,7 +55,8 @@ class Store:
     def sampled(self, address: ServerAddress, seed: int) -> Iterator[str]:
         """Yield the URL paths to request: a random manifest, then `PARTS` random blobs, and so on.
 
-        The probability of the object at position n of its list is proportional to 1/n.
+        The probability of a request for the object at position n of its list is proportional to
+        1/n.
         """
         chance = random.Random(seed)
         wanted = _zipf(chance, self.manifests, _SAMPLED // (PARTS + 1))
@@ -103,7 +104,7 @@ def _measure(site: Site, book: Book, kind: Kind, stack: ExitStack, rounds: int) 
 
 
 def _sample(site: Site, servers: Sequence[Server], store: Store, number: int) -> Sample:
-    """Measure one round; the sample also has the ratio to the cost of the comparison."""
+    """Measure one round; the sample also has its cost divided by the cost of the comparison."""
 
     def zipf(address: ServerAddress) -> load.Outcome:
         return _requested(address, store.sampled(address, number + 1), site.folder, _SECONDS)

@@ -1,4 +1,4 @@
-"""Configure nginx, which serves the same bytes as static files: the lower limit of the cost."""
+"""Configure nginx, which serves the images as static files; its cost is the lower limit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Run the benchmark as a plain user, because the kernel allows root more memory for pipes.
 
 All pipes of a plain user together can use at most 64 MiB (`pipe-user-pages-soft`). HAProxy needs
-pipes for `splice`, so this limit affects its cost. If root starts the benchmark, the benchmark
-restarts itself as `nobody`, who then also starts all servers and load generators.
+pipes for `splice`, so this limit affects the cost of HAProxy. If root starts the benchmark, the
+benchmark restarts itself as `nobody`, who then also starts all servers and load generators.
 """
 
 from __future__ import annotations

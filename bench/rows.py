@@ -28,7 +28,7 @@ ROUNDS: Mapping[str, int] = {"blob-large": 9}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table; `note` describes what is measured."""
+    """One row of the table; `note` describes the measurement."""
 
     title: str
     unit: Unit
@@ -152,7 +152,7 @@ def login(image: Image) -> dict[str, Work]:
 
 
 def tag_login(image: Image) -> dict[str, Work]:
-    """Return the requests by tag with a password, for the comparison with the rows with tokens."""
+    """Return the requests by tag with a password; the rows with tokens are compared with them."""
     path = _manifest(image, "latest")
     return {"tag-login": lambda address: get(address, path(address))}
 

@@ -1,9 +1,9 @@
 """A load generator whose many clients read a blob slowly.
 
 `python -m bench.slow_load TASK` reads a task in JSON. When every client has a response or has
-failed, it prints a line of JSON with the number of clients that have a response. The clients read
-until the standard input is closed, or for at most `longest` seconds. Then the program prints the
-outcome in JSON.
+failed, the program prints a line of JSON with the number of clients that have a response. The
+clients read until the standard input is closed, or for at most `longest` seconds. Then the program
+prints the outcome in JSON.
 """
 
 from __future__ import annotations

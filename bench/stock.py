@@ -101,7 +101,7 @@ class Stock:
 
 
 def access_lines(stock: Stock, lines: int) -> Iterator[bytes]:
-    """Yield log lines in HAProxy's format: a third for manifests, the others for 10,000 blobs."""
+    """Yield log lines in HAProxy's format: a third for manifests, two thirds for 10,000 blobs."""
     chance = random.Random(lines)
     known = [digest(stock.rows - 1 - at) for at in range(min(10_000, stock.rows))]
     manifests = [manifest(at) for at in range(IMAGES)]

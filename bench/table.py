@@ -26,7 +26,7 @@ def table(results: Results, failed: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def verdicts(judged: Sequence[Verdict], titles: Mapping[str, str]) -> str:
-    """Return the table of the targets, with a line for each."""
+    """Return the table of the targets, with a line for each target."""
     lines: list[Sequence[str]] = [("target", "", "ours", "at most", "")]
     for each in judged:
         target = each.target

@@ -37,8 +37,9 @@ class Target:
 class Verdict:
     """The comparison of a target with the results.
 
-    `ours` is Entrepot's value, or its ratio to the other value, and None if it was not measured. If
-    there are `failures`, the server did not do all of the work, so the target counts as missed.
+    `ours` is Entrepot's value; if the target has `against`, it is divided by the value of that
+    server or row. `ours` is None if one of these values was not measured. If there are `failures`,
+    the server did not do all of the work, so the target counts as missed.
     """
 
     target: Target

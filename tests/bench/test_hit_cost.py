@@ -6,7 +6,7 @@ from bench.hit_cost import Comparison, table
 
 
 def test_the_difference_is_the_median_of_the_rounds_differences() -> None:
-    """The difference of two checkouts is the median of their differences in each round.
+    """The difference of two checkouts is the median of the differences in the single rounds.
 
     In a round, other programs slow down both checkouts alike, so a slow round does not change the
     result.

@@ -25,7 +25,7 @@ def _made(seed: int) -> Image:
 
 
 def cost(seed: int = 0) -> int:
-    """Return the used bytes of the image that `pull` or `push` stores, with its rows' overhead.
+    """Return the used bytes of an image from `pull` or `push`, with the overhead of its rows.
 
     For all seeds below ten, the images have the same size.
     """

@@ -157,7 +157,7 @@ def test_one_process_cleans_and_another_takes_over(
 
 
 def test_the_cleaner_thread_ends_with_its_application(tmp_path: Path) -> None:
-    """When an application is closed, the threads of its cleaner end, and the socket is removed."""
+    """When an application is closed, its cleaner's threads end, and the wake socket is removed."""
     before = set(threading.enumerate())
     app = create_app(tmp_path, cleaner=Cleaner(ttl=1.0))
     app.begin()

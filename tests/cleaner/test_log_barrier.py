@@ -29,7 +29,7 @@ def dropped() -> list[int]:
 
 @pytest.fixture
 def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Front]:
-    """Run a server that responds to the log barrier and commits its line.
+    """Run a server that responds to the log barrier and commits the line of its request.
 
     It does this in place of HAProxy and the logger.
     """

@@ -69,7 +69,7 @@ def _logging() -> Iterator[None]:
 
 @pytest.fixture
 def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
-    """Run a server that responds to the log barrier and commits its line.
+    """Run a server that responds to the log barrier and commits the line of its request.
 
     It does this in place of HAProxy and the logger.
     """

@@ -251,7 +251,7 @@ def test_a_pinned_manifest_keeps_its_parts_and_the_next_is_evicted(
 ) -> None:
     """If a push has pinned a manifest, the manifest stays with its parts.
 
-    The next images in the order of eviction are evicted instead.
+    In its place, the next images in the order of eviction are evicted.
     """
     images = [pull(store, seed, used=seed) for seed in range(5)]
     store.index.pins.pin([images[0].digests[0]], clock.now + 60)

@@ -30,7 +30,7 @@ def test_hosted_images_beyond_the_maximum_are_reported_once(
 ) -> None:
     """If hosted images exceed the maximum size, one warning has their size and the remedies.
 
-    When they do not exceed it any more, this is logged once too.
+    When the hosted images fit the maximum size again, one line is logged.
     """
     images = [push(store, seed, used=seed) for seed in range(4)]
     rounds = Rounds(tools, _room_for(2))

@@ -118,7 +118,7 @@ def test_all_pages_are_read_at_the_start_and_daily() -> None:
 
 
 def test_a_round_without_enough_space_is_noted(store: DataDirectory, clock: Clock) -> None:
-    """If a round cannot free the needed space, this is recorded, so that pushes do not wait."""
+    """A round that cannot free the needed space records this, so that pushes do not wait."""
     push(store, 1, used=clock() - 5000)
     limit = store.index.reservations.used_bytes() + 100
     tools = RoundTools(

@@ -250,7 +250,7 @@ class Event:
                absent, denied, limited, unavailable), seconds, bytes (announced, if ok)
     breaker    upstream, state (open, closed), reason
     budget     upstream, remaining, limit (of the rate limit, as the upstream reports them)
-    storage    what (such as request, read, retry, circuit), driver, and fields for each `what`
+    storage    what (request, read, retry, circuit), driver, and fields for each `what`
                (datastore/drivers/objects/requests.py)
     limit      limit (readers, bodies, logins, uploads, log, lines, stdout, events), count (of times
                it was reached; with the limit `events`: notifications that could not be queued)

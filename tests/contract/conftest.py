@@ -170,5 +170,5 @@ def notes(parts: Parts) -> KeyValueStore:
 
 @pytest.fixture
 def link_times(parts: Parts) -> LinkTimes:
-    """Return the times of links of one driver's index."""
+    """Return the link times of one driver's index: when each link was last confirmed."""
     return parts.link_times

@@ -263,7 +263,7 @@ class TestForget:
         assert (index.marked_for_deletion(), index.reservations.used_bytes()) == ([], 0)
 
     def test_a_touch_does_not_unmark_a_row(self, index: Index) -> None:
-        """A use of content does not remove the mark from its row, as the file may already be gone.
+        """A use of content leaves its row marked, because the file may already be deleted.
 
         Only a download or push removes the mark, because it records the row again after it has
         stored the file.

@@ -91,7 +91,7 @@ class TestRecord:
     def test_a_manifest_recorded_last_passes_the_time_of_its_index_to_its_layers(
         self, index: Index
     ) -> None:
-        """If a manifest is recorded after its OCI index, its layers get the index's last use."""
+        """If a manifest is recorded after its OCI index, its layers get this index's last use."""
         index.record(C, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.INDEX, 9.0, children=[B])
         index.record(B, 1, ContentKind.MANIFEST, 3.0, children=[C])
@@ -103,7 +103,7 @@ class TestRestore:
     """The method `restore` of an index creates rows for stored files."""
 
     def test_a_missing_row_is_created(self, index: Index) -> None:
-        """`restore` creates a missing row; the time of its file is the last use."""
+        """`restore` creates a missing row; the file's time becomes the row's last use."""
         index.restore(
             [IndexEntry(A, 10, ContentKind.BLOB, 5.0), IndexEntry(LONG, 20, ContentKind.BLOB, 6.0)]
         )
@@ -128,7 +128,7 @@ class TestRestore:
         assert (index.children(A), index.reservations.used_bytes()) == ([B], 10 + OVERHEAD)
 
     def test_a_restored_part_gets_the_time_of_its_manifest(self, index: Index) -> None:
-        """If a restored part has an earlier last use than its manifest, it gets the manifest's.
+        """A restored part with an earlier last use than its manifest gets the manifest's last use.
 
         File times can be up to an hour older than the last use.
         """
@@ -138,9 +138,9 @@ class TestRestore:
         assert _used(index, B) == 5.0
 
     def test_a_restored_manifest_has_its_edges(self, index: Index) -> None:
-        """`restore` stores the parts of a new manifest, and the parts get its last use.
+        """`restore` stores the parts of a new manifest; the parts get the manifest's last use.
 
-        It does not change the parts of a manifest that already has a row.
+        `restore` does not change the parts of a manifest that already has a row.
         """
         index.record(D, 1, ContentKind.MANIFEST, 1.0, children=[LONG])
         rows = [

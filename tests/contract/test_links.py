@@ -1,4 +1,4 @@
-"""The time of a link is the time of its file or is stored in the index, with every driver."""
+"""Tests of links: the time of a link is the time of its file, or is stored in the index."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _in_index(name: str, folder: Path, clock: Clock) -> Place:
 
 @pytest.fixture(params=["files", "files in memory", *_IN_INDEX])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Yield an empty storage for links; each test runs once for every place of link times."""
+    """Yield an empty storage for links; each test runs with every way to store link times."""
     made = _place(request.param, tmp_path, Clock(float(int(time.time()))))
     yield made
     for each in made.indexes:
@@ -119,7 +119,7 @@ class TestEveryPlace:
         assert place.storage.read(KEY) == str(B).encode()
 
     def test_a_kept_link_has_its_digest(self, links: Links) -> None:
-        """`keep` writes a link of a tag's history; only the digest of such a link is used."""
+        """`keep` writes a link whose time is never read, such as a link in the history of a tag."""
         links.keep(KEY, A)
         links.keep(KEY, B)
 
@@ -138,7 +138,7 @@ class TestEveryPlace:
     def test_an_unreadable_link_counts_as_absent(
         self, links: Links, place: Place, content: bytes
     ) -> None:
-        """If another program has written a link without a valid digest, the link is absent."""
+        """If another program writes a link without a valid digest, the link counts as absent."""
         place.storage.write(KEY, content)
         assert links.read(KEY) is None
 

@@ -294,7 +294,7 @@ class TestTimes:
         assert storage.stat("absent") is None
 
     def test_only_a_driver_with_times_sets_them(self, storage: Storage) -> None:
-        """`set_time` has an effect only with a driver that has times.
+        """`set_time` has an effect only if the driver stores times.
 
         The content of the value does not change with any driver.
         """

@@ -34,9 +34,9 @@ def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) 
 def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
     index: AccessIndex, at: float, left: list[Digest]
 ) -> None:
-    """A prefetched row is treated as used after any use since the start of its prefetch.
+    """A prefetched row counts as used if a client used it after the prefetch began.
 
-    This includes a use before the row was recorded, which the logger can report later.
+    This includes a use before the row was recorded, because the logger can report a use later.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({A: at})

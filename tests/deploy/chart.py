@@ -18,7 +18,7 @@ CHART = ROOT / "charts" / "entrepot"
 
 Document = dict[str, Any]
 
-# The loader of libyaml, which not every build of PyYAML has, is ten times as fast.
+# The loader of libyaml is ten times as fast as PyYAML's own, but not every build of PyYAML has it.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 

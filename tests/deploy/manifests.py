@@ -93,7 +93,10 @@ def refusals(documents: Sequence[Document]) -> list[str]:
 
 
 def loose_ends(documents: Sequence[Document], given: frozenset[str] = frozenset()) -> list[str]:
-    """Return the references to objects that are neither among the manifests nor in *given*."""
+    """Return the unresolved references to objects, volumes and labels.
+
+    *given* has the names of objects that exist although the manifests lack them.
+    """
     names = {(each["kind"], each["metadata"]["name"]) for each in documents}
     volumes = {each["name"]: each for each in pod(documents)["volumes"]}
     variables = [each["valueFrom"] for each in container(documents)["env"] if "valueFrom" in each]

@@ -1,8 +1,8 @@
 """Implement the subset of Go's templates and of Helm's functions that charts/entrepot uses.
 
 Helm is not available everywhere. Unsupported syntax of a template is an error, so that the chart
-can't use more than this subset. If `helm` is installed, the tests compare its output with that of
-this module.
+can't use more than this subset. If `helm` is installed, the tests compare Helm's output with the
+output of this module.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def render(nodes: Sequence[Node], scope: Scope) -> str:
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
     """Yield text and actions alternately.
 
-    `{{-` and `-}}` have removed the white space beside them.
+    The white space beside `{{-` and `-}}` is removed.
     """
     start, eats = 0, False
     for match in _ACTION.finditer(text):

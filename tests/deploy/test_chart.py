@@ -323,7 +323,7 @@ def test_a_bucket_has_its_keys_from_values_and_secrets() -> None:
 def test_each_driver_has_its_variables(
     driver: str, parameters: dict[str, str], expected: str
 ) -> None:
-    """A driver's variables have names of docker distribution's form, REGISTRY_STORAGE_S3_BUCKET."""
+    """A driver's variables have docker distribution's names, such as REGISTRY_STORAGE_S3_BUCKET."""
     more = {"storage": {"driver": driver, "parameters": parameters, "files": "my-keys"}}
     documents = chart.documents(**more)
 
@@ -344,7 +344,7 @@ def test_content_in_memory_has_no_volume_and_no_size_limit_of_a_disk() -> None:
 
 @every_choice
 def test_each_variable_is_set_once(more: dict[str, Any]) -> None:
-    """A variable of the operator replaces that of the chart, because no variable may occur twice.
+    """A variable of the operator replaces the chart's variable with the same name.
 
     Kubernetes would warn about a second variable with one name.
     """
@@ -354,7 +354,7 @@ def test_each_variable_is_set_once(more: dict[str, Any]) -> None:
 
 
 def test_variables_of_the_operator_win() -> None:
-    """Values of `env` replace those of the chart, and `extraEnv` replaces both."""
+    """Variables in `env` replace the chart's variables, and `extraEnv` replaces both."""
     environ = manifests.environment(chart.documents(**CHOICES["everything"]))
 
     assert (environ["CLEANER_TTL"], environ["CLEANER_MAXSIZE"]) == ("9d", "70G")

@@ -78,7 +78,7 @@ def _secrets(documents: list[Document]) -> list[Document]:
 
 
 def test_its_pull_secret_is_valid(documents: list[Document]) -> None:
-    """The unchanged pull secret of deployment.yaml serves the public registries."""
+    """With the unchanged pull secret of deployment.yaml, public registries are the upstreams."""
     secret = manifests.of_kind(documents, "Secret")
     content = base64.b64decode(secret["data"][".dockerconfigjson"])
 

@@ -1,4 +1,4 @@
-"""Tests of the quadlet: podman knows its keys, and the container starts as in the README."""
+"""Tests of the quadlet deploy/entrepot.container: its keys, variables, mounts and capabilities."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from entrepot.edge.invalidation import Invalidation
 
 
 class File:
-    """A watched file in memory, such as htpasswd; `unseen` is the change that a refresh finds."""
+    """A watched file in memory, such as htpasswd; `refresh` adds `unseen` to `generation`."""
 
     def __init__(self) -> None:
         self.generation = 1
@@ -23,7 +23,7 @@ class File:
 
 
 class FakeEpoch:
-    """A cache epoch in memory; `retries` counts how often the epoch was resent to HAProxy."""
+    """A cache epoch in memory; `retries` counts the calls of `retry`."""
 
     def __init__(self) -> None:
         self.value = 1
@@ -119,7 +119,7 @@ def test_no_file_is_refreshed_while_the_epoch_is_unchanged() -> None:
 
 
 def test_concurrent_responses_with_a_new_epoch_wait_for_the_refresh() -> None:
-    """If the epoch has risen, sixteen parallel responses wait until one has checked the files."""
+    """If the epoch has risen, parallel responses wait until one of them has checked the files."""
     file = File()
     invalidation, epoch = _watching(file)
     seen: list[tuple[str, int]] = []

@@ -1,4 +1,4 @@
-"""Limit the number of log lines, because even clients without a password can cause log lines."""
+"""Limit the number of log lines, so that clients without a password cannot fill the log."""
 
 from __future__ import annotations
 

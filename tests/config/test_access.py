@@ -24,7 +24,7 @@ _USERS = f"auth: {{htpasswd: {{users: {{ann: {HASH}}}}}, anonymous: pull}}\n"
 def test_a_rule_names_users_repositories_and_actions(config_folder: ConfigFolder) -> None:
     """Each field of an access rule (user, repository, action) is one value or several.
 
-    Actions have a fixed order, so that equal rules compare equal.
+    Actions are put into a fixed order, so that rules with the same actions compare equal.
     """
     config_folder.write(
         _USERS

@@ -38,7 +38,7 @@ def test_every_file_of_the_settings_is_listed_once(config_folder: ConfigFolder) 
 
 
 def test_a_configuration_file_that_is_reread_is_listed(config_folder: ConfigFolder) -> None:
-    """The list of files has the configuration file, because its rules and users are read again."""
+    """The list has the configuration file, because workers read its rules and users again."""
     config_folder.write("version: 0.1\nauth: {htpasswd: {path: /given/htpasswd}}\n")
     settings = config_folder.settings()
 

@@ -73,5 +73,5 @@ def test_every_invalid_line_is_a_problem() -> None:
 
 
 def test_a_binary_file_is_a_problem() -> None:
-    """A binary file in place of a password file is a problem, because any file can be mounted."""
+    """A binary file in place of a password file is a problem; a mount can put any file there."""
     assert [each.message for each in htpasswd_problems(b"\xff\xfe", "/h")] == ["not UTF-8 text"]

@@ -242,7 +242,7 @@ def test_a_stop_queues_the_last_lines(bench: Bench) -> None:
 
 
 def test_the_store_knows_sizes_and_references(tmp_path: Path) -> None:
-    """Size and parts in an event come from the index and the storage, because logs lack them."""
+    """Size and parts in an event come from index and storage, because log lines lack them."""
     storage, index = disk_storage(tmp_path), MemoryIndex()
     body = json.dumps({"config": {"digest": "sha256:1"}, "layers": []}).encode()
     digest, absent = Digest.of(body), Digest.of(b"absent")

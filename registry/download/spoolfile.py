@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import stat
@@ -81,17 +80,25 @@ class BackgroundFsync:
     Each flush writes 32 MiB or more, and only one flush of the file runs at a time. Readers send
     the last byte of a blob only after the commit, which flushes the whole file. That flush is
     short, because most bytes are on the disk already.
+
+    Linux reports a failed write to the disk only once. So an error of a flush is kept, and ends the
+    download: a later flush of the same file could succeed although bytes are lost.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._flushed = 0
         self._thread: threading.Thread | None = None
+        self._error: OSError | None = None
 
     def reached(self, offset: int) -> None:
-        """Flush the file up to *offset* if `_STEP` new bytes have arrived and no flush runs."""
+        """Flush the file up to *offset* if `_STEP` new bytes have arrived and no flush runs.
+
+        Raises: OSError of an earlier flush.
+        """
         if offset - self._flushed < _STEP or (self._thread and self._thread.is_alive()):
             return
+        self.check()
         self._flushed = offset
         self._thread = threading.Thread(target=self._flush, name="flush", daemon=True)
         self._thread.start()
@@ -101,10 +108,16 @@ class BackgroundFsync:
         if self._thread:
             self._thread.join()
 
+    def check(self) -> None:
+        """Raise the OSError of an earlier flush, if one failed."""
+        if self._error is not None:
+            raise self._error
+
     def _flush(self) -> None:
-        # An error is ignored here, because the commit flushes the whole file again.
-        with contextlib.suppress(OSError):
+        try:
             os.fdatasync(self._descriptor)
+        except OSError as error:
+            self._error = error
 
 
 log = logging.getLogger(__name__)

@@ -380,9 +380,23 @@ class Download:
         self._offset += len(chunk)
         self._notify()
         if self._sending is None:
-            self._fsync.reached(self._offset)
+            self._flush_spool_file()
         else:
             self._sending.reached(self._offset)
+
+    def _flush_spool_file(self, *, is_complete: bool = False) -> None:
+        """Flush the spool file in the background; if it *is_complete*, wait for the last flush.
+
+        Raises: StorageFull or StorageBroken if bytes could not be written to the disk.
+        """
+        try:
+            if is_complete:
+                self._fsync.wait()
+                self._fsync.check()
+            else:
+                self._fsync.reached(self._offset)
+        except OSError as error:
+            raise storage_error(error) from error
 
     def _notify(self) -> None:
         """Wake the readers that wait for bytes.
@@ -403,7 +417,7 @@ class Download:
 
     def _commit(self, verified: Digest) -> None:
         if self._sending is None:
-            self._fsync.wait()
+            self._flush_spool_file(is_complete=True)
         else:
             self._release_last_byte()
         self.task.verified()

@@ -6,6 +6,7 @@ The download survives a failed request and the death of its writer.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import signal
 import subprocess
@@ -297,6 +298,33 @@ def test_a_failed_download_ends_after_its_flush(
 
     assert reported
     assert not any(reported)
+
+
+@pytest.mark.parametrize("failed_flush", [1, 2])
+def test_a_blob_is_not_stored_after_a_flush_that_failed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failed_flush: int
+) -> None:
+    """If a flush in the background fails, the blob is not stored, even if later flushes succeed.
+
+    Linux reports an error of the disk only once, so the flush at the commit could succeed. The
+    worker passes the blob through, so the pull succeeds.
+    """
+    flushes = itertools.count(1)
+
+    def flush(_: int) -> None:
+        if next(flushes) == failed_flush:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(spoolfile, "_STEP", 1)
+    monkeypatch.setattr(os, "fdatasync", flush)
+    remote = FakeRemote(CONTENT, breaks=[3000])
+    assert read_all(bench.worker().join(task(remote))) == CONTENT
+    eventually(lambda: [event["outcome"] for event in bench.events] == ["unstored"])
+
+    assert bench.blobs.stat(DIGEST) is None
+    assert (bench.spooled, bench.index.reservations.all()) == ([], [])
+    monkeypatch.setattr(os, "fdatasync", lambda _: None)
+    assert read_all(bench.worker().join(task(FakeRemote(CONTENT)))) == CONTENT
 
 
 def _letting(remote: FakeRemote, body: Iterator[bytes]) -> Iterator[bytes]:

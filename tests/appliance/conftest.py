@@ -24,7 +24,7 @@ def run() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def worker(run: Path) -> Iterator[StubWorker]:
-    """Run a stand-in for a worker; a test sets the headers of its responses."""
+    """Run a stand-in for a worker; a test sets the headers of the stand-in's responses."""
     with stub_worker(run, 1) as started:
         yield started
 

@@ -135,7 +135,7 @@ class Haproxy:
         """Send raw bytes, and read the response until HAProxy closes the connection."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
             received = bytearray()
-            # a server that refuses a request early does not read the rest of its body
+            # a server that refuses a request early does not read the rest of the request's body
             with suppress(ConnectionError):
                 connection.sendall(raw)
             with suppress(ConnectionError):
@@ -155,7 +155,7 @@ class Haproxy:
         return [line for line in parsed if mark in line.uri]
 
     def line(self, mark: str) -> AccessLine:
-        """Wait for a line of HAProxy's access log whose URI contains *mark*; return the first."""
+        """Wait for a line of HAProxy's access log whose URI contains *mark*, and return it."""
         return eventually(lambda: self.lines(mark))[0]
 
     def admin(self, command: str) -> str:

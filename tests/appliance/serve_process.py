@@ -112,7 +112,7 @@ class ServeProcess:
         assert " serving " in self.output(), self.output()
 
     def processes(self) -> dict[int, str]:
-        """Return the command line of each running process of this object, by process id."""
+        """Return the command lines of `entrepot serve` and its child processes, by process id."""
         return {
             int(each.name): _text(each / "cmdline").replace("\0", " ")
             for each in Path("/proc").glob("[0-9]*")
@@ -129,7 +129,7 @@ class ServeProcess:
 
 
 def _program(source: str) -> str:
-    """Return the module `__main__` of a program: supervisord loads it, and then calls `main`."""
+    """Return the module `__main__` of a program: supervisord loads the module and calls `main`."""
     return f"def main():\n{indent(source, '    ')}\nif __name__ == '__main__':\n    main()\n"
 
 

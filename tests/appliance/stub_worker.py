@@ -22,7 +22,7 @@ from tests.serving import EndsAtOnce
 
 
 class _Server(EndsAtOnce, ThreadingMixIn, UnixStreamServer):
-    """The server, whose attribute `worker` gives its stand-in to the handler of a request."""
+    """The server of a stand-in; handlers of requests read the stand-in from `worker`."""
 
     worker: StubWorker
     daemon_threads = True
@@ -35,7 +35,7 @@ class _Server(EndsAtOnce, ThreadingMixIn, UnixStreamServer):
 class StubWorker:
     """A stand-in for a worker on the socket *path*; `seen` lists all requests except health checks.
 
-    `status` and `headers` are those of its responses.
+    `status` and `headers` are the status and the headers of the responses.
     """
 
     def __init__(self, path: Path, headers: Mapping[str, str] | None = None) -> None:

@@ -34,7 +34,7 @@ def test_the_ballast_is_released_once(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_space_gets_no_ballast(tmp_path: Path) -> None:
-    """A folder without space gets no ballast, and the start does not fail because of that."""
+    """If the ballast file cannot be created, `create` raises no error."""
     ballast.create(tmp_path / "missing")
 
     assert not ballast.release(tmp_path / "missing")
@@ -71,7 +71,7 @@ def test_a_start_logs_why_it_releases_the_ballast(
 def test_the_ballast_stays_if_only_the_disk_of_the_data_directory_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the state directory is on another disk than the full one, its ballast is not released."""
+    """If only the disk of the data directory is full, the ballast in the state directory stays."""
     data, state = tmp_path / "data", tmp_path / "state"
     for each in (data, state):
         each.mkdir()

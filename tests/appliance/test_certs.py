@@ -1,4 +1,4 @@
-"""`entrepot certs`: the CA stays, and the server certificate is renewed."""
+"""Test `entrepot certs`, which creates a CA and renews the server certificate."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_client_that_trusts_the_ca_trusts_the_server(name: str) -> None:
 
 
 def test_the_appliance_accepts_the_file_unchanged() -> None:
-    """`entrepot certs` writes certificate, chain and key into one file, as HAProxy needs them."""
+    """The appliance accepts the file that `entrepot certs` writes, with certificate and key."""
     run(*HOSTS)
     settings = config.load(["--http.tls.certificate=tls/certs/certs.pem"], {}).settings
 
@@ -178,7 +178,8 @@ def test_an_incomplete_ca_is_not_replaced_silently(
 def test_bad_input_prints_one_line_and_creates_no_files(
     capsys: pytest.CaptureFixture[str], words: list[str], expected: str
 ) -> None:
-    """Bad input of `entrepot certs` prints one line with the correct input and creates no file."""
+    """For bad input `entrepot certs` prints one line with the correct input, and creates no
+    file."""
     assert main(["certs", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert expected in line

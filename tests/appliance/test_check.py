@@ -27,7 +27,7 @@ def _words(text: str) -> list[list[str]]:
 
 
 def test_every_setting_is_shown_with_its_value_and_its_source(config_folder: ConfigFolder) -> None:
-    """`check` shows every setting with its source and its value in the operator's notation."""
+    """`check` shows every setting with its source, and its value with a unit, such as 2G or 3d."""
     config_folder.write("cleaner: {maxsize: 2048M}")
     lines = _words(report(config_folder.examine("--cleaner.ttl=72h", ENTREPOT_ONGONE="serve")))
 

@@ -1,4 +1,4 @@
-"""`entrepot gc` and `entrepot clean`: the cleaner, run once from the command line."""
+"""Test `entrepot gc` and `entrepot clean`, which run the cleaner once."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def pulled(tmp_path: Path) -> tuple[Digest, Digest]:
 def test_clean_evicts_while_no_appliance_runs_after_reading_the_access_log(
     tmp_path: Path, pulled: tuple[Digest, Digest]
 ) -> None:
-    """`entrepot clean` reads the access log first, so uses that a killed appliance logged count."""
+    """`entrepot clean` reads the access log before it evicts, so recently used content stays."""
     unused, used = pulled
     assert main(["clean", "--once", f"--storage.filesystem.rootdirectory={tmp_path}"]) == 0
 
@@ -122,7 +122,7 @@ def test_clean_evicts_while_no_appliance_runs_after_reading_the_access_log(
 
 @pytest.fixture
 def running(tmp_path: Path, pulled: tuple[Digest, Digest]) -> Iterator[Path]:
-    """Create the run directory of an appliance with a TTL of 20,000 days, as if it were running."""
+    """Create a run directory like that of a running appliance with a TTL of 20,000 days."""
     assert pulled
     words = [f"--storage.filesystem.rootdirectory={tmp_path}", "--cleaner.ttl=20000d"]
     settings = config.load(words, {}).settings

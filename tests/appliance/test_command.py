@@ -1,4 +1,4 @@
-"""The `entrepot` command: its help, its version, and bad input."""
+"""Test the help and the version of the `entrepot` command, and bad input."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
 def test_the_help_of_a_command_describes_that_command_only(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`entrepot gc --help` prints the usage of `gc`; that of `serve` has every setting."""
+    """`entrepot gc --help` prints the usage of `gc`; the help of `serve` has every setting."""
     assert main(["gc", "--help"]) == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: entrepot gc [--dry-run]")

@@ -14,7 +14,8 @@ from entrepot.appliance import disk
 
 
 def test_a_disk_with_space_and_inodes_can_be_written_to(tmp_path: Path) -> None:
-    """A disk with free space and inodes can be written to; the trial leaves no file."""
+    """For a disk with free space and inodes `condition` returns an empty text and leaves no
+    file."""
     assert disk.condition(tmp_path) == ""
     assert not list(tmp_path.iterdir())
 
@@ -25,7 +26,7 @@ def test_a_disk_with_few_free_inodes_is_full(
 ) -> None:
     """A disk with at most 16 free inodes counts as full.
 
-    The start creates several files, and would fail at a later one.
+    A start creates several files, and would fail after the first ones.
     """
     create, created = tempfile.TemporaryFile, list[Any]()
 

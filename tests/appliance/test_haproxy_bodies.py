@@ -1,4 +1,4 @@
-"""haproxy.cfg handles requests that have a body, or may have one."""
+"""Test how haproxy.cfg handles requests that have a body, or may have one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _connection(response: Response) -> list[str]:
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "POST", "PATCH", "DELETE"])
 def test_each_method_is_logged_by_its_name(haproxy: Haproxy, method: str) -> None:
-    """HAProxy logs each method by its name, also PATCH, which its own list of methods lacks."""
+    """HAProxy logs each method by name, even PATCH, which HAProxy's list of methods lacks."""
     haproxy.request(f"/echo?by={method}", "Content-Length: 0", method=method)
 
     assert haproxy.line(f"by={method}").method == method
@@ -49,7 +49,7 @@ def test_the_connection_of_a_request_with_a_body_is_closed(haproxy: Haproxy, met
 def test_the_connection_of_a_get_with_a_body_is_closed_too(
     haproxy: Haproxy, announced: str
 ) -> None:
-    """HTTP allows a GET with a body; after it HAProxy closes the worker's connection too."""
+    """After a GET with a body, which HTTP allows, HAProxy closes the worker's connection too."""
     body = "ab" if announced.startswith("C") else "2\r\nab\r\n0\r\n\r\n"
     head = f"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{announced}\r\n\r\n"
 

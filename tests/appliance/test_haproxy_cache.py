@@ -122,7 +122,7 @@ def raw_lines(haproxy: Haproxy, path: str) -> list[bytes]:
 
 
 def test_head_is_served_from_a_cached_get(haproxy: Haproxy, path: str) -> None:
-    """HAProxy serves HEAD from a cached GET, with its length and no body.
+    """HAProxy serves HEAD from a cached GET, with the same Content-Length and no body.
 
     HAProxy does not cache a response to HEAD.
     """
@@ -272,7 +272,7 @@ def test_a_verification_under_an_old_epoch_is_not_remembered(
 ) -> None:
     """HAProxy does not remember a verification that a worker made under an older cache epoch.
 
-    The worker may have read the password file before its last change.
+    The worker may have read the password file before the file's last change.
     """
     worker.headers["X-Entrepot-Generation"] = "0000000000"
     login(haproxy, worker, BOB)

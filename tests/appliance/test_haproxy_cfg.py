@@ -1,4 +1,4 @@
-"""haproxy.cfg with stand-ins for workers: what reaches the client, the worker and the log."""
+"""Test haproxy.cfg with stand-ins for workers: requests, responses and log lines."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ def test_a_hostile_uri_is_logged_unchanged(haproxy: Haproxy, target: str) -> Non
 def test_a_long_uri_is_cut(haproxy: Haproxy, path: str, longest: int, filler: str) -> None:
     """A long URI is truncated in the log, so that long URIs do not crowd out other lines.
 
-    The logger needs no URI of a request that used no content: HAProxy truncates such a URI to 256
-    characters. A URI with quotes is cut before it is escaped, so no escape sequence is cut.
+    The logger needs no URI of a request that used no content, so HAProxy truncates such a URI to
+    256 characters. A URI with quotes is cut before it is escaped, so no escape sequence is cut.
     """
     target = f"{path}{next(_marks)}" + filler * 3900
     haproxy.request(target)
@@ -317,8 +317,7 @@ def test_a_host_that_clients_send_is_accepted(haproxy: Haproxy, host: str) -> No
 def test_an_absolute_uri_without_a_host_is_refused(haproxy: Haproxy, target: str) -> None:
     """HAProxy refuses an absolute URI with an empty Host, as RFC 9110, 4.2.1 requires.
 
-    In HTTP/2, `:authority` is empty for a URI without a host. Without this rule HAProxy would
-    respond with 500.
+    Without this rule HAProxy would respond with 500.
     """
     response = haproxy.send_raw(
         f"GET {target} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".encode()
@@ -329,7 +328,7 @@ def test_an_absolute_uri_without_a_host_is_refused(haproxy: Haproxy, target: str
 
 @pytest.mark.parametrize("coding", ["chunked,", "chunked, chunked", "gzip, chunked", "identity"])
 def test_a_list_of_transfer_codings_is_refused(haproxy: Haproxy, coding: str) -> None:
-    """HAProxy refuses a list of transfer codings with the OCI envelope."""
+    """HAProxy refuses each transfer coding except a single `chunked`."""
     response = haproxy.send_raw(
         f"PUT /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: {coding}\r\n"
         "Connection: close\r\n\r\n0\r\n\r\n".encode()
@@ -526,8 +525,8 @@ def test_a_read_without_any_response_byte_is_retried_once(
 def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: Haproxy) -> None:
     """Health checks would fill the log, so HAProxy logs only those of the cleaner.
 
-    The cleaner sends `?news=` with its checks, and waits until the logger has read their lines. So
-    it knows that the logger has read all earlier lines.
+    The cleaner sends `?news=` with its checks, and waits until the logger has read their lines. The
+    cleaner then knows that the logger has read all earlier lines.
     """
     assert haproxy.request("/healthz").status == 200
     assert haproxy.request("/healthz?news=17").status == 200

@@ -1,4 +1,4 @@
-"""Example appliances, as clients reach them, for tests of generated client configurations."""
+"""Endpoints of example appliances, for tests of the generated client configurations."""
 
 from __future__ import annotations
 

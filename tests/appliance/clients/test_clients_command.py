@@ -93,7 +93,7 @@ def test_a_private_ca_is_read_from_the_appliances_certificate(
 def test_a_login_is_read_from_the_file_of_podman_login(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """`--authfile` reads the password from the file of `podman login`, not from the command line.
+    """With `--authfile` the password comes from auth.json, the file that `podman login` writes.
 
     The output files of `entrepot clients` that contain the password are private.
     """
@@ -113,9 +113,9 @@ def test_a_login_is_read_from_the_file_of_podman_login(
 def test_written_files_have_the_layout_of_the_clients_file_system(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`--out` writes a folder for each client, with the paths of the client's file system below it.
+    """`--out` writes a folder for each client, with the same paths as in the client's file system.
 
-    A second run changes nothing.
+    A second run adds no file.
     """
     for _ in range(2):
         text = output_of(capsys, "--host=cache.test", "--out=out", "--client=k3s", QUAY)

@@ -35,12 +35,12 @@ def test_an_upstream_is_pulled_through_the_appliance_and_then_directly() -> None
 
 
 def test_docker_hub_has_another_host_than_its_name() -> None:
-    """Containerd sends requests for docker.io to another host, because docker.io is a web site."""
+    """docker.io is a web site, so `server` in its hosts.toml is registry-1.docker.io."""
     assert read(PLAIN, "docker.io")["server"] == "https://registry-1.docker.io"
 
 
 def test_every_other_registry_is_pulled_through_the_appliance_first() -> None:
-    """Without a `server` in hosts.toml, containerd falls back to the image's own registry."""
+    """The default hosts.toml has no `server`, so containerd falls back to the image's registry."""
     default = read(PLAIN, "_default")
 
     assert "server" not in default

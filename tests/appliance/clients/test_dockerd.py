@@ -1,4 +1,4 @@
-"""dockerd's two image stores have two configurations: a mirror of Docker Hub, and hosts.toml."""
+"""Test the files for dockerd: daemon.json (older image store) and hosts.toml (newer store)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def daemon(endpoint: Endpoint) -> Any:
 
 
 def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
-    """Docker Hub is mirrored for dockerd if it is the default upstream.
+    """If Docker Hub is the default upstream, daemon.json lists the appliance as a mirror.
 
     dockerd's older store does not send the registry's host to a mirror, so the appliance can serve
     only images of its default upstream.

@@ -1,4 +1,4 @@
-"""The name and the URL by which clients reach the appliance."""
+"""Test the URL, the image prefixes and the upstreams of `Endpoint`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_only_the_port_of_https_is_omitted(endpoint: Endpoint, url: str) -> None
 
 
 def test_the_port_of_an_upstream_is_written_with_an_underscore() -> None:
-    """In an image reference "_" precedes the port of an upstream.
+    """In an image reference "_" replaces the colon before the port of an upstream.
 
     A reference cannot contain a second colon, and the appliance accepts this form.
     """
@@ -39,7 +39,7 @@ def test_the_port_of_an_upstream_is_written_with_an_underscore() -> None:
 
 
 def test_upstreams_on_loopback_are_not_in_a_clusters_mirrors() -> None:
-    """A cluster's mirrors omit upstreams on loopback, where 127.0.0.1 means the cluster's node."""
+    """A cluster's mirrors omit upstreams on loopback, because 127.0.0.1 means the node itself."""
     endpoint = replace(PLAIN, upstreams=("quay.io", "localhost:5001", "127.0.0.1:5002"))
 
     assert endpoint.elsewhere == ("quay.io",)

@@ -11,7 +11,7 @@ from tests.appliance.clients.endpoints import CA, LOGIN, PLAIN, TLS, secrets, te
 
 
 def test_every_registry_is_mirrored() -> None:
-    """registries.yaml mirrors each registry, by name or "*"; k3s tries the registry itself last."""
+    """registries.yaml has a mirror for each upstream, and one ("*") for all other registries."""
     text = texts(k3s.configure_k3s(PLAIN))["/etc/rancher/k3s/registries.yaml"]
 
     endpoint = {"endpoint": ["http://cache.test:5000"]}
@@ -45,7 +45,7 @@ def test_a_login_is_in_the_configuration_of_the_endpoint() -> None:
 
 
 def test_a_needed_but_unknown_password_is_mentioned_in_the_steps() -> None:
-    """The steps for k3s mention a password that is needed but unknown.
+    """If the appliance needs a password and no login is given, the steps for k3s mention this.
 
     Without the password every pull would bypass the appliance.
     """

@@ -1,4 +1,4 @@
-"""The cluster's mirror sets have the form of OpenShift's API reference."""
+"""Test the mirror sets and other objects that `entrepot clients` generates for OpenShift."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_sources_and_mirrors_match_the_pattern_of_the_api() -> None:
 
 
 def test_the_ca_is_in_a_config_map_under_a_key_with_two_dots_for_the_colon() -> None:
-    """The CA's key in the ConfigMap has two dots for the colon, which a key cannot contain."""
+    """In the ConfigMap's key for the CA, two dots replace the colon, which a key cannot contain."""
     read = document(TLS, "additionaltrustedca")
 
     assert read["metadata"] == {"name": "entrepot-ca", "namespace": "openshift-config"}

@@ -1,4 +1,4 @@
-"""`entrepot doctor` stops at a failure after which no further check can succeed."""
+"""Test which checks `entrepot doctor` runs, and at which failures it stops."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def registry() -> Iterator[FakeUpstream]:
 
 
 def at(host: str) -> Target:
-    """Return the target of `doctor` for the server *host*."""
+    """Return a target for `doctor` with the port of *host*."""
     return replace(UNREACHABLE, port=int(host.rpartition(":")[2]))
 
 

@@ -87,7 +87,7 @@ def test_an_index_with_one_complete_child_is_enough(tmp_path: Path) -> None:
 
 
 def test_pushed_images_are_not_chosen(tmp_path: Path) -> None:
-    """`doctor` chooses no pushed image: it has only one form of name, and no upstream to check."""
+    """`doctor` chooses no pushed image, because such an image has no upstream to check."""
     keep(tmp_path, "own/app", image([b"x"]), origin=None)
 
     assert images.smallest(disk_storage(tmp_path)) is None

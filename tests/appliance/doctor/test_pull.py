@@ -81,7 +81,7 @@ def test_parts_fetched_from_the_upstream_are_counted(registry: FakeUpstream) -> 
 
 
 def test_one_platform_of_an_index_is_pulled(registry: FakeUpstream) -> None:
-    """`doctor` pulls one platform of an index: that of its machine, or else the first one."""
+    """If an index has no image for the local platform, `doctor` pulls the first image."""
     children = [image([b"a"], architecture="wasm"), image([b"b"], architecture="riscv64")]
     registry.add_index("one.test/app", "v1", children)
 
@@ -175,7 +175,7 @@ def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUps
 def test_a_failure_of_the_upstream_names_the_cause_of_its_breaker(
     registry: FakeUpstream, tmp_path: Path, status: int, *, is_open: bool
 ) -> None:
-    """The remedy has the cause of the open circuit breaker, shortened and without control codes.
+    """The remedy has the cause from the circuit breaker, shortened and without control codes.
 
     `doctor` reads the cause from a file of the workers, into which a compromised worker could write
     any text.

@@ -1,4 +1,4 @@
-"""The routes are the forms of an image's name with which clients may request it."""
+"""Test `routes`, which returns the forms of an image's name that clients may request."""
 
 from __future__ import annotations
 

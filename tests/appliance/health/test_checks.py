@@ -69,7 +69,7 @@ class _BrokenStorage(MemoryStorage):
 
 
 def test_a_file_that_exists_is_a_fault(tmp_path: Path) -> None:
-    """A file check fails while its file exists; an operator creates it to stop all requests."""
+    """A file check fails while its file exists; operators create the file to stop all requests."""
     path = tmp_path / "down"
 
     assert not file_fault(path)

@@ -28,7 +28,7 @@ _CACHED = {
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    """Return a run directory with a short path and the map file with the state "open"."""
+    """Return a run directory with a short path, in which the gate is open."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         gate.begin(Path(folder))
         yield Path(folder)
@@ -46,7 +46,7 @@ def _statuses(haproxy: Haproxy, *paths: str) -> list[int]:
 
 
 def test_a_closed_gate_answers_503_until_it_is_opened(run: Path, haproxy: Haproxy) -> None:
-    """From the failure of a health check until its success, HAProxy answers requests with 503."""
+    """While a health check fails, HAProxy answers requests with 503, and afterwards with 200."""
     paths = ("/v2/", "/", "/v2/a/manifests/b", "/v2/a/tags/list")
     here = Gate(run)
 

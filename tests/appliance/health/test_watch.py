@@ -1,4 +1,4 @@
-"""Threads run the health checks and publish which of them fail."""
+"""Test `HealthWatch`, whose threads run the health checks and publish the failing ones."""
 
 from __future__ import annotations
 

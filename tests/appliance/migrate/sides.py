@@ -30,7 +30,7 @@ def on_disk(root: Path) -> DataDirectory:
 
 
 def in_memory() -> DataDirectory:
-    """Return an empty storage in memory, without file times, whose index must be rebuilt."""
+    """Return an empty data directory in memory, without file times, whose index must be rebuilt."""
     index = MemoryIndex(clock=lambda: NOW, rebuilt=False)
     return DataDirectory(MemoryStorage(), index, Path("/nonexistent"))
 
@@ -77,7 +77,7 @@ class _Watched(Progress):
 
 
 def contents(store: DataDirectory) -> dict[str, bytes]:
-    """Return each value of *store* that belongs to its content, by key."""
+    """Return the values of *store* that a migration copies, by key."""
     trees = ["docker", "scheduler-state.json", layout.TAKEOVER, *TREES[:-1]]
     keys = [stat.key for tree in trees for stat in store.storage.walk(tree)]
     return {key: store.storage.read(key) for key in keys}

@@ -1,4 +1,4 @@
-"""`entrepot migrate` from the command line, between data directories."""
+"""Test `entrepot migrate` from the command line, between data directories."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _made(folder: Path) -> Path:
 def test_variables_do_not_apply_to_either_side(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`entrepot migrate` reads no environment variable, which would apply to both sides."""
+    """`entrepot migrate` ignores environment variables: they would apply to source and target."""
     monkeypatch.setenv("REGISTRYDIR", str(tmp_path / "other"))
     monkeypatch.setenv("ENTREPOT_STATEDIR", str(tmp_path / "state"))
 
@@ -134,7 +134,7 @@ def test_bad_input_is_one_line_and_code_2(
 
 
 def _serve(root: Path, run: Path, *, is_read_only: bool) -> None:
-    """Write the settings of an appliance that serves *root* into its run directory."""
+    """Write the settings of an appliance that serves *root* into the run directory *run*."""
     flags = [f"--storage.filesystem.rootdirectory={root}"]
     if is_read_only:
         flags.append("--storage.maintenance.readonly.enabled=true")

@@ -73,9 +73,9 @@ def _rows(store: DataDirectory) -> dict[Digest, tuple[int, ContentKind, float, l
 def test_everything_is_at_the_target_as_it_was_at_the_source(
     source: DataDirectory, target: DataDirectory, run: Run
 ) -> None:
-    """The target has all that the source had: blobs, links, tags, origins, media types, and more.
+    """After a migration the target has the source's blobs, links, tags, origins and media types.
 
-    Referrers, proofs, rows of the index and times are compared too.
+    The test also compares referrers, proofs, rows of the index, and times.
     """
     report = run(source, target)
 
@@ -218,7 +218,7 @@ def test_a_blob_of_another_length_is_replaced(
 def test_content_that_only_the_target_has_stays(
     source: DataDirectory, target: DataDirectory, run: Run
 ) -> None:
-    """The target keeps content that the source lacks; its index is rebuilt at the next start."""
+    """The target keeps content that the source lacks, and rebuilds its index at the next start."""
     own = filler(100, 8)
     target.storage.write(layout.blob(Digest.of(own)), own)
 
@@ -240,7 +240,7 @@ def test_pins_are_copied(source: DataDirectory, target: DataDirectory, run: Run)
 
 
 class _FullAfter(MemoryStorage):
-    """A stand-in for a target that has no space left after some writes."""
+    """A stand-in for a target that is full after *writes* writes."""
 
     def __init__(self, writes: int) -> None:
         super().__init__()
@@ -294,9 +294,10 @@ def test_a_report_lists_only_the_first_failures() -> None:
 def test_the_list_of_another_programs_cache_keeps_its_time(
     source: DataDirectory, run: Run, tmp_path: Path
 ) -> None:
-    """The file in which docker distribution lists the content of its cache is copied with its time.
+    """A migration keeps the time of the file in which docker distribution lists its cached content.
 
-    The time matters: docker distribution can have fetched only content whose links are older.
+    The time matters: docker distribution can have fetched only content whose links are older than
+    this file.
     """
     source.storage.write(layout.FETCHED_LIST, b"{}")
     set_time(source.storage, layout.FETCHED_LIST, OLD)

@@ -53,7 +53,7 @@ def test_an_owner_that_is_gone_is_accepted_after_a_while() -> None:
 
 
 def test_an_owner_that_ends_meanwhile_is_accepted() -> None:
-    """If the owner releases the source while its renewal is awaited, the source is read."""
+    """If the owner releases the source while the migration waits, the source is read."""
     storage = MemoryStorage()
     storage.write(OWNER, b'{"id": "a", "renewals": 1}')
 

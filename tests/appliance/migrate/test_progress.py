@@ -1,4 +1,4 @@
-"""Tests of the progress of a migration: its line, and how it is shown."""
+"""Tests of `Progress`: the line about a migration, and its output on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the threads of a migration."""
+"""Tests of `in_threads`, which runs the threads of a migration."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
 
 
 def test_only_a_few_items_are_read_ahead() -> None:
-    """Only a few items are read ahead of the threads, so memory does not grow with their number."""
+    """Few items are read ahead of the threads, so memory does not grow with the number of items."""
     read: list[int] = []
 
     def items() -> Iterator[int]:

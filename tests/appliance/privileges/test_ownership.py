@@ -216,7 +216,7 @@ def test_a_folder_behind_a_link_keeps_its_mode(config_folder: ConfigFolder, tmp_
 def test_a_folder_of_another_user_keeps_its_mode(
     config_folder: ConfigFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A data directory of another user keeps its mode, because it is not the appliance's."""
+    """A data directory that another user owns keeps its mode."""
     tmp_path.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
 
@@ -231,7 +231,7 @@ def test_a_mode_that_cannot_be_changed_is_logged(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A data directory whose mode cannot be changed is logged, and the appliance starts."""
+    """If the data directory's mode cannot be changed, this is logged, and no error is raised."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))

@@ -68,7 +68,7 @@ def test_a_copy_is_readable_by_the_users_group_and_writable_by_root_only(
 def test_the_path_of_a_copy_contains_that_of_its_original(
     secret: Path, copied: SecretCopies
 ) -> None:
-    """The path of a copied secret contains that of the original, so messages name the original."""
+    """The path of a copy contains the path of the original, so messages name the original."""
     assert str(copied.paths[secret]).endswith(str(secret))
 
 
@@ -89,7 +89,7 @@ def test_a_replaced_file_is_copied_again(secret: Path, copied: SecretCopies) -> 
 
 
 def test_a_swapped_link_above_the_file_is_followed(tmp_path: Path) -> None:
-    """A secret is copied again if a link in its path is replaced, as when Kubernetes renews it."""
+    """A secret is copied again if a link in its path is replaced, as in a volume of Kubernetes."""
     mounted = tmp_path / "volume"
     for name in ("first", "second"):
         (mounted / name).mkdir(parents=True)

@@ -76,7 +76,7 @@ def _next_line(process: subprocess.Popen[str], word: str) -> str:
 
 
 def test_the_serving_process_has_the_users_id_and_its_own_session() -> None:
-    """The serving process has the user's id and its own session.
+    """The serving process has the service user's id and its own session.
 
     A terminal's Ctrl-C reaches the serving process only once, through root's process.
     """
@@ -110,7 +110,7 @@ def test_a_closed_terminal_stops_the_child() -> None:
 
 
 def test_a_request_to_reload_is_not_forwarded() -> None:
-    """SIGHUP without a closed terminal is a request to reload, which root does not forward."""
+    """Root's process does not forward SIGHUP, a request to reload, if no terminal was closed."""
     with running(PROGRAM, "waits") as process:
         _next_line(process, "serves")
         process.send_signal(signal.SIGHUP)
@@ -138,7 +138,7 @@ def test_files_are_checked_while_the_child_serves() -> None:
     ],
 )
 def test_root_exits_with_the_childs_exit_code(what: str, code: int, line: str) -> None:
-    """Root's process exits with the child's exit code; for bad input it prints one line."""
+    """Root's process exits with the child's exit code; the child's error is printed once."""
     with running(PROGRAM, what) as process:
         output, _ = process.communicate(timeout=10)
 

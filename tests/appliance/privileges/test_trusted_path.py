@@ -1,4 +1,4 @@
-"""A compromised service user can plant links where root works; root follows none of them."""
+"""Test that root follows no link that a compromised service user has planted."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_a_file_that_the_user_can_replace_is_not_copied(planted: dict[str, Path]
 
 
 def test_the_last_copy_stays_when_a_file_becomes_replaceable(tmp_path: Path) -> None:
-    """If other users may replace a secret while the appliance runs, its last copy stays."""
+    """If the service user becomes able to replace a secret, the last copy of the secret stays."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     file, other = folder / "key", tmp_path / "other"
@@ -342,8 +342,8 @@ def test_check_reads_as_root_only_files_that_the_user_cannot_replace(
 ) -> None:
     """`check` reads as root only files that the user cannot replace.
 
-    Such a user could replace the file by a link to any other file, or by a pipe on which root would
-    wait.
+    The user could replace any other file by a link to a file of root, or by a pipe on which root
+    would wait.
     """
     folder = tmp_path / "passwords"
     folder.mkdir()

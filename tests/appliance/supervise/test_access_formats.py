@@ -86,7 +86,7 @@ def test_a_user_is_one_word() -> None:
 
 
 def test_data_that_is_not_http_has_a_line_without_a_request() -> None:
-    """For data that is not HTTP, HAProxy logs no protocol and no headers; "-" is printed."""
+    """For data that is not HTTP, HAProxy logs no protocol; "-" is printed as the request."""
     line = (_FILE % (_USUAL | {"method": "", "uri": ""}) + "\n").encode()
 
     assert b'] "-" 200 1234 "" ""\n' in combined_lines(line)
@@ -125,7 +125,7 @@ def test_a_json_line_has_all_fields_and_those_of_the_operator() -> None:
 
 
 def test_the_file_has_lines_without_tails() -> None:
-    """The log file has each line without the tail (protocol, referer, agent) for stdout."""
+    """`without_tails` removes the tail (protocol, referer, agent) of each line for the log file."""
     plain = (_FILE % _USUAL + "\n").encode()
 
     assert without_tails(_line() + plain + _line(agent=r"},\"protocol\":")) == plain * 3

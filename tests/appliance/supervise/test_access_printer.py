@@ -1,4 +1,4 @@
-"""The access log on stdout: no slow reader of stdout makes HAProxy wait."""
+"""Test `AccessPrinter`: a slow reader of stdout does not make HAProxy wait."""
 
 from __future__ import annotations
 

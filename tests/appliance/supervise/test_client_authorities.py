@@ -1,4 +1,4 @@
-"""Client certificates: the four modes, and changed CAs, in a real HAProxy that goes on serving."""
+"""Test client certificates with a real HAProxy: the four modes, and CAs that change."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _context(site: _Site, shown: Path | None) -> ssl.SSLContext:
 def _status(
     haproxy: Haproxy, context: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> str:
-    """Return the first line of the response to a client, or the error of its connection."""
+    """Return the first line of the response to a client, or the error of the connection."""
     try:
         with (
             socket.create_connection(("127.0.0.1", haproxy.port), timeout=10) as plain,
@@ -270,7 +270,7 @@ def test_versions_and_cipher_suites_are_those_that_the_operator_names(
 def test_http2_is_not_offered_if_it_is_disabled(
     site: _Site, disabled: str, protocol: str | None
 ) -> None:
-    """HTTP/2 is not offered if it is disabled, so a client with only HTTP/2 gets no protocol."""
+    """If `http.http2.disabled` is true, HAProxy does not offer HTTP/2 to clients."""
     context = _context(site, site.known)
     context.set_alpn_protocols(["h2"])
     with ExitStack() as stack:

@@ -46,7 +46,7 @@ class _Holder:
 def _signed(
     name: str, issuer: _Holder | None = None, *, ca: bool = True, begin: int = -1
 ) -> _Holder:
-    """Return a holder whose certificate is signed by *issuer*, or self-signed if that is None.
+    """Return a holder whose certificate is signed by *issuer*, or self-signed if *issuer* is None.
 
     The certificate becomes valid *begin* days from now, and expires two days later.
     """
@@ -80,7 +80,7 @@ _BELOW = _signed("below", _Holder("intermediate", _FORGED.key, b""))
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[tuple[Haproxy, ssl.SSLContext]]:
-    """Return HAProxy, which trusts the intermediate CA only, and the TLS context of its clients."""
+    """Return HAProxy, which trusts the intermediate CA only, and a TLS context for clients."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run = Path(folder)
         authority = Authority(run)

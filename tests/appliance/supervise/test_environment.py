@@ -34,7 +34,7 @@ START = Start(Path("/r"), Path("/r/settings.json"), "127.0.0.1:5000", None, file
 def test_every_variable_in_the_files_has_a_value(name: str) -> None:
     """Each variable of haproxy.cfg and supervisord.conf has a value.
 
-    HAProxy reads a missing variable as an empty text, and supervisord does not start without it.
+    HAProxy reads a missing variable as an empty text; supervisord does not start if one is missing.
     Variables that haproxy.cfg sets or unsets itself need no value.
     """
     text = shipped(name).read_text()
@@ -67,7 +67,7 @@ def test_the_configured_number_of_workers_is_enabled() -> None:
 
 
 def test_haproxy_has_a_frontend_for_each_thread() -> None:
-    """Each thread of HAProxy after the first gets a frontend; a unix socket has one listener."""
+    """Each further thread of HAProxy gets a frontend; with a unix socket there is one thread."""
     by_tcp = variables(Settings(http=HttpSettings(threads=3)), START)
     unix = HttpSettings.from_tree({"net": "unix", "addr": "/run/r.sock", "threads": "3"})
     by_unix = variables(Settings(http=unix), START)
@@ -114,8 +114,8 @@ def test_haproxy_gets_a_pipe_for_each_body_within_its_limit_of_open_files(
 ) -> None:
     """HAProxy may open a pipe for each body that it forwards, within its limit of open files.
 
-    Without a pipe for a body HAProxy loops at full CPU. If its configuration needs more open files
-    than its limit allows, HAProxy does not start.
+    Without a pipe for a body HAProxy loops at full CPU. HAProxy does not start if its configuration
+    needs more open files than the limit allows.
     """
     share = file_share(files, slots)
 

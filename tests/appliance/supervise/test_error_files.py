@@ -64,7 +64,7 @@ def test_each_status_of_the_parser_has_a_response_with_the_oci_envelope(
     ids=["no HTTP", "header", "version"],
 )
 def test_a_malformed_request_is_refused(haproxy: Haproxy, request_: bytes) -> None:
-    """HAProxy refuses a malformed request with the OCI envelope, if its version supports that."""
+    """HAProxy refuses a malformed request; from version 3.3 on, with the OCI envelope."""
     response = haproxy.send_raw(request_)
 
     assert response.status == 400

@@ -67,7 +67,7 @@ def test_go_names_of_cipher_suites_become_those_of_openssl(
     ],
 )
 def test_each_client_auth_mode_has_its_variables(mode: str, certificate: str, check: str) -> None:
-    """The four modes combine two choices: whether a certificate is required, and verified."""
+    """Each mode sets whether a client certificate is required, and whether it is verified."""
     found = _variables(tls={"clientcas": ["/ca.pem"], "clientauth": mode})
 
     assert (certificate, check) == (found["CLIENT_CERT"], found["CLIENT_CHECK"])
@@ -104,7 +104,7 @@ def test_a_header_has_its_values_on_one_line_in_haproxys_notation() -> None:
 
 
 def test_the_origin_and_its_methods_are_those_of_the_headers() -> None:
-    """The CORS origin and its methods are those of the configured headers.
+    """The CORS origin and the allowed methods are those of the configured headers.
 
     If no header configures methods, a page may only use GET.
     """

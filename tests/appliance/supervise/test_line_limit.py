@@ -111,7 +111,7 @@ def test_each_address_has_its_own_limit() -> None:
 
 
 def test_the_bytes_of_all_addresses_together_are_limited() -> None:
-    """The log lines of all addresses together are limited, because an attacker can have many."""
+    """The log lines of all addresses together are limited: an attacker can have many addresses."""
     bound, _, _ = limit(in_all=10_000)
     flood = [answer(status=404, digest="", source=f"2001:db8::{number}") for number in range(500)]
 
@@ -132,7 +132,7 @@ def test_the_limit_is_reset_every_second() -> None:
 
 
 def test_a_few_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While there are few lines, the limit parses none of them, so it costs nothing."""
+    """While there are few lines, the limit parses none of them."""
     bound, _, _ = limit(by_address=1000)
     monkeypatch.setattr(LineLimit, "_chosen", _fail)
 
@@ -142,7 +142,7 @@ def test_a_few_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_usual_lines_of_uses_are_passed_without_parsing_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Of many lines, those that show a use are recognised by one regular expression, not parsed."""
+    """One regular expression recognises the lines that show a use, so they are not parsed."""
     bound, _, _ = limit(by_address=1)
     monkeypatch.setattr(LineLimit, "_passes", _fail)
 

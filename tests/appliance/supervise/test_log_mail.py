@@ -1,4 +1,4 @@
-"""Mails of log lines, with a mail server on loopback."""
+"""Tests of `LogMail`, which sends log lines by mail, with a mail server on loopback."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_long_subject_is_one_line(server: SmtpServer) -> None:
 def test_only_lines_of_the_levels_of_a_hook_are_mailed(server: SmtpServer) -> None:
     """Each hook mails the lines of its levels.
 
-    The subject has the most severe level of a line.
+    The subject of a mail has the most severe level of the line.
     """
     mail = LogMail([_hook(server, "warn"), _hook(server, "error", "panic")])
     mail.offer(_entry("one", "info"))
@@ -110,7 +110,8 @@ def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
 def test_the_number_of_mails_in_a_minute_is_limited(server: SmtpServer) -> None:
     """At most `MOST_MAILS` log lines are mailed in a minute, and in addition a fatal line.
 
-    All programs stop after a fatal line. Its mail has the number of lines that were not mailed.
+    All programs stop after a fatal line. The mail with this line has the number of lines that were
+    not mailed.
     """
     now = [0.0]
     mail = LogMail([_hook(server, "error")], clock=lambda: now[0])
@@ -208,7 +209,7 @@ def authority(tmp_path: Path) -> Authority:
 def test_starttls_is_used_and_its_certificate_verified(
     authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A password is sent to a mail server over TLS only, after its certificate was verified.
+    """A password is sent over TLS only, after the mail server's certificate was verified.
 
     With the setting `insecure` any certificate is accepted.
     """

@@ -69,13 +69,13 @@ def writer(tmp_path: Path, pipe: int) -> Iterator[int]:
     assert pipe
     descriptor = os.open(os.devnull, os.O_WRONLY)
     log_pipe.redirect(tmp_path, descriptor)
-    os.set_blocking(descriptor, True)  # blocks, unlike the end that HAProxy has
+    os.set_blocking(descriptor, True)  # this end blocks, unlike HAProxy's
     yield descriptor
     os.close(descriptor)
 
 
 def put(writer: int, numbers: range) -> bytes:
-    """Write a line for each of *numbers* into the pipe, and return all of them."""
+    """Write a line for each of *numbers* into the pipe, and return all lines."""
     lines = [LINE % number for number in numbers]
     for line in lines:
         os.write(writer, line)
@@ -147,7 +147,7 @@ def test_a_file_ends_with_a_complete_line(pipe: int, writer: int, tmp_path: Path
 def test_an_incomplete_line_is_not_written_until_it_is_complete(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """The beginning of a line is written only with its end, because a rotation could split it.
+    """An incomplete line is not written until its end has arrived: a rotation could split it.
 
     At `close` an incomplete line is written as it is.
     """
@@ -230,7 +230,7 @@ def test_a_disk_that_stays_full_does_not_delay_the_end(
 def test_the_lines_of_a_killed_writer_are_kept_and_its_successor_uses_the_same_pipe(
     pipe: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """The lines of a killed HAProxy are kept, and its successor writes to the same pipe."""
+    """The lines of an ended HAProxy are kept, and the next HAProxy writes to the same pipe."""
     mover = LogMover([pipe], disk)
     for _ in range(2):
         subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), "100"], check=True)
@@ -248,7 +248,7 @@ def test_haproxy_cannot_open_the_pipe_without_a_reader(tmp_path: Path) -> None:
 
 
 def test_the_pipe_is_large(pipe: int) -> None:
-    """The access log's pipe has the largest size: a line is lost when the pipe is full."""
+    """The access log's pipe is large, because each line is lost while the pipe is full."""
     assert fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) == log_pipe.BYTES
     os.close(pipe)
 

@@ -84,7 +84,7 @@ LOG = [
 def test_the_reason_of_an_end_is_read_from_supervisords_log(
     name: str, lines: list[str], how: str
 ) -> None:
-    """The reason for a program's exit is read from its last line in supervisord's log."""
+    """The reason for an exit is read from the program's last line in supervisord's log."""
     assert how_it_ended(name, lines) == how
 
 
@@ -106,7 +106,7 @@ def test_a_response_that_never_comes_raises(tmp_path: Path) -> None:
 
 
 def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
-    """Supervisord may be unreachable for 30 s, because it may be starting or busy.
+    """Supervisord may be unreachable for less than 30 s, because it may be starting or busy.
 
     Without supervisord no program would be restarted, so `serve` exits after that time.
     """

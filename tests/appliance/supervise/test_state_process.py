@@ -39,7 +39,7 @@ def _request(run: Path, nanoseconds: int) -> None:
 
 
 def test_without_a_request_no_process_is_started(tmp_path: Path, state: StateProcess) -> None:
-    """An appliance whose state no program reads starts no process for its state."""
+    """Without a request for the state, `look` starts no process."""
     for _ in range(3):
         state.look()
     state.close()

@@ -42,7 +42,10 @@ print([each.name for each in before], [each.name for each in after])
 def test_a_signal_that_other_daemons_handle_does_not_stop_the_appliance(
     number: signal.Signals,
 ) -> None:
-    """SIGHUP, SIGUSR1 and SIGUSR2 only cause a log line: changed files are read anyway."""
+    """SIGHUP, SIGUSR1 and SIGUSR2 cause a log line, and do not stop the appliance.
+
+    No signal is needed to reload files, because the appliance notices changed files.
+    """
     with running(WAITS) as process:
         assert next_line(process) == "ready"
         process.send_signal(number)

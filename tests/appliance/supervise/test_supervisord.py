@@ -31,9 +31,9 @@ def test_all_programs_can_be_loaded_before_they_are_forked() -> None:
 
 
 def test_a_program_that_cannot_be_loaded_is_left_out() -> None:
-    """A program whose module cannot be loaded is executed instead, and shows its error itself.
+    """`load` omits a program whose module cannot be loaded; supervisord executes this program.
 
-    A call of `sys.exit` in a module ends only that module.
+    A call of `sys.exit` in a module ends only the load of that module.
     """
     load("""
 import pathlib, tempfile
@@ -46,7 +46,7 @@ assert set(load(programs)) == {"good"}
 
 
 def test_nothing_is_forked_if_loading_starts_a_thread() -> None:
-    """No program is forked if loading starts a thread: its locks could stay locked in the fork."""
+    """No program is forked if loading starts a thread: a fork could inherit locks of the thread."""
     load("""
 threading.Thread(target=threading.Event().wait, daemon=True).start()
 assert load({"good": "json.tool"}) == {}
@@ -63,5 +63,5 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS))
 def test_supervisord_conf_has_the_command_of_each_program(name: str) -> None:
-    """supervisord.conf has each program's command in the form that is recognised for a fork."""
+    """`program_of` recognises the command of each program in supervisord.conf."""
     assert name in [program_of(each)[2] for each in commands()]

@@ -178,8 +178,7 @@ def test_an_incomplete_ca_is_not_replaced_silently(
 def test_bad_input_prints_one_line_and_creates_no_files(
     capsys: pytest.CaptureFixture[str], words: list[str], expected: str
 ) -> None:
-    """For bad input `entrepot certs` prints one line with the correct input, and creates no
-    file."""
+    """For bad input `entrepot certs` prints one line with a correction, and creates no file."""
     assert main(["certs", *words]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert expected in line

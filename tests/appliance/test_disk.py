@@ -14,8 +14,7 @@ from entrepot.appliance import disk
 
 
 def test_a_disk_with_space_and_inodes_can_be_written_to(tmp_path: Path) -> None:
-    """For a disk with free space and inodes `condition` returns an empty text and leaves no
-    file."""
+    """For a disk with free space and inodes `condition` returns "" and leaves no file."""
     assert disk.condition(tmp_path) == ""
     assert not list(tmp_path.iterdir())
 

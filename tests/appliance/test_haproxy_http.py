@@ -1,4 +1,4 @@
-"""haproxy.cfg with settings of `http:`: headers, browsers, prefix, URLs, sockets, debug pages."""
+"""Test haproxy.cfg with settings of `http:`: headers, browsers, prefix, URLs, sockets, debug."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_response_from_the_cache_has_the_configured_headers() -> None:
 
 
 def test_large_responses_have_room_for_the_largest_headers(started: _Started) -> None:
-    """HAProxy adds the largest `http.headers` also to a response that fills HAProxy's buffer."""
+    """HAProxy adds the largest `http.headers` even to a response that fills HAProxy's buffer."""
     headers = {f"X-{number}": ["a" * 240] for number in range(16)}
     haproxy = started.get(headers=headers)
 
@@ -378,7 +378,8 @@ def test_http2_without_tls_is_accepted_with_prior_knowledge(started: _Started) -
 def test_the_debug_listener_serves_its_pages_and_nothing_else() -> None:
     """Only pages for debugging are served on the address of `http.debug.addr`.
 
-    A worker recognises such a request by a header, which HAProxy removes from other requests.
+    A worker recognises a request to this address by a header. HAProxy removes the header from all
+    other requests.
     """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:

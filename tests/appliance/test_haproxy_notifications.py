@@ -79,7 +79,8 @@ def parsed(line: bytes) -> tuple[AccessLine, RequestLine, list[str]]:
 def test_the_line_has_the_fields_of_both_formats_in_their_order(
     haproxy: Haproxy, path: str
 ) -> None:
-    """With notifications a line has the fields of AccessLine and then those of RequestLine."""
+    """With notifications a line has the fields of AccessLine and of RequestLine in a fixed
+    order."""
     length = len(haproxy.request(path, "User-Agent: podman/5").body)
     line = raw_line(haproxy, path)
     access, request, (number, _, _, port) = parsed(line)
@@ -151,7 +152,7 @@ def test_equal_requests_are_one_group_for_the_logger(haproxy: Haproxy, path: str
 
 
 def test_the_line_limit_passes_uses_and_limits_other_lines(haproxy: Haproxy, path: str) -> None:
-    """The limit of log lines recognises the extended format too: a line of a use always passes."""
+    """`LineLimit` also reads lines with fields for notifications: a line of a use always passes."""
     haproxy.request(path)
     use = raw_line(haproxy, path) + b"\n"
     other = use.replace(b'"status":200', b'"status":404')

@@ -21,7 +21,7 @@ URL = "https://s3.test/images/data?X-Amz-Signature=0123456789"
 
 @pytest.fixture(scope="module")
 def blobs(run: Path) -> Iterator[StubWorker]:
-    """Run a stand-in for a worker on its socket for blobs."""
+    """Run a stand-in for a worker on the socket for requests of blobs."""
     with StubWorker(run / blob_socket(1)) as running:
         yield running
 

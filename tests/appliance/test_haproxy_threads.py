@@ -33,7 +33,7 @@ def _running(variables: dict[str, str]) -> Iterator[tuple[Haproxy, StubWorker]]:
 
 
 def test_threads_share_the_cache_and_each_response_has_a_line() -> None:
-    """A response that one thread has cached is served by all, and no log line is missing."""
+    """All threads serve a response that one thread has cached, and no log line is missing."""
     with _running(TWO_THREADS) as (haproxy, worker):
         worker.headers = {
             "X-Entrepot-Generation": CacheEpoch(haproxy.run).now(),
@@ -76,7 +76,7 @@ def _requests(haproxy: Haproxy, frontend: str) -> int:
 
 
 def _is_answered(haproxy: Haproxy, source: str, stack: ExitStack) -> bool:
-    """Return True if a new connection gets a response; *stack* keeps it open."""
+    """Return True if a new connection gets a response; *stack* keeps the connection open."""
     address, own = ("127.0.0.1", haproxy.port), (source, 0)
     try:
         connection = socket.create_connection(address, timeout=30, source_address=own)

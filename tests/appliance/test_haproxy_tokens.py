@@ -131,7 +131,7 @@ def test_a_token_without_a_time_to_come_is_never_remembered(
 def test_tokens_with_equal_rights_share_the_cache(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """Tokens with equal rights share the cache, but each log line has its own token's user."""
+    """Tokens with equal rights share the cache, but each log line names the request's own user."""
     ann = _token({"exp": _in(300), "sub": "ann"})
     bob = _token({"exp": _in(300), "sub": 'b"ob', "aud": "x"})
     unnamed = _token({"exp": _in(300)})
@@ -167,7 +167,7 @@ def test_a_user_whose_name_haproxy_could_read_differently_gets_every_response_fr
 def test_a_password_is_remembered_beside_tokens(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """HAProxy also remembers a password, which the appliance's own token endpoint accepts."""
+    """HAProxy remembers passwords too, because the appliance's token endpoint accepts them."""
     _verified(haproxy, worker, BASIC)
     haproxy.request(path, BASIC)
 
@@ -234,7 +234,7 @@ def test_a_form_that_a_worker_reads_is_counted(
 def test_a_worker_gets_the_scheme_that_a_proxy_states(haproxy: Haproxy, proto: str) -> None:
     """A worker gets the scheme that a proxy states.
 
-    Without a proxy that states the scheme, the realm of autoredirect is https.
+    If no proxy states the scheme, HAProxy sends no scheme to the worker.
     """
     echo = _echo(haproxy.request(f"/v2/echo/{proto}", f"X-Forwarded-Proto: {proto}"))
     assert echo["x-client-scheme"] == proto

@@ -148,7 +148,7 @@ def test_the_health_check_looks_where_serve_creates_its_run_directory(
 def test_without_a_running_appliance_the_check_fails(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`healthy` fails without a running appliance, before its start and after its stop."""
+    """`healthy` fails if no appliance runs."""
     assert not list(run.iterdir())
 
     assert main(["healthy"]) == 1

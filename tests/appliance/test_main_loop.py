@@ -1,4 +1,4 @@
-"""The main loop of `serve` runs in the process of `serve`, with few modules."""
+"""Test the main loop of `serve`: the modules that it loads, and locks that survive an exec."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ rundir.hold_new(state).release()
 
 def _output(code: str) -> list[str]:
     """Return the lines that a program prints; its argument is a folder for temporary files."""
-    # The path of a run directory may have at most 79 bytes.
+    # The path of a run directory may have at most 79 bytes; a folder of pytest is longer.
     with tempfile.TemporaryDirectory(prefix="ent-") as folder:
         return _run(Path(folder), code)
 
@@ -72,7 +72,7 @@ def test_the_main_loop_loads_no_module_of_the_configuration() -> None:
 def test_the_run_directory_stays_locked_when_a_program_is_executed() -> None:
     """If `serve` executes another program, no second appliance can start on the data directory.
 
-    The executed program can release the run directory, which removes it.
+    The executed program can release and remove the run directory.
     """
     assert _output(_EXECUTED) == ["refused", "False False"]
 

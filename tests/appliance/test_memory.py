@@ -20,7 +20,7 @@ _MIB = 1024 * 1024
 def test_a_limit_that_is_too_small_is_named_with_a_remedy() -> None:
     """A memory limit that is too small is reported with a remedy.
 
-    The kernel would kill the programs, and the operator would not learn why.
+    Otherwise the kernel would kill the programs, and the operator would not learn why.
     """
     (problem,) = problems(2, 8 * _MIB, 100 * _MIB)
 

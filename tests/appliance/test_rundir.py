@@ -1,4 +1,4 @@
-"""The run directory, and the file `run` in the state directory, which contains its path."""
+"""Test the run directory, and the file `run`, which contains the path of the run directory."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_run_directories_of_killed_appliances_are_removed(tmp_path: Path, tempor
 
 
 def test_run_directories_locked_by_a_process_stay(tmp_path: Path, temporary: Path) -> None:
-    """A run directory that a process has locked stays, whatever its process id is."""
+    """A run directory that a process has locked stays."""
     held = _left(temporary / "entrepot-abcdefgh")
     claim = os.open(held, os.O_RDONLY)
     fcntl.flock(claim, fcntl.LOCK_SH)
@@ -201,8 +201,8 @@ def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
 ) -> None:
     """A second appliance is refused even if the state directory cannot be written to.
 
-    The first appliance locks the folder itself instead of a file in it. Commands find its run
-    directory by a search of the temporary folder.
+    The first appliance locks the state directory itself instead of a file in it. Commands find the
+    run directory by a search of the temporary folder.
     """
 
     def refuse(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The state directory of an appliance with a bucket has a size limit, also by default."""
+"""Test the size limit of the spool of an appliance with a bucket."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.appliance.test_status import SEEN
 
 
 class Gatherer:
-    """A stand-in for the collection of the state: its up time is the number of calls.
+    """A stand-in that gathers the state; the up time in this state is the number of calls.
 
     A call raises `error`, if that is set.
     """
@@ -101,7 +101,7 @@ def test_a_state_that_cannot_be_gathered_is_tried_again(tmp_path: Path, request_
 
 
 def test_a_reader_gets_the_whole_state_as_it_is_after_the_request(tmp_path: Path) -> None:
-    """A reader gets every field of the state, gathered after its own request."""
+    """A reader gets every field of the state, gathered after the reader's request."""
     (tmp_path / run_names.STATE).write_text("{}")
     found: list[Status | None] = []
     reader = threading.Thread(target=lambda: found.append(state_file.read(tmp_path, 60)))
@@ -130,7 +130,7 @@ def test_without_an_appliance_that_writes_the_state_a_reader_waits_no_longer(
 
 
 def test_a_state_of_another_version_is_not_used(tmp_path: Path) -> None:
-    """A state of another version is not used: its reader gathers the state itself."""
+    """`read` returns None for a state of another version; the caller gathers the state itself."""
     reader = threading.Thread(
         target=lambda: (
             eventually((tmp_path / run_names.STATE_REQUEST).exists)

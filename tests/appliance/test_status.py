@@ -89,7 +89,7 @@ def test_damaged_files_are_listed() -> None:
 
 
 def test_failing_checks_are_listed_with_their_reasons() -> None:
-    """`status` lists failing checks with their reasons, because all requests get 503 then."""
+    """`status` lists failing checks with their reasons: while a check fails, requests get 503."""
     found = replace(SEEN, checks={"/down": "file exists", "a:1": "connection failed"})
 
     lines = [line for line in screen(found) if "503" in line]
@@ -181,7 +181,7 @@ def test_a_jump_of_the_wall_clock_is_shown() -> None:
 
 
 def test_an_unavailable_index_is_shown(tmp_path: Path) -> None:
-    """`status` shows an unavailable index, also while it is rebuilt."""
+    """`status` shows that the index is unavailable, for example while it is rebuilt."""
     text = "\n".join(screen(replace(SEEN, index="being rebuilt")))
     assert "index      being rebuilt: new content is not stored" in text
     assert "\nindex " not in "\n".join(screen(SEEN))

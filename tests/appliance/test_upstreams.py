@@ -1,4 +1,4 @@
-"""The names of the upstreams in force, and the pushed repositories that they would hide."""
+"""Test `upstream_names` and `hidden`, which returns repositories that upstreams would hide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def settings(root: Path, **environ: str) -> Settings:
 
 
 def test_without_configured_upstreams_the_public_ones_are_listed(tmp_path: Path) -> None:
-    """`check` without configured upstreams lists the public registries."""
+    """Without configured upstreams `upstream_names` returns the public registries."""
     assert "docker.io" in upstream_names(settings(tmp_path))
 
 

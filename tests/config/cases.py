@@ -82,7 +82,7 @@ def read(name: str, folder: Path) -> Case:
 
 
 def prepared(folder: Path) -> Path:
-    """Write the files that the configurations of the corpus name into *folder*, and return it."""
+    """Write the files that the corpus refers to into *folder*, and return *folder*."""
     for name in ("auth", "certs", "var/lib/registry", "etc/docker/registry"):
         (folder / name).mkdir(parents=True)
     authority = Authority(folder / "certs")

@@ -79,8 +79,7 @@ def parsed(line: bytes) -> tuple[AccessLine, RequestLine, list[str]]:
 def test_the_line_has_the_fields_of_both_formats_in_their_order(
     haproxy: Haproxy, path: str
 ) -> None:
-    """With notifications a line has the fields of AccessLine and of RequestLine in a fixed
-    order."""
+    """With notifications a line has the fields of AccessLine and of RequestLine."""
     length = len(haproxy.request(path, "User-Agent: podman/5").body)
     line = raw_line(haproxy, path)
     access, request, (number, _, _, port) = parsed(line)

@@ -113,7 +113,7 @@ def test_an_invalid_rule_is_a_problem(
 def test_an_empty_list_of_rules_is_valid(config_folder: ConfigFolder) -> None:
     """An empty list of access rules is valid, and denies everything.
 
-    An empty variable of access rules is an error, because the operator may have forgotten its
+    An empty variable of access rules is an error, because the operator may have forgotten the
     value.
     """
     config_folder.write(_USERS.replace("pull", "none") + "access: []")

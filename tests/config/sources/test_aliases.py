@@ -1,4 +1,4 @@
-"""Configurations of docker-cache-server work without rewriting."""
+"""Test that the appliance accepts configurations of docker-cache-server unchanged."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DAY = 86400.0
 
 @pytest.fixture(autouse=True)
 def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash passwords with the lowest cost of bcrypt, because tests hash many."""
+    """Hash passwords with the lowest cost of bcrypt, because tests hash many passwords."""
     salt = bcrypt.gensalt(4)
     monkeypatch.setattr(bcrypt, "gensalt", lambda _: salt)
 
@@ -101,7 +101,7 @@ def test_variables_of_its_http_section_are_read(config_folder: ConfigFolder) -> 
     """Variables of docker-cache-server's `http:` section are read.
 
     Newer releases of docker-cache-server have the section `http:` of docker distribution, with the
-    prefix `DCS_` for its variables.
+    prefix `DCS_` for the variables of this section.
     """
     found = config_folder.settings(
         DCS_HTTP_ADDR="127.0.0.1:6000", DCS_HTTP_DEBUG_ADDR="127.0.0.1:6001"
@@ -241,7 +241,7 @@ def test_its_users_may_be_a_map_or_have_hashes(config_folder: ConfigFolder) -> N
 def test_changes_of_its_users_take_effect_without_a_restart(config_folder: ConfigFolder) -> None:
     """A change of the users in docker-cache-server's file takes effect without a restart.
 
-    The appliance rereads these users at the same times as the users of `auth.htpasswd.users`.
+    The appliance rereads these users as it rereads the users of `auth.htpasswd.users`.
     """
     config_folder.write(README)
     settings = config_folder.settings()

@@ -24,7 +24,7 @@ def test_a_flag_may_be_repeated(config_folder: ConfigFolder) -> None:
 
 
 def test_a_flag_of_an_upstream_has_the_host_in_its_middle(config_folder: ConfigFolder) -> None:
-    """A flag of an upstream has the host in its middle, with dots and possibly a port."""
+    """The name of an upstream's flag contains the host, with dots and possibly a port."""
     found = config_folder.settings(
         "--upstreams.registry.example:5000.freshness=5m", "--upstreams.quay.io={ongone: serve}"
     ).upstreams

@@ -1,4 +1,4 @@
-"""Test the YAML file: its name, its place and its faults."""
+"""Test where the configuration file is found, and how faults in it are reported."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_the_image_reads_the_file_of_registry_3(config_folder: ConfigFolder) -> 
 def test_of_two_usual_files_the_newer_one_is_read(config_folder: ConfigFolder) -> None:
     """If both usual paths have a file, the file at the path of registry:3 is read.
 
-    A warning names the file that is not read, because that may be the one with the passwords.
+    A warning names the file that is not read, because that file may contain the passwords.
     """
     config_folder.places.newer_file.write_text("log: {level: debug}", encoding="utf-8")
     config_folder.places.file.write_text("log: {level: error}", encoding="utf-8")
@@ -215,7 +215,7 @@ def test_text_is_not_converted(config_folder: ConfigFolder) -> None:
 
 
 def test_yaml_aliases_and_merges_work(config_folder: ConfigFolder) -> None:
-    """YAML aliases and merges work; a key beside a merge takes precedence over it."""
+    """YAML aliases and merges work; a key beside a merge takes precedence over a merged key."""
     config_folder.write(
         """
         upstreams:

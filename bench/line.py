@@ -36,7 +36,7 @@ class Line:
 
 
 async def serve(to: int, line: Line) -> None:
-    """Listen on a free port, print the port, and forward connections until the process ends."""
+    """Listen on a free port, print the port, and forward connections; never return."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The samples of all rounds of a row are combined into one figure."""
+"""`figure` combines the samples of all rounds of a row into one figure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The load generator measures how much later a blob's first byte arrives through a cache."""
+"""`bench.first_load` measures how much later a blob's first byte arrives through a cache."""
 
 from __future__ import annotations
 

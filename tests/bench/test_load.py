@@ -1,4 +1,4 @@
-"""The output of the load generators is parsed correctly."""
+"""The benchmark parses the output of wrk and the responses of servers correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A benchmark run has a time limit, and some rows are measured in more rounds than others."""
+"""`attempt` obeys the time limit of a run; `in_rounds` measures some rows in more rounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stock is a generated data directory that is like one that Entrepot has written."""
+"""`Stock` writes a data directory that is like one that Entrepot has written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results of the benchmark are compared with targets."""
+"""`judge` compares the results of the benchmark with targets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CPU time and the memory of a process tree are read from /proc."""
+"""`Tree` reads the CPU time and the memory of a process tree from /proc."""
 
 from __future__ import annotations
 

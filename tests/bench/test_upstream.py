@@ -1,4 +1,4 @@
-"""The benchmark counts the requests that the upstream has logged."""
+"""`Log` reads, and `summed` counts, the requests that the upstream has logged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cleaner renews the claim of the appliance on its bucket, and logs each change once."""
+"""`BucketOwner` renews the claim of the appliance on its bucket, and logs each change once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""While the wall clock is wrong, nothing is removed because of its age."""
+"""While the wall clock is wrong, rounds and maintenance remove nothing because of its age."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cleaner computes how many bytes it must free on the file system of the data directory."""
+"""`Disk` computes how many bytes the cleaner must free on the file system."""
 
 from __future__ import annotations
 

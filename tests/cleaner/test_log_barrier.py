@@ -1,4 +1,4 @@
-"""The log barrier succeeds only if the logger has committed the line of the cleaner's request."""
+"""`LogBarrier` succeeds only if the logger has committed the log line of its request."""
 
 from __future__ import annotations
 

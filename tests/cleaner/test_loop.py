@@ -1,4 +1,4 @@
-"""The main loop of the cleaner decides when rounds run."""
+"""`RoundLoop`, the main loop of the cleaner, decides when rounds run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The eviction policy decides which content is evicted, in which order, and why."""
+"""`plan` decides which content is evicted, in which order, and why."""
 
 from __future__ import annotations
 

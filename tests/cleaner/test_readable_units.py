@@ -1,4 +1,4 @@
-"""Sizes and durations are formatted for operators."""
+"""`readable_units` formats sizes and durations for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After the index was lost, running downloads and uploads get their reservations again."""
+"""After the index was lost, `promise_again` restores the reservations of running transfers."""
 
 from __future__ import annotations
 

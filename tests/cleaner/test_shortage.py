@@ -1,4 +1,4 @@
-"""If the cleaner cannot free enough space because content is not evictable, this is reported."""
+"""If a round cannot free enough space, because content is not evictable, the round reports this."""
 
 from __future__ import annotations
 

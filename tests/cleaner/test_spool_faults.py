@@ -1,4 +1,4 @@
-"""If one spool file or upload causes a disk error, the round of the cleaner continues."""
+"""If one spool file or upload causes a disk error, `Spool` continues with the other files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If no client continues an upload, the cleaner frees the space that is reserved for it."""
+"""`Spool` releases the space that is reserved for uploads that no client continues."""
 
 from __future__ import annotations
 

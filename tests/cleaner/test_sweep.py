@@ -1,4 +1,4 @@
-"""A sweep evicts content; after an interruption, another sweep completes the eviction."""
+"""`Sweep` evicts content; after an interruption, another sweep completes the eviction."""
 
 from __future__ import annotations
 

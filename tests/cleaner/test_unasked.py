@@ -1,4 +1,4 @@
-"""If space is short, prefetched layers that no client has requested are evicted first."""
+"""If space is short, a round first evicts prefetched layers that no client has requested."""
 
 from __future__ import annotations
 

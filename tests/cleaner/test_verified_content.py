@@ -1,4 +1,4 @@
-"""Stored content is verified, and damaged files are moved to quarantine."""
+"""The scrubbers verify stored content, and move damaged files to quarantine."""
 
 from __future__ import annotations
 

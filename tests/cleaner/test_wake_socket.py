@@ -1,4 +1,4 @@
-"""Workers wake the cleaner through the wake socket, a datagram socket."""
+"""Workers wake the cleaner through a `WakeSocket`, which is a datagram socket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Abandoned uploads of the appliance and of docker distribution are removed."""
+"""`AbandonedUploads` removes abandoned uploads of the appliance and of docker distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links of proxied repositories to content that is not stored are removed after an hour."""
+"""`DanglingLinks` removes old links of proxied repositories to content that is not stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrong counters of the index are corrected before they cause an eviction."""
+"""`Rounds` and `Inspection` correct wrong counters of the index before they cause an eviction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maintenance jobs run in a separate thread, at their intervals."""
+"""`Jobs` runs maintenance jobs in a separate thread, at their intervals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Unfinished files that killed processes left in the data directory are removed."""
+"""`Leftovers` removes unfinished files that killed processes left in the data directory."""
 
 from __future__ import annotations
 

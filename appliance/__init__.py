@@ -6,5 +6,5 @@
 - `supervise` runs HAProxy, the workers, the cleaner and the logger under supervisord.
 - `privileges` drops root's rights, makes the service user the owner of the data directory, and
   copies secret files for that user.
-- `rundir` creates and finds the run directory; `run_state` writes a file for `status` into it.
+- `rundir` creates and finds the run directory; `run_state` defines a file in it, for `status`.
 """

@@ -1,7 +1,7 @@
 """Empty the folder of `storage.inmemory` when the appliance starts and when it exits.
 
-All content is in memory, in a folder on a tmpfs. So all workers can read the content, with the same
-driver as on a disk. The appliance deletes only its own entries, because the folder can contain
+All content is in memory, in a folder on a tmpfs. So all workers can read the content, and they use
+the driver for disks. The appliance deletes only its own entries, because the folder can contain
 other files.
 """
 

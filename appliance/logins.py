@@ -1,4 +1,4 @@
-"""Read a login at the appliance from USER:PASSWORD, or from the file auth.json of podman."""
+"""Read the login for an appliance from USER:PASSWORD, or from the file auth.json of podman."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from entrepot.config.errors import ConfigError, Problem
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The arguments of one command: `values` by option, and all other words in `rest`."""
+    """The arguments of one command: the values of each option, and all other words (`rest`)."""
 
     values: dict[str, list[str]] = field(default_factory=dict)
     rest: list[str] = field(default_factory=list)

@@ -80,8 +80,8 @@ def hold_new(state: Path) -> HeldRunDirectory:
 def _lock_folder(state: Path) -> int:
     """Lock the state directory itself, and return its descriptor. Raises: ConfigError.
 
-    A lock of a folder also works on a read-only disk. If the state directory could not be created
-    because the disk is full, its parent folder is locked.
+    Unlike the file `run`, a folder can be locked even on a read-only disk. If the state directory
+    could not be created because the disk is full, its parent folder is locked.
     """
     try:
         folder = os.open(state if state.is_dir() else state.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def take_over(settings: Settings) -> None:
-    """Make content that another program fetched evictable, except repositories of `hosted:`.
+    """Make content that another program fetched evictable, except in repositories of `hosted:`.
 
     After a disk error, the appliance starts nevertheless, and the next start tries again.
     """

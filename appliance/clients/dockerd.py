@@ -1,8 +1,8 @@
 """Configure dockerd: a mirror of Docker Hub for its older store, hosts.toml for its newer store.
 
-dockerd has two image stores. The older store supports mirrors of Docker Hub only, and its requests
-do not name the registry, so the appliance serves them from its default upstream. The newer store
-belongs to containerd. From Docker Engine 29 on, new installations use it.
+dockerd has two image stores. The older store supports mirrors of Docker Hub only. Its requests do
+not name the registry, so the appliance uses the default upstream. The newer store belongs to
+containerd. From Docker Engine 29 on, new installations use it.
 """
 
 from __future__ import annotations

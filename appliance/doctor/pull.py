@@ -1,4 +1,4 @@
-"""Pull an image as a client does, and verify its digests.
+"""Pull an image as a client does, and verify the digest of each part.
 
 The requests are a HEAD of the tag, GETs of the manifest, config and layers, and a range request.
 """

@@ -62,7 +62,7 @@ def storage_fault(storage: Storage) -> str:
 
 
 def file_fault(path: Path) -> str:
-    """Return a fault if the file exists, or if an error prevents the check of its existence."""
+    """Return a fault if the file exists, or if an error prevents this check."""
     try:
         path.stat()
     except FileNotFoundError:

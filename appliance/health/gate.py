@@ -27,7 +27,7 @@ _CLOSED: Final = "fail"
 
 
 def begin(run: Path) -> None:
-    """Write the map file with the state "open". Call this before HAProxy starts and reads it."""
+    """Write the map file with the state "open". HAProxy reads the file when it starts."""
     (run / HEALTH_MAP).write_text(f"{_KEY} {_OPEN}\n", encoding="ascii")
 
 

@@ -22,9 +22,9 @@ _RETRY_S = 1.0
 class HealthWatch:
     """A `HealthWatch` runs *checks* until `stop`, and calls *publish* when the results change.
 
-    *publish* gets the failing checks with their reasons, and returns whether it succeeded; after a
-    failure it is called again. Each check runs for the first time one interval after the start, as
-    in docker distribution.
+    *publish* gets the failing checks with their reasons, and returns whether it succeeded. After a
+    failure, *publish* is called again. Each check runs for the first time one interval after the
+    start, as in docker distribution.
     """
 
     def __init__(

@@ -109,7 +109,7 @@ def _migrated(source: Settings, target: Settings, stop: threading.Event) -> Repo
 
 @contextmanager
 def _scratch(state: Path) -> Iterator[Path]:
-    """Create a folder for temporary files, and delete those of killed migrations."""
+    """Create a folder for temporary files, and delete the folders of killed migrations."""
     for left in state.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)
     try:

@@ -256,7 +256,7 @@ class Migration:
         return done
 
     def _skipped(self, item: _Item) -> _Done | None:
-        """Return the result if the target has an equal value; None if its value may differ."""
+        """Return the result if the target has an equal value; None if the values may differ."""
         value, there = item.value, item.there
         if there is None or there[0] != value.size:
             return None
@@ -318,7 +318,7 @@ class Migration:
         return self._reading(self._source.storage.walk(key))
 
     def _reading(self, found: Iterator[T]) -> Iterator[T]:
-        """Yield the entries of *found*, which reads the source while it is iterated.
+        """Yield the entries of *found*, an iterator that reads the source.
 
         Raises: MigrationStopped, Interrupted.
         """

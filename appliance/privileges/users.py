@@ -41,7 +41,7 @@ class Choice:
 
 
 def choose(environ: Mapping[str, str]) -> Choice:
-    """Choose the service user for the current process."""
+    """Choose the user that the current process must become: the service user, or none."""
     if not config.is_image(environ) or os.geteuid() != 0:
         return Choice(None)
     lacking = missing(Path("/proc/self/status").read_text())

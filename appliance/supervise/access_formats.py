@@ -58,11 +58,11 @@ def without_tails(lines: bytes) -> bytes:
 
 
 def combined_lines(lines: bytes) -> bytes:
-    """Render lines in Combined Log Format, as docker distribution prints it, with the same escapes.
+    """Render lines in Combined Log Format, with the escapes that docker distribution uses.
 
-    There are two differences. docker distribution prints `-` for every user, and this function
-    prints the user's name. docker distribution prints the size of the body, and here the size
-    includes the headers.
+    There are two differences to docker distribution's lines. docker distribution prints `-` for
+    every user, and this function prints the user's name. docker distribution prints the size of the
+    body, and here the size includes the headers.
 
     PERF: most lines differ from an earlier line only in their times. So the texts before and after
     the time are cached.

@@ -20,7 +20,10 @@ from entrepot.runtime.unix_socket import send_command
 _log = logging.getLogger(__name__)
 
 _LARGEST: Final = 30_000
-"""The largest number of bytes that HAProxy accepts in one command (tune.bufsize in haproxy.cfg)."""
+"""The largest number of bytes of certificates in one command.
+
+HAProxy rejects a command that is longer than tune.bufsize (haproxy.cfg).
+"""
 _CERTIFICATE = re.compile(
     r"-----BEGIN [A-Z ]*CERTIFICATE-----.*?-----END [A-Z ]*CERTIFICATE-----", re.DOTALL
 )

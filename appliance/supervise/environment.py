@@ -206,6 +206,8 @@ def _crowded(connections: int) -> int:
     """Return the total number of connections from which on HAProxy refuses busy addresses.
 
     HAProxy then refuses new connections from client addresses that already have many connections.
+    If the largest number of connections is below 4,096, the result is greater than this number, so
+    that HAProxy refuses no address.
     """
     if connections < _MANY_CONNECTIONS:
         return connections + 1

@@ -66,7 +66,7 @@ def read_all(run: Path) -> list[Program]:
 
 
 def start(run: Path, program: Program) -> None:
-    """Make supervisord start a program that it has stopped trying to start.
+    """Make supervisord start a program for which `has_given_up` is true.
 
     Raises: SupervisorUnreachable, even if supervisord responds that the program already runs.
     """

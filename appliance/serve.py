@@ -171,7 +171,7 @@ def _open_bucket(settings: Settings) -> list[Problem]:
 
 
 def _unwritable(folders: Iterable[Path]) -> dict[Path, str]:
-    """Return the folders that cannot be written to, and the condition of the disk of each folder.
+    """Return the folders that cannot be written to, each with the condition of its disk.
 
     Log a warning for each of these folders.
     """

@@ -204,7 +204,10 @@ def _cause(host: str, breakers: Path) -> str:
 
 
 def _child(index: bytes) -> Digest:
-    """Return the child of an index for this machine's architecture, or else the first child."""
+    """Return the digest of the index's first manifest for the architecture of this machine.
+
+    If the index has no such manifest, return the digest of its first manifest.
+    """
     children: list[dict[str, Any]] = json.loads(index)["manifests"]
     own = _ARCHITECTURES.get(platform.machine(), platform.machine())
     fitting = [each for each in children if each.get("platform", {}).get("architecture") == own]

@@ -6,7 +6,7 @@
 | `places` | opens source and target, and refuses those that an appliance uses |
 | `migration` | runs the steps in order |
 | `stock` | a temporary database that lists the content of source and target |
-| `copying` | copies one blob or one small value, and verifies it |
+| `copying` | copies one small value, or copies one blob and verifies its digest |
 | `values` | selects the links, tags and other small values to copy |
 | `rows` | writes last uses, manifests and pins into the target's index |
 | `workers` | threads for the requests to disks and networks |

@@ -1,4 +1,4 @@
-"""Open the source and the target of a migration, and refuse those that an appliance uses.
+"""Open the source and the target of a migration; refuse a storage that an appliance uses.
 
 During the migration, no other appliance can start on the state directory of source or target. If
 the target is a bucket, this process claims it as an appliance would, so that no appliance on

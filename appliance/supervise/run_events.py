@@ -11,7 +11,7 @@ from entrepot.runtime.run_names import STATE_REQUEST
 
 
 class RunEvents:
-    """A `RunEvents` watches the run directory *run*; a change ends a running `signals.wait`.
+    """A `RunEvents` watches the run directory *run*, and makes `signals.wait` return on a change.
 
     `are_watched` is False if the kernel refuses a watch; then the caller must poll.
     """

@@ -51,7 +51,7 @@ _MOST_RECIPES = 600
 
 
 def recipes(pattern: re.Pattern[Any]) -> list[Recipe]:
-    """Return the parts of texts for which *pattern* may have to backtrack."""
+    """Return recipes for texts on which *pattern* may have to backtrack."""
     parsed = _parser.parse(pattern.pattern, pattern.flags)
     letters = list(dict.fromkeys([*_letters(parsed), *_OUTSIDE[:1]]))[:12]
     examples = [_example(parsed), *_parts(parsed)]
@@ -181,7 +181,7 @@ def _member(items: Any) -> str:
 
 
 def _parts(parsed: Any) -> Iterator[str]:
-    """Yield an example of each repeated part and branch of an expression, and its fixed text."""
+    """Yield the fixed text of an expression, and an example of each repeated part and branch."""
     yield "".join(chr(argument) for kind, argument in parsed if str(kind) == "LITERAL")
     for kind, argument in parsed:
         if str(kind).endswith("REPEAT"):

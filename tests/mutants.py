@@ -27,7 +27,7 @@ class Mutant:
     """The source of a module with one fault.
 
     `first` to `last` are the lines of the changed code. A test must run one of the lines in `used`
-    to find the fault. They are the changed lines or, if these define a constant at import, the
+    to find the fault. `used` has the changed lines or, if these define a constant at import, the
     lines that use the constant. If `used` is empty, every test can find the fault.
     """
 

@@ -5,7 +5,7 @@ python -m tests.mutation [--seed N] [--most N] [--tests PATH]... MODULE...
 A MODULE is a file or a folder, such as registry/download. A mutant is a copy of a module with one
 small fault (tests/mutants.py): --seed chooses the faults, and --most limits the mutants of each
 file. Each mutant runs in a copy of the project, with only the unit tests that run the changed
-lines. The option --tests names the tests to use; by default they are those in tests/FOLDER, where
+lines. The option --tests names the tests to use. The default is all tests in tests/FOLDER, where
 FOLDER is the module's top folder. The exit code is 0 even if mutants survive, because a person must
 decide whether a survivor shows a missing test or behaves like the original.
 """

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-# These ports are below those that the kernel gives to outgoing connections (32768 and above).
+# These ports are below the ports that the kernel gives to outgoing connections (32768 and above).
 _FIRST: Final = 20_000
 _MANY: Final = 10_000
 

@@ -37,7 +37,7 @@ class Received:
 class Receiver:
     """A receiver that responds to each request with the result of *reply*, by default with 200.
 
-    `requests` has all requests, and `accepted` the events of those with a 2xx response.
+    `requests` has all requests, and `accepted` has the events of requests with a 2xx response.
     """
 
     def __init__(self, reply: Callable[[Received], Reply] = lambda _: (200, {})) -> None:

@@ -152,7 +152,10 @@ class S3Front:
     def fault(
         self, method: str, pattern: str, fault: Fault, *, times: int | None = None
     ) -> Callable[[], None]:
-        """Inject *fault* into requests whose key matches; return a function that ends the fault."""
+        """Inject *fault* into requests with a matching method and key.
+
+        Return a function that ends the fault.
+        """
         rule = _Rule(method, re.compile(pattern), fault, times)
         with self._lock:
             self._rules.append(rule)

@@ -68,7 +68,7 @@ def test_no_module_has_a_vague_name() -> None:
 
 
 def test_no_class_name_has_two_meanings() -> None:
-    """No two classes have the same name, which would confuse readers."""
+    """No two classes have the same name, because equal names would confuse readers."""
     places: dict[str, list[str]] = {}
     for path in _FILES:
         if path.relative_to(_ROOT).parts[0] == "bench":

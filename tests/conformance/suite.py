@@ -20,8 +20,8 @@ _BUILD_WITHIN_S = 900.0
 _RUN_WITHIN_S = 900.0
 _PASSED_ON = ("PATH", "HOME", "LANG", "TZ")
 _CURRENT_MARK = b"OCI_CONFIGURATION"
-# Only the older suite gets these variables. The current suite reads them too, but they would
-# replace the tests that the specification's version selects.
+# Only the older suite gets these variables. In the current suite they would replace the tests that
+# the specification's version selects.
 _OLDER_OPTIONS = {
     "OCI_TEST_PULL": "1",
     "OCI_TEST_PUSH": "1",
@@ -97,7 +97,7 @@ def run(executable: Path, variables: Mapping[str, str], results: Path) -> int:
 
 
 def _is_current(executable: Path) -> bool:
-    """Return True if the suite is that of 2026 or later; only it contains _CURRENT_MARK."""
+    """Return True if the suite is from 2026 or later; only such a suite has _CURRENT_MARK."""
     return _CURRENT_MARK in executable.read_bytes()
 
 

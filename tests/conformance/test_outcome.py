@@ -45,8 +45,8 @@ def test_the_current_suites_report_is_counted_in_checks(tmp_path: Path) -> None:
 def test_a_report_of_the_ginkgo_suite_is_read_too(tmp_path: Path) -> None:
     """A report of the older suite, which is made with ginkgo, is read too.
 
-    In such a report an XML element inside the test case states the result. The words for a result
-    differ from those of the current suite.
+    In such a report an XML element inside the test case states the result. The older suite uses
+    other words for the results than the current suite.
     """
     found = _read(tmp_path, GINKGO)
 

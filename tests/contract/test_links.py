@@ -28,7 +28,7 @@ _IN_INDEX = [f"times in {name}" for name in (*INDEXES, "memory")]
 class Place:
     """A storage for links and their times.
 
-    `open` returns the links as another process sees them.
+    Each call of `open` returns new `Links`, as each process has its own.
     """
 
     clock: Clock
@@ -76,7 +76,7 @@ def _place(name: str, folder: Path, clock: Clock) -> Place:
 
 @pytest.fixture
 def links(place: Place) -> Links:
-    """Return the links as one process sees them."""
+    """Return the links of `place`, as one process opens them."""
     return place.open()
 
 

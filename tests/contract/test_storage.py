@@ -308,7 +308,7 @@ class TestTimes:
         assert storage.read("key") == b"content"
 
     def test_a_written_value_has_the_time_of_the_write(self, storage: Storage) -> None:
-        """If the driver has times, the time of a value is the time of its last write.
+        """If the driver stores times, the time of a value is the time of its last write.
 
         `stat` and `walk` return the same time.
         """

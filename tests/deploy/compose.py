@@ -14,7 +14,10 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::\?([^}]*))?\}")
 
 
 def document(file: Path, variables: Mapping[str, str]) -> dict[str, Any]:
-    """Return a compose file with `${NAME:?message}` replaced. Raises: KeyError without a value."""
+    """Return a compose file in which each `${NAME:?message}` is replaced by the variable NAME.
+
+    Raises: KeyError if *variables* lacks the name.
+    """
     text = _VARIABLE.sub(lambda found: variables[found[1]], file.read_text())
     found: dict[str, Any] = yaml.safe_load(text)
     return found

@@ -333,7 +333,7 @@ def test_each_driver_has_its_variables(
 
 
 def test_content_in_memory_has_no_volume_and_no_size_limit_of_a_disk() -> None:
-    """With `inmemory` the content is in a tmpfs; the appliance derives its limit from memory."""
+    """With `inmemory` the content is in a tmpfs, and the chart sets no limit for the content."""
     documents = chart.documents(storage={"driver": "inmemory"})
     (data,) = (each for each in manifests.pod(documents)["volumes"] if each["name"] == "data")
 

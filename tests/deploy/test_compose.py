@@ -31,7 +31,7 @@ def test_its_variables_are_known() -> None:
 
 
 def test_the_appliance_uses_the_service_and_the_bucket(services: dict[str, Any]) -> None:
-    """The appliance's endpoint, bucket and login match those of the other services in the file."""
+    """The appliance's endpoint, bucket and login match the other services in the file."""
     storage = config.load([], compose.environment(FILE, KEYS)).settings.storage
     assert storage.s3 is not None
 

@@ -127,7 +127,7 @@ def test_it_is_hardened(documents: list[Document]) -> None:
 def test_the_documented_edit_makes_it_valid_for_openshift(
     documents: list[Document], tmp_path: Path
 ) -> None:
-    """With the one edit that its comment names, deployment.yaml is valid for OpenShift."""
+    """After the edit that a comment in deployment.yaml names, the file is valid for OpenShift."""
     text = DEPLOYMENT.read_text()
     (command,) = set(re.findall(r"(sed '[^']+') deployment\.yaml \| oc apply", text))
     assert command in (ROOT / "docs/openshift.md").read_text()

@@ -85,7 +85,7 @@ def test_invalid_configuration_does_not_cause_restarts(unit: Unit) -> None:
 def test_root_has_the_capabilities_for_changing_the_user(unit: Unit) -> None:
     """The quadlet grants root the capabilities with which it changes its user.
 
-    Without one of them all programs of the container run as root.
+    Without one of these capabilities all programs of the container run as root.
     """
     (added,) = _all(unit, "AddCapability")
 

@@ -15,7 +15,7 @@ PATH = "/v2/one.test/app/manifests/v1"
 def test_the_second_head_within_a_minute_is_a_repeat(tmp_path: Path) -> None:
     """The second HEAD with the same URI and credential within a minute is treated as a repeat.
 
-    The third HEAD is not, because the count starts again at zero after a repeat.
+    The third HEAD is not a repeat, because the count starts again at zero after a repeat.
     """
     clock = Clock(0.0)
     cache_fill = CacheFill(tmp_path / run_names.FRONT_SOCKET, clock=clock)

@@ -13,7 +13,7 @@ from tests.system.waiting import eventually
 
 
 def test_a_sweep_purges_the_cache_once(tmp_path: Path) -> None:
-    """If a sweep deletes a thousand objects, the cache epoch rises once, soon after the first."""
+    """If a sweep deletes a thousand objects, the epoch rises once, soon after the first removal."""
     cache_epoch.begin(tmp_path)
     purge = Purge(tmp_path)
     for _ in range(1000):

@@ -200,7 +200,7 @@ class Appliance:
         return found
 
     def metric(self, name: str, **labels: str) -> float:
-        """Return the sum of those samples of the metric *name* that have at least these labels."""
+        """Return the sum of the samples of the metric *name* that have all of *labels*."""
         samples = self.metrics().get(name, [])
         return sum(value for found, value in samples if labels.items() <= found.items())
 

@@ -166,7 +166,7 @@ def flood(
 def pipelined(appliance: Appliance, request: bytes, threads: int) -> Iterator[list[int]]:
     """Send *request* repeatedly without waiting for the responses.
 
-    Yields the list of the sizes (bytes) of the received pieces, which grows meanwhile.
+    Yields the list of the sizes (bytes) of the received pieces; the list grows during the attack.
     """
     ended, answers = threading.Event(), list[int]()
 

@@ -31,7 +31,7 @@ NEEDED = ("podman", "mmdebstrap", "runc", "netavark", "make")
 
 _IMAGE = "localhost/entrepot-test"
 _TIMEOUT_S = 300.0
-# The build needs these variables to download packages; podman inherits no others.
+# The build needs these variables of the test run to download packages.
 _INHERITED = ("PIP_CERT", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
 
 Done = subprocess.CompletedProcess[str]

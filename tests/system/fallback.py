@@ -1,4 +1,4 @@
-"""The table of a mirror's failures, and how each client reacts to each of them."""
+"""A table that shows, for each failure of a mirror, how each client reacts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Outcome = Literal["mirror", "origin", "both", "fails"]
 VERSIONS = {"podman": "4.3.1", "containerd": "1.6.20", "dockerd": "20.10.24"}
 """The client versions of Debian 12, with which the table was measured.
 
-dockerd used its own image store, not that of containerd.
+dockerd used its own image store, not containerd's image store.
 """
 
 LAYER = "LAYER"

@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Load:
-    """Threads that call *run* repeatedly, each with its number, until the `with` block ends."""
+    """Threads that call *run* repeatedly, with the thread's number, until the `with` block ends."""
 
     def __init__(self, clients: int, run: Callable[[int], None]) -> None:
         self.ended = threading.Event()

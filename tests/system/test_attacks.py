@@ -155,7 +155,7 @@ def _busy(threads: int) -> Attack:
 
 
 def test_threads_slow_readers(opened: Appliance) -> None:
-    """Clients that read slowly occupy no thread of a worker, even if they outnumber the threads."""
+    """Slow clients occupy no thread of a worker, even if there are more clients than threads."""
     assert opened.http.get(READ_SLOWLY).status == 200
 
     endures(
@@ -341,7 +341,7 @@ def test_log_short_lines_stop_no_eviction(
 def test_log_long_uris_stop_no_eviction(small: Appliance, upstream: FakeUpstream) -> None:
     """During a flood of long URLs the cleaner still evicts.
 
-    HAProxy truncates these URLs in its log lines, so that they do not crowd out other lines.
+    HAProxy truncates these URLs in its log lines, so that such lines do not crowd out other lines.
     """
     uri = "/v2/" + "/" * 3_900
 

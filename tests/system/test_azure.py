@@ -91,7 +91,7 @@ def test_a_large_layer_is_sent_in_blocks(appliance: Appliance) -> None:
 
 
 def test_a_client_is_redirected_to_one_blob(appliance: Appliance, azurite: Azurite) -> None:
-    """A redirect's signed URL is valid for one blob and its ranges; other blobs get 403."""
+    """A redirect's signed URL is valid for one blob and its ranges, not for another blob."""
     content, other = (of_size(200 * KB, seed).layers[0] for seed in (705, 706))
     for each in (content, other):
         assert push_blob(appliance.http, "team/redirected", each).status == 201
@@ -111,7 +111,7 @@ def test_a_client_is_redirected_to_one_blob(appliance: Appliance, azurite: Azuri
 
 
 def test_check_tries_each_request(appliance: Appliance) -> None:
-    """`entrepot check` sends each kind of request to Azure and prints its time.
+    """`entrepot check` sends each kind of request to Azure, and prints the time of each request.
 
     One of these requests is a GET with a signed URL.
     """

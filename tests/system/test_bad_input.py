@@ -126,9 +126,9 @@ _QUICK = {
     "two defaults",
     "data directory that can not be written",
 }
-"""`make test` starts the appliance with these inputs, one of each kind.
+"""`make test` starts the appliance only with these inputs, one of each kind.
 
-The tests in tests/config read all kinds without starting an appliance.
+The tests in tests/config check all kinds of bad input without starting an appliance.
 """
 
 
@@ -168,7 +168,7 @@ def test_bad_input_is_refused_with_its_source(refuse: Callable[[Bad], str], bad:
 
 
 def test_a_port_that_is_taken_is_reported(refuse: Callable[[Bad], str]) -> None:
-    """If its port is in use, the appliance prints one line with the port and no traceback."""
+    """If the port is in use, the appliance prints one line with the port and no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         said = refuse(Bad((), environment={"REGISTRY_HTTP_ADDR": f"127.0.0.1:{port}"}))

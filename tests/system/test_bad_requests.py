@@ -1,4 +1,4 @@
-"""Malformed and unusual requests get an error with the JSON body of the OCI spec, never a 500."""
+"""Malformed requests get a 4xx, and unusual requests never get a 500."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests how clients react when a mirror fails: they use the registry itself, wait, or give up."""
+"""Tests how clients react when a mirror fails: they use the mirrored registry, wait or give up."""
 
 from __future__ import annotations
 

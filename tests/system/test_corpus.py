@@ -26,7 +26,7 @@ _BAD_INPUT = 2
 
 @pytest.mark.parametrize("name", _QUICK)
 def test_a_configuration_in_use_has_its_effect(name: str, tmp_path: Path) -> None:
-    """The appliance sends the responses that the first lines of a configuration file list."""
+    """The appliance sends the responses that are listed at the start of a configuration file."""
     _probe(name, tmp_path)
 
 

@@ -155,9 +155,9 @@ def _answers(appliance: Appliance, digest: Digest) -> bool:
 
 
 def test_a_deleted_run_directory_ends_it_at_once_with_a_message(start: Start) -> None:
-    """If its run directory is deleted, the appliance exits with a message.
+    """If the run directory is deleted, the appliance exits with a message.
 
-    Without the run directory the appliance could restart none of its programs. After its exit the
+    Without the run directory the appliance could restart none of its programs. After the exit, the
     service manager can start the whole appliance again.
     """
     appliance = start(Setup({}, {}, ENVIRONMENT))

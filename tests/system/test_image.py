@@ -107,7 +107,7 @@ def test_the_command_in_the_readme_works_unchanged(
         ended = container.stop()
         # 137 would mean that podman had to kill the container
         assert ended.code == 0, ended.output
-        # requests are logged, except those of the health check
+        # requests are logged, except requests of the health check
         assert re.search(r' - alice \[.*\] "GET /v2/ HTTP/1.1" 200 ', ended.output), ended.output
         assert "/healthz" not in ended.output
 
@@ -146,7 +146,7 @@ def test_a_hardened_container_serves_and_serves_from_disk_after_a_restart(
 ) -> None:
     """A container without root, without capabilities and with read-only files serves with TLS.
 
-    After a restart it serves from disk while the upstream is down.
+    After a restart the container serves from disk while the upstream is down.
     """
     mounted.open_to_all()
     with Registry(mounted.folder / "upstream") as upstream:

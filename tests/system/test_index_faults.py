@@ -1,6 +1,6 @@
-"""If the index of a running appliance is lost or damaged, it is rebuilt, without data loss.
+"""A lost or damaged index of a running appliance is rebuilt without data loss.
 
-The data directory stays within its cap meanwhile.
+The data directory stays within its cap during the rebuild.
 """
 
 from __future__ import annotations

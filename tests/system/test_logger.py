@@ -60,8 +60,8 @@ def test_a_stopped_logger_counts_every_request_after_rotations_of_the_log(
         lambda: _counted(appliance, "blob") >= expected,
         what="all requests are counted",
         within=60,
-        # Each request for /metrics adds a log line. Too many of them would cause a rotation of the
-        # small log, which could delete lines that the logger has not read.
+        # Each request for /metrics adds a log line. Too many such lines would cause a rotation of
+        # the small log, which could delete lines that the logger has not read.
         pause=0.5,
     )
     assert _counted(appliance, "blob") == expected
@@ -242,7 +242,7 @@ def _last_uses(appliance: Appliance, digests: Sequence[Digest]) -> dict[Digest, 
 
 
 def _by_last_use(appliance: Appliance, digests: Sequence[Digest]) -> list[Digest]:
-    """Return those of *digests* that the index has, in the order in which they would be evicted."""
+    """Return the members of *digests* that have a row in the index, in the order of eviction."""
     index = open_index(appliance.state)
     return [entry.digest for entry in index.oldest(None, 1000) if entry.digest in digests]
 

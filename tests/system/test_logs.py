@@ -140,7 +140,7 @@ def test_the_lines_of_all_programs_have_the_fields(appliance: Appliance) -> None
 
 
 def test_a_warning_of_a_worker_is_mailed(appliance: Appliance, server: SmtpServer) -> None:
-    """The warning of a worker about a failed login is sent as a mail by `serve`."""
+    """`serve` sends a mail with the warning of a worker about a failed login."""
     appliance.http.get("/v2/", Authorization="Basic " + base64.b64encode(b"bob:no").decode())
 
     def found() -> bool:

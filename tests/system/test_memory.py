@@ -1,4 +1,4 @@
-"""Responses of HAProxy's cache are as correct as those of the workers behind it."""
+"""Responses of HAProxy's cache are as correct as responses of the workers."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ def test_pushed_content_is_never_cached_by_haproxy(several: tuple[Appliance, obj
 
 
 def test_the_cache_fills_again_after_haproxy_was_killed(upstream: OneUpstream) -> None:
-    """After HAProxy was killed its cache is empty, and fills again."""
+    """After a kill of HAProxy its cache is empty; later responses fill the cache again."""
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 611))
     pull(appliance.http, f"{upstream.host}/app", "v1")

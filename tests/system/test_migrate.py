@@ -219,9 +219,8 @@ def test_a_bucket_moved_to_a_disk_serves_the_same_digests(
 ) -> None:
     """`migrate` copies a bucket to a disk, also without the state directory of the bucket's owner.
 
-    It only reads from the bucket.
-
-    The last uses come from the snapshot of the index in the bucket.
+    The migration only reads from the bucket. The last uses come from the snapshot of the index in
+    the bucket.
     """
     if not s3.keys("moved/docker"):
         assert _ended(_begin(disk, bucket.file))[0] == 0

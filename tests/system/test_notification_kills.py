@@ -85,7 +85,10 @@ def _loaded(
     numbers: Iterator[int],
     answered: Answered,
 ) -> Iterator[Requests]:
-    """Send requests during the `with` block and for a moment afterwards; add them to *answered*."""
+    """Send requests during the `with` block and shortly after it.
+
+    Add the accepted requests to *answered*.
+    """
     with Requests(appliance.http, image, numbers) as load:
         eventually(lambda: len(load.answered) > 8, what="requests are answered", within=60)
         yield load

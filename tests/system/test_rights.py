@@ -92,7 +92,7 @@ def _owned() -> list[tuple[str, Image]]:
 def test_a_repository_is_hidden_from_users_without_rights(shared: Shared, name: str) -> None:
     """A user without rights to a repository gets 403 for its manifests, blobs, tags and referrers.
 
-    A client without a login gets 401 for them.
+    A client without a login gets 401 for the same requests.
     """
     digest, layer = OURS.digest, Digest.of(OURS.layers[0])
     bob = shared.http(BOB)

@@ -114,7 +114,7 @@ def test_a_request_in_flight_has_the_configured_grace(tmp_path: Path, temporary:
 def test_a_second_signal_ends_the_grace(tmp_path: Path, temporary: Path) -> None:
     """After a second signal `serve` exits at once, as when a user presses ^C twice.
 
-    After the first signal it waits for the responses that clients are receiving.
+    After the first signal `serve` waits for the responses that clients are receiving.
     """
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
@@ -190,7 +190,7 @@ def test_serve_ends_all_programs_when_supervisord_is_killed(
 
 
 def test_all_programs_end_when_serve_is_killed(tmp_path: Path, temporary: Path) -> None:
-    """If `serve` is killed, all programs exit; its next start removes the old run directory."""
+    """If `serve` is killed, all programs exit; the next `serve` removes the old run directory."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         left = serve.run_directory()

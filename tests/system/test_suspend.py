@@ -1,4 +1,4 @@
-"""No process exits because it is suspended for a while, and afterwards the appliance works.
+"""Tests that no process exits after it was suspended, and that the appliance then works.
 
 The tests suspend processes with SIGSTOP, and continue them with SIGCONT.
 

@@ -315,7 +315,7 @@ def test_a_narrower_token_is_refused_with_the_needed_scope(site: Site) -> None:
 
 
 def test_tokens_share_the_cache_if_they_may_pull_the_same(site: Site) -> None:
-    """Two users share a cached response of HAProxy if the tokens of both permit the pull."""
+    """Two users share a cached response of HAProxy if the token of each user permits the pull."""
     path = manifest_path(NAME, "v1")
     alice, bob = site.http(SCOPE, user="alice"), site.http(f"repository:{NAME}:*", user="bob")
     pull(alice, NAME, "v1")

@@ -1,8 +1,8 @@
 """A small but strict token server in a thread (docker distribution, "Token Authentication").
 
 It issues tokens after a GET with Basic credentials, or a POST with a password (OAuth 2.0). A
-request without the right `service` gets 400, one with a wrong password 401. A token has only the
-requested actions that the policy permits.
+request without the right `service` gets 400, and a request with a wrong password gets 401. A token
+has only the requested actions that the policy permits.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TokenServer:
     """Issues tokens to clients with one of *logins* (user:password), as far as *policy* permits.
 
     With *anonymous*, clients without a login get a token too. `requests` has the target of each
-    request, and `granted` the user and the scopes of each token.
+    request, and `granted` has the user and the scopes of each token.
     """
 
     def __init__(

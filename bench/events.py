@@ -2,7 +2,8 @@
 
 The measured cost includes everything that Entrepot does for the events: it logs, queues and sends
 them. The CPU time of the receiver does not count. A second Entrepot, which has no endpoint, is
-measured in the same rounds. The difference between the costs of the two is the cost of the events.
+measured in the same rounds. The difference between the costs of the two appliances is the cost of
+the events.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def events(site: Site, book: Book, rounds: int) -> None:
 def _compared(act: Callable[[], Sample], quiet: Callable[[], Sample]) -> Sample:
     """Measure a server that sends events (*act*) and a server that sends none (*quiet*).
 
-    Return the sample with events, which also has the difference between both costs (us).
+    Return the sample with events, which also has the difference between the two costs (us).
     """
     sample = act()
     return replace(

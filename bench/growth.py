@@ -1,9 +1,9 @@
 """Measure operations on an index of ten thousand to ten million blobs.
 
 The index has a row for each blob. Only the blobs that the measurement evicts have a file on disk.
-The rebuild of the index reads a file of every blob, so it is measured with at most 100,000 blobs.
-A cost is the CPU time of the process that does the operation. The start and the rebuild are
-measured in elapsed time instead, because clients wait for them.
+The rebuild of the index reads a file of every blob, so it is measured with at most 100,000 blobs. A
+cost is the CPU time of the process that does the operation. The start and the rebuild are measured
+in elapsed time, because clients wait for them.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Book:
         return server in self.samples.get(row, {})
 
     def report_progress(self, text: str) -> None:
-        """Print *text*, which states what the run does next, with the elapsed time."""
+        """Print *text*, which describes the next step of the run, with the elapsed time."""
         print(f"{time.monotonic() - self.began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 

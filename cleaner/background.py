@@ -197,8 +197,8 @@ class _Barrier:
     """A `_Barrier` is the log barrier of an embedded registry, which has no access log.
 
     Each process writes its accesses to the index itself, at most `ACCESS_DELAY_S` after the
-    response. The barrier waits twice as long, so that the other processes have written their
-    accesses. Then `settle` writes the accesses of this process.
+    response. The barrier waits for twice `ACCESS_DELAY_S`, so that the other processes have written
+    their accesses. Then `settle` writes the accesses of this process.
     """
 
     blind = 0.0

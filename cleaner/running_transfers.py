@@ -47,8 +47,8 @@ def _files(store: DataDirectory) -> Iterator[tuple[Digest, Path]]:
 def _largest_reservation(path: Path, room: int | None) -> int:
     """Return the number of bytes to reserve for a file.
 
-    This is the length of the file, if no process writes to it. Otherwise it is the final length or,
-    if this is unknown, the current length plus `STEP`.
+    If no process writes to the file, return its length. Otherwise return the final length or, if
+    the final length is unknown, the current length plus `STEP`.
     """
     try:
         length = path.stat().st_size

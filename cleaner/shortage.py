@@ -32,8 +32,8 @@ class Shortage:
         """Check the size of the store after a round, which has evicted as much as it could.
 
         Eviction begins only when the size reaches the threshold, which is above the maximum size.
-        So a size between the two is a shortage only if the round had to free space. *is_short* is
-        True if it had to. Raises: IndexUnavailable.
+        So a size between these two limits is a shortage only if the round had to free space.
+        *is_short* is True if it had to. Raises: IndexUnavailable.
         """
         target = self._bounds.target
         if target is None:

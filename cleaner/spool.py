@@ -148,7 +148,8 @@ class Spool:
     def _settle_reservation(self, reservation: Reservation) -> None:
         """Release the reservation of a dead process.
 
-        If the process committed the content but wrote no row, add the row instead.
+        If the process committed the content but wrote no row, add the row, which replaces the
+        reservation.
         """
         with _locked(self._store.spool / layout.spool(reservation.digest)) as locked:
             if locked is None:

@@ -64,7 +64,7 @@ class Sweep:
                 log.warning("eviction not finished", extra={"digest": entry.digest, "error": error})
 
     def evict(self, eviction: Eviction) -> bool:
-        """Evict content; return False, without evicting it, if it was used or pinned meanwhile.
+        """Evict content; return False, and keep it, if it was used or pinned since the plan.
 
         Raises: IndexUnavailable; StorageFull, StorageBroken. After an error of the storage, the row
         stays marked, and `finish` completes the eviction later.

@@ -76,7 +76,7 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
     """Run the loop until *is_ended* returns True.
 
     The caller sets *wake* to end a wait. The caller must also set *wake* when *is_ended* begins to
-    return True. PERF: while lines are written, polling costs a third of what inotify costs, because
+    return True. PERF: while lines are written, polling costs a third as much as inotify, because
     inotify sends an event for each line. So inotify is used only while no lines arrive.
     """
     clock = Clock(settings.storage.statedir / layout.CLOCK)

@@ -212,7 +212,8 @@ class Notifications:
         """Start all threads.
 
         PERF: by default, Python's garbage collector runs after 700 new objects, and would examine
-        the objects of a batch many times. This would be a sixth of the cost of queueing.
+        the objects of a batch many times. These examinations would be a sixth of the cost of
+        queueing.
         """
         gc.set_threshold(_GARBAGE)
         self._collector.start()

@@ -138,7 +138,7 @@ def message_line(record: logging.LogRecord) -> str:
 def json_line(record: logging.LogRecord, source: LineSource) -> str:
     """Render a record as a JSON object.
 
-    A value that is neither a number nor a Boolean becomes text.
+    A value that is neither a number, a Boolean nor None becomes text.
     """
     standard = {
         "time": _time(record),

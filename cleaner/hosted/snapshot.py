@@ -120,7 +120,7 @@ class SnapshotPlan:
     def spares(self, digest: Digest) -> bool:
         """Return whether the plan must keep *digest*.
 
-        This is so if `spare` was called for it, or if hosted content references it.
+        The plan must keep it if `spare` was called for it, or if hosted content references it.
         """
         return self._stock.is_spared(digest) or self._references.holds(digest)
 

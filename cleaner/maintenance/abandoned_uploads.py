@@ -105,7 +105,7 @@ class AbandonedUploads:
             self._store.index.reservations.release(digest)
 
     def remove(self, upload: AbandonedUpload) -> bool:
-        """Remove an upload and its reservation; return False if a client continued it meanwhile.
+        """Remove an upload and its reservation; return False if it is locked or has changed.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """

@@ -52,7 +52,7 @@ class QuarantinedFile:
 class QuarantineMetrics:
     """A `QuarantineMetrics` reports the number of files in quarantine and their bytes.
 
-    It calls *report* only when one of the two has changed.
+    It calls *report* only when one of these numbers has changed.
     """
 
     def __init__(self, keeper: QuarantineKeeper, report: Callable[[int, int], None]) -> None:

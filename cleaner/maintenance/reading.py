@@ -46,7 +46,7 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 class Condition(Enum):
     """A `Condition` is the result of a verification.
 
-    ABSENT means that the content is not stored, for example because it was evicted meanwhile.
+    ABSENT means that the content is not stored, for example because it was evicted.
     """
 
     RIGHT = "right"

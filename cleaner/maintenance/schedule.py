@@ -131,7 +131,7 @@ class Maintenance:
         return Garbage(self._store, self._grace, self._tools.clock, self._purging)
 
     def stock(self, rules: RetentionRules) -> HostedSnapshot:
-        """Return a snapshot of the hosted images, for plans by *rules*."""
+        """Return a snapshot of the hosted images; the plans that use it apply *rules*."""
         return HostedSnapshot(HostedRepositories(self._store), rules, self._tools.clock)
 
     def collector(self) -> Collector:

@@ -395,7 +395,7 @@ def test_a_round_finishes_the_evictions_of_a_dead_cleaner(
 ) -> None:
     """If a cleaner was killed during an eviction, the next round completes the eviction.
 
-    This needs no log barrier, because the killed cleaner had already waited for it.
+    The completion needs no log barrier, because the killed cleaner had already waited for it.
     """
     digest = pull(store, 1, used=0).digests[2]
     row = store.index.entry(digest)

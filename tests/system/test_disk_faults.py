@@ -107,6 +107,7 @@ def test_a_disk_that_fails_for_two_seconds_costs_no_pull_and_no_restart(
     warm, hosted = fake.put_image("app", "warm", _made(1)), _made(5)
     assert pull(appliance.http, _NAME, "warm")
     assert push(appliance.http, "team/app", "v1", hosted)
+    assert pull(appliance.http, _NAME, "warm")  # This pull fills HAProxy's cache.
     programs = _programs(appliance)
     large = fake.add_blob("app", filler(4 * MB, 90))
     fake.misbehave(f"/blobs/{large}", method="GET", rate=2 * MB)

@@ -23,10 +23,14 @@ from tests.system.http_client import HttpClient, basic
 
 @dataclass(slots=True)
 class Honest:
-    """A client that requests *paths* one by one, and records failures and response times (s)."""
+    """A client that requests *paths* one by one, and records failures and response times (s).
+
+    In a path, `{number}` is replaced by the number of the request.
+    """
 
     http: HttpClient
     paths: tuple[str, ...]
+    numbers: Iterator[int] = field(default_factory=itertools.count)
     failures: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
@@ -35,7 +39,7 @@ class Honest:
         for path in self.paths * times:
             begun = time.monotonic()
             try:
-                response = self.http.get(path)
+                response = self.http.get(path.format(number=next(self.numbers)))
             except (OSError, HTTPException) as error:
                 self.failures.append(f"{path}: {error!r}")
             else:
@@ -54,6 +58,9 @@ def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socke
     for _ in range(many):
         each = stack.enter_context(socket.socket())
         each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+        # The kernel multiplies the size of a segment to get the size of HAProxy's send buffer. With
+        # the 64 KiB of loopback, the buffers of all connections would exhaust its memory for TCP.
+        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1_460)
         each.settimeout(20)
         each.connect(("127.0.0.1", appliance.http.port))
         opened.append(each)
@@ -62,10 +69,13 @@ def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socke
 
 @contextmanager
 def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
-    """Request a blob on many connections, and read nothing until the end of the `with` block."""
+    """Request a blob on many connections, and read nothing until the end of the `with` block.
+
+    Each request has another query, so that no worker can repeat an earlier response.
+    """
     with ExitStack() as stack:
-        for each in connections(appliance, many, stack):
-            each.sendall(_head("GET", path, login).encode())
+        for number, each in enumerate(connections(appliance, many, stack)):
+            each.sendall(_head("GET", f"{path}?{number}", login).encode())
         yield
 
 

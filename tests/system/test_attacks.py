@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -34,7 +35,7 @@ from tests.system.attacks import (
 )
 from tests.system.conftest import Start
 from tests.system.images import FULL, KB, MB, of_size, scaled
-from tests.system.pulls import blob_path, manifest_path
+from tests.system.pulls import Reader, blob_path, manifest_path
 from tests.system.pushes import begin, push_blob, uploads_path
 from tests.system.registries import htpasswd
 from tests.system.waiting import eventually
@@ -48,6 +49,8 @@ LARGEST = 320 * MB
 CONNECTIONS = scaled(1_560, 3_000)
 CONNECTION = 128 * KB
 """The memory that HAProxy may use for one waiting connection: its two buffers (bytes)."""
+SLOW_READERS = scaled(900, 1_500)
+"""More than the threads of a worker for blobs (784), and fewer than the limit of slow readers."""
 FLOODS = scaled(2, 4)
 """The number of clients that fill the log with floods of requests."""
 TIMES = scaled(10, 150)
@@ -69,6 +72,7 @@ def upstream() -> Iterator[FakeUpstream]:
 
 
 LARGE = filler(4 * MB, 2)
+"""A blob that does not fit into the buffers of a slow reader's connection."""
 READ_SLOWLY = blob_path(NAME, Digest.of(LARGE))
 
 
@@ -105,13 +109,15 @@ def closed(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> 
 def honest(appliance: Appliance, login: str | None = None) -> Honest:
     """Return a client that pulls a stored manifest and layer.
 
-    HAProxy's cache serves the manifest, and a worker serves the layer.
+    HAProxy's cache serves the manifest, and a worker serves the layer. For requests with ever new
+    queries, the worker needs a thread, because it cannot repeat an earlier response.
     """
     http = replace(appliance.http, login=login)
     manifest = http.get(manifest_path(NAME, "v1"))
     layer = manifest.body.partition(b'"layers"')[2].partition(b"sha256:")[2][:64].decode()
     blob = blob_path(NAME, f"sha256:{layer}")
-    client = Honest(http, ("/v2/", manifest_path(NAME, "v1"), blob))
+    paths = ("/v2/", manifest_path(NAME, "v1"), blob, f"{blob}?{{number}}")
+    client = Honest(http, paths)
     client.request(2)
     assert client.failures == []
     client.seconds.clear()
@@ -154,16 +160,50 @@ def _busy(threads: int) -> Attack:
     return lambda appliance: flood(appliance, requests_for("GET", lambda _: "/v2/"), threads)
 
 
-def test_threads_slow_readers(opened: Appliance) -> None:
-    """Slow clients occupy no thread of a worker, even if there are more clients than threads."""
-    assert opened.http.get(READ_SLOWLY).status == 200
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> Iterator[Appliance]:
+    """Run an appliance with one worker, to which the upstream may send nothing for minutes."""
+    environment = {"ENTREPOT_WORKERS": "1", "ENTREPOT_READ_TIMEOUT": "15m"}
+    setup = Setup({"one.test": {"url": upstream.url}}, environment=environment)
+    with Appliance(tmp_path_factory.mktemp("single"), setup) as appliance:
+        yield appliance
 
-    endures(
-        opened,
-        honest(opened),
-        lambda appliance: slow_readers(appliance, READ_SLOWLY, CONNECTIONS),
-        lambda appliance: readers(appliance, READ_SLOWLY, CONNECTIONS),
-    )
+
+def _slowly(path: str) -> Attack:
+    """Return an attack of slow readers that outnumber the threads of one worker."""
+    return lambda appliance: slow_readers(appliance, path, SLOW_READERS)
+
+
+def _fast(appliance: Appliance) -> AbstractContextManager[object]:
+    """Read a stored blob on as many connections as the slow readers have."""
+    return readers(appliance, READ_SLOWLY, SLOW_READERS)
+
+
+def test_threads_slow_readers(single: Appliance) -> None:
+    """Slow clients occupy no thread of a worker, even if there are more clients than threads."""
+    assert single.http.get(READ_SLOWLY).status == 200
+
+    endures(single, honest(single), _slowly(READ_SLOWLY), _fast)
+
+
+def test_threads_slow_readers_of_a_download(single: Appliance, upstream: FakeUpstream) -> None:
+    """Clients that slowly read a download occupy no thread of a worker, while it is running.
+
+    The upstream has sent three quarters of the blob, and sends the rest after the attack.
+    """
+    assert single.http.get(READ_SLOWLY).status == 200
+    digest, rest = upstream.add_blob("app", filler(4 * MB, 4)), threading.Event()
+    path = blob_path(NAME, digest)
+    upstream.misbehave(path.removeprefix("/v2/one.test"), hold=rest, hold_after=3 * MB)
+    try:
+        first = Reader(single.http, path).begin()
+        eventually(lambda: len(first.received) > 2 * MB, what="the download is running")
+        endures(single, honest(single), _slowly(path), _fast)
+        assert not (single.data / layout.blob(digest)).exists()
+    finally:
+        rest.set()
+        upstream.behave()
+    assert first.end().has(digest)
 
 
 def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> None:

@@ -1,4 +1,4 @@
-"""The generated hosts.toml has the form that containerd's docs/hosts.md describes."""
+"""The generated hosts.toml has the form that containerd's page hosts.md describes."""
 
 from __future__ import annotations
 

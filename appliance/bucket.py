@@ -71,8 +71,8 @@ def _check_unowned(bucket: OwnedStorage, settings: Settings) -> None:
 def end(settings: Settings) -> None:
     """Write the snapshot of the index, and release the claim on the bucket.
 
-    Call this function only after all programs have exited, because the logger records the last
-    access times in the index when it exits.
+    Call this function only after all programs have exited, because the logger records access times
+    in the index until it exits.
     """
     if settings.storage.shared:
         return

@@ -2,7 +2,7 @@
 
 1. List the blobs of source and target.
 2. Copy the blobs that the target lacks, and verify the digest of each.
-3. List the target again, compare the lengths, and record the last uses in the target's index.
+3. List the target again, compare blob lengths, and record the last uses in the target's index.
 4. Copy links, tags and other small values, and record the manifests in the target's index.
 5. Copy the pins, and mark the target's index as complete.
 """

@@ -111,8 +111,8 @@ def opened_source(settings: Settings, scratch: Path, wait: Wait) -> Iterator[Ope
 def owner_of(storage: Storage) -> bytes | None:
     """Return the content of the object `entrepot/owner`, by which an appliance claims a bucket.
 
-    Return None if the object is absent or the bucket does not respond. If it does not respond, the
-    next request of the migration fails too and reports the error.
+    Return None if the object is absent or the bucket does not respond. If the bucket does not
+    respond, the next request of the migration fails too and reports the error.
     """
     try:
         return storage.read(OWNER, 64 * 1024)

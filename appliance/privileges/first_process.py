@@ -91,7 +91,7 @@ def watch(
 
 
 class _Copies:
-    """A `_Copies` refreshes the copies of secret files, even if the first attempt has failed."""
+    """A `_Copies` copies changed secret files; after a failure, the next `look` tries again."""
 
     def __init__(self, plan: FirstProcess) -> None:
         self._plan = plan

@@ -1,4 +1,4 @@
-"""Copy the output of the programs to stdout, line by line, and remember the last lines of each.
+"""Copy the output of the programs to stdout, line by line, and keep the last lines of each program.
 
 supervisord writes each program's output into a named pipe in the run directory, and a thread of
 `serve` reads the pipes. So only `serve` writes to stdout, which can be a terminal, a file, a pipe

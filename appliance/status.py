@@ -101,7 +101,7 @@ def _size(found: Status) -> str:
 def _clock(found: ClockStatus) -> str:
     way = "ahead" if found.offset > 0 else "back"
     jumped = f"the wall clock jumped {span(abs(found.offset))} {way}"
-    until = f"until it is set right, or has run for {span(TRUSTED_AFTER_S)} without a jump"
+    until = f"until the clock is correct, or has run for {span(TRUSTED_AFTER_S)} without a jump"
     return f"{jumped}: nothing is evicted by age {until}"
 
 

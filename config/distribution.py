@@ -27,8 +27,8 @@ class DistributionKey:
     In `key`, `*` matches any name; `**` at the end matches the key itself and all keys below it.
 
     A value in `harmless` requests the appliance's normal behaviour, so it causes no message; the
-    text `""` in `harmless` stands for every empty value. A refused key with a value in `tolerated`
-    causes only a warning. `why` is the reason, and `instead` the remedy, in the message.
+    text `""` in `harmless` stands for every empty value. `why` is the reason, and `instead` the
+    remedy, in the message.
     """
 
     key: str
@@ -36,7 +36,6 @@ class DistributionKey:
     why: str = ""
     instead: str = "take it out"
     harmless: tuple[str, ...] = ()
-    tolerated: tuple[str, ...] = ()
 
     def matches(self, key: tuple[str, ...]) -> bool:
         """Return whether this row of the table describes *key*."""

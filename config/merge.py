@@ -80,7 +80,6 @@ def unsupported_keys(winners: Iterable[RawValue]) -> tuple[list[Problem], list[P
             continue
         if not _is_harmless(each.value, row):
             is_refused = row.verdict is KeySupport.REFUSED
-            is_refused = is_refused and not _is_one_of(each.value, row.tolerated)
             rows[row.key] = row
             found.setdefault((row.key, is_refused), []).append(each)
     refused = [_line(rows[key], "refused", given) for (key, yes), given in found.items() if yes]

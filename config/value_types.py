@@ -91,7 +91,6 @@ MaybeListen = Annotated[
     ReadBy(optional(tcp_address)),
     WrittenBy(lambda given: given and str(given)),
 ]
-_NET = readers.or_default(readers.choice("tcp", "unix"), "tcp")
 Net = Annotated[
     Literal["tcp", "unix"],
     ReadBy(readers.or_default(readers.choice("tcp", "unix"), "tcp")),

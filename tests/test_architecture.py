@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.packages import PACKAGES
+
 _ROOT = Path(__file__).parent.parent
-_PACKAGES = (
-    *("appliance", "bench", "cleaner", "config", "datastore"),
-    *("edge", "logger", "notifications", "registry", "runtime"),
-)
 _VAGUE = {"utils", "util", "common", "helpers", "helper", "base", "manager", "service", "misc"}
 
-_FILES = sorted(path for package in _PACKAGES for path in (_ROOT / package).rglob("*.py"))
+_FILES = sorted(
+    path for package in ("bench", *PACKAGES) for path in (_ROOT / package).rglob("*.py")
+)
 
 
 @cache

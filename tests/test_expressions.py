@@ -15,9 +15,9 @@ import pytest
 
 from entrepot.datastore.globs import Globs
 from tests.expressions import MOST_WORK, costly, recipes, work
+from tests.packages import PACKAGES
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "split")
 MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
 """Expressions that are built from an operator's setting; a test below covers each of them."""
@@ -36,7 +36,7 @@ class Use:
 def sources() -> list[tuple[str, ast.Module]]:
     """Return the modules of the product that may use a regular expression."""
     found = []
-    for folder in FOLDERS:
+    for folder in PACKAGES:
         for path in sorted((ROOT / folder).rglob("*.py")):
             text = path.read_text()
             if re.search(r"^(import|from) re\b", text, re.MULTILINE):

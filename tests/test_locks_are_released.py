@@ -6,13 +6,14 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.packages import PACKAGES
+
 _ROOT = Path(__file__).parent.parent
-_PACKAGES = ("appliance", "cleaner", "config", "datastore", "logger", "registry", "runtime")
 _TAKES = {"try_lock", "try_lock_present", "lock", "_locked", "_taken", "_place"}
 _RELEASES = {"close", "release", "shutdown"}
 _TREES = {
     path.relative_to(_ROOT): ast.parse(path.read_text())
-    for package in _PACKAGES
+    for package in PACKAGES
     for path in sorted((_ROOT / package).rglob("*.py"))
 }
 _Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -10,21 +10,10 @@ import pytest
 
 from entrepot.config.value_types import MOST_WORKERS
 from entrepot.runtime import run_names
+from tests.packages import PACKAGES
 
 _ROOT = Path(__file__).parent.parent
-_PACKAGES = (
-    "appliance",
-    "bench",
-    "cleaner",
-    "config",
-    "datastore",
-    "edge",
-    "logger",
-    "notifications",
-    "registry",
-    "runtime",
-    "tests",
-)
+_PACKAGES = ("bench", *PACKAGES, "tests")
 _CONSTANTS = {
     value for name, value in vars(run_names).items() if name.isupper() and isinstance(value, str)
 } - {run_names.PREFIX, run_names.WORKER_SOCKETS}

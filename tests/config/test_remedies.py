@@ -12,23 +12,10 @@ import pytest
 from entrepot.config import keys
 from entrepot.config.distribution import ROWS, DistributionKey, KeySupport
 from entrepot.config.sources import environment
+from tests.packages import PACKAGES
 
 ROOT = Path(__file__).parents[2]
-_FILES = [
-    path
-    for folder in (
-        "appliance",
-        "cleaner",
-        "config",
-        "datastore",
-        "edge",
-        "logger",
-        "notifications",
-        "registry",
-        "runtime",
-    )
-    for path in sorted((ROOT / folder).rglob("*.py"))
-]
+_FILES = [path for folder in PACKAGES for path in sorted((ROOT / folder).rglob("*.py"))]
 _VARIABLE = re.compile(
     r"\b(?:CLEANER_|ENTREPOT_|REGISTRY_)[A-Z_]*[A-Z]\b|\b(?:REGISTRYDIR|PULLSECRETPATH)\b"
 )

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from entrepot.runtime.atomic_write import write_atomically
+from tests.packages import PACKAGES
 
 _ROOT = Path(__file__).parent.parent.parent
-_PACKAGES = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 _TEMPORARY = {"mkstemp", "NamedTemporaryFile"}
 
 
@@ -112,7 +112,7 @@ def test_no_module_has_its_own_atomic_write() -> None:
     """No module calls mkstemp or NamedTemporaryFile: `write_atomically` makes all atomic writes."""
     own = {
         str(path.relative_to(_ROOT))
-        for package in _PACKAGES
+        for package in PACKAGES
         for path in (_ROOT / package).rglob("*.py")
         if any(name in path.read_text() for name in _TEMPORARY)
         for node in ast.walk(ast.parse(path.read_text()))

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from entrepot.runtime import docker_hub
+from tests.packages import PACKAGES
 
 _ROOT = Path(__file__).parent.parent.parent
-_PACKAGES = ("appliance", "cleaner", "config", "datastore", "edge", "logger", "registry", "runtime")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_only_official_images_of_docker_hub_get_the_prefix(
     assert docker_hub.full_path(host, path) == expected
 
 
-@pytest.mark.parametrize("package", _PACKAGES)
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_other_module_has_the_prefix_of_official_images(package: str) -> None:
     """No other module contains the text `library/`, since two copies of the rule could disagree."""
     named = [

@@ -16,12 +16,10 @@ from entrepot.datastore.index import ContentKind
 from entrepot.datastore.refs import Digest
 from entrepot.datastore.storage import time_of
 from tests.clock import Clock
+from tests.packages import PACKAGES
 
 _ROOT = Path(__file__).parent.parent.parent.parent
-_PROGRAMS = (
-    *("appliance", "bench", "cleaner", "config", "datastore"),
-    *("edge", "logger", "registry", "runtime"),
-)
+_PROGRAMS = ("bench", *PACKAGES)
 _DRIVERS = _ROOT / "datastore" / "drivers"
 
 
@@ -112,6 +110,7 @@ from entrepot.edge.invalidation import Invalidation
 from entrepot.logger.__main__ import work
 from entrepot.registry.__main__ import parts
 from entrepot.runtime.clock import Clock
+from tests.packages import PACKAGES
 
 root = Path(sys.argv[1])
 loaded = config.load([f"--storage.filesystem.rootdirectory={root}"], {}).settings

@@ -128,7 +128,7 @@ def test_requests_are_counted_by_method_and_key(s3: S3Front) -> None:
 
 
 def test_each_fault_is_seen_by_the_client(s3: S3Front) -> None:
-    """The client sees each kind of fault for as many requests as the test has set."""
+    """The client sees each kind of fault once, as set by `times`, and then the usual response."""
     client = _client(s3)
     client.put("key", bytes(200_000))
     for fault in (SlowDown(), WrongRegion("eu-north-1"), CutBody(1000)):

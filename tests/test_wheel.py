@@ -48,7 +48,7 @@ def test_every_folder_of_code_is_a_package() -> None:
 
 
 def test_the_build_of_the_image_sees_all_installed_files() -> None:
-    """`.dockerignore` excludes all files except a list, which contains all installed files."""
+    """`.dockerignore` excludes all files except the listed ones, and lists all installed files."""
     lines = (_ROOT / ".dockerignore").read_text().splitlines()
     excepted = {line.removeprefix("!") for line in lines if line.startswith("!")}
 

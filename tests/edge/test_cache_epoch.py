@@ -28,7 +28,7 @@ class Admin:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
-        """Stop the server of the socket."""
+        """Close the socket, so that the thread of the server ends."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 

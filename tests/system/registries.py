@@ -29,8 +29,8 @@ _REQUEST = re.compile(r'"(?P<method>[A-Z]+) (?P<target>\S+) HTTP/1\.1" (?P<statu
 class Registry:
     """A docker-registry that a test can stop and restart on the same port.
 
-    *storage* is its data directory; *settings* are merged into its configuration. With *tokens*, a
-    push uses a token of that token server.
+    *storage* is its data directory; *settings* are merged into its configuration. If *tokens* is
+    given, `push` uses a token of this token server.
     """
 
     def __init__(

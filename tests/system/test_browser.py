@@ -83,8 +83,8 @@ def _headers(origin: str) -> dict[str, list[str]]:
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
     """Visit pages that use an appliance with passwords and one without; yield the pages' results.
 
-    The first page has an origin that the appliances do not permit, the second page has the
-    permitted origin.
+    The origin of the first page is not permitted by the appliances. The origin of the second page
+    is permitted.
     """
     with ExitStack() as stack:
         server = stack.enter_context(PageServer())

@@ -93,7 +93,7 @@ def world() -> Iterator[World]:
 
 @pytest.mark.parametrize(("row", "name"), CASES)
 def test_what_a_client_does_when_the_mirror_fails(world: World, row: Row, name: str) -> None:
-    """Each client behaves in an outage of its mirror as the table of docs/clients.md states."""
+    """If a mirror fails, each client behaves as the table in docs/clients.md states."""
     version = world.pullers[name].version()
     if not version.startswith(VERSIONS[name]):
         pytest.skip(f"the table is {VERSIONS[name]}'s, this is {name} {version}")

@@ -66,7 +66,10 @@ class World:
         return sum(line.status == 200 and f"/{name}/" in line.uri for line in lines)
 
     def fetched(self, prefix: str) -> Counter[str]:
-        """Return how often the upstream has sent each blob and manifest below *prefix*."""
+        """Return how often the upstream has sent each blob and manifest.
+
+        Only repositories whose name begins with *prefix* count.
+        """
         seen = self.registry.requests()
         return Counter(
             target for method, target, _ in seen if method == "GET" and f"/{prefix}" in target

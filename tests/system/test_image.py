@@ -86,7 +86,7 @@ def test_the_command_in_the_readme_works_unchanged(
 ) -> None:
     """The command in the README works, with TLS, passwords, and files that root owns.
 
-    The data directory has mode 0755, the files have mode 0600.
+    The data directory has mode 0755, and the files have mode 0600.
     """
     options, port = mounts.as_printed()
     with running(podman, image, *options, cwd=mounted.folder) as container:

@@ -228,7 +228,7 @@ def test_a_receiver_that_fails_for_a_while_gets_everything_in_order(
 
 
 def _pull_until_cached(http: HttpClient, name: str, digest: Digest) -> int:
-    """Pull an image, then its manifest, until HAProxy's cache has served the manifest three times.
+    """Pull an image, and repeat the pull of its manifest until HAProxy's cache serves three pulls.
 
     Return the number of requests.
     """

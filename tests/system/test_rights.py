@@ -115,7 +115,7 @@ def _layer(image: Image) -> Digest:
 
 
 def _answers(http: HttpClient, path: Path, name: str, *digests: Digest) -> set[Answer]:
-    """Request each digest with GET and HEAD; return the different responses, without digests."""
+    """Request each digest with GET and HEAD; return the distinct responses, without digests."""
     return {
         (method, found.status, found.body.replace(str(digest).encode(), b""))
         for digest in digests

@@ -1,8 +1,8 @@
 """Write millions of rows into an index file, a hundred times faster than Entrepot does.
 
-The result is equal to an index file that Entrepot has written. This module is faster because the
-SQL indexes and triggers are created only after all rows are inserted, and the counters of rows and
-bytes are computed once at the end.
+The result is equal to an index file that Entrepot has written. This module is faster because it
+creates the SQL indexes and triggers only after all rows are inserted. It computes the counters of
+rows and bytes once, at the end.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Simulate a network line: a TCP proxy with a delay and a limited rate for each connection.
 
-`python -m bench.line TASK` reads a task in JSON (the port `to`, `rate` in bytes/s, `round_trip` in
-seconds), prints the port on which the proxy listens, and runs until it is killed. Each direction
-delays bytes by half of the round trip, and a new connection takes one round trip more. TCP's slow
-start and lost packets are not simulated.
+`python -m bench.line TASK` reads a task in JSON: the port `to`, `rate` in bytes/s, and `round_trip`
+in seconds. It prints the port on which the proxy listens, and runs until it is killed. Each
+direction delays bytes by half of the round trip, and a new connection takes one round trip more.
+TCP's slow start and lost packets are not simulated.
 """
 
 from __future__ import annotations

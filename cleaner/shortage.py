@@ -31,7 +31,7 @@ class Shortage:
     def look(self, *, is_short: bool) -> None:
         """Check the size of the store after a round, which has evicted as much as it could.
 
-        Eviction begins only when the size reaches the threshold, which is above the maximum size.
+        Eviction begins only when the size exceeds the threshold, which is above the maximum size.
         So a size between these two limits is a shortage only if the round had to free space.
         *is_short* is True if it had to. Raises: IndexUnavailable.
         """

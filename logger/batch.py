@@ -169,7 +169,7 @@ class LogBatch:
 
         *is_whole* is True if the batch includes HAProxy's current count of dropped lines. Then the
         commit also responds to a log barrier request of the cleaner, with the number of losses in
-        this run: the lines that HAProxy dropped, and the rotations that deleted unread lines.
+        this run. A loss is a line that HAProxy dropped, or a rotation that deleted unread lines.
 
         Raises: IndexUnavailable. Then nothing is committed, and the batch keeps its content.
         """

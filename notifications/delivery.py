@@ -65,7 +65,7 @@ class EnvelopeSize:
 
     While the receiver responds quickly, the number of events doubles after each envelope, up to
     1,024. So a long queue is delivered soon, and each event costs little. After a failure, the next
-    envelope has one event: a receiver that needs some time for each event may be unable to process
+    envelope has one event. A receiver that needs some time for each event may be unable to process
     many events within the time-out. After the failure of an envelope above 64 KiB, the events of
     each later envelope have at most 64 KiB, unless a single event is larger.
     """

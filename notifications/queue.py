@@ -269,8 +269,8 @@ class EventQueue:
 
         If another process has locked the file, a thread waits up to `_BUSY_S` for it, and other
         threads wait for this thread. If the first thread cannot get the lock in this time, the
-        other threads raise QueueUnavailable too, so that they do not each wait `_BUSY_S`, one after
-        the other.
+        other threads raise QueueUnavailable too, because otherwise each of them would wait
+        `_BUSY_S`, one after the other.
         """
         began = time.monotonic()
         with self._lock:

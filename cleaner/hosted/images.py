@@ -27,9 +27,9 @@ class HostedImage:
 
     `used` is the time of the last pull or push (seconds since the UTC epoch). `own` has the root
     and the manifests that it lists; `manifests` also has the manifests that refer to these by
-    `subject`. If the tags of all images of the repository are sorted from the newest to the oldest,
-    `place` is the position of the image's newest tag; 0 is the first position. `place` is None for
-    an image without a tag.
+    `subject`. `place` is the position of the image's newest tag among all tags of roots, sorted
+    from the newest to the oldest. The first position is 0. `place` is None for an image without a
+    tag.
     """
 
     name: Repository
@@ -149,8 +149,8 @@ class ManifestFamily:
         """Return the position of each root's newest tag among the tags of all roots.
 
         The tags are sorted from the newest to the oldest. If the time of a tag is unknown, the root
-        gets position 0: the tag may be the newest, and a rule must not remove its image because of
-        a guess.
+        gets position 0, because the tag may be the newest. A rule must not remove an image because
+        of a guess.
         """
         roots = set(self.roots)
         found = {state.digest: 0 for state in self._states.values() if state.confirmed == UNKNOWN}

@@ -107,9 +107,9 @@ class ReferenceCounts:
     def _layers_to_unlink(self, image: HostedImage) -> Iterator[Digest]:
         """Yield the blobs that are unlinked together with an image.
 
-        If a blob was linked after the last use of the image, its link stays: the client that pushed
-        the blob may be about to push another manifest that references the blob. If no such manifest
-        is pushed, garbage collection removes the link later.
+        If a blob was linked after the last use of the image, its link stays. The client that pushed
+        the blob may be about to push another manifest that references it. If no such manifest is
+        pushed, garbage collection removes the link later.
         """
         holding, here = self._holdings[image.name], self._references_in[image.name]
         for digest in image.blobs:

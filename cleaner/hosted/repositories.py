@@ -103,8 +103,8 @@ class HostedRepositories:
                 continue
             for digest in above.parts():
                 below = None if digest in read else self._manifest(name, digest)
-                # `below` is None if the manifest was already read, or is not stored, or if the
-                # digest is that of a blob: the index of a build cache lists blobs.
+                # `below` is None if the manifest was already read or is not stored. It is also None
+                # for the digest of a blob, because the index of a build cache lists blobs.
                 if below:
                     read[digest] = below
                     waiting.append(below)

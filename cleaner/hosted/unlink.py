@@ -58,7 +58,8 @@ class Unlinker:
         """Remove the link to a blob, and return True.
 
         Return False, and keep the link, if the blob was linked or used after *began* (seconds since
-        the UTC epoch), if the blob is pinned, or if another process has locked the repository.
+        the UTC epoch). Do the same if the blob is pinned or another process has locked the
+        repository.
         """
         with self._lock(name) as is_locked:
             linked = self._repositories.linked_blob(name, digest)

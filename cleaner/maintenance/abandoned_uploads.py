@@ -105,7 +105,10 @@ class AbandonedUploads:
             self._store.index.reservations.release(digest)
 
     def remove(self, upload: AbandonedUpload) -> bool:
-        """Remove an upload and its reservation; return False if it is locked or has changed.
+        """Remove an upload and its reservation.
+
+        Return False, and keep the upload, if it is an upload of the appliance that is locked or has
+        changed since it was listed.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """

@@ -34,8 +34,8 @@ _RETRY_S = 60.0
 _REPORT_S = 1.0
 _SAVE_S = 5.0  # The time (s) between two writes of the scrubber's position.
 _STALE_S = (
-    # If a mark is this old (s) and its content is absent, the mark is removed: the process that set
-    # the mark died before it stored the content, or the content was evicted.
+    # If a mark is this old (s) and its content is absent, the mark is removed. Either the process
+    # that set the mark died before it stored the content, or the content was evicted.
     3600.0
 )
 _FILE_COST = 4096  # The rate limit counts each file as this many bytes more than it has.

@@ -77,7 +77,7 @@ def test_loopback_is_this_machine_only(host: str, *, expected: bool) -> None:
     ],
 )
 def test_a_host_has_one_name(text: str, expected: str) -> None:
-    """A host has one name, in lower case; all names of Docker Hub are `docker.io`."""
+    """A host has one name, in lower case; all names of Docker Hub become `docker.io`."""
     assert expected == address.registry_host(text)
 
 
@@ -85,7 +85,7 @@ def test_a_host_has_one_name(text: str, expected: str) -> None:
     "text", ["", "a b", "quay.io/org", "https://quay.io", "-a.io", "a..b", "a_b", "a:0", "a:99999"]
 )
 def test_an_invalid_host_is_an_error(text: str) -> None:
-    """An invalid host is an error, because it would be part of repository names."""
+    """An invalid host is an error, because hosts become parts of repository names."""
     with pytest.raises(Unreadable, match="not a registry's host"):
         address.registry_host(text)
 

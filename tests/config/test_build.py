@@ -1,4 +1,4 @@
-"""An error about an invalid value names its source and a remedy."""
+"""Test that an error about an invalid value names the source of the value and a remedy."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def _certificate(
     ids=["no name", "expired", "too early", "weak"],
 )
 def test_a_fault_is_named_with_its_remedy(how: dict[str, Any], fault: str) -> None:
-    """A fault of a certificate is named with its remedy; each certificate here has one fault."""
+    """Each fault of a certificate has a remedy; each certificate of this test has one fault."""
     ((found, remedy),) = faults(_certificate(**how), NOW)
 
     assert found.startswith(fault)
@@ -74,7 +74,7 @@ def test_a_fault_is_named_with_its_remedy(how: dict[str, Any], fault: str) -> No
 
 
 def test_a_valid_certificate_has_no_fault() -> None:
-    """A valid certificate has no fault; nor has one that `entrepot certs` creates."""
+    """A valid certificate has no fault, and neither does a certificate of `entrepot certs`."""
     assert faults(_certificate(), NOW) == []
     signer = authority.create(NOW)
     leaf = authority.sign(signer, ["cache.test"], now=NOW, life=DAY)
@@ -92,13 +92,13 @@ def test_an_unreadable_certificate_is_a_fault(chain: bytes) -> None:
 
 
 def test_the_names_of_a_certificate_without_names_are_an_error() -> None:
-    """To read the names of a certificate without names raises ValueError with the reason."""
+    """`hosts_of` raises ValueError with the reason for a certificate without names."""
     with pytest.raises(ValueError, match="subjectAltName"):
         authority.hosts_of(_certificate(names=()))
 
 
 def test_the_warning_names_the_setting(tmp_path: Path) -> None:
-    """A warning about a certificate states the setting that contains the path of its file."""
+    """A warning about a certificate names the setting with the path of the certificate."""
     path = tmp_path / "certs.pem"
     path.write_bytes(_certificate(names=()))
     settings = ConfigFolder(tmp_path).settings(f"--http.tls.certificate={path}")

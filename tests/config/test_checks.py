@@ -54,7 +54,7 @@ def test_a_data_directory_that_is_a_file_is_a_problem(
 
 
 def test_an_unwritable_data_directory_is_a_problem(config_folder: ConfigFolder) -> None:
-    """An unwritable data directory is a problem, here /proc, where even root creates no file."""
+    """A data directory in which not even root can create files, such as /proc, is a problem."""
     (line,) = _lines(config_folder.settings(REGISTRYDIR="/proc/entrepot"))
 
     assert line.startswith(
@@ -208,7 +208,7 @@ def test_a_password_file_that_is_a_folder_is_a_problem(
 def test_a_hash_that_is_not_bcrypt_is_a_problem(
     config_folder: ConfigFolder, data: str, tmp_path: Path
 ) -> None:
-    """A hash that is not bcrypt is a problem with the password file and its line."""
+    """The problem about a hash that is not bcrypt names the password file and the line."""
     path = tmp_path / "htpasswd"
     path.write_bytes(b"a:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)) + b"\nb:{SHA}abc\n")
 

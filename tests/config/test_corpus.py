@@ -42,7 +42,7 @@ def _keys(problems: Iterable[Problem]) -> set[str]:
 def test_a_configuration_in_use_starts_or_is_refused_with_a_remedy(
     name: str, files: Path, tmp_path: Path
 ) -> None:
-    """Each problem and warning of a configuration is one that its first lines list.
+    """The first lines of a corpus file list all problems and warnings of the configuration.
 
     Each message has a remedy and is one line.
     """

@@ -49,7 +49,7 @@ def test_a_pipe_in_place_of_the_settings_is_an_error(tmp_path: Path) -> None:
 
 
 def test_only_the_owner_may_read_the_file(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """Only its owner may read the settings file, which contains passwords.
+    """The settings file contains passwords, so only the owner of the file may read it.
 
     No temporary file of the settings remains after they are written.
     """
@@ -85,6 +85,6 @@ def test_a_missing_or_invalid_settings_file_is_one_line(
 
 
 def test_without_the_variable_there_are_no_settings() -> None:
-    """Without ENTREPOT_SETTINGS an error is raised; the working directory is not read instead."""
+    """Without ENTREPOT_SETTINGS `resolved` raises an error, and searches no other folder."""
     with pytest.raises(ConfigError, match="ENTREPOT_SETTINGS=: no readable settings"):
         resolved({})

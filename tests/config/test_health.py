@@ -126,7 +126,7 @@ def test_a_key_without_an_effect_is_a_warning(config_folder: ConfigFolder) -> No
 
 
 def test_no_output_shows_a_password_or_a_query(config_folder: ConfigFolder) -> None:
-    """No output shows a header's value of a health check, or a password or query of its URI."""
+    """No output shows header values of a health check, or the password or query of a URI."""
     config_folder.write(_FILE)
 
     shown = dict(shown_settings(config_folder.settings()))["health", "http"]

@@ -230,7 +230,7 @@ def test_a_secret_is_accepted_without_a_message(config_folder: ConfigFolder) -> 
 
 
 def test_client_authorities_are_a_list_also_by_index(config_folder: ConfigFolder) -> None:
-    """Client authorities are a list, also by index: REGISTRY_HTTP_TLS_CLIENTCAS_0 is the first."""
+    """Client authorities are a list; REGISTRY_HTTP_TLS_CLIENTCAS_0 sets the first one."""
     config_folder.write("http: {tls: {certificate: c.pem, clientcas: [/a.pem, /b.pem]}}")
     assert config_folder.settings().http.tls.clientcas == (Path("/a.pem"), Path("/b.pem"))
     changed = config_folder.settings(REGISTRY_HTTP_TLS_CLIENTCAS_1="/c.pem").http.tls.clientcas
@@ -347,7 +347,7 @@ def test_a_debug_address_that_others_can_reach_is_a_warning(config_folder: Confi
 def test_an_unusable_debug_address_is_refused(
     config_folder: ConfigFolder, text: str, message: str
 ) -> None:
-    """An unusable debug address is refused: such a listener could not work."""
+    """An unusable debug address, or path of the metrics, is refused."""
     config_folder.write(f"http: {{addr: '127.0.0.1:5000', debug: {{{text}}}}}")
 
     (problem,) = config_folder.problems()

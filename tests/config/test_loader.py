@@ -30,7 +30,7 @@ def test_flags_override_variables_which_override_the_file(config_folder: ConfigF
 
 
 def test_every_value_has_its_source(config_folder: ConfigFolder) -> None:
-    """`entrepot check` prints the source of every value."""
+    """`origin` returns the source of every value, which `entrepot check` prints."""
     config_folder.write("\nlog:\n  level: debug\n")
     loaded = config_folder.examine("--cleaner.ttl=1h", CLEANER_MAXSIZE="1G")
 
@@ -89,7 +89,7 @@ def test_the_default_address_depends_on_image_and_certificate(
 def test_the_default_data_directory_depends_on_the_image(
     config_folder: ConfigFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The default data directory depends on the image; index and logs are inside it."""
+    """The default data directory depends on the image; the state directory is inside it."""
     monkeypatch.chdir(tmp_path)
     outside, image = (
         config_folder.settings().storage,

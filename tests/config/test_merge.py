@@ -49,7 +49,7 @@ def test_an_unsupported_key_that_protects_or_places_data_is_refused(
 def test_a_variable_of_a_refused_key_is_refused(
     config_folder: ConfigFolder, name: str, value: str
 ) -> None:
-    """A variable of a refused key is refused, with its name and without its value."""
+    """A variable of a refused key is refused; the message has its name, but not its value."""
     (problem,) = config_folder.problems(**{name: value})
 
     assert problem.startswith(f"{name}: refused: ")
@@ -234,7 +234,7 @@ def test_an_empty_path_is_a_problem(config_folder: ConfigFolder) -> None:
 
 
 def test_a_scheme_in_the_environment_replaces_that_of_the_file(config_folder: ConfigFolder) -> None:
-    """REGISTRY_AUTH overrides the scheme in the file's `auth:`, including its parameters."""
+    """REGISTRY_AUTH overrides the auth scheme of the file, including the scheme's parameters."""
     config_folder.write("auth: {token: {realm: r}, anonymous: pull}")
     auth = config_folder.settings(REGISTRY_AUTH="htpasswd", REGISTRY_AUTH_HTPASSWD_PATH="/p").auth
 
@@ -287,7 +287,7 @@ def test_every_honoured_key_is_a_setting() -> None:
 
 
 def test_every_other_key_is_no_setting() -> None:
-    """A key of docker distribution that is not honoured is no setting; its row has the message."""
+    """For a key that is not honoured, `find` returns no setting but the key's row of the table."""
     for row in ROWS:
         if row.verdict is not KeySupport.HONOURED:
             found = keys.find(tuple(row.key.replace(".**", ".below").split(".")))
@@ -320,7 +320,7 @@ def test_a_row_matches_its_key(pattern: str, key: str, *, expected: bool) -> Non
 
 
 def test_several_keys_of_one_section_are_one_line(config_folder: ConfigFolder) -> None:
-    """Variables of several keys of one unsupported driver cause one line."""
+    """Variables for several keys of one unsupported section cause only one line."""
     driver = {
         "REGISTRY_STORAGE_SWIFT_USERNAME": "a",
         "REGISTRY_STORAGE_SWIFT_PASSWORD": "b",

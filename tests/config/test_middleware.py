@@ -39,7 +39,7 @@ def test_the_workers_get_the_same_middleware(config_folder: ConfigFolder) -> Non
 
 
 def test_a_variable_sets_one_key_of_an_entry(config_folder: ConfigFolder) -> None:
-    """A variable sets one key of a middleware entry by its index, as in docker distribution."""
+    """A variable with an entry's index sets one key of this entry, as in docker distribution."""
     settings = config_folder.settings(
         REGISTRY_MIDDLEWARE_REPOSITORY_0_NAME="gate",
         REGISTRY_MIDDLEWARE_REPOSITORY_0_OPTIONS_LIMIT="5",

@@ -1,4 +1,4 @@
-"""The pull secret: the registries that it names, and the credential for each."""
+"""Test `parse`, which reads the registries and the credentials of a pull secret."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_base64_of_an_invalid_secret_is_an_error(text: bytes) -> None:
 
 
 def test_a_password_may_contain_colons() -> None:
-    """The password of a pull secret may contain colons: only the first colon separates it."""
+    """A password in a pull secret may contain colons: only the first colon is a separator."""
     secret = _secret({"quay.io": {"auth": _auth("robot:with:colons:")}})
 
     assert SecretCredential("robot", "with:colons:") == secret.lookup("quay.io", "a/b")
@@ -117,7 +117,7 @@ def test_the_longest_path_takes_precedence() -> None:
 
 
 def test_an_entry_with_a_path_declares_its_host() -> None:
-    """An entry with a path declares its host, whose other repositories are pulled anonymously."""
+    """An entry with a path declares its host; the host's other repositories are anonymous."""
     secret = _secret({"quay.io/our": {"auth": _auth("b:2")}})
 
     assert secret.hosts == ("quay.io",)
@@ -137,7 +137,7 @@ def test_an_entry_with_a_path_declares_its_host() -> None:
     ],
 )
 def test_every_name_of_docker_hub_is_docker_io(key: str) -> None:
-    """Every name of Docker Hub in a pull secret, also the legacy key, is docker.io."""
+    """Every name of Docker Hub in a pull secret, including the legacy key, means docker.io."""
     secret = _secret({key: {"auth": _auth("a:b")}})
 
     assert secret.hosts == ("docker.io",)
@@ -163,7 +163,7 @@ def test_a_host_takes_precedence_over_a_glob() -> None:
 def test_an_ignored_host_is_no_upstream() -> None:
     """A host in `pullsecret.ignore` is no upstream, even if a glob or a path matches it.
 
-    Its entry is not validated.
+    The host's entry is not validated.
     """
     secret = _secret(
         {"cloud.example": {"auth": "%"}, "cloud.example/x": 5, "*.example": {}},
@@ -207,7 +207,7 @@ def test_a_credential_helper_is_a_warning() -> None:
 
 
 def test_a_registry_token_is_read() -> None:
-    """A `registrytoken` is read, and sent as bearer token, as Docker's clients do.
+    """A `registrytoken`, which Docker's clients send as a bearer token, is read.
 
     The token is never shown.
     """

@@ -1,4 +1,4 @@
-"""The settings of `validation:` and `policy:`."""
+"""Test the settings of `validation:` and `policy:`."""
 
 from __future__ import annotations
 

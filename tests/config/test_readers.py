@@ -43,7 +43,7 @@ def test_another_word_is_an_error(text: object) -> None:
     ids=repr,
 )
 def test_words_are_a_list_or_a_text(given: object, expected: tuple[str, ...]) -> None:
-    """A list of words may be a list or one text, in which spaces or commas separate them."""
+    """Words are a YAML list, or one text with spaces or commas between the words."""
     assert expected == readers.words(given)
 
 

@@ -69,7 +69,7 @@ def test_every_setting_that_a_message_names_exists() -> None:
     ids=lambda row: str(row.key),
 )
 def test_the_key_in_a_remedy_is_honoured(row: DistributionKey) -> None:
-    """A remedy never names a key of docker distribution that has no effect here."""
+    """A remedy names no key of docker distribution that has no effect in the appliance."""
     found = [keys.find(tuple(key.split("."))) for key in _KEY.findall(f"{row.why} {row.instead}")]
 
     assert not [each for each in found if isinstance(each, DistributionKey)]

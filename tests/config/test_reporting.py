@@ -99,7 +99,7 @@ def test_a_library_is_found_without_being_imported(
     ],
 )
 def test_a_wrong_value_is_a_problem(config_folder: ConfigFolder, text: str, expected: str) -> None:
-    """A wrong value of a tracker causes a line that names its key; a possible secret is hidden."""
+    """A wrong value of a tracker causes a line that names the key, and hides a possible secret."""
     config_folder.write(f"reporting: {{{text}}}")
 
     (problem,) = config_folder.problems()

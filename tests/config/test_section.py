@@ -1,4 +1,4 @@
-"""A section reads the values of its attributes, and reports each value that it cannot read."""
+"""Test `Section`, which reads the values of its attributes and reports unreadable values."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_section_is_equal_after_it_was_written_and_read() -> None:
 
 
 def test_a_section_cannot_be_changed() -> None:
-    """A section is immutable; `changed` returns another section with the other values."""
+    """A section is immutable; `changed` returns a copy with other values."""
     before = _Outer()
     after = before.changed(folder=Path("/run"))
 

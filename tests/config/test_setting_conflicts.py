@@ -1,4 +1,4 @@
-"""Contradictions between settings, and settings that are probably mistakes."""
+"""Test contradictions between settings, and settings that are probably mistakes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_same_default_set_twice_is_no_contradiction(config_folder: ConfigFol
 def test_an_address_without_passwords_is_one_warning(
     config_folder: ConfigFolder, address: str
 ) -> None:
-    """An address that other machines can reach causes one warning without passwords."""
+    """If no passwords are set, an address that other machines can reach causes one warning."""
     (warning,) = config_folder.examine(REGISTRY_HTTP_ADDR=address).warnings
 
     expected = f"http.addr={address}: every client that can reach the appliance may pull and push; "

@@ -63,7 +63,7 @@ def test_a_wrong_entry_is_one_line_with_a_remedy(
 
 
 def test_cloudfront_needs_a_bucket(config_folder: ConfigFolder) -> None:
-    """`cloudfront` without a bucket is refused; docker distribution only logs it."""
+    """`cloudfront` without a bucket is refused; docker distribution only logs the mistake."""
     config_folder.write(f"middleware: {{storage: [{{{_CLOUDFRONT}}}}}]}}")
 
     assert config_folder.problems() == [

@@ -1,4 +1,4 @@
-"""Sizes, times and percentages: how they are read and written."""
+"""Test how sizes, times and percentages are read and written."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_shown_size_reads_back(size: int) -> None:
     ],
 )
 def test_a_span_is_read_in_seconds(text: str, expected: float) -> None:
-    """A span is read in seconds if it is a number alone; several units may be combined."""
+    """A span without a unit is in seconds; several units may be combined."""
     assert expected == units.span(text)
 
 
@@ -130,7 +130,7 @@ def test_a_span_longer_than_a_hundred_years_is_an_error() -> None:
 
 
 def test_a_longer_span_of_zero_is_an_error() -> None:
-    """A time of 0 is an error where it would make each request fail, as for a time-out."""
+    """`longer_span` refuses a time of 0: as a time-out it would make each request fail."""
     with pytest.raises(Unreadable, match="too short"):
         units.longer_span("0s")
 

@@ -172,7 +172,7 @@ def test_the_login_of_the_remote_url_is_used_for_its_host_only(config_folder: Co
 def test_an_upstream_s_own_login_overrides_that_of_the_remote_url(
     config_folder: ConfigFolder,
 ) -> None:
-    """An upstream's own login replaces that of remoteurl; their parts are never combined."""
+    """An upstream's own login replaces the login of remoteurl; the two are never combined."""
     config_folder.write("upstreams: {a.io: {username: own, passwordfile: /p}}")
     (found,) = upstreams(
         config_folder.settings(
@@ -233,7 +233,7 @@ def test_redirects_lead_to_public_addresses_unless_the_operator_allows_more(
 
 
 def test_ranges_of_unverified_blobs_are_set_for_all_or_for_one(config_folder: ConfigFolder) -> None:
-    """`proxy.ranges` applies to all upstreams, and `ranges` of an upstream to that one.
+    """`proxy.ranges` applies to all upstreams; an upstream's own `ranges` overrides it.
 
     The default is `auto`.
     """
@@ -298,7 +298,8 @@ def test_an_adjusted_registry_has_the_value_of_the_flag(config_folder: ConfigFol
 def test_a_section_makes_its_hosts_the_only_upstreams(
     config_folder: ConfigFolder, text: str, argv: list[str], environ: dict[str, str]
 ) -> None:
-    """If `upstreams` has sections for hosts, or `remoteurl` is set, only these are upstreams."""
+    """If `upstreams` has sections for hosts, or `remoteurl` is set, only these hosts are
+    upstreams."""
     config_folder.write(text)
 
     assert _hosts(upstreams(config_folder.settings(*argv, **environ))) == ["quay.io"]

@@ -32,7 +32,8 @@ def test_a_deeply_nested_value_is_one_problem(config_folder: ConfigFolder, name:
 
 
 def test_merge_keys_of_a_field_do_not_multiply(config_folder: ConfigFolder) -> None:
-    """Forty merge keys on one line of a variable are refused: expanded, they fill all memory."""
+    """Forty merge keys on one line of a variable are refused: expanded, they would fill all
+    memory."""
     merges = ", ".join(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}" for n in range(1, 40))
     found = config_folder.problems(REGISTRY_LOG_FIELDS=f"{{m0: &m0 {{a: 1}}, {merges}}}")
 
@@ -76,7 +77,7 @@ def test_a_part_is_set_and_the_others_stay(
 def test_checks_are_set_by_the_names_of_docker_distribution(
     config_folder: ConfigFolder, variables: dict[str, str], section: str
 ) -> None:
-    """A variable sets a health check by the name in docker distribution's source, FileCheckers."""
+    """A variable may use docker distribution's names of health checks, such as FileCheckers."""
     found = config_folder.settings(**variables)
 
     assert len(getattr(found.health, section)) == 1
@@ -84,7 +85,7 @@ def test_checks_are_set_by_the_names_of_docker_distribution(
 
 
 def test_events_are_set_by_the_name_of_docker_distribution(config_folder: ConfigFolder) -> None:
-    """A variable sets `notifications.events` by the name in docker distribution, EventConfig."""
+    """A variable may use docker distribution's name of `notifications.events`, EventConfig."""
     found = config_folder.settings(REGISTRY_NOTIFICATIONS_EVENTCONFIG_INCLUDEREFERENCES="true")
 
     assert found.notifications.events.includereferences
@@ -118,7 +119,7 @@ def test_a_list_may_have_more_than_ten_entries(config_folder: ConfigFolder) -> N
 
 
 def test_what_may_be_pushed_is_set_entry_by_entry(config_folder: ConfigFolder) -> None:
-    """Variables set a list of patterns or platforms entry by entry, by a number."""
+    """Variables with an index set single entries of a list of patterns or platforms."""
     config_folder.write("validation: {manifests: {urls: {allow: ['^https://a', '^https://b']}}}")
     found = config_folder.settings(
         REGISTRY_VALIDATION_MANIFESTS_URLS_ALLOW_1="^https?://[c-e], x",
@@ -138,7 +139,7 @@ def test_what_may_be_pushed_is_set_entry_by_entry(config_folder: ConfigFolder) -
 
 
 def test_algorithms_are_set_entry_by_entry(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """Variables replace entries of `signingalgorithms` in the file one by one."""
+    """Variables with an index set single entries of `signingalgorithms`."""
     keys = tmp_path / "keys.json"
     keys.write_bytes(signer("ES256").jwks())
     found = config_folder.settings(

@@ -12,7 +12,7 @@ from entrepot.datastore.refs import Digest
 
 
 class _FailingNotes(MemoryNotes):
-    """The notes of a `FailingIndex`, which are unavailable whenever the index is."""
+    """The notes of a `FailingIndex`, which are unavailable while the index is unavailable."""
 
     def __init__(self, values: Mapping[str, str], refuse: Callable[[], None]) -> None:
         super().__init__(values)

@@ -175,7 +175,7 @@ def test_no_log_barrier_without_haproxy_s_count_of_dropped_lines(index: FailingI
     ids=["from outside", "another internal request"],
 )
 def test_other_requests_are_no_log_barrier(index: FailingIndex, line: AccessLine) -> None:
-    """If a client requests the path of the log barrier, its request counts like any other."""
+    """No request of a client, and no internal request for another path, is a log barrier."""
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(line)))
     log_batch.commit(is_whole=True)
@@ -239,7 +239,7 @@ def test_in_another_run_haproxy_s_count_starts_at_0(index: FailingIndex) -> None
     """In a new run of the appliance, HAProxy's count of lost lines starts at 0.
 
     In a container HAProxy can have the same pid in both runs, so the pid does not show that the
-    count has started again. The logger adds the losses of both runs.
+    count has started again. The metric of lost lines adds up the losses of both runs.
     """
     first = LogBatch(index, run="one")
     first.drop(first.dropped.then(7, 3))

@@ -63,7 +63,7 @@ def test_an_excessive_file_is_one_problem(
 
 @pytest.mark.parametrize("lines", [_MANY_ALIASES, _MANY_MERGES], ids=["aliases", "merge keys"])
 def test_aliases_take_little_memory(config_folder: ConfigFolder, lines: str) -> None:
-    """Refused YAML aliases need at most 16 MiB, because they are refused before their expansion."""
+    """Refused YAML aliases need less than 16 MiB: they are refused before their expansion."""
     config_folder.write(f"x-0: &m0 {{a: 1}}\n{lines}")
     tracemalloc.start()
 

@@ -32,8 +32,7 @@ def test_a_deeply_nested_value_is_one_problem(config_folder: ConfigFolder, name:
 
 
 def test_merge_keys_of_a_field_do_not_multiply(config_folder: ConfigFolder) -> None:
-    """Forty merge keys on one line of a variable are refused: expanded, they would fill all
-    memory."""
+    """Forty merge keys in a variable are refused, because their expansion would fill the memory."""
     merges = ", ".join(f"m{n}: &m{n} {{<<: [*m{n - 1}, *m{n - 1}]}}" for n in range(1, 40))
     found = config_folder.problems(REGISTRY_LOG_FIELDS=f"{{m0: &m0 {{a: 1}}, {merges}}}")
 

@@ -108,9 +108,9 @@ print(before, resident())
 @pytest.mark.soak
 @pytest.mark.timeout(_WITHIN_S + 60)  # The time limit of the subprocess expires first.
 def test_millions_of_varied_lines_need_no_more_memory_than_thousands() -> None:
-    """After 200,000 lines, two million more make the logger's memory grow by at most a tenth.
+    """After 200,000 lines, two million more make the logger's memory grow by less than a tenth.
 
-    With the default limits, the logger needs at most 90 MB.
+    The logger needs less than 90 MiB.
     """
     before, after = map(int, run(_FEED, within=_WITHIN_S).split())
 

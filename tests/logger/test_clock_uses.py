@@ -77,7 +77,8 @@ def test_a_line_written_before_a_jump_and_read_after_it_is_not_older_than_commit
 ) -> None:
     """A line written before a clock jump and read afterwards is not older than committed uses.
 
-    The logger raises the time of this use to at least that of the uses that were committed earlier.
+    The logger raises the time of this use to at least the time of the uses that were committed
+    earlier.
     """
     machine.use("a")
     machine.up += 1

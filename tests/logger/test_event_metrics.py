@@ -38,7 +38,7 @@ class Counted:
 def test_a_download_counts_its_bytes() -> None:
     """The bytes of a download are counted for its upstream.
 
-    A metric with docker distribution's name counts them too.
+    A metric with docker distribution's name counts these bytes too.
     """
     counted = Counted()
     counted.count("download", DOWNLOAD)
@@ -73,7 +73,7 @@ def test_a_limit_is_counted_by_its_name() -> None:
 
 
 def test_damaged_and_verified_content_is_counted() -> None:
-    """Damaged and verified content is counted with a label for the component that checked it.
+    """Damaged content is counted by the component that found it, and verified content in total.
 
     The gauges of the quarantine show the values of the last event about the quarantine.
     """

@@ -27,7 +27,7 @@ from entrepot.logger.labels import HOSTED, OTHER, UpstreamLabels
     ],
 )
 def test_the_upstream_of_a_repository_is_its_first_component(name: str, expected: str) -> None:
-    """A repository's upstream is the first part of its name, if it is a host or configured.
+    """A repository's upstream is the name's first component, if that is a host or configured.
 
     All other repositories are labelled as hosted.
     """

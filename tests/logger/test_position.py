@@ -63,7 +63,7 @@ def test_a_copy_with_another_inode_is_the_same_file() -> None:
 
 
 def test_a_copy_is_not_read_while_the_file_itself_is_there() -> None:
-    """If both a file and its copy exist, the reader continues in the file with its inode.
+    """If both a file and its copy exist, the reader continues in the file with the recorded inode.
 
     Otherwise it would read the same lines twice, in the copy and in the file.
     """

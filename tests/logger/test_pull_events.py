@@ -152,7 +152,7 @@ def test_a_kill_before_the_commit_repeats_the_lines(
 
 
 def test_a_rotation_loses_no_event(bench: Bench) -> None:
-    """If the log is rotated, no event is lost, even if a new process reads it."""
+    """If the log is rotated, no event is lost, even if a new process reads the log."""
     bench.write(1)
     bench.turn()
     bench.write(2)

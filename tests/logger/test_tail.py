@@ -338,7 +338,7 @@ def test_a_line_that_is_too_long_is_counted_once_through_restart_and_rotation(
 
 
 def test_a_line_of_the_largest_length_is_read(writer: Writer, reader: Reader) -> None:
-    """The reader returns a line of LONGEST bytes, including the newline."""
+    """The reader accepts a line that has LONGEST bytes including the newline."""
     writer.put(b"x" * (LONGEST - 1) + b"\n")
 
     assert reader.drain() == [b"x" * (LONGEST - 1)]

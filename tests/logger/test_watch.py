@@ -43,7 +43,7 @@ def test_a_line_and_a_rotation_end_a_wait(tmp_path: Path) -> None:
 
 
 def test_a_wake_before_the_wait_ends_it() -> None:
-    """If the log changes while the logger works, its next wait ends at once.
+    """If the log changes while the logger works, the logger's next wait ends at once.
 
     The following wait has its full length.
     """

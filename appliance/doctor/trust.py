@@ -77,4 +77,4 @@ def _remedy(error: ssl.SSLCertVerificationError, name: str) -> str:
         )
     if "expired" in message:
         return _RENEW
-    return "clients need its CA: entrepot clients; for this check: --ca FILE"
+    return "clients need the certificate's CA: entrepot clients; for this check: --ca FILE"

@@ -1,4 +1,4 @@
-"""While the wall clock is wrong, rounds and maintenance remove nothing because of its age."""
+"""While the wall clock is wrong, rounds and maintenance remove nothing on account of age."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_eviction_for_size_orders_by_real_use_after_a_clock_jump(
 def test_maintenance_removes_nothing_during_a_clock_jump(
     store: DataDirectory, wall: Wall, time_of: Clock, tmp_path: Path
 ) -> None:
-    """While the wall clock is wrong, maintenance removes nothing because of its age.
+    """While the wall clock is wrong, maintenance removes nothing on account of age.
 
     Spool files, uploads, dangling links, unlinked content and unfinished files stay.
     """

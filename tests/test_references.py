@@ -29,9 +29,9 @@ _LINK = re.compile(r"\]\((?!https?:|mailto:)(?P<file>[^)#\s]*)(?:#(?P<anchor>[^)
 
 @cache
 def _texts() -> dict[Path, str]:
-    """Return the text of each file with comments or prose; of the CHANGELOG, the newest section.
+    """Return the text of each file with comments or prose.
 
-    Older sections of the CHANGELOG may name files that were removed later.
+    Only the newest section of the CHANGELOG is included: older sections may name removed files.
     """
     texts = {path: path.read_text(encoding="utf-8") for path in files([ROOT])}
     texts[ROOT / "Containerfile"] = (ROOT / "Containerfile").read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ def _paths(text: str) -> Iterator[str]:
 
 
 def _exists(name: str, page: Path) -> bool:
-    """Return True if there is a file with this path, or with a longer path that ends in it.
+    """Return True if a file has the path *name*, or has a longer path that ends with *name*.
 
     A path may also be relative to the folder of *page*. A path that begins with a folder of the
     root must be complete.
@@ -67,7 +67,8 @@ def _prose(text: str) -> str:
 def _absent_files(path: Path, text: str) -> set[str]:
     """Return the paths in a file that lead to no file.
 
-    Only docstrings and comments of a Python module are searched, except for pages in `docs/`.
+    In a Python module only docstrings and comments count, except for the names of pages in `docs/`,
+    which count everywhere.
     """
     absent = {name for name in _paths(text) if not _exists(name, path)}
     if absent and path.suffix == ".py":
@@ -90,7 +91,7 @@ def _anchor(heading: str) -> str:
 
 
 def _absent_headings(text: str) -> set[str]:
-    """Return the references to a heading in *text* whose page does not have it."""
+    """Return the references in *text* to headings that the named page does not have."""
     return {
         f"{found['page']}: {heading}"
         for pattern in _HEADINGS
@@ -157,13 +158,13 @@ def test_the_name_of_an_absent_file_is_found(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["docs/style.md", "datastore/layout.py", "objects/journal.py"])
 def test_the_name_of_a_file_is_accepted(name: str) -> None:
-    """A path from the root is accepted, and so is the end of the path of one file."""
+    """A path from the root is accepted, and so is the last part of a file's path."""
     assert _absent_files(ROOT / "README.md", f"(see `{name}`).") == set()
 
 
 @pytest.mark.parametrize(("heading", "is_absent"), [("Public names", False), ("Dates", True)])
 def test_an_absent_heading_is_found(heading: str, is_absent: bool) -> None:  # noqa: FBT001
-    """The name of a heading that its page does not have is found, even if it is on two lines."""
+    """A reference to an absent heading is found, even if the heading is on two lines."""
     there = heading.replace(" ", "\n    # ")
     link = f"[names](style.md#{_anchor(heading)})"
 

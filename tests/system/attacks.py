@@ -58,8 +58,8 @@ def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socke
     for _ in range(many):
         each = stack.enter_context(socket.socket())
         each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
-        # The kernel multiplies the size of a segment to get the size of HAProxy's send buffer. With
-        # the 64 KiB of loopback, the buffers of all connections would exhaust its memory for TCP.
+        # The size of HAProxy's send buffer grows with the size of a segment. With loopback's
+        # segments of 64 KiB, the buffers of all connections would exhaust the kernel's TCP memory.
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1_460)
         each.settimeout(20)
         each.connect(("127.0.0.1", appliance.http.port))
@@ -71,7 +71,7 @@ def connections(appliance: Appliance, many: int, stack: ExitStack) -> list[socke
 def slow_readers(appliance: Appliance, path: str, many: int, login: str = "") -> Iterator[None]:
     """Request a blob on many connections, and read nothing until the end of the `with` block.
 
-    Each request has another query, so that no worker can repeat an earlier response.
+    Each request has a different query, so that no worker can repeat an earlier response.
     """
     with ExitStack() as stack:
         for number, each in enumerate(connections(appliance, many, stack)):

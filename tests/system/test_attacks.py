@@ -50,7 +50,10 @@ CONNECTIONS = scaled(1_560, 3_000)
 CONNECTION = 128 * KB
 """The memory that HAProxy may use for one waiting connection: its two buffers (bytes)."""
 SLOW_READERS = scaled(900, 1_500)
-"""More than the threads of a worker for blobs (784), and fewer than the limit of slow readers."""
+"""The number of slow readers: more than a worker has threads for blobs (784).
+
+The number is below the limit of slow readers.
+"""
 FLOODS = scaled(2, 4)
 """The number of clients that fill the log with floods of requests."""
 TIMES = scaled(10, 150)
@@ -109,8 +112,8 @@ def closed(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> 
 def honest(appliance: Appliance, login: str | None = None) -> Honest:
     """Return a client that pulls a stored manifest and layer.
 
-    HAProxy's cache serves the manifest, and a worker serves the layer. For requests with ever new
-    queries, the worker needs a thread, because it cannot repeat an earlier response.
+    HAProxy's cache serves the manifest, and a worker serves the layer. Each request for the last
+    path has a new query, so the worker cannot repeat an earlier response and needs a thread.
     """
     http = replace(appliance.http, login=login)
     manifest = http.get(manifest_path(NAME, "v1"))
@@ -162,7 +165,7 @@ def _busy(threads: int) -> Attack:
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> Iterator[Appliance]:
-    """Run an appliance with one worker, to which the upstream may send nothing for minutes."""
+    """Run an appliance with one worker, which waits up to 15 minutes for bytes of the upstream."""
     environment = {"ENTREPOT_WORKERS": "1", "ENTREPOT_READ_TIMEOUT": "15m"}
     setup = Setup({"one.test": {"url": upstream.url}}, environment=environment)
     with Appliance(tmp_path_factory.mktemp("single"), setup) as appliance:
@@ -170,12 +173,12 @@ def single(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> 
 
 
 def _slowly(path: str) -> Attack:
-    """Return an attack of slow readers that outnumber the threads of one worker."""
+    """Return an attack with more slow readers than one worker has threads."""
     return lambda appliance: slow_readers(appliance, path, SLOW_READERS)
 
 
 def _fast(appliance: Appliance) -> AbstractContextManager[object]:
-    """Read a stored blob on as many connections as the slow readers have."""
+    """Read a stored blob on as many connections as `_slowly` opens, but without delays."""
     return readers(appliance, READ_SLOWLY, SLOW_READERS)
 
 
@@ -187,9 +190,9 @@ def test_threads_slow_readers(single: Appliance) -> None:
 
 
 def test_threads_slow_readers_of_a_download(single: Appliance, upstream: FakeUpstream) -> None:
-    """Clients that slowly read a download occupy no thread of a worker, while it is running.
+    """Slow clients of a running download occupy no thread of a worker.
 
-    The upstream has sent three quarters of the blob, and sends the rest after the attack.
+    Before the attack the upstream sends three quarters of the blob, and afterwards the rest.
     """
     assert single.http.get(READ_SLOWLY).status == 200
     digest, rest = upstream.add_blob("app", filler(4 * MB, 4)), threading.Event()

@@ -298,7 +298,7 @@ def test_an_adjusted_registry_has_the_value_of_the_flag(config_folder: ConfigFol
 def test_a_section_makes_its_hosts_the_only_upstreams(
     config_folder: ConfigFolder, text: str, argv: list[str], environ: dict[str, str]
 ) -> None:
-    """If `upstreams` has sections for hosts, or `remoteurl` is set, all other hosts are refused."""
+    """If `upstreams` has host sections, or `remoteurl` is set, no other host is an upstream."""
     config_folder.write(text)
 
     assert _hosts(upstreams(config_folder.settings(*argv, **environ))) == ["quay.io"]

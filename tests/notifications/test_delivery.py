@@ -86,7 +86,7 @@ def test_a_refused_event_is_sent_again_until_it_is_accepted(queue: EventQueue) -
 
 
 def test_a_receiver_of_small_envelopes_gets_all_events(queue: EventQueue) -> None:
-    """If an endpoint accepts at most three events at a time, it still gets all of them."""
+    """If an endpoint accepts at most three events at a time, it still gets all events."""
     numbers, post = fill(queue, 20), Post(lambda numbers: len(numbers) <= 3)
     delivery = EventDelivery(EventEndpoint("a", "", threshold=99), queue, post)
     while delivery.turn() == 0:
@@ -115,7 +115,7 @@ def test_from_the_threshold_on_each_attempt_waits_for_the_backoff() -> None:
 
 
 def test_an_envelope_grows_only_while_the_receiver_responds_quickly() -> None:
-    """If a response takes a quarter of the timeout, the next envelope contains half as many events.
+    """After a response that takes a quarter of the timeout or more, envelopes become smaller.
 
     If envelopes grew further, the endpoint would at some point need longer than the timeout.
     """
@@ -171,7 +171,7 @@ def test_after_a_large_envelope_failed_no_other_is_large(queue: EventQueue) -> N
 def test_an_accepted_envelope_is_not_sent_again_because_the_queue_is_busy(
     queue: EventQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the queue is locked after an envelope was accepted, its events are not sent again."""
+    """If the queue is locked after an envelope was accepted, the envelope is not sent again."""
     numbers, post = fill(queue, 1), Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     recorded = queue.delivered
@@ -212,7 +212,7 @@ def test_a_failing_receiver_is_logged_once(
 def test_an_empty_queue_is_not_read_until_it_changes(
     queue: EventQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the queue is empty, the delivery reads it only after its file has changed.
+    """The delivery reads an empty queue again only after the queue's file has changed.
 
     Another process can change the file.
     """
@@ -257,7 +257,7 @@ def test_a_file_that_was_just_written_has_no_stamp(
 
 
 def test_the_thread_delivers_new_events_and_ends(queue: EventQueue) -> None:
-    """A started delivery also sends events that are queued later; `stop` ends its thread."""
+    """A started delivery also sends events that are queued later; `stop` ends the thread."""
     post = Post()
     delivery = EventDelivery(EventEndpoint("a", ""), queue, post)
     delivery.start()

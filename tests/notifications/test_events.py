@@ -68,7 +68,7 @@ def test_each_event_has_its_own_id() -> None:
 
 
 def test_the_url_of_a_blob_leads_to_the_blob() -> None:
-    """The event of a blob has the blob's URL, which begins with the prefix of the API."""
+    """The event of a blob has the blob's URL, whose path begins with the prefix of the API."""
     source = Source("vm", "i", prefix="/registry")
     found = made(PUSH, EventTarget("team/app", BLOB_TYPE, 12, DIGEST), source)
 

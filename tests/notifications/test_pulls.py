@@ -36,7 +36,7 @@ class Contents:
 
 
 def line(number: str = ID, **fields: Any) -> bytes:
-    """Return the line of a pull by tag in the access log; *fields* replace its values."""
+    """Return the line of a pull by tag in the access log; *fields* replace values of the line."""
     document = {
         "start": 1_790_000_000_123,
         "duration": 2,
@@ -137,10 +137,9 @@ def test_a_line_that_is_read_again_gives_the_same_event() -> None:
 def test_the_requests_that_are_pulls_are_those_of_docker_distribution(
     fields: dict[str, Any], *, is_pull: bool
 ) -> None:
-    """The same requests are treated as pulls as in docker distribution.
+    """A request counts as a pull in the same cases as in docker distribution.
 
-    These are a GET or HEAD of a manifest or blob with status 200, and for a blob also with 206 or
-    304.
+    The cases are a GET or HEAD of a manifest or blob with status 200, and of a blob with 206 or 304.
     """
     assert bool(made(line(**fields))) is is_pull
 
@@ -162,7 +161,7 @@ def test_a_manifest_by_digest_has_no_tag() -> None:
 
 
 def test_a_size_that_the_response_lacks_is_looked_up() -> None:
-    """If a line has no size, the size is looked up once in the store."""
+    """If a line has no size, the size is looked up in the store until it is found."""
     contents = Contents()
     events = PullEvents(Source("vm", "i"), contents)
     unknown = line(kind="blob", size="")

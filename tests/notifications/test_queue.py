@@ -274,7 +274,7 @@ def test_a_queue_that_cannot_be_written_is_unavailable(tmp_path: Path) -> None:
 def test_threads_that_wait_for_a_queue_in_use_give_up_together(
     queue: EventQueue, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the queue is locked, all threads that wait for it fail at the same deadline."""
+    """After a thread has waited in vain for a locked queue, the threads behind it fail at once."""
     monkeypatch.setattr("entrepot.notifications.queue._BUSY_S", 0.01)
     now = 1.0
     monkeypatch.setattr("entrepot.notifications.queue.time.monotonic", lambda: now)

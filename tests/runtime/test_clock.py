@@ -106,7 +106,7 @@ def test_a_wall_clock_that_stays_ahead_is_trusted_after_an_hour(machine: Machine
     """If the wall clock jumps ahead and stays ahead for an hour, the appliance's clock follows it.
 
     Such a jump has probably corrected a wrong clock. Uses before the end of that hour are then
-    treated as if they had been at its end.
+    treated as if they had been at the end of the hour.
     """
     clock = machine.clock()
     old = clock() - 30 * _DAY
@@ -233,7 +233,7 @@ def test_a_reboot_with_a_right_clock_is_no_jump(machine: Machine, path: Path) ->
 
 
 def test_suspended_time_counts() -> None:
-    """After a suspension of the machine, the clock includes that time and reports no jump."""
+    """After a suspension of the machine, the clock includes the suspended time, without a jump."""
     now = begin(None, "boot", _START, 100.0)
 
     after = follow(now, _START + 30_000, 30_100.0)
@@ -302,7 +302,7 @@ def test_the_time_continues_if_its_file_cannot_be_written(
 def test_a_small_step_is_no_jump(machine: Machine) -> None:
     """If the wall clock makes a small step, the appliance's clock follows it.
 
-    After a step back, it follows slowly, so that its time never runs backwards.
+    After a step back, the appliance's clock follows slowly, and never runs backwards.
     """
     clock = machine.clock()
     machine.run(clock, 10)

@@ -80,7 +80,7 @@ def test_other_messages_are_written_during_a_flood(flooded: Flooded) -> None:
 
 
 def test_ever_new_messages_share_one_limit(flooded: Flooded) -> None:
-    """If more than 256 different messages are logged, the others share one limit.
+    """If more than 256 different messages are logged, all further messages share one limit.
 
     So messages whose texts vary each time fill neither the log nor the memory.
     """

@@ -97,7 +97,7 @@ def test_no_value_can_change_how_a_terminal_shows_the_line(
 def test_a_credential_is_never_written(
     stream: io.StringIO, fields: dict[str, str], leaked: str
 ) -> None:
-    """If the name of a field suggests a secret, its value is masked.
+    """If the name of a field suggests a secret, the value of the field is masked.
 
     The login and the query of a URL are removed.
     """
@@ -203,7 +203,7 @@ def test_the_fields_of_the_operator_keep_their_types_in_json(
 def test_a_field_named_like_a_standard_one_gets_a_prefix(
     stream: io.StringIO, formatter: str, standard: tuple[str, ...]
 ) -> None:
-    """If an operator's field has the name of a standard field, it gets a prefix, as in logrus."""
+    """An operator's field with the name of a standard field gets a prefix, as in logrus."""
     fields = dict.fromkeys(standard, "mine")
     logs.configure("info", formatter, "p", fields=fields, stream=stream)
 

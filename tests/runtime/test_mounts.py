@@ -31,8 +31,8 @@ _MOUNTS = r"""21 1 8:1 / / rw - ext4 /dev/sda1 rw
 def test_the_deepest_and_last_mount_counts(tmp_path: Path, path: str, expected: str) -> None:
     """The type of a path's file system is that of the deepest mount above the path.
 
-    If two file systems are mounted at that folder, the last in the list is used. The path itself
-    does not have to exist.
+    If two file systems are mounted at that folder, the last one in the list is used. The path
+    itself does not have to exist.
     """
     mounts = tmp_path / "mountinfo"
     mounts.write_text(_MOUNTS)

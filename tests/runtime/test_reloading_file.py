@@ -147,7 +147,7 @@ def test_other_errors_of_the_parser_are_raised(path: Path, clock: Clock) -> None
 
 
 def test_a_repaired_file_is_in_force_again(path: Path, clock: Clock) -> None:
-    """If an invalid file is repaired, its value is used, even if it equals the earlier value."""
+    """If an invalid file is repaired with the earlier value, later changes are still read."""
     watched = ReloadingFile(path, int, clock=clock)
     for moment, content in enumerate((b"one", b"1", b"3"), 1):
         _write(path, content, at=_WRITTEN + moment)
@@ -218,7 +218,7 @@ def test_a_change_in_the_same_tick_is_seen(path: Path, clock: Clock) -> None:
 
 
 def test_a_recent_file_with_the_same_content_is_not_a_change(path: Path, clock: Clock) -> None:
-    """If a recent file is read again with the same content, its generation does not change."""
+    """If a recent file is read again with the same content, the generation does not change."""
     clock.now = _WRITTEN + 0.2
     parser = Parser()
     watched = ReloadingFile(path, parser, clock=clock)
@@ -336,10 +336,10 @@ def test_a_process_started_while_the_file_is_bad_has_the_last_good_content(
 def test_a_forked_process_does_not_use_its_parents_older_value(
     path: Path, clock: Clock, broken: bytes | None
 ) -> None:
-    """If the saved content is newer than the parent's value, a forked process uses the content.
+    """A forked process uses the saved content if this is newer than the value of the parent.
 
-    The parent does not check the file after its start. Its other children check the file and save
-    its content.
+    The parent does not check the file after its start. Other children of the parent check the file
+    and save the content.
     """
     parent = ReloadingFile(path, int, clock=clock, last_good=path.with_name("saved"))
     child = copy.copy(parent)

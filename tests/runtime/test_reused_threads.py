@@ -19,7 +19,7 @@ def _eventually(holds: Callable[[], bool]) -> bool:
 def _ran_in(threads: ReusedThreads, name: str = "work") -> tuple[threading.Thread, str]:
     """Run a function that returns at once.
 
-    Return its thread, and the name of the thread during the call.
+    Return the thread of the function, and the name of the thread during the call.
     """
     found: list[tuple[threading.Thread, str]] = []
     ended = threading.Event()

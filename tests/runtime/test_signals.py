@@ -41,7 +41,7 @@ print("parent", *(each.name for each in signals.wait(10)), flush=True)
 def test_a_stop_at_any_moment_of_a_wait_returns_no_signal() -> None:
     """If a process is suspended and continued during a wait, the wait returns no signal.
 
-    Python's `sigtimedwait` returns uninitialised memory if SIGCONT arrives after its deadline.
+    Python's `sigtimedwait` returns uninitialised memory if SIGCONT arrives after the deadline.
     """
     with running(_WAITS) as process:
         assert next_line(process) == "ready"

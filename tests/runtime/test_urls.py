@@ -25,7 +25,7 @@ def test_an_origin_has_a_scheme_a_host_and_a_port(url: str, origin: RawOrigin) -
 
 @pytest.mark.parametrize("url", ["https://host:99999/", "https://host:port/", "https://[::1/"])
 def test_an_invalid_port_or_host_is_an_error(url: str) -> None:
-    """A URL with a port above 65535, a port of letters or an open bracket raises ValueError."""
+    """A URL with a port above 65535, a port of letters or an unclosed bracket raises ValueError."""
     with pytest.raises(ValueError, match=r"."):
         raw_origin_of(url)
 

@@ -139,7 +139,7 @@ def test_the_requests_that_are_pulls_are_those_of_docker_distribution(
 ) -> None:
     """A request counts as a pull in the same cases as in docker distribution.
 
-    The cases are a GET or HEAD of a manifest or blob with status 200, and of a blob with 206 or 304.
+    The cases are GET and HEAD of a manifest or blob with status 200, or of a blob with 206 or 304.
     """
     assert bool(made(line(**fields))) is is_pull
 

@@ -1,4 +1,4 @@
-"""A stand-in for the appliance's clock, which a test sets."""
+"""A stand-in for the appliance's clock; a test sets the time of the clock."""
 
 from __future__ import annotations
 

@@ -23,9 +23,10 @@ _ROOM = 1024**3  # bytes; one test run needs a tenth of this
 def _keep_folders_in_memory() -> None:
     """Let pytest create its temporary folders in memory, if there is room.
 
-    On a disk, each `os.fsync` waits for the disk, which takes half of the time of many tests. If
-    there is no room in memory, `os.fsync` and `os.fdatasync` do nothing: a test within one process
-    sees the same file content without them. Programs that a test starts still sync their files.
+    On a disk, each `os.fsync` waits for the disk; these waits take half of the time of many tests.
+    If there is no room in memory, `os.fsync` and `os.fdatasync` do nothing: a test within one
+    process sees the same file content without them. Programs that a test starts still sync their
+    files.
     """
     if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _ROOM:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_MEMORY))

@@ -76,7 +76,7 @@ class TestOldest:
     def test_digests_of_both_algorithms_are_sorted_as_text(self, index: Index) -> None:
         """Rows with equal times are sorted by digest as text, across digest algorithms.
 
-        This matches the cursor between pages, which compares digests as text.
+        The cursor between pages compares digests as text, too.
         """
         rows = [
             IndexEntry(Digest.of(bytes([n]), algorithm), 1, ContentKind.BLOB, 1.0)

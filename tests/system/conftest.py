@@ -154,7 +154,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Return a function that starts an appliance, which is stopped at the end of the test."""
+    """Return a function that starts an appliance; the end of the test stops the appliance."""
     with ExitStack() as running:
         numbers = iter(range(1000))
 

@@ -17,7 +17,7 @@ def of_size(size: int, seed: int, *, shared: bytes | None = None, family: Family
 
 
 def two_platforms(seed: int, family: Family = "oci") -> list[Image]:
-    """Return the images of a multi-platform index for amd64 and arm64, which share a layer."""
+    """Return two images that share a layer, for an index with the platforms amd64 and arm64."""
     shared = layer({"shared": filler(8 * KB, seed)})
     return [
         image(

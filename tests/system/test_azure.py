@@ -65,7 +65,7 @@ def _setup(azurite: Azurite, upstream: FakeUpstream, data: Path, **others: objec
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, azurite: Azurite, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance with two workers, whose content is in the container."""
+    """Run one appliance that has two workers and stores its content in the container."""
     folder = tmp_path_factory.mktemp("azure")
     with Appliance(folder, _setup(azurite, upstream, folder / "data")) as running:
         yield running

@@ -61,7 +61,7 @@ def _setup(azure: AzureFront, upstream: FakeUpstream, data: Path, **others: obje
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, azure: AzureFront, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance with two workers, whose content is in the container."""
+    """Run one appliance that has two workers and stores its content in the container."""
     folder = tmp_path_factory.mktemp("azure")
     with Appliance(folder, _setup(azure, upstream, folder / "data")) as running:
         yield running

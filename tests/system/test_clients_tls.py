@@ -45,7 +45,7 @@ class World:
 
     @property
     def address(self) -> str:
-        """Return the address of the appliance as host:port, for which its certificate is valid."""
+        """Return the host:port of the appliance; the TLS certificate is valid for this host."""
         return f"127.0.0.1:{self.appliance.http.port}"
 
     def tree(self, client: str) -> Path:

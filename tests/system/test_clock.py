@@ -36,7 +36,7 @@ _RETENTION = {
 
 @pytest.fixture
 def wall(tmp_path: Path) -> WallClock:
-    """Return a wall clock for the appliance, which shows the right time at first."""
+    """Return a wall clock for the appliance; the clock shows the right time at first."""
     return WallClock(tmp_path / "wall")
 
 

@@ -113,8 +113,7 @@ def _paths(image: Image) -> list[str]:
 def test_a_cached_response_equals_that_of_a_worker(warmed: Appliance, image: Image) -> None:
     """HAProxy's cache sends the body and headers of the worker's response, and the header Age."""
     for path in _paths(image):
-        # The cache epoch may have been raised since the cache was filled, which purges the
-        # response.
+        # A rise of the cache epoch may have purged the response since the cache was filled.
         warm(warmed.http, path)
         response = warmed.http.get(path)
         body = image.config if "/blobs/" in path else image.manifest

@@ -79,7 +79,7 @@ def _setup(
 def appliance(
     tmp_path_factory: pytest.TempPathFactory, s3: S3Front, upstream: FakeUpstream
 ) -> Iterator[Appliance]:
-    """Run one appliance with two workers, whose content is in the bucket."""
+    """Run one appliance that has two workers and stores its content in the bucket."""
     folder = tmp_path_factory.mktemp("s3")
     with Appliance(folder, _setup(s3, upstream, folder / "data")) as running:
         yield running

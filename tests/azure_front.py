@@ -1,8 +1,8 @@
 """A small server with the part of Azure's blob service that the driver `azure` uses.
 
-It keeps blobs in memory, verifies the signature of each request as Azure does, and needs no other
-program. `make soak` runs the same tests with Azurite (`tests/azurite.py`), which shows that this
-server answers as Microsoft's emulator does. An example of a test:
+The server keeps blobs in memory, verifies the signature of each request as Azure does, and needs no
+other program. `make soak` runs the same tests with Azurite (`tests/azurite.py`), which shows that
+this server answers as Microsoft's emulator does. An example of a test:
 
     with AzureFront() as azure:
         ...

@@ -44,10 +44,10 @@ class BasicGate:
 class TokenService:
     """A gate that allows only requests with a valid token, and the endpoint that issues the tokens.
 
-    The token endpoint, whose URL is `realm`, listens on a separate port. Without *users* it issues
-    a token for every request; with *users* a request needs a password, or one of `identity_tokens`
-    (token -> user). Tokens are valid for `lifetime` seconds. `requests` has all requests to the
-    token endpoint, and `issued` has the scopes of all tokens.
+    The token endpoint, whose URL is `realm`, listens on a separate port. Without *users* this
+    endpoint issues a token for every request. With *users* a request needs a password, or one of
+    `identity_tokens` (token -> user). Tokens are valid for `lifetime` seconds. `requests` has all
+    requests to the token endpoint, and `issued` has the scope of each of these requests.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Checks the signature of a request to S3 (Signature Version 4) with botocore's signer.
 
-The signature is in a header, or in the query of a presigned URL. It covers the key, time, region,
-method, path, query, signed headers, and the hash of the body.
+The signature is in a header, or in the query of a presigned URL. The signature covers the key,
+time, region, method, path, query and signed headers. In a header it also covers the body's hash.
 """
 
 from __future__ import annotations

@@ -354,7 +354,7 @@ class TestListAndWalk:
     def test_walk_returns_every_value_below(self, storage: Storage) -> None:
         """`walk` returns all values below a folder, in any order.
 
-        It returns no values of another folder whose name begins with the same text.
+        `walk` returns no values of another folder whose name begins with the same text.
         """
         for key in ("a/c.d/1", "a/c/2", "a/b", "other/1", "ab/1"):
             storage.write(key, key.encode())

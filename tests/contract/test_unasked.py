@@ -17,8 +17,8 @@ def _unused(index: AccessIndex, before: float = 100.0, limit: int = 10) -> list[
 def test_unused_prefetched_rows_are_listed_the_oldest_first(index: AccessIndex) -> None:
     """`prefetched_unused` lists prefetched rows that no client has used, the oldest first.
 
-    It leaves out rows whose prefetch began at the given time or later, and rows that were not
-    prefetched.
+    Rows whose prefetch began at the given time or later are left out. Rows that were not prefetched
+    are left out, too.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=7.0)
     index.record(B, 1, ContentKind.BLOB, 8.0, prefetched_at=5.0)

@@ -108,8 +108,8 @@ def test_the_volume_is_larger_than_the_cap(documents: list[Document]) -> None:
 def test_it_is_hardened(documents: list[Document]) -> None:
     """The pod in deployment.yaml has few rights, so a break-in gains little.
 
-    It runs without root, without capabilities, with a read-only root file system, and without a
-    token of the cluster.
+    The pod runs without root, without capabilities, with a read-only root file system, and without
+    a token of the cluster.
     """
     pod, container = manifests.pod(documents), manifests.container(documents)
 

@@ -1,7 +1,7 @@
 """Gives each test its own upstream.
 
-A failure in a test opens the circuit breaker of its upstream; another test with this upstream would
-then fail.
+A failure in a test opens the circuit breaker of the test's upstream. Another test with this
+upstream would then fail.
 """
 
 from __future__ import annotations

@@ -366,8 +366,8 @@ def test_log_short_lines_stop_no_eviction(
 ) -> None:
     """During a flood of short log lines the cleaner still evicts.
 
-    Before an eviction the cleaner sends a request and waits for its log line. If this line were
-    dropped because of the flood, the cleaner would not evict.
+    Before an eviction the cleaner sends a request, and waits for the log line of this request. If
+    this line were dropped because of the flood, the cleaner would not evict.
     """
     left_out = partial(small.metric, "entrepot_limited_total", limit="lines")
     before = left_out()

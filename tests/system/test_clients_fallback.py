@@ -51,7 +51,7 @@ class World:
     seeds: Iterator[int] = field(default_factory=lambda: count(9000))
 
     def behind(self, name: str) -> FakeUpstream:
-        """Return the registry that the client *name* uses when its mirror fails."""
+        """Return the registry that the client *name* uses when the mirror fails."""
         return self.hub if name == "dockerd" else self.origin
 
     def put(self, name: str) -> tuple[str, Image]:

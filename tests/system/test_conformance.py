@@ -10,8 +10,8 @@ import pytest
 from tests.conformance import __main__ as conformance
 from tests.system.http_client import listens
 
-# This program stands in for the OCI conformance suite, which belongs to another project. Its JUnit
-# report states whether it could log in, push, pull and delete.
+# This program stands in for the OCI conformance suite, which belongs to another project. In its
+# JUnit report, this program states whether it could log in, push, pull and delete.
 SUITE = """#!{python}
 # reads OCI_CONFIGURATION, as the current suite does
 import base64, hashlib, http.client, os, pathlib

@@ -43,7 +43,7 @@ def test_podman_chooses_its_platform_from_an_index(clients: Clients, public: Reg
 def test_a_stopped_upstream_is_back_on_its_port_after_a_start(tmp_path: Path) -> None:
     """A stopped docker-registry refuses connections.
 
-    After its next start it has the same port and the same content.
+    After the next start the registry has the same port and the same content.
     """
     with Registry(tmp_path / "registry") as registry:
         registry.push("app", "v1", of_size(KB, 3))

@@ -125,7 +125,7 @@ def _check(appliance: Appliance, upstream: FakeUpstream) -> None:
 def _stalled(
     s3: S3Front, pattern: str, *words: object
 ) -> tuple[subprocess.Popen[str], threading.Event]:
-    """Start a migration, and wait until it has begun a PUT whose key matches *pattern*.
+    """Start a migration, and wait until its PUT of a key that matches *pattern* has begun.
 
     The server responds to this PUT when the test sets the returned event.
     """

@@ -96,7 +96,8 @@ def test_skopeo_copies_an_index_with_its_images(
 def test_a_signature_is_attached_and_found(hosting: Appliance) -> None:
     """A signature can be pushed and found with the requests that oras and cosign send.
 
-    The signature is an artifact with an empty config and a subject. It is listed as a referrer.
+    The signature is an artifact with an empty config and a subject. The list of the image's
+    referrers contains the signature.
     """
     http, name = hosting.http, "team/signed"
     image = of_size(KB, 440)

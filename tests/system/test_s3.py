@@ -518,7 +518,7 @@ def test_a_second_appliance_only_reads(
 ) -> None:
     """A second appliance on a bucket writes nothing to the bucket.
 
-    It serves stored content, passes other content through, and refuses pushes with 503.
+    This appliance serves stored content, passes other content through, and refuses pushes with 503.
     """
     made = of_size(200 * KB, 660)
     push_soon(appliance.http, "team/two", "v1", made)

@@ -239,7 +239,7 @@ def test_no_pull_fails_and_none_is_redirected_while_the_bucket_fails(
 ) -> None:
     """From two seconds after the bucket fails, the appliance redirects no pull to the bucket.
 
-    It fetches the content from the upstream instead, so all pulls succeed.
+    The appliance fetches the content from the upstream instead, so all pulls succeed.
 
     Pushes that get 201 during the failure are stored, and redirects resume after the failure.
     """

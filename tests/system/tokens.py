@@ -1,8 +1,8 @@
 """A small but strict token server in a thread (docker distribution, "Token Authentication").
 
-It issues tokens after a GET with Basic credentials, or a POST with a password (OAuth 2.0). A
-request without the right `service` gets 400, and a request with a wrong password gets 401. A token
-has only the requested actions that the policy permits.
+The server issues tokens after a GET with Basic credentials, or a POST with a password (OAuth 2.0).
+A request without the right `service` gets 400, and a request with a wrong password gets 401. A
+token has only the requested actions that the policy permits.
 """
 
 from __future__ import annotations

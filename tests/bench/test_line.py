@@ -63,7 +63,7 @@ def _answer(listener: socket.socket, answer: bytes, seen: list[bytes]) -> None:
 
 
 def _ask(port: int, question: bytes) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(question)
         connection.shutdown(socket.SHUT_WR)
         return _all(connection)

@@ -28,7 +28,8 @@ class Recorder:
     """A `Recorder` queues events for those of *endpoints* that want them; *queue* must be durable.
 
     When an event is queued, the write has already taken effect. So if the event cannot be queued,
-    the client gets no error: the failure is logged, and *lost* is called with the number of events.
+    the client gets no error: the failure is logged, and *lost* is called with the number of events
+    that at least one endpoint wants.
     """
 
     def __init__(
@@ -60,6 +61,6 @@ class Recorder:
             self._queue.append(queued)
         except QueueUnavailable as error:
             self._complaint.failed(error)
-            self._lost(len(events))
+            self._lost(sum(any(each in found for found in queued.values()) for each in events))
             return
         self._complaint.worked()

@@ -107,14 +107,13 @@ class AbandonedUploads:
     def remove(self, upload: AbandonedUpload) -> bool:
         """Remove an upload and its reservation.
 
-        Return False, and keep the upload, if it is an upload of the appliance that is locked or has
-        changed since it was listed.
+        Return False, and keep the upload, if it is locked or has changed since it was listed. Only
+        uploads of the appliance have locks.
 
         Raises: StorageFull, StorageBroken, IndexUnavailable.
         """
         if upload.key:
-            self._remove_keys(upload)
-            return True
+            return self._remove_keys(upload)
         return self._remove_file(upload)
 
     def _appliance_uploads(self) -> Iterator[AbandonedUpload]:
@@ -159,9 +158,14 @@ class AbandonedUploads:
     def _values(self, key: str) -> list[Stat]:
         return list(self._store.storage.walk(key))
 
-    def _remove_keys(self, upload: AbandonedUpload) -> None:
-        for stat in self._values(upload.key):
+    def _remove_keys(self, upload: AbandonedUpload) -> bool:
+        values = self._values(upload.key)
+        size = sum(stat.size for stat in values)
+        if (self._last_change(values, upload.key), size) != (upload.modified, upload.size):
+            return False
+        for stat in values:
             self._store.storage.delete(stat.key)
+        return True
 
     def _remove_file(self, upload: AbandonedUpload) -> bool:
         held = _locked(upload.path)

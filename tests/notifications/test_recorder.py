@@ -41,12 +41,16 @@ def test_each_endpoint_gets_the_events_that_it_wants(tmp_path: Path) -> None:
 
 
 def test_an_event_that_cannot_be_queued_is_counted_and_not_raised(tmp_path: Path) -> None:
-    """If an event cannot be queued, it is counted as lost, and the client's push still succeeds."""
+    """If an event cannot be queued, it is counted as lost, and the client's push still succeeds.
+
+    An event is counted once for all endpoints, and only if an endpoint wants it.
+    """
     (tmp_path / "file").write_text("")
     queue = EventQueue(tmp_path / "file" / "queue.sqlite", 10**6, is_durable=True)
     lost: list[int] = []
-    Recorder(queue, [EventEndpoint("a", "")], Source("vm", "i"), lost.append)(
-        REQUEST, [(PUSH, TARGET), (PUSH, TARGET)]
+    endpoints = [EventEndpoint(name, "", actions=frozenset({DELETE})) for name in ("a", "b")]
+    Recorder(queue, endpoints, Source("vm", "i"), lost.append)(
+        REQUEST, [(PUSH, TARGET), (DELETE, TARGET), (PUSH, TARGET)]
     )
 
     assert lost == [2]

@@ -125,6 +125,21 @@ def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
     assert pushed.is_here(store) == [True, True, True]
 
 
+def test_an_upload_of_docker_distribution_that_grows_again_is_kept(
+    store: DataDirectory, uploads: AbandonedUploads, clock: Clock
+) -> None:
+    """An upload of docker distribution is kept if it has changed since it was listed."""
+    _begin_distribution_upload(store)
+    for stat in store.storage.walk(_THEIRS):
+        set_time(store.storage, stat.key, clock.now - 100)
+    (found,) = uploads.abandoned(clock.now)
+    store.storage.write(f"{_THEIRS}/data", b"the first chunk and the second")
+    set_time(store.storage, f"{_THEIRS}/data", clock.now)
+
+    assert not uploads.remove(found)
+    assert store.storage.read(f"{_THEIRS}/data", 99) == b"the first chunk and the second"
+
+
 def test_an_idle_upload_keeps_its_reservation(store: DataDirectory, clock: Clock) -> None:
     """An upload that waits for its next chunk is not locked; the size of its file stays reserved.
 

@@ -2,7 +2,7 @@
 
 The path of a request selects the response: `/hang-up` closes the connection, `/html/500` fails with
 HTML as gunicorn does, and `/status/401` gets the status 401. `/wait/a/file` creates
-`/a/file.waiting`, and gets its response when `/a/file` exists. The body of `/large` has 8 MiB. Any
+`/a/file.waiting`, and gets a response when `/a/file` exists. The body of `/large` has 8 MiB. Any
 other path, such as `/echo`, is answered with the headers of the request as JSON.
 """
 

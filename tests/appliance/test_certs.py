@@ -149,7 +149,7 @@ def test_an_expired_ca_signs_nothing(capsys: pytest.CaptureFixture[str]) -> None
 def test_an_incomplete_ca_is_not_replaced_silently(
     capsys: pytest.CaptureFixture[str], broken: str, text: str | None, expected: str
 ) -> None:
-    """If a file of the CA is missing or wrong, no new CA is made: clients trust the old one."""
+    """If a file of the CA is missing or wrong, no new CA is made: clients trust the old CA."""
     run(*HOSTS)
     other = authority.create(dt.datetime.now(dt.UTC)).key_pem
     if text is None:

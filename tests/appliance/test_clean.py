@@ -62,7 +62,7 @@ def test_gc_lists_garbage_and_removes_only_what_its_options_allow(
     words: list[str],
     expected: str,
 ) -> None:
-    """While no appliance runs, `gc` lists garbage, and removes only what its options allow."""
+    """While no appliance runs, `gc` lists and removes garbage; the options select the garbage."""
     assert main([*words, f"--storage.filesystem.rootdirectory={tmp_path}"]) == 0
 
     assert capfd.readouterr().out.splitlines()[-1].startswith(expected)

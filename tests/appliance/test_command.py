@@ -28,7 +28,7 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_bad_input_prints_one_line_on_stderr_and_exits_with_2(
     words: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Bad input prints one line with a remedy on stderr, no traceback, and exits with 2."""
+    """For bad input `entrepot` prints one line with a remedy on stderr, and exits with 2."""
     assert main(words) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1

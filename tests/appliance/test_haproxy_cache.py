@@ -98,7 +98,7 @@ def test_a_cached_response_is_logged_like_any_other(haproxy: Haproxy, path: str)
 def test_only_a_line_that_may_show_no_use_is_marked(
     haproxy: Haproxy, worker: StubWorker, path: str, use: str
 ) -> None:
-    """HAProxy marks, with a tab, each log line that may show no use; `serve` examines only those.
+    """HAProxy marks each log line that may show no use with a tab; `serve` examines marked lines.
 
     A HEAD of a blob is no use, so its line is marked even if the response comes from the cache.
     """
@@ -376,8 +376,8 @@ def test_only_addresses_with_many_failed_logins_are_marked(
 ) -> None:
     """HAProxy marks requests of an address and user that together have many failed logins.
 
-    A worker verifies the passwords of marked requests after all others. A request with a verified
-    password is not marked.
+    A worker verifies the passwords of marked requests after all other passwords. A request with a
+    verified password is not marked.
     """
     login(haproxy, worker, "Authorization: Basic bWFyeTpyaWdodA==")  # mary:right
     guess = "Authorization: Basic bWFyeTp3cm9uZw=="  # mary:wrong

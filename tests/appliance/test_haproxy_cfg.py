@@ -523,7 +523,7 @@ def test_a_read_without_any_response_byte_is_retried_once(
 
 
 def test_health_checks_are_not_logged_except_the_cleaners_log_barrier(haproxy: Haproxy) -> None:
-    """Health checks would fill the log, so HAProxy logs only those of the cleaner.
+    """Health checks would fill the log, so HAProxy logs only the checks of the cleaner.
 
     The cleaner sends `?news=` with its checks, and waits until the logger has read their lines. The
     cleaner then knows that the logger has read all earlier lines.
@@ -601,7 +601,7 @@ def test_an_http2_connection_has_few_streams(haproxy: Haproxy) -> None:
 def test_workers_beyond_the_configured_number_are_disabled(haproxy: Haproxy) -> None:
     """Of the sixteen workers in haproxy.cfg, those beyond the configured number are disabled.
 
-    HAProxy neither checks nor counts them.
+    HAProxy neither checks nor counts these workers.
     """
     rows = [row for row in haproxy.admin("show stat").splitlines() if ",worker" in row]
 

@@ -85,7 +85,7 @@ def browsed(started: _Started) -> Haproxy:
 def test_every_response_has_the_configured_headers(
     browsed: Haproxy, target: str, extra: Sequence[str], status: int
 ) -> None:
-    """Responses that HAProxy makes itself have the headers of `http.headers` too.
+    """Every response has the headers of `http.headers`, even if HAProxy makes the response itself.
 
     With the CORS headers of this test a web page can read the reason of an error.
     """

@@ -59,7 +59,7 @@ def test_an_http2_request_that_is_refused_at_once_has_a_json_log_line() -> None:
 def test_a_line_has_a_tail_while_the_access_log_is_printed(notify: str) -> None:
     """While the access log is printed, a line has version, Referer and User-Agent at its end.
 
-    Their values are escaped and truncated, with and without notifications.
+    The three values are escaped and truncated, with and without notifications.
     """
     variables = {"ENTREPOT_LOG_REQUEST": "on", "ENTREPOT_NOTIFY": notify}
     with (

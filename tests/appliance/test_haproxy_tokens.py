@@ -195,7 +195,7 @@ def test_wrong_passwords_in_a_form_are_counted_by_address(
     """Wrong passwords in a form are counted for the client's address.
 
     After many wrong passwords HAProxy marks the address's requests, and the worker checks marked
-    passwords after all others.
+    passwords after all other passwords.
     """
     worker.headers["X-Entrepot-Mistaken"] = "1"
     for _ in range(61):

@@ -19,7 +19,7 @@ import sys
 import entrepot.appliance.main_loop, entrepot.appliance.privileges.first_process
 print(*(each for each in sys.modules if each.startswith(("entrepot.config", "yaml", "pydantic"))))
 """
-# The program executes itself, and then releases the run directory of which it has the locks.
+# The program executes itself, and then releases the run directory whose locks it holds.
 _EXECUTED = """
 import fcntl, os, sys
 from pathlib import Path

@@ -31,7 +31,7 @@ def test_a_limit_that_is_too_small_is_named_with_a_remedy() -> None:
 
 
 def test_a_limit_that_suffices_is_no_problem() -> None:
-    """A limit of exactly the needed memory is no problem, but a limit of one byte less is."""
+    """A limit of exactly the needed memory is enough, and a limit of one byte less is a problem."""
     assert problems(4, _MIB, needed(4, _MIB)) == []
     assert problems(4, _MIB, needed(4, _MIB) - 1) != []
 

@@ -156,7 +156,7 @@ def test_folders_of_the_operator_stay(tmp_path: Path, temporary: Path) -> None:
 def test_a_folder_removed_as_abandoned_is_created_again(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If another start removes a new run directory before it is locked, `create` makes another."""
+    """If another start removes a new run directory before the lock, `create` makes a second one."""
     flock = fcntl.flock
     removed: list[Path] = []
 

@@ -45,7 +45,7 @@ def test_the_example_changes_nothing(config_folder: ConfigFolder) -> None:
 def test_the_commented_lines_of_the_example_are_valid(
     config_folder: ConfigFolder, tmp_path: Path, scheme: str, driver: str
 ) -> None:
-    """The commented lines of config/example.yml are valid settings without their #.
+    """The commented lines of config/example.yml are valid settings without the `#`.
 
     The test keeps one auth scheme and one storage driver, because a configuration may have only one
     of each.

@@ -98,8 +98,8 @@ def test_a_key_similar_to_a_protecting_key_is_a_problem(
 ) -> None:
     """An unknown key that resembles a protecting key, such as one for passwords, is a problem.
 
-    The operator may rely on that protection. The message appears even if the appliance refuses the
-    correctly spelt key too.
+    The operator may rely on that protection. The message appears even if the appliance also refuses
+    the correctly spelt key.
     """
     config_folder.write(text)
 

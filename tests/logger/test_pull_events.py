@@ -170,7 +170,7 @@ def test_while_the_queue_is_unavailable_lines_wait(
 ) -> None:
     """While the queue is unavailable, the collector keeps the lines that it has already read.
 
-    Meanwhile it reads no other lines.
+    Meanwhile the collector reads no further lines.
     """
     bench.write(1)
     bench.turn()

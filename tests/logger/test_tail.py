@@ -310,7 +310,7 @@ def test_a_line_that_is_too_long_is_skipped_and_counted(
 ) -> None:
     """The reader skips a line that is too long and counts it once.
 
-    It returns the other lines.
+    It returns all other lines.
     """
     writer.put(b'{"n":1}\n', b"x" * (LONGEST + extra), b'\n{"n":2}\n')
 

@@ -129,9 +129,9 @@ def test_the_endpoints_have_separate_queues(queue: EventQueue) -> None:
 
 
 def test_a_full_queue_drops_its_oldest_pulls_and_counts_them(path: Path) -> None:
-    """If the queue is full, it drops its oldest pulls and counts them.
+    """A full queue drops the oldest pulls, and counts the dropped pulls.
 
-    It keeps pushes longer, because they matter more.
+    The queue keeps pushes longer, because pushes matter more.
     """
     queue = EventQueue(path, 1000, is_durable=False)
     queue.append({"a": [event("push")]})
@@ -222,7 +222,7 @@ def test_an_interrupted_append_leaves_neither_events_nor_position(queue: EventQu
 
 
 def test_endpoints_that_are_no_longer_configured_lose_their_events(queue: EventQueue) -> None:
-    """If an endpoint is no longer configured, `keep_only` deletes its events and counts them."""
+    """`keep_only` deletes and counts the events of endpoints that are no longer configured."""
     queue.append({"a": [event("1")], "b": [event("1"), event("2")]})
 
     assert queue.keep_only(["a", "c"]) == 2

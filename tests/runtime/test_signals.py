@@ -91,7 +91,7 @@ print(signals.wait(0), flush=True)
 
 
 def test_another_thread_can_end_a_wait() -> None:
-    """`wake` ends the wait of another thread, which then returns no signal.
+    """`wake` ends the wait of another thread, and this wait returns no signal.
 
     If no thread is waiting, the next wait returns at once.
     """

@@ -74,7 +74,7 @@ def test_a_private_ca_is_read_from_the_appliances_certificate(
 ) -> None:
     """Without `--ca`, `entrepot clients` reads the CA from the appliance's certificate file.
 
-    `entrepot certs` appends its CA to the certificate in this file. A file from a public CA
+    `entrepot certs` appends the CA to the certificate in this file. A file from a public CA
     contains no root certificate, and clients need none.
     """
     signer = Authority(tmp_path)

@@ -90,7 +90,7 @@ def test_a_socket_needs_the_address_of_the_proxy_in_front(tmp_path: Path) -> Non
 
 
 def test_a_refused_connection_ends_the_checks() -> None:
-    """If its connection is refused, `doctor` stops and reports the system's error message."""
+    """If the connection is refused, `doctor` reports the system's error message and stops."""
     report = examine(UNREACHABLE, time.time())
 
     assert last(report)[:2] == ("registry", Health.FAILS)
@@ -106,7 +106,7 @@ def test_a_web_server_is_not_a_registry(registry: FakeUpstream) -> None:
 
 
 def test_a_missing_image_is_reported(registry: FakeUpstream) -> None:
-    """If `doctor` finds no image to pull, its message names the option --image."""
+    """If `doctor` finds no image to pull, the finding names the option --image."""
     report = examine(replace(at(registry.host), image=None), time.time())
 
     assert last(report)[:2] == ("image", Health.FAILS)

@@ -82,7 +82,7 @@ def test_root_follows_no_link_in_the_run_directory(run: Path, secret: Path) -> N
 
 @as_root
 def test_files_named_on_the_command_line_are_read_as_root(run: Path, secret: Path) -> None:
-    """`doctor` as root reads the files that its command line names before it changes its user."""
+    """`doctor` as root reads the files of the command line before it gives up root's rights."""
     config.dump(Settings(), run / run_names.SETTINGS)
     (run / run_names.SETTINGS).chmod(0o644)
 

@@ -108,7 +108,7 @@ def test_without_a_login_a_realm_that_requires_one_is_no_failure(registry: FakeU
 
 
 def test_a_login_that_the_realm_refuses_ends_the_checks(registry: FakeUpstream) -> None:
-    """The finding about a refused login names the realm and its status, but not the password."""
+    """The finding about a refused login has the realm and the status, but not the password."""
     report = examine(replace(at(registry.host), login=Login("robot", "guess")), time.time())
 
     assert last(report)[:2] == ("token", Health.FAILS)

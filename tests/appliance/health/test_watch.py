@@ -49,7 +49,7 @@ def _watching(published: _Published, *checks: Check) -> Iterator[None]:
 
 
 def test_a_failure_and_its_end_are_published() -> None:
-    """Each change of the failing checks is published once, with their reasons."""
+    """Each change of the failing checks is published once, with the reasons of the failures."""
     published, result = _Published(), _Result("file exists")
     with _watching(published, Check("/down", result, 0.01, 0, 0)):
         assert published.next() == {"/down": "file exists"}

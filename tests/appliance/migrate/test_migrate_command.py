@@ -58,7 +58,7 @@ def test_a_data_directory_is_moved_to_the_place_that_a_file_names(
 def test_damaged_content_makes_the_exit_code_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The output has a line for each damaged blob, and the exit code is then 1."""
+    """If blobs are damaged, the output has a line for each, and the exit code is 1."""
     source = on_disk(tmp_path / "from")
     damaged = push(source, 1, 1000.0).digests[2]
     source.storage.write(layout.blob(damaged), filler(20_000, 9))

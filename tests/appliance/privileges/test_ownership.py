@@ -62,7 +62,7 @@ def test_everything_is_given_and_counted(data: Path) -> None:
 
 @as_root
 def test_a_link_is_given_but_not_its_target(data: Path, tmp_path: Path) -> None:
-    """A link gets the service user as owner, but its target does not."""
+    """A link gets the service user as owner, but the link's target does not."""
     file, folder = _write(tmp_path / "file"), tmp_path / "folder"
     _write(folder / "inside")
     (data / "docker/link").symlink_to(file)
@@ -203,7 +203,7 @@ def test_a_folder_with_the_old_mode_is_closed_to_other_accounts(
 
 
 def test_a_folder_behind_a_link_keeps_its_mode(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """A data directory behind a symbolic link keeps its mode: it may belong to any user."""
+    """A data directory behind a symbolic link keeps its mode: the target may belong to any user."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other").chmod(0o755)
     (tmp_path / "data").symlink_to(tmp_path / "other")

@@ -220,7 +220,7 @@ def test_a_copy_is_never_readable_by_other_users(
 
 
 def test_an_unreadable_original_is_an_error(tmp_path: Path, temporary: Path) -> None:
-    """A secret that can no longer be read after its check raises ConfigError."""
+    """If a secret can no longer be read after the check, `create` raises ConfigError."""
     with (
         pytest.raises(ConfigError, match="gone: no such file"),
         secret_copies.create([tmp_path / "gone"], USER),

@@ -244,7 +244,7 @@ def test_versions_and_cipher_suites_are_those_that_the_operator_names(
 ) -> None:
     """TLS versions and cipher suites are those of the settings.
 
-    A client of one TLS version gets the configured suite, or no connection.
+    A client with only one TLS version gets the configured suite, or no connection.
     """
     context = _context(site, site.known)
     context.minimum_version = context.maximum_version = version

@@ -141,8 +141,8 @@ def test_the_access_log_stays_within_its_share(maxsize: int) -> None:
 def test_variables_that_configure_the_appliance_are_not_inherited() -> None:
     """The programs of the appliance inherit no variable that configures the appliance.
 
-    Programs read settings.json instead of variables, because `ps` would show a password in their
-    environment.
+    Programs read settings.json instead of variables, because `ps` would show a password in a
+    variable.
     """
     given = {
         "PATH": "/bin",

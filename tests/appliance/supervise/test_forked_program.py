@@ -76,7 +76,7 @@ EXITS: Mapping[str, tuple[str, int, str]] = {
 def run(main: str, before: str = "pass") -> subprocess.CompletedProcess[str]:
     """Run *main* in a program that is forked from a parent with signal handlers.
 
-    Return the result of the parent, whose exit code is that of the program.
+    Return the result of the parent, which exits with the program's exit code.
     """
     source = PARENT.format(main=indent(main, "    "), before=indent(before, "    "))
     return subprocess.run(

@@ -153,7 +153,7 @@ _TOGETHER: dict[str, dict[str, Any]] = {
 
 
 def test_each_key_of_http_in_docker_distribution_has_an_effect() -> None:
-    """A key that is honoured changes a variable of haproxy.cfg, or another program reads it."""
+    """An honoured key changes a variable of haproxy.cfg, or another program reads the key."""
     honoured = {
         row.key
         for row in ROWS

@@ -155,7 +155,7 @@ def _fail(*_: object) -> Callable[[], None]:
 
 @pytest.mark.slow
 def test_the_log_mover_drops_lines_and_reports_them_when_no_line_follows(tmp_path: Path) -> None:
-    """After a flood the log has all lines that show a use of content, and fewer of the others.
+    """After a flood the log has all lines that show a use of content, but not all other lines.
 
     The number of dropped lines is logged even if no further line follows.
     """

@@ -256,7 +256,7 @@ def test_the_pipe_is_large(pipe: int) -> None:
 def test_lines_are_printed_and_the_file_has_them_without_tails(
     pipe: int, writer: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """A line from the pipe is printed with its tail, and written to the log file without it."""
+    """A line from the pipe is printed with a tail, and written to the log file without the tail."""
     line = b'{"start":1790000000123,"duration":0,"method":"GET","status":200,"uri":"%d"}'
     lines = [line % number for number in range(2000)]
     with (tmp_path / "stdout").open("wb") as stdout:

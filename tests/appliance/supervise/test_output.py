@@ -17,7 +17,7 @@ def write(run: Path, name: str, text: bytes) -> None:
 def test_complete_lines_are_copied_and_the_last_ones_remembered(tmp_path: Path) -> None:
     """Complete lines of programs are copied, and the last ones are remembered.
 
-    Two programs never share an output line; an incomplete line waits for its end.
+    Two programs never share an output line; an incomplete line is copied when it is complete.
     """
     target = io.BytesIO()
     output = Output(tmp_path, {"logger": None, "cleaner": None}, target)

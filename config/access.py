@@ -15,8 +15,8 @@ from entrepot.runtime.access import ANONYMOUS, EVERY_USER, Action
 
 _ACTIONS: Final = get_args(Action)
 _KEYS: Final = ("user", "repository", "allow")
-# The parts of a pattern are separated by slashes. The module datastore/globs.py matches repository
-# names against these patterns.
+# This expression describes one part of a pattern; slashes separate the parts. The module
+# datastore/globs.py matches repository names against these patterns.
 _PART = r"(?:\*\*|(?:[a-z0-9._-]|\*(?!\*))+)"
 _PATTERN = re.compile(
     rf"(?!.{{240}}){_PART}(?::\d{{1,5}}(?=/))?(?:/{_PART})*", re.ASCII | re.IGNORECASE

@@ -36,7 +36,7 @@ def contradictions(http: HttpSettings, given: Given) -> list[Problem]:
 
 
 def advice(http: HttpSettings, given: Given) -> list[Problem]:
-    """Return a warning for each valid combination that is probably a mistake."""
+    """Return a warning for each valid combination of settings that is probably a mistake."""
     return [
         *_without_authorities(http, given),
         *_origins(http, given),

@@ -143,7 +143,7 @@ class ExecSettings(Section):
 
 
 class ProxySettings(Section):
-    """The settings of `proxy:`. Most of them can be overridden in a section `upstreams.HOST:`."""
+    """The settings of `proxy:`. A section `upstreams.HOST:` can override most of these settings."""
 
     remoteurl: value_types.MaybeUrl = setting(
         None, "the URL of an upstream, which becomes the default upstream"

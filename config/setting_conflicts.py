@@ -27,9 +27,9 @@ from entrepot.config.upstreams import default_hosts
 from entrepot.runtime.access import ANONYMOUS
 
 _LEAST_SIZE: Final = 4 * 2**20
-"""If `cleaner.maxsize` is below this number of bytes, the logs and the index use all of it.
+"""If `cleaner.maxsize` is below this number of bytes, no content is kept.
 
-The module datastore/budget.py computes the share of the logs and the index.
+The logs and the index alone need more space. The module datastore/budget.py computes their share.
 """
 
 

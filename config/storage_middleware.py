@@ -26,7 +26,7 @@ _UNUSED: Final = frozenset({"awsregion", "iprangesurl", "updatefrequency", "upda
 
 @dataclass(frozen=True, slots=True)
 class RedirectTarget:
-    """A `RedirectTarget` is the base URL of a server with the blobs, which ends without a slash."""
+    """A `RedirectTarget` is a server that has the blobs; its base URL ends without a slash."""
 
     base_url: str
 

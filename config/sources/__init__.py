@@ -1,4 +1,4 @@
 """Read the sources of settings: the YAML file, the environment and flags.
 
-Names of settings that other programs use are translated here.
+This package also translates the settings of other programs, such as docker-cache-server.
 """

@@ -100,8 +100,8 @@ def _by_index(name: str) -> list[tuple[int, str]]:
 def unquoted(text: str) -> str:
     """Return the value of a variable without surrounding YAML quotes and white space.
 
-    Operators quote values because docker distribution reads them as YAML. The program gets these
-    quotes if a compose file has `environment` as a list, or if the option `--env-file` is used. A
+    Operators quote values because docker distribution reads them as YAML. The quotes remain in the
+    value if a compose file has `environment` as a list, or if the option `--env-file` is used. A
     value without quotes stays unchanged. If it were parsed as YAML, `0x10` would become a number,
     `~` would become null, and ` #` would end the value.
     """

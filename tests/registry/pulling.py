@@ -39,7 +39,7 @@ class Pulling:
 
     @property
     def prefix(self) -> str:
-        """Return the upstream's host as it begins a repository's name, with `_` for the colon."""
+        """Return the first component of each repository name: the upstream's host with `_` for `:`."""
         return fold(self.u.host)
 
     @property

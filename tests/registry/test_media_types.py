@@ -1,7 +1,7 @@
-"""A manifest's media type is in the manifest itself or is stored for one repository.
+"""A manifest's media type is in the manifest itself or is stored separately for each repository.
 
-Neither a push to one repository nor an upstream's response for it changes the type in another
-repository.
+Neither a push to one repository nor an upstream's response for that repository changes the type in
+another repository.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def a(tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream) -> Ruled:
 
 @pytest.mark.parametrize("path", [BLOB, MANIFEST])
 def test_a_confirmation_by_head_permits_nothing(a: Ruled, hostile: FakeUpstream, path: str) -> None:
-    """If a hostile upstream only confirms private content, its repository does not serve it.
+    """A hostile upstream's repository does not serve content that the upstream only confirms.
 
     The hostile upstream confirms the content by a 200 to a HEAD. The digest of a private layer is
     not secret, so any upstream can claim to have the layer.
@@ -116,7 +116,7 @@ def test_a_head_reveals_nothing_of_the_store(a: Ruled, hostile: FakeUpstream) ->
 
 
 def test_wrong_bytes_leave_no_link(a: Ruled, hostile: FakeUpstream, honest: FakeUpstream) -> None:
-    """If an upstream sends wrong bytes for a blob, its repository gets no link to the blob.
+    """If an upstream sends wrong bytes for a blob, the upstream's repository gets no link to it.
 
     Otherwise the repository would serve the correct bytes as soon as another upstream sent them.
     """
@@ -252,10 +252,10 @@ def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: Fa
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(
     tmp_path: Path, honest: FakeUpstream, hostile: FakeUpstream
 ) -> None:
-    """If a writer died after it had received a whole blob, the upstream must confirm that blob.
+    """A whole blob in a dead writer's spool file is served only if the upstream confirms the blob.
 
-    The dead writer may have begun the spool file for another repository, whose permission proves
-    nothing for this repository.
+    The dead writer may have begun the spool file for another repository. That repository's
+    permission proves nothing for the repository in the request.
     """
     found = Ruled(tmp_path, honest, hostile)
     key = layout.spool_key(Digest.of(LAYER), honest.host)

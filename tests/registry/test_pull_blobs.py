@@ -225,9 +225,9 @@ def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling)
 
 
 def test_a_complete_file_of_a_dead_writer_needs_a_confirmation(u: FakeUpstream, p: Pulling) -> None:
-    """If a writer died after it had received a whole blob, the upstream must confirm that blob.
+    """A whole blob in a dead writer's spool file is served only if the upstream confirms the blob.
 
-    Without a running download, the spool file does not show which repository may read it.
+    Without a running download, the spool file does not show which repositories may serve the blob.
     """
     spool = p.root / "entrepot" / layout.SPOOL / layout.spool(layout.spool_key(DIGEST, u.host))
     spool.parent.mkdir(parents=True)

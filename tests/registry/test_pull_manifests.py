@@ -291,9 +291,10 @@ def test_a_404_is_cached_for_a_few_seconds(u: FakeUpstream, p: Pulling) -> None:
 def test_a_404_for_the_wrong_kind_of_content_is_not_cached_for_the_right_kind(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """A request for a manifest as a blob, or for a blob as a manifest, does not hide the content.
+    """After a request for a manifest as a blob, or the reverse, the content can still be pulled.
 
-    Otherwise a client could prevent that other clients pull an image.
+    The 404 to such a request is cached only for the requested kind. Otherwise a client could
+    prevent other clients from pulling an image.
     """
     blob = u.add_blob(NAME, b"a layer")
     manifest = digest_of(u)

@@ -190,7 +190,7 @@ def _truncate(worker: Worker) -> None:
 def test_a_change_ends_the_permission(worker: Worker, change: Callable[[Worker], None]) -> None:
     """When rights or content change, permissions to repeat responses end.
 
-    The permission then opens no file, so the server calls the application.
+    After the change, a permission opens no file, so the server calls the application.
     """
     permitted = worker.permission()
     assert permitted is not None
@@ -213,7 +213,7 @@ def _pushed(worker: Worker) -> Repeatable:
 
 
 def test_a_hosted_blob_is_repeated_until_it_is_deleted(u: FakeUpstream, tmp_path: Path) -> None:
-    """A pushed blob may be repeated until a DELETE removes its link, although its file remains."""
+    """The response with a pushed blob may be repeated until a DELETE removes the blob's link."""
     worker = Worker(u, tmp_path, OpenAuthenticator())
     permitted = _pushed(worker)
 
@@ -225,7 +225,7 @@ def test_a_hosted_blob_is_repeated_until_it_is_deleted(u: FakeUpstream, tmp_path
 def test_a_hosted_blob_is_repeated_while_its_repository_has_no_origin(
     u: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A pushed blob may not be repeated after its repository has been assigned to an upstream.
+    """After a repository is assigned to an upstream, no response with its blobs may be repeated.
 
     The upstream may no longer be configured.
     """

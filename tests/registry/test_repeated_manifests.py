@@ -58,7 +58,7 @@ def worker(u: FakeUpstream, tmp_path: Path) -> Worker:
 def test_the_response_to_a_frequent_request_may_be_repeated(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The permission to repeat a manifest contains the manifest and expires within a second."""
+    """The permission to repeat a response contains the manifest and expires within a second."""
     permitted = worker.permission()
 
     assert permitted is not None

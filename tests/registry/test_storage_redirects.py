@@ -87,7 +87,7 @@ def test_middleware_decides_where_clients_fetch_a_blob(config_folder: ConfigFold
 
 
 def test_without_middleware_only_a_bucket_redirects(config_folder: ConfigFolder) -> None:
-    """Without middleware, only a bucket redirects clients.
+    """Without middleware, clients are redirected only if the content is in a bucket.
 
     `storage.redirect.disable` disables all redirects.
     """

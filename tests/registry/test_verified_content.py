@@ -131,7 +131,7 @@ def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
 
 
 def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling) -> None:
-    """If the index has a wrong length for a blob, the length in a manifest reveals the damage."""
+    """If the index has a wrong length for a damaged blob, the size in a manifest reveals this."""
     _cut(_stored(p.root))
     index = MemoryIndex()
     index.record(LAYER_DIGEST, 1000, ContentKind.BLOB, 0)

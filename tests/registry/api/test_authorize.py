@@ -118,7 +118,8 @@ def test_a_missing_or_wrong_password_is_not_reported_as_verified(
 def test_without_passwords_a_credential_is_anonymous() -> None:
     """If no passwords are configured, a worker ignores credentials and treats clients as anonymous.
 
-    dockerd sends its Docker Hub password to each mirror, so HAProxy must not reject that password.
+    dockerd sends its Docker Hub password to each mirror, and pulls must succeed despite that
+    password.
     """
     answer = Client(OpenAuthenticator(), EdgeHeaders(lambda: NOW)).ask("hub:secret")
 
@@ -131,8 +132,8 @@ def test_a_credential_verified_by_haproxy_is_not_checked_again(
 ) -> None:
     """If HAProxy reports that it has verified a credential, the worker does not check the password.
 
-    With a rights header in each response, HAProxy would renew its entry for the credential at each
-    request, and no worker would ever check the password again.
+    The response has no rights header. Otherwise HAProxy would renew its entry for the credential at
+    each request, and no worker would ever check the password again.
     """
     answer = client.ask("ann:right", X_Entrepot_Verified=NOW)
 
@@ -249,7 +250,7 @@ def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
 
 
 class RecordedFills(CacheFill):
-    """A cache fill that treats each HEAD as repeated, and records requests but sends none."""
+    """A `CacheFill` that treats each HEAD as repeated and only records the requests for a fill."""
 
     def __init__(self) -> None:
         self.fills: list[HeadRequest] = []
@@ -272,10 +273,10 @@ def _head(edge: EdgeHeaders, **headers: str) -> None:
 
 
 def test_the_cache_is_filled_only_for_credentials_that_haproxy_has_verified() -> None:
-    """A HEAD fills HAProxy's cache only if it has no credential or one that HAProxy verified.
+    """A HEAD fills HAProxy's cache only without a credential or with one that HAProxy verified.
 
-    With any other credential, HAProxy would forward the GET that should fill the cache to a worker,
-    and would not cache the response.
+    A fill sends HAProxy a GET with the same credential. If HAProxy had not verified the credential,
+    it would not cache the response.
     """
     fills = RecordedFills()
     edge = EdgeHeaders(lambda: NOW, fills)

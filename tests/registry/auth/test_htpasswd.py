@@ -188,7 +188,7 @@ class BlockingCompare:
         return True
 
     def wait_for(self, inside: int) -> None:
-        """Wait until *inside* callers are in the comparison."""
+        """Wait until exactly *inside* threads are blocked in the comparison."""
         with self.changed:
             assert self.changed.wait_for(lambda: self.inside == inside, 10)
 

@@ -374,7 +374,7 @@ def test_a_user_without_any_right_can_log_in() -> None:
 def test_anonymous_rights_come_from_the_rules_for_anonymous() -> None:
     """An anonymous client has the rights that access rules give to the user `anonymous`.
 
-    For all other repositories an anonymous client gets a challenge.
+    Any request that these rules do not permit gets a challenge.
     """
     nobody = _ruled().identify(None)
 

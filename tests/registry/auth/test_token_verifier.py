@@ -100,7 +100,7 @@ def test_a_valid_token_is_accepted_with_each_algorithm_and_name_of_the_key(
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_key_of_a_key_set_is_found_by_its_name(algorithm: str) -> None:
-    """With a key set, the token's header names the key by `kid` or includes the key itself."""
+    """The verifier finds a token's key in a key set by `kid` or `jwk` in the token's header."""
     by = signer(algorithm)
     verify = _verifier(parse_jwks(by.jwks(kid="first")))
 

@@ -95,7 +95,7 @@ def test_bytes_are_sent_before_the_download_ends(bench: Bench) -> None:
 
 
 def _noting_threads(remote: FakeRemote, threads: list[threading.Thread]) -> Task:
-    """Return a task to download a blob; add each thread that sends a request to *threads*."""
+    """Return a task to download a blob; the task adds each thread that requests bytes to *threads*."""
 
     def fetch(start: int, stop: int | None = None) -> AbstractContextManager[FakeBody]:
         threads.append(threading.current_thread())

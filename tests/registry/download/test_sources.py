@@ -101,7 +101,7 @@ def test_progress_resets_the_time_limit() -> None:
 def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
     """If each connection breaks after one byte, the pauses still grow.
 
-    One byte restarts the time limit, but does not reset the pauses.
+    One byte resets the time limit, but not the pauses.
     """
     policy = _policy()
     pauses = []

@@ -34,7 +34,8 @@ def files(spool: Path) -> set[str]:
 def test_partial_downloads_of_an_earlier_boot_are_discarded(tmp_path: Path, spool: Path) -> None:
     """When a worker starts, it deletes partial downloads that were written before the last reboot.
 
-    Their last bytes may not have reached the disk, and clients would get zeros in their place.
+    The last bytes of such a file may not have reached the disk. Clients would get zeros in place of
+    these bytes.
     """
     discard_partial_downloads(tmp_path, "a")
 

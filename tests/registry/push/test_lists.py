@@ -87,7 +87,7 @@ def test_tags_are_listed_in_pages(p: Pushing) -> None:
     ],
 )
 def test_last_need_not_be_an_existing_tag(p: Pushing, query: str, expected: list[str]) -> None:
-    """A list of tags with `last` begins after that name, even if there is no such tag."""
+    """A list of tags with `last` begins after the name in `last`, even if no tag has that name."""
     _tag(p, *"abcd")
 
     assert p.tags(query) == expected
@@ -119,7 +119,7 @@ def test_an_invalid_n_is_400(p: Pushing, path: str, count: str) -> None:
 
 
 def test_hosted_repositories_are_listed_before_proxied_ones(tmp_path: Path) -> None:
-    """The catalog lists hosted repositories before proxied ones, each sorted by name.
+    """The catalog lists hosted repositories before proxied ones, both sorted by name.
 
     It omits repositories that no request can reach, such as those of a removed upstream.
     """

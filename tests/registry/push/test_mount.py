@@ -100,7 +100,7 @@ def test_an_unlinked_blob_is_not_mounted(p: Pushing) -> None:
 
 
 def test_a_failed_mount_begins_an_upload_with_its_algorithm(p: Pushing) -> None:
-    """If a mount by a sha512 digest fails, the upload that starts instead computes sha512."""
+    """If a blob with a sha512 digest cannot be mounted, the worker starts an upload with sha512."""
     digest = Digest.of(_CONTENT, "sha512")
 
     begun = _mount(p, f"mount={digest}&from={_OTHER}")
@@ -125,7 +125,7 @@ def test_a_proxied_blob_can_be_mounted(tmp_path: Path) -> None:
 
 
 def test_a_blob_of_a_removed_upstream_is_not_mounted(p: Pushing) -> None:
-    """A blob to which only a removed upstream's repositories have links is not mounted."""
+    """A blob is not mounted if only repositories of a removed upstream have links to it."""
     left = Repository("gone.test/app")
     p.blob(_CONTENT, "gone.test/app")
     p.repositories.set_origin(left, "gone.test")

@@ -233,10 +233,11 @@ def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
 
 
 def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
-    """If an index has a subject's referrers tag, its manifests with this subject are listed.
+    """The manifests in an index under the referrers tag of a subject are listed as referrers.
 
-    Clients that do not support the list of referrers push such an index. The registry also lists
-    and serves the referrers tag like any other tag.
+    A manifest in the index without this subject is not listed. Clients that do not support the list
+    of referrers push such an index. The registry also lists and serves the referrers tag like any
+    other tag.
     """
     made, other = _artifact(1), image([filler(500, 7)])
     for each in (_SUBJECT, made, other):

@@ -146,8 +146,8 @@ def test_other_methods_on_a_manifest_are_405(p: Pushing, method: str) -> None:
 def test_a_pushed_image_is_recorded_with_its_parts(p: Pushing) -> None:
     """The index records a pushed image together with the digests of its parts.
 
-    From these digests, the cleaner can find the parts of the image: a pull of the image is also a
-    use of its parts, and no part is evicted before the image.
+    By these digests, the cleaner finds the parts of the image. It treats a pull of the image as a
+    use of the parts, and evicts no part before the image.
     """
     made = _image()
     p.image(made)
@@ -176,9 +176,9 @@ def test_all_parts_are_pinned_during_a_push(tmp_path: Path) -> None:
 
 
 def test_another_repository_cannot_change_a_media_type(p: Pushing) -> None:
-    """A push to another repository with another media type does not change a manifest's type.
+    """A manifest keeps its media type if it is pushed to another repository with another type.
 
-    The manifest keeps the type with which it was pushed to this repository.
+    Each repository serves the manifest with the type with which it was pushed there.
     """
     made = _image()
     body = document(made.manifest, mediaType=None)

@@ -219,8 +219,8 @@ def test_a_full_disk_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_unavailable_index_is_503(p: Pushing, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the index is unavailable, a push gets 503.
 
-    Without the index, the worker cannot pin the pushed content, which protects it from eviction.
-    The worker does not read the body, so the upload does not change, and the client can repeat the
+    Without the index, the worker cannot pin the pushed content to protect it from eviction. The
+    worker does not read the body, so the upload does not change, and the client can repeat the
     request.
     """
 

@@ -168,7 +168,7 @@ def test_a_first_chunk_must_start_at_0(p: Pushing) -> None:
 def test_a_repeated_chunk_is_416_with_the_offset(p: Pushing) -> None:
     """A chunk that a client sends a second time gets 416.
 
-    A client that missed the first response can then request the received range.
+    If the client has missed the first response, it can request the received range with a GET.
     """
     where = p.begin()
     first = {"Content_Range": "0-3999"}

@@ -149,10 +149,10 @@ def test_a_request_with_other_bytes_is_not_answered(
 def test_a_request_that_is_not_one_whole_get_is_not_remembered(
     ends: tuple[socket.socket, socket.socket], body: Body, request_: bytes, parsed: dict[str, str]
 ) -> None:
-    """A worker stores a response only for one whole GET without a body and without more bytes.
+    """A worker stores a response only if the received bytes are exactly one GET without a body.
 
     The worker compares the bytes of later requests with those of the stored request, and does not
-    parse them. With any other kind of request, it could therefore misjudge where the request ends.
+    parse them. If it stored responses for other bytes, it could misjudge where a request ends.
     """
     repeats = Repeats()
     repeats.keep(request_, PARSED | parsed, HEADERS, body.repeatable)

@@ -127,9 +127,9 @@ def test_a_closed_connection_ends_the_wait() -> None:
 
 
 def test_an_idle_connection_returns_to_the_polling_thread() -> None:
-    """If no request follows soon, a thread passes its connection to gunicorn's polling thread.
+    """If no request follows soon, the thread passes the connection to gunicorn's polling thread.
 
-    Afterwards the first thread can handle requests of other connections.
+    Afterwards the thread can handle requests of other connections.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         kept = []
@@ -194,7 +194,7 @@ def test_a_thread_does_not_wait_if_bytes_were_already_read() -> None:
 
 @pytest.mark.timeout(15)
 def test_a_stopping_worker_does_not_wait() -> None:
-    """After SIGTERM, a thread does not wait for a next request and closes its connection."""
+    """After SIGTERM, a thread closes its connection without waiting for another request."""
     with _worker(_LongWaiting) as worker, _connection(worker) as (client, conn):
         worker.alive = False
         client.sendall(_ASK)
@@ -505,7 +505,7 @@ class _DownloadApplication(_BlobApplication):
 def test_after_a_download_the_thread_waits_for_the_next_blob(tmp_path: Path) -> None:
     """If a response for a blob cannot be repeated, its thread waits for the next request.
 
-    If the poller waited for it, the poller would have to wake another thread for the request.
+    If the poller waited for this request, the poller would have to wake another thread.
     """
     app = _DownloadApplication(tmp_path / "blob")
     with _worker(_LongWaiting) as worker, _blob_connection(worker, app) as client:

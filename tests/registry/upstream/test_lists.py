@@ -214,9 +214,9 @@ class TestBounds:
     def test_pages_without_links_share_the_limit_of_pages(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The pages of a list count together even if the upstream sends no Link to the next page.
+        """The limits apply to all pages together even if the upstream sends no Link to the next one.
 
-        The client then requests each page with `last`.
+        Without a Link, the client requests the next page with `last`.
         """
         monkeypatch.setattr(client, "_TAG_PAGE", 1)
         for number in range(45):

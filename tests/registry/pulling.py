@@ -39,7 +39,7 @@ class Pulling:
 
     @property
     def prefix(self) -> str:
-        """Return the first component of each repository name: the upstream's host with `_` for `:`."""
+        """Return the upstream's host, with `_` for the colon; repository names begin with it."""
         return fold(self.u.host)
 
     @property

@@ -1,4 +1,4 @@
-"""If a registry requires tokens, it names the scope that a request needs.
+"""If a registry requires tokens, its challenge names the scope that a request needs.
 
 A token with that scope is sufficient.
 """
@@ -156,7 +156,7 @@ def test_a_token_opens_no_repository_of_that_name_elsewhere(
     ],
 )
 def test_the_name_in_a_scope(name: str, ns: str | None, expected: str) -> None:
-    """The name in a scope is the name in the path, preceded by the host from `ns` if present."""
+    """The name in a scope is in lower case and includes the host from `ns`, if there is one."""
     assert asked_name(name, ns) == expected
 
 

@@ -95,7 +95,7 @@ def test_bytes_are_sent_before_the_download_ends(bench: Bench) -> None:
 
 
 def _noting_threads(remote: FakeRemote, threads: list[threading.Thread]) -> Task:
-    """Return a task to download a blob; the task adds each thread that requests bytes to *threads*."""
+    """Return a task that downloads a blob; *threads* gets each thread that sends a request."""
 
     def fetch(start: int, stop: int | None = None) -> AbstractContextManager[FakeBody]:
         threads.append(threading.current_thread())
@@ -470,7 +470,7 @@ def test_a_late_reader_gets_one_slice_of_the_file(bench: Bench) -> None:
 
 
 def test_shown_is_called_before_the_size_is_announced(bench: Bench) -> None:
-    """The callback `shown` is called before other readers can see the size of the blob.
+    """The callback `shown` is called before readers in other workers can see the size of the blob.
 
     `shown` records that the upstream has the blob, so those readers send no request to the
     upstream.

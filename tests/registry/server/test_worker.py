@@ -503,7 +503,7 @@ class _DownloadApplication(_BlobApplication):
 
 
 def test_after_a_download_the_thread_waits_for_the_next_blob(tmp_path: Path) -> None:
-    """If a response for a blob cannot be repeated, its thread waits for the next request.
+    """A thread that has sent a response that cannot be repeated waits for the next request.
 
     If the poller waited for this request, the poller would have to wake another thread.
     """

@@ -90,8 +90,8 @@ def test_breaker_rests_then_probes_then_closes(
 def test_workers_share_the_state_of_the_breaker(tmp_path: Path, clock: Clock) -> None:
     """If one worker opens the circuit breaker, other workers also reject requests.
 
-    The workers share its state in a file. The first worker that changes the state creates the
-    folder of that file.
+    The workers share the state of the breaker in a file. The first worker that changes the state
+    creates the folder of that file.
     """
     one, other = (
         Breaker("host:5000", tmp_path / run_names.BREAKERS, clock=clock) for _ in range(2)
@@ -114,7 +114,7 @@ def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> 
 
 
 def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
-    """If eight threads ask the breaker at the same time, it admits one request as a probe."""
+    """If eight threads want to send a request after the pause, the breaker admits one as a probe."""
     breaker = Breaker("host", tmp_path, clock=clock)
     breaker.failed(DEAD, breaker.admit())
     clock.now += 1
@@ -302,9 +302,9 @@ def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream)
 
 
 def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpstream) -> None:
-    """While the upstream limits the rate of manifests, the client sends a HEAD but no GET after it.
+    """While the upstream limits the rate of manifests, the client sends no GET after a failed HEAD.
 
-    Upstreams do not limit HEAD requests.
+    The client still sends the HEAD, because upstreams do not limit HEAD requests.
     """
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("manifests", method="GET", status=429)
@@ -335,7 +335,7 @@ def test_cut_bodies_do_not_open_the_breaker(upstream: FakeUpstream) -> None:
 
 
 class TestOfOnePath:
-    """Failures of a single path open no breaker.
+    """Failures of a single path do not open the breaker as long as `/v2/` works.
 
     Clients choose the paths of requests, and one client must not block an upstream for all others.
     """

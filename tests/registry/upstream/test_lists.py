@@ -214,7 +214,7 @@ class TestBounds:
     def test_pages_without_links_share_the_limit_of_pages(
         self, upstream: FakeUpstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The limits apply to all pages together even if the upstream sends no Link to the next one.
+        """The limits apply to all pages together even if the upstream sends no Link header.
 
         Without a Link, the client requests the next page with `last`.
         """

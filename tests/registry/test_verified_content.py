@@ -142,7 +142,7 @@ def test_a_length_known_from_a_manifest_is_compared(u: FakeUpstream, p: Pulling)
 
 
 def test_without_a_known_length_the_bytes_are_verified(u: FakeUpstream, p: Pulling) -> None:
-    """If neither the index nor a manifest has a blob's length, a worker verifies all its bytes."""
+    """If neither the index nor a manifest has a blob's length, a worker hashes the whole blob."""
     right = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
     _cut(_stored(p.root))
     wrong = pulling(u, p.root, index=MemoryIndex()).get(BLOB)
@@ -364,7 +364,7 @@ def test_a_large_file_is_marked_for_verification(
 ) -> None:
     """A large file is marked as unverified before its commit.
 
-    So the mark exists even if the process is killed before it has verified the file.
+    So the cleaner verifies the file later, even if the process is killed during the commit.
     """
     monkeypatch.setattr(blobs_module, "REREAD", 1000)
     path = tmp_path / "finished"

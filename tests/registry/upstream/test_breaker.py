@@ -114,7 +114,7 @@ def test_failures_are_counted_over_all_workers(tmp_path: Path, clock: Clock) -> 
 
 
 def test_only_one_of_many_threads_probes(tmp_path: Path, clock: Clock) -> None:
-    """If eight threads want to send a request after the pause, the breaker admits one as a probe."""
+    """If eight threads want to send requests after the pause, the breaker admits only one probe."""
     breaker = Breaker("host", tmp_path, clock=clock)
     breaker.failed(DEAD, breaker.admit())
     clock.now += 1

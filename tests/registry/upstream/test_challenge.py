@@ -108,7 +108,7 @@ def test_no_header_raises(text: str) -> None:
 )
 @settings(max_examples=scaled(25, 100))
 def test_well_formed_challenges_are_read_back(challenges: list[tuple[str, str, str]]) -> None:
-    """The parser restores the original values of a challenge with quoted characters.
+    """The parser restores the original values from quoted strings with escaped characters.
 
     See RFC 9110, 5.6.4.
     """

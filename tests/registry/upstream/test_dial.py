@@ -68,8 +68,7 @@ def test_the_first_address_that_connects_is_used(
 ) -> None:
     """If a host has several addresses, the first address that accepts a connection is used.
 
-    The client tries the next address if the current address refuses or does not respond for a
-    moment.
+    The client tries the next address if an address refuses the connection or does not respond soon.
     """
     port = int(upstream.host.rpartition(":")[2])
     _resolving_to(monkeypatch, ("127.0.0.1", black_hole), ("127.0.0.1", 1), ("127.0.0.1", port))
@@ -83,7 +82,7 @@ def test_the_first_address_that_connects_is_used(
 def test_a_hanging_resolver_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the resolver hangs, the connection fails within its timeout.
 
-    The resolver's call continues in its own thread.
+    The call of the resolver continues in a separate thread.
     """
     release = threading.Event()
     real = socket.getaddrinfo

@@ -174,7 +174,7 @@ def test_a_range_past_the_size_is_ignored(text: str) -> None:
 
 @pytest.mark.parametrize("text", [*ABSURD, *DATES])
 def test_an_absurd_retry_after_is_bounded_or_ignored(text: str) -> None:
-    """An absurd Retry-After is ignored or limited to a year, because the client waits that long."""
+    """An absurd Retry-After is ignored or limited to about a year."""
     wait = retry_after({"Retry-After": text}, 0)
 
     assert wait is None or 0 <= wait <= 366 * 86400
@@ -183,7 +183,7 @@ def test_an_absurd_retry_after_is_bounded_or_ignored(text: str) -> None:
 @given(st.text(max_size=80), st.sampled_from(["Retry-After", "Content-Range", "RateLimit-Limit"]))
 @settings(max_examples=scaled(30, 150))
 def test_no_header_value_raises(text: str, name: str) -> None:
-    """Any text in these headers is parsed or ignored without an error."""
+    """Any text in a response header is parsed or ignored without an error."""
     headers = {name: text, "RateLimit-Remaining": text, "Content-Length": text}
     content_length(headers), content_range(headers), retry_after(headers, 0), budget(headers)
     content_digest({"Docker-Content-Digest": text}), media_type({"Content-Type": text})

@@ -69,7 +69,7 @@ def client_for(
 
 
 def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], Reply | None]:
-    """Return the rule of a registry that hides its repositories from clients without a login.
+    """Return the `refuses` of a registry that hides its repositories from clients without a login.
 
     Such a registry sends a challenge only at /v2/.
     """
@@ -206,7 +206,7 @@ def test_an_invalid_scope_is_not_used(scope: str) -> None:
 
 
 def test_an_anonymous_token_may_come_from_another_host() -> None:
-    """Without a password, the client requests a token from any host in the challenge.
+    """Without a password, the client requests a token even if the realm is on another host.
 
     GitLab, Gitea and Harbor can have their token endpoint on another host.
     """

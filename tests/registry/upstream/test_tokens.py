@@ -98,7 +98,7 @@ def test_a_password_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
 def test_a_missing_password_file_makes_the_upstream_unavailable(tmp_path: Path) -> None:
     """If the password file is missing, a request fails with Unavailable, not with Denied.
 
-    So the registry can serve stored content in the meantime.
+    So the registry can serve stored content until the file exists again.
     """
     with _upstream(BasicGate({"me": "x"})) as upstream:
         client = client_of(upstream, username="me", password_file=tmp_path / "gone")
@@ -111,9 +111,9 @@ def test_a_missing_password_file_makes_the_upstream_unavailable(tmp_path: Path) 
 
 @pytest.mark.parametrize("key", ["token", "access_token"])
 def test_an_anonymous_token_is_used_for_public_repositories(key: str) -> None:
-    """For a public repository, the client requests one anonymous token with scope and service.
+    """The client requests one anonymous token for each public repository, with scope and service.
 
-    This request has no credentials.
+    The requests for these tokens have no credentials.
     """
     with TokenService(key=key) as tokens, _upstream(tokens) as upstream:
         client = client_of(upstream)
@@ -238,9 +238,9 @@ def test_a_failed_token_endpoint_makes_the_upstream_unavailable(status: int, why
 
 
 def test_an_untrusted_realm_gets_no_request(tmp_path: Path) -> None:
-    """The client sends no request to an untrusted token endpoint.
+    """A client with a password sends no request to an untrusted token endpoint.
 
-    The error names the setting with which the operator can permit it.
+    The error names the setting with which the operator can permit this endpoint.
     """
     with TokenService() as tokens, _upstream(tokens) as upstream:
         tokens.realm = tokens.url.replace("127.0.0.1", "localhost")

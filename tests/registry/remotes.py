@@ -1,6 +1,6 @@
 """Simulate a blob at an upstream without a network.
 
-The test decides when the bytes of the blob's body arrive.
+The test decides when the bytes of the blob arrive.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def test_a_refusal_that_is_being_reported_does_not_block_another_repository(
 
     The upstream has denied the blob to the other repository.
     """
-    # The thread of a download ends with the download and does not wait for the next download.
+    # With `idle_s=0` the thread of a download ends with the download, so the test can join it.
     monkeypatch.setattr(singleflight, "ReusedThreads", lambda: ReusedThreads(idle_s=0))
     go_on, remote = threading.Event(), FakeRemote(CONTENT, until=1)
     writers: list[threading.Thread] = []

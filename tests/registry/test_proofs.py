@@ -152,7 +152,7 @@ def test_wrong_bytes_leave_no_link_without_access_rules(
 
 
 def test_content_that_an_upstream_sent_is_linked(a: Ruled, hostile: FakeUpstream) -> None:
-    """If a second upstream sends the same blob, its repository gets a link to the stored blob.
+    """A second upstream's repository gets a link to a stored blob if that upstream sends the blob.
 
     The next request in that repository is a hit.
     """

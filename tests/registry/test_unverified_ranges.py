@@ -33,7 +33,7 @@ def bench(tmp_path: Path) -> Bench:
 
 @pytest.mark.parametrize("same", [True, False], ids=["same worker", "another worker"])
 def test_a_range_is_sent_at_once_up_to_its_last_byte(bench: Bench, same: bool) -> None:  # noqa: FBT001
-    """A client gets all bytes of a range except the last before the blob is verified."""
+    """Before the blob is verified, a client gets all bytes of a range except the last byte."""
     remote = FakeRemote(CONTENT, until=5000)
     worker = bench.worker()
     worker.join(task(remote))

@@ -118,7 +118,7 @@ def test_one_byte_per_connection_does_not_reset_the_pauses() -> None:
 
 
 def test_no_pause_is_shorter_than_retry_after() -> None:
-    """A download sends a source no request until the time in its Retry-After has passed.
+    """A download sends a source no request until the time in the source's Retry-After has passed.
 
     During that time, the download uses other sources.
     """

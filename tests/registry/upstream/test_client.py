@@ -244,7 +244,7 @@ def test_a_path_in_the_url_precedes_repository_names(upstream: FakeUpstream) -> 
 def test_events_have_each_request_and_the_rate_limit(
     upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """The client reports each request as an event, and the stated rate limit as a `budget` event."""
+    """The client reports each request as an event, and a stated rate limit as a `budget` event."""
     upstream.add_image("app", "v1", [b"layer"])
     rate = {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "76;w=21600"}
     upstream.misbehave("/v1", headers=rate)

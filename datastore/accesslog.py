@@ -204,8 +204,9 @@ def _detached(error: InvalidLine) -> InvalidLine:
 def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
     """Group lines that differ only in their start, or only in start, ID and port.
 
-    Return the latest line of each group and the number of lines in the group. If any line
-    does not begin like a line of HAProxy, each line becomes a separate group.
+    Return the latest line of each group and the number of lines in the group. If the first line has
+    no ID and any line does not begin like a line of HAProxy, no lines are grouped. If the first
+    line has an ID, only the lines that do not begin like a line of HAProxy stay ungrouped.
     """
     if lines and _ID in lines[0][:_ID_WITHIN]:
         return _gathered_requests(lines)

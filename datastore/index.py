@@ -363,7 +363,7 @@ class AccessIndex(Protocol):
 
 
 class Index(AccessIndex, Protocol):
-    """An `Index` is the index of one appliance: its rows, and the four other protocols."""
+    """An `Index` is the index of one appliance: rows, reservations, pins, notes and link times."""
 
     @property
     def reservations(self) -> ReservationStore:

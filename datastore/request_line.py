@@ -2,8 +2,8 @@
 
 The first `log-format` in haproxy.cfg defines these lines, and a test compares it with RequestLine.
 The lines have the fields of `accesslog` and seven more. `id` and `port`, which are different in
-each request, are before `method`. `type` and `size` are after `kind`, and the other three are after
-`uri`.
+each request, are before `method`. `type` and `size` are after `kind`, and `host`, `agent` and
+`scheme` are after `uri`.
 """
 
 from __future__ import annotations

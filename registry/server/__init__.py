@@ -7,5 +7,5 @@
   in one thread; `polled` defines the kinds of these connections and their limits.
 - `repeats` stores the responses that the poller sends again to equal requests.
 - `fileslice` defines ranges of an open file, which the kernel sends with sendfile.
-- `limit_reports` counts reached limits for the logger's metrics.
+- `limit_reports` counts how often each limit was reached, for the logger's metrics.
 """

@@ -121,7 +121,7 @@ def test_a_long_manifest_is_not_cached(store: ContentStore) -> None:
 
 
 def test_a_pull_by_digest_checks_each_part_once(store: ContentStore, storage: Counting) -> None:
-    """A pull by digest checks for each part of the image only once whether it is stored.
+    """For each part of an image, a pull by digest checks only once whether the part is stored.
 
     The worker uses the result twice: to decide whether it serves the manifest, and for how long
     HAProxy may cache it.

@@ -1,4 +1,8 @@
-"""Tests that `take_over` marks a repository only if another program has certainly fetched it."""
+"""Tests of `take_over`, which marks repositories of another program as proxied.
+
+In the mode `auto`, it marks a repository only if the list of docker distribution's proxy proves
+that the proxy fetched all of the repository's content.
+"""
 
 from __future__ import annotations
 

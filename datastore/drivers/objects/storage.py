@@ -228,10 +228,10 @@ class ObjectStorage:
     def begin_file(
         self, path: Path, key: str, digest: Digest | None = None, size: int | None = None
     ) -> ObjectSending:
-        """Return an object that sends the file *path* while the file grows.
+        """Return an `ObjectSending`, which sends the file *path* to the bucket while it grows.
 
-        If *digest* is given, the object is written only if the file has this digest. *size* is the
-        expected length of the file in bytes; None if it is unknown.
+        If *digest* is given, the bucket gets the object *key* only if the sent bytes have this
+        digest. *size* is the expected length of the file in bytes; None if it is unknown.
         """
         return ObjectSending(self, FileSender(self._client, path, key, digest, size), path, key)
 

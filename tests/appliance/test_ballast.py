@@ -1,4 +1,4 @@
-"""The ballast file reserves disk space for a start on a full disk."""
+"""Test the ballast file, which reserves disk space for a start on a full disk."""
 
 from __future__ import annotations
 

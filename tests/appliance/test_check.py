@@ -1,4 +1,4 @@
-"""`entrepot check` shows the configuration in force, its sources and its problems."""
+"""Test `entrepot check`, which shows all settings with their sources, and all problems."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HAProxy's content cache: which responses it stores, for which users, and for how long."""
+"""Test which responses HAProxy's content cache stores, for which users, and for how long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""haproxy.cfg with a low limit of open files (`ulimit -n`), and pipes for bodies in transfer."""
+"""Test haproxy.cfg with a low limit of open files (`ulimit -n`), and pipes for bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""haproxy.cfg: the log line of a request that HAProxy cannot parse, and the tail of a line."""
+"""Test the log line of a request that HAProxy cannot parse, and the tail of a log line."""
 
 from __future__ import annotations
 

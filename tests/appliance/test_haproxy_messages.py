@@ -1,4 +1,4 @@
-"""HAProxy's messages appear in the log of `serve`."""
+"""Test how `serve` logs HAProxy's messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HAProxy remembers which client a worker has redirected to the storage, and for which blob."""
+"""Test that HAProxy remembers which client was redirected to the storage for which blob."""
 
 from __future__ import annotations
 

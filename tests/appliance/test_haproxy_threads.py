@@ -1,4 +1,4 @@
-"""Threads of HAProxy share the content cache and the limits; each has its own log pipe."""
+"""Test a HAProxy with two threads, which share the content cache and the limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HAProxy remembers tokens that a worker has verified, at most until they expire."""
+"""Test how long HAProxy remembers the tokens that a worker has verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`entrepot healthy` is the health check of a container engine."""
+"""Test `entrepot healthy`, which container engines run as health check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""If the memory limit is too small, the start fails with a message."""
+"""Test that `serve` does not start if the memory limit is too small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The overall state is written into state.json only while a reader requests it."""
+"""Test state.json, which is written only while a reader requests the state."""
 
 from __future__ import annotations
 

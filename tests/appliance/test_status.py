@@ -1,4 +1,4 @@
-"""`entrepot status` shows the state of the appliance on one screen."""
+"""Test `entrepot status`, which shows the state of the appliance on one screen."""
 
 from __future__ import annotations
 

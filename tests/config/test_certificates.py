@@ -1,4 +1,4 @@
-"""`check` and the start warn about a certificate that clients refuse."""
+"""Test the warnings of `check` and `serve` about a certificate that clients refuse."""
 
 from __future__ import annotations
 

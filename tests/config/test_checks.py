@@ -1,4 +1,4 @@
-"""An unusable file or folder in the settings is a problem of one line."""
+"""Test `check` and `remarks`, which report unusable files and folders in the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each configuration of the corpus starts or is refused, as its first lines state."""
+"""Test that each corpus file has the problems, warnings and settings that its first lines list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example and the documentation agree with the schema of the settings."""
+"""Test that config/example.yml and docs/configuration.md agree with the settings."""
 
 from __future__ import annotations
 

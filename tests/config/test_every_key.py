@@ -1,4 +1,4 @@
-"""No key of docker distribution is ignored silently."""
+"""Test that no key of docker distribution is ignored silently."""
 
 from __future__ import annotations
 

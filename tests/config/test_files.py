@@ -1,4 +1,4 @@
-"""`named_files` returns the files that the settings name, and `moved` replaces their paths."""
+"""Test `named_files`, which lists the files in the settings, and `moved`, which replaces paths."""
 
 from __future__ import annotations
 

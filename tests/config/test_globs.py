@@ -1,4 +1,4 @@
-"""Patterns for hosts in a pull secret have the same meaning as for the kubelet."""
+"""Test the patterns for hosts in a pull secret, which the kubelet defines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`entrepot serve` passes the settings to the programs that it starts."""
+"""Test `dump` and `resolved`, which pass the settings from `serve` to the other programs."""
 
 from __future__ import annotations
 

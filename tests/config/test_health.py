@@ -1,4 +1,4 @@
-"""The lists of `health:` are read with docker distribution's keys and defaults."""
+"""Test the settings of `health:`, with docker distribution's keys and defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A password file may contain bcrypt hashes only."""
+"""Test `htpasswd_problems`, which accepts only bcrypt hashes in a password file."""
 
 from __future__ import annotations
 

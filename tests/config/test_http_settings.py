@@ -1,4 +1,4 @@
-"""The settings of `http:`: each value is read as in docker distribution, or refused in one line."""
+"""Test the settings of `http:`, which are read as in docker distribution or refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings of `middleware:` are read and checked."""
+"""Test the settings of `middleware:`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/migration.md has a row for each setting of the programs that it covers."""
+"""Test that docs/migration.md has a row for each setting of the programs on that page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A misspelt key of docker distribution is never ignored silently, at any level of the file."""
+"""Test that no misspelt key of docker distribution is ignored silently, at any level."""
 
 from __future__ import annotations
 

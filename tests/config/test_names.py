@@ -1,4 +1,4 @@
-"""An unknown name is a problem or a warning, with a suggestion."""
+"""Test the problems and warnings about unknown keys, flags and variables."""
 
 from __future__ import annotations
 

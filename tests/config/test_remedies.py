@@ -1,4 +1,4 @@
-"""Every setting that a message names exists."""
+"""Test that every setting that a message names exists."""
 
 from __future__ import annotations
 

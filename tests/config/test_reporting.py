@@ -1,4 +1,4 @@
-"""The settings of `reporting:` are read, checked and hidden."""
+"""Test the settings of `reporting:`."""
 
 from __future__ import annotations
 

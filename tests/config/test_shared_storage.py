@@ -1,4 +1,4 @@
-"""The setting `storage.shared`, with which docker distribution may write to the same bucket."""
+"""Test `storage.shared`, with which docker distribution may write to the same bucket."""
 
 from __future__ import annotations
 

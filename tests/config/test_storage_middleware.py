@@ -1,4 +1,4 @@
-"""The settings of `middleware.storage:` are read and checked."""
+"""Test the settings of `middleware.storage:`."""
 
 from __future__ import annotations
 

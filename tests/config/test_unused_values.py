@@ -1,4 +1,4 @@
-"""The values of sections without effect are still checked."""
+"""Test the warnings about values in sections without effect."""
 
 from __future__ import annotations
 

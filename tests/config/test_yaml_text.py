@@ -1,4 +1,4 @@
-"""The YAML of variables and flags is bounded, and sets whole values or single parts."""
+"""Test YAML in variables and flags, which sets whole values or single parts."""
 
 from __future__ import annotations
 

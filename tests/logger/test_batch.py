@@ -1,4 +1,4 @@
-"""The logger commits a batch of log lines to the index in one transaction, or not at all."""
+"""Tests of `LogBatch`, which commits a batch of log lines to the index in one transaction."""
 
 from __future__ import annotations
 

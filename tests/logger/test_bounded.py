@@ -1,4 +1,4 @@
-"""The logger's memory is bounded, however much the log lines vary."""
+"""Tests that the logger's memory is bounded, however much the log lines vary."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Last uses are times of the appliance's clock, although HAProxy writes times of the wall clock."""
+"""Tests how the logger converts times of the wall clock to times of the appliance's clock."""
 
 from __future__ import annotations
 

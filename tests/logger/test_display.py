@@ -1,4 +1,4 @@
-"""The logger writes gauges into the metrics file, besides its counters."""
+"""Tests of `Display`, which writes counters and gauges into the metrics file."""
 
 from __future__ import annotations
 

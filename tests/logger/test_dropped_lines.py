@@ -1,4 +1,4 @@
-"""The logger reads the number of log lines that HAProxy could not write."""
+"""Tests of `read_dropped`, which reads how many log lines HAProxy could not write."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logger counts the lines of the events file in metrics."""
+"""Tests of `EventMetrics`, which counts the lines of the events file in metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logger renders metrics in the text format of Prometheus."""
+"""Tests of `render`, which renders metrics in the text format of Prometheus."""
 
 from __future__ import annotations
 

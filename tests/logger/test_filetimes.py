@@ -1,4 +1,4 @@
-"""The logger sets the times of stored files to the last uses of their content."""
+"""Tests of `FileTimes`, which sets the times of stored files to the last uses of the content."""
 
 from __future__ import annotations
 

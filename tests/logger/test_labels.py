@@ -1,4 +1,4 @@
-"""The labels of metrics have a bounded number of values."""
+"""Tests of the labels of metrics, which have a bounded number of values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log reader finds its position in a rotated log by a file's inode and first bytes."""
+"""Tests of `locate` and `after`, which find the reader's position in a rotated log."""
 
 from __future__ import annotations
 

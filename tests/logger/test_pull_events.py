@@ -1,4 +1,4 @@
-"""Threads of the logger queue and deliver the notification events of pulls."""
+"""Tests of `PullCollector`, which queues the notification events of pulls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logger counts the requests to a bucket in metrics."""
+"""Tests of the metrics about requests to a bucket."""
 
 from __future__ import annotations
 

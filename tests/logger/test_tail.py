@@ -1,4 +1,4 @@
-"""The log reader `Tail` reads the files of a log despite rotations, truncations and restarts."""
+"""Tests of `Tail`, which reads a log despite rotations, truncations and restarts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logger counts the lines of the access log in metrics."""
+"""Tests of `traffic.count`, which counts the lines of the access log in metrics."""
 
 from __future__ import annotations
 

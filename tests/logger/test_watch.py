@@ -1,4 +1,4 @@
-"""A change of the log ends the logger's wait for new lines."""
+"""Tests of `FolderWatch` and `Wake`, which end the logger's wait when the log changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`FileEvents` makes its descriptor readable if a watched file changes."""
+"""Tests of `FileEvents`, whose descriptor is readable after a watched file has changed."""
 
 from __future__ import annotations
 

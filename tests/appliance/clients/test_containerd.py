@@ -1,4 +1,4 @@
-"""The generated hosts.toml has the form that containerd's page hosts.md describes."""
+"""Test the generated hosts.toml, whose form containerd's page hosts.md describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registries.conf drop-in has the form that containers-registries.conf.d(5) describes."""
+"""Test the generated drop-in for podman, in the form of containers-registries.conf.d(5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registries.yaml has the form that the documentation of k3s and RKE2 describes."""
+"""Test the generated registries.yaml, whose form the documentation of k3s and RKE2 describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`entrepot doctor` as root in the image: it reads the service user's files as that user."""
+"""Test that `entrepot doctor`, run as root, reads the service user's files as that user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`entrepot doctor` requests tokens as clients do, and reports why a token is not valid."""
+"""Test how `entrepot doctor` requests tokens, and reports why a token is not valid."""
 
 from __future__ import annotations
 

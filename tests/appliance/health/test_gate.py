@@ -1,4 +1,4 @@
-"""While a health check fails, HAProxy answers all requests to the API with 503."""
+"""Test `Gate`, through which HAProxy answers API requests with 503 while a health check fails."""
 
 from __future__ import annotations
 

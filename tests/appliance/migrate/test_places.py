@@ -1,4 +1,4 @@
-"""A migration checks whether an appliance on another machine owns the source."""
+"""Test how a migration detects that an appliance on another machine uses the source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service user becomes the owner of a data directory that root created or filled."""
+"""Test `take_over`, which gives the data directory to the service user, and folder modes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A renewed certificate is loaded into a real HAProxy that goes on serving."""
+"""Test that a real HAProxy loads a renewed certificate without a restart."""
 
 from __future__ import annotations
 

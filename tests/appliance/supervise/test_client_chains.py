@@ -1,4 +1,4 @@
-"""Chains of client certificates when `http.tls.clientcas` names an intermediate CA only."""
+"""Test chains of client certificates if `http.tls.clientcas` names only an intermediate CA."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HAProxy responds to a request that is not valid HTTP with an OCI error."""
+"""Test the OCI errors with which HAProxy responds to requests that are not valid HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Supervisord waits for events; its waits are short only while a program starts or stops."""
+"""Test `EventPoller`, with which supervisord waits for events instead of polling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""In a flood of log lines, the access log keeps the lines that show a use of content."""
+"""Test `LineLimit`, which drops access log lines in a flood, except lines that show a use."""
 
 from __future__ import annotations
 

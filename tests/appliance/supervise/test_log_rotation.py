@@ -1,4 +1,4 @@
-"""The files of the access log have a bounded size and contain complete lines."""
+"""Test `RotatedLog`, which bounds the size and number of the access log files."""
 
 from __future__ import annotations
 

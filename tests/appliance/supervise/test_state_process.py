@@ -1,4 +1,4 @@
-"""`serve` starts the process that writes the state only if a reader requests the state."""
+"""Test `StateProcess`, which starts the process that writes the state, on request only."""
 
 from __future__ import annotations
 

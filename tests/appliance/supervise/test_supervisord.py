@@ -1,4 +1,4 @@
-"""Supervisord forks the programs whose modules are loaded, and executes all others."""
+"""Test `load`, which loads the programs that supervisord forks instead of executing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changed files of TLS are checked in a child process."""
+"""Test `tls_check`, which checks changed TLS files in a child process."""
 
 from __future__ import annotations
 

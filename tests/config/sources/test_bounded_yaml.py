@@ -1,4 +1,4 @@
-"""An excessive configuration file is refused with one line, in bounded time and memory."""
+"""Test that an excessive configuration file is refused in bounded time and memory."""
 
 from __future__ import annotations
 

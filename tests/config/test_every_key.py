@@ -58,8 +58,8 @@ def _is_named(row: DistributionKey, loaded: Loaded) -> str:
 def test_no_key_of_distribution_is_ignored_silently(config_folder: ConfigFolder, key: str) -> None:
     """Each key of docker distribution changes a setting, or a message names the key and a remedy.
 
-    A key that the table lists as honoured causes no problem. It changes the settings, unless it is
-    in `_WITHOUT_A_SETTING`.
+    A key that the table lists as honoured causes no problem. Such a key changes the settings,
+    unless `_WITHOUT_A_SETTING` lists the key.
     """
     row = _row(key)
     assert row is not None, f"{key} has no row in config/distribution.py"

@@ -72,7 +72,7 @@ def test_a_missing_folder_raises_oserror(config_folder: ConfigFolder, tmp_path: 
 def test_a_missing_or_invalid_settings_file_is_one_line(
     tmp_path: Path, content: str | None
 ) -> None:
-    """A missing or invalid settings file is an error of one line.
+    """A missing or invalid settings file causes an error of one line.
 
     The settings file is missing if an operator starts a program by hand.
     """

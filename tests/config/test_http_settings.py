@@ -220,7 +220,7 @@ def test_a_host_without_the_prefix_is_a_warning(config_folder: ConfigFolder) -> 
 
 
 def test_a_secret_is_accepted_without_a_message(config_folder: ConfigFolder) -> None:
-    """`http.secret` causes no message: it would sign the state in upload URLs, which have none."""
+    """`http.secret` causes no message, because upload URLs contain no state that it must sign."""
     config_folder.write("http: {secret: asecretforlocaldevelopment}")
 
     assert (config_folder.problems(), config_folder.warnings()) == ([], [])

@@ -246,7 +246,7 @@ def test_two_entries_of_one_name_are_a_warning() -> None:
     ids=range(8),
 )
 def test_an_invalid_secret_is_a_problem_of_one_line(text: str, expected: str) -> None:
-    """An invalid pull secret is a problem of one line, with line and column if known."""
+    """An invalid pull secret causes a problem of one line, with row and column if known."""
     with pytest.raises(ConfigError) as caught:
         parse(text.encode(), source="/pull-secret.json")
 
@@ -256,7 +256,7 @@ def test_an_invalid_secret_is_a_problem_of_one_line(text: str, expected: str) ->
 
 
 def test_a_binary_secret_is_a_problem_of_one_line() -> None:
-    """A binary pull secret, encrypted or encoded twice, is a problem of one line."""
+    """A binary pull secret, encrypted or encoded twice, causes a problem of one line."""
     with pytest.raises(ConfigError, match="pull secret: not JSON"):
         parse(b'{"auths": "\xff\xfe"}')
 

@@ -27,7 +27,7 @@ def test_a_shared_bucket_has_no_limits(config_folder: ConfigFolder) -> None:
 
 
 def test_keys_of_evictions_are_without_effect(config_folder: ConfigFolder) -> None:
-    """A key about evictions causes a warning with `storage.shared`, because it has no effect."""
+    """With `storage.shared` a key about evictions has no effect, and causes a warning."""
     config_folder.write(f"storage: {{{_S3}}}\ncleaner: {{ttl: 1d, garbage: 1h, maxsize: 5G}}")
 
     assert config_folder.warnings() == [

@@ -112,7 +112,7 @@ def test_a_key_that_cannot_sign_is_a_problem(config_folder: ConfigFolder, tmp_pa
 def test_redirects_that_are_disabled_make_middleware_useless(config_folder: ConfigFolder) -> None:
     """`middleware.storage` causes a warning if redirects are disabled.
 
-    An endpoint for redirects causes a warning too, because the middleware replaces it.
+    An endpoint for redirects causes a warning too, because the middleware replaces this endpoint.
     """
     entry = "name: redirect, options: {baseurl: 'https://cdn.test'}"
     config_folder.write(

@@ -25,7 +25,7 @@ _OF_YAML = (
 
 @pytest.mark.parametrize("name", _OF_YAML)
 def test_a_deeply_nested_value_is_one_problem(config_folder: ConfigFolder, name: str) -> None:
-    """A variable with too deeply nested YAML is one problem, as in the file."""
+    """A variable with too deeply nested YAML causes one problem, as such YAML in the file does."""
     found = config_folder.problems(**{name: _DEEP})
 
     assert any(each.startswith(f"{name}=") and "64 levels" in each for each in found)

@@ -102,7 +102,7 @@ def test_missing_capabilities_are_named(status: str, lacking: tuple[str, ...]) -
 def test_a_process_that_changed_its_user_has_no_rights_of_root() -> None:
     """A process that changed from root to another user has no ids, groups or capabilities of root.
 
-    Neither it nor its children can get root's rights back.
+    Neither the process nor its children can get root's rights back.
     """
     done = subprocess.run(
         [sys.executable, "-c", BECOMES], cwd=ROOT, capture_output=True, text=True, check=True

@@ -54,7 +54,7 @@ _MANY_ALIASES = "".join(
 def test_an_excessive_file_is_one_problem(
     config_folder: ConfigFolder, content: str, expected: str
 ) -> None:
-    """An excessive YAML file is one problem, which names the bound that the file exceeds."""
+    """An excessive YAML file causes one problem, which names the bound that the file exceeds."""
     config_folder.file.write_text(content, encoding="utf-8")
 
     (problem,) = config_folder.problems()

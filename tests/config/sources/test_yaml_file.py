@@ -159,7 +159,7 @@ def test_of_two_usual_files_the_newer_one_is_read(config_folder: ConfigFolder) -
 def test_an_invalid_yaml_file_is_a_problem_of_one_line(
     config_folder: ConfigFolder, content: bytes, expected: str
 ) -> None:
-    """An invalid YAML file is a problem of one line with a line number, not a traceback."""
+    """An invalid YAML file causes a problem of one line with a line number, not a traceback."""
     config_folder.file.write_bytes(content)
 
     (problem,) = config_folder.problems()
@@ -171,7 +171,7 @@ def test_an_invalid_yaml_file_is_a_problem_of_one_line(
 def test_an_unreadable_file_is_a_problem_of_one_line(
     config_folder: ConfigFolder, tmp_path: Path, name: str
 ) -> None:
-    """A missing file, or a folder in its place, is a problem of one line.
+    """A missing configuration file, or a folder in its place, causes a problem of one line.
 
     Docker creates a folder at the file's path if the source of a mount is missing.
     """

@@ -110,7 +110,7 @@ def _problems(given: object) -> Iterator[str]:
 
 
 def _listed(key: str, given: object) -> tuple[str, ...]:
-    """Return the values of *key* of an access rule.
+    """Return *given*, the value of *key* in an access rule, as a tuple of texts.
 
     A text is split at spaces and commas. The text of `user` is not split, because the name of a
     user can contain spaces.

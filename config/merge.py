@@ -42,7 +42,7 @@ class Merged:
 
 
 def merge(layers: Sequence[SourceValues]) -> Merged:
-    """Return, for each key, the value from the last one of *layers* that contains the key.
+    """Merge the values of *layers*; if several layers contain a key, the last of them wins.
 
     Unknown keys become problems or warnings. A second authentication scheme, a second storage
     driver and too many upstreams become problems.

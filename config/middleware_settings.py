@@ -116,7 +116,7 @@ class MiddlewareSettings(Section):
 
     @property
     def target(self) -> Target | None:
-        """Return the target of redirects, or None if the storage driver signs the URLs."""
+        """Return the target of redirects, or None if no storage middleware is configured."""
         return target_of(*self.storage[-1].as_pair) if self.storage else None
 
     @property

@@ -49,8 +49,8 @@ class NotificationEndpoint:
 
     The appliance sends the endpoint no event about content whose media type is in
     `ignoredmediatypes`, and no event whose action is in `actions`. The key `ignore.mediatypes` adds
-    to `ignoredmediatypes`, and the key `ignore.actions` sets `actions`. `headers` and `url` may
-    contain a password.
+    types to `ignoredmediatypes`, and the key `ignore.actions` sets `actions`. `headers` and `url`
+    may contain a password.
     """
 
     name: str

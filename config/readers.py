@@ -180,7 +180,7 @@ def _is_network(given: str) -> bool:
 
 
 def optional(read: Reader[T], *nothing: str) -> Reader[T | None]:
-    """Return a function that returns None for an empty text and the words *nothing*.
+    """Return a function that returns None for an empty text and for each of the words *nothing*.
 
     The function reads any other value with *read*.
     """

@@ -104,8 +104,8 @@ def _unknown_keys_of_checks(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
 def _unknown_in_endpoints(given: Mapping[Key, RawValue]) -> Iterator[Problem]:
     """Yield a warning for each unknown key and action of a notification endpoint.
 
-    They cause only warnings: docker distribution ignores them, so a configuration that works with
-    it can contain some.
+    Unknown keys and actions cause only warnings. docker distribution ignores them, so a
+    configuration written for it can contain some.
     """
     value = given.get(("notifications", "endpoints"))
     if value is not None:

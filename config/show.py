@@ -51,7 +51,7 @@ def usage() -> str:
 def _value(settings: Settings, key: Key) -> object:
     if key[0] == "upstreams" and key[2] == "enabled":
         return settings.upstreams[key[1]].enabled
-    if key[0] == "upstreams":  # The default is the value in `proxy:`.
+    if key[0] == "upstreams":  # An unset value comes from `proxy:`.
         return getattr(upstream_defaults(settings, key[1]), _FIELD_OF_KEY[key[2]])
 
     below: object = settings

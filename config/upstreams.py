@@ -130,8 +130,8 @@ def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
     """Return the public registries for which *given* contains single settings but no section.
 
     For example, the flag `--upstreams.quay.io.freshness=5m` changes a setting of quay.io, but does
-    not make quay.io the only upstream. Only a section in the file declares an upstream, or an entry
-    in a map that is the value of a variable or flag.
+    not make quay.io the only upstream. An upstream is declared only by a section in the file, or by
+    an entry in a map that is the value of a variable or flag.
     """
     sections = {key[1] for key in given if key[:1] == ("upstreams",) and len(key) == _SECTION}
     return tuple(each for each in settings.upstreams if each in PUBLIC and each not in sections)
@@ -140,8 +140,8 @@ def adjusted_only(settings: Settings, given: Iterable[Key]) -> tuple[str, ...]:
 def upstream_defaults(settings: Settings, host: str) -> UpstreamValues:
     """Return the settings of the upstream *host*.
 
-    A setting that the section of the upstream lacks comes from `proxy:`, and so do all settings of
-    an upstream without a section.
+    If the upstream has no section, or the section lacks a setting that `proxy:` also has, the value
+    comes from `proxy:`.
     """
     host, proxy = registry_host(host), settings.proxy
     own = settings.upstreams.get(host, UpstreamSettings())

@@ -75,7 +75,7 @@ def warnings(layers: Iterable[SourceValues]) -> list[Problem]:
 
 @dataclass(frozen=True, slots=True)
 class AliasedValues:
-    """An `AliasedValues` holds values with the appliance's keys, problems and warnings."""
+    """An `AliasedValues` holds problems, warnings, and values with the appliance's keys."""
 
     given: dict[Key, RawValue]
     problems: list[Problem]
@@ -156,8 +156,8 @@ def _take_users(folded: AliasedValues, users: RawValue) -> None:
 def read_users(given: object) -> tuple[dict[str, str], str]:
     """Read docker-cache-server's list of users, or a map in the form of `auth.htpasswd.users`.
 
-    Return a map from users to bcrypt hashes, and the text of the warning. Plain passwords are
-    hashed. Raises: Unreadable.
+    Return a map from users to bcrypt hashes, and the text of the warning about the key. Plain
+    passwords are hashed. Raises: Unreadable.
     """
     found = from_yaml(given, "try [{username: ann, password: secret}]")
     if not isinstance(found, list):

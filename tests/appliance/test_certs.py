@@ -67,7 +67,7 @@ def test_the_appliance_accepts_the_file_unchanged() -> None:
 
 
 def test_keys_are_private_and_the_ca_key_is_not_in_the_mounted_folder() -> None:
-    """The appliance's folder `certs/` has no key of the CA, which could sign for any name."""
+    """The appliance's folder `certs/` has no key of the CA: such a key could sign for any name."""
     run(*HOSTS)
     modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in Path("tls").rglob("*.*")}
 

@@ -212,7 +212,7 @@ def test_an_unusable_hook_is_one_line(
 
 
 def test_the_password_of_a_hook_is_in_no_message(config_folder: ConfigFolder) -> None:
-    """No message shows a value of a mail hook that contains a password."""
+    """No message shows the password in a mail hook."""
     given = "[{type: slack, options: {smtp: {password: hunter2}}}]"
     messages = [
         *config_folder.problems(REGISTRY_LOG_HOOKS=given),

@@ -274,7 +274,7 @@ def test_a_flag_that_adjusts_a_public_registry_leaves_the_others(
 
 
 def test_an_adjusted_registry_has_the_value_of_the_flag(config_folder: ConfigFolder) -> None:
-    """A public registry has the value of its flag, also in the programs that `serve` starts."""
+    """A flag's value applies to the public registry, even in the programs that `serve` starts."""
     settings = config_folder.settings("--upstreams.quay.io.freshness=5m")
     passed_on = Settings.from_tree(settings.as_tree())
 

@@ -17,7 +17,7 @@ from tests.sizes import scaled
 
 
 class Writer:
-    """A writer that rotates by size in bytes like supervisord, and can therefore split a line."""
+    """A writer whose rotations can split a line, like those of supervisord."""
 
     def __init__(self, path: Path, keep: int = 99) -> None:
         self.path = path

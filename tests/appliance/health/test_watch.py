@@ -26,7 +26,7 @@ class _Published:
         return self._rejected < 0
 
     def next(self) -> dict[str, str]:
-        """Wait for the next publication."""
+        """Wait for the next call, and return the failing checks of this call with their reasons."""
         return self._seen.get(timeout=_SOON)
 
 

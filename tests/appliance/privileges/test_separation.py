@@ -122,7 +122,7 @@ def test_a_request_to_reload_is_not_forwarded() -> None:
 
 
 def test_files_are_checked_while_the_child_serves() -> None:
-    """Root's process checks files at every interval while the child serves."""
+    """Root's process checks files at regular intervals while the child serves."""
     with running(PROGRAM, "waits") as process:
         assert _next_line(process, "looks") == "looks 0"
         assert _next_line(process, "looks") == "looks 1"

@@ -77,7 +77,7 @@ def test_a_link_is_given_but_not_its_target(data: Path, tmp_path: Path) -> None:
 
 @as_root
 def test_later_starts_check_only_entries_near_the_top(data: Path) -> None:
-    """Later starts check only the entries near the top, because a full walk takes too long."""
+    """Later starts check only entries near the top of the tree: a full walk takes too long."""
     take_over(data, USER)
     os.chown(data / BLOB, 0, 0)
 
@@ -91,7 +91,7 @@ def test_later_starts_check_only_entries_near_the_top(data: Path) -> None:
     ["", "entrepot/log/access.log", "docker/registry/v2/blobs/sha256/aa", "entrepot", "new"],
 )
 def test_an_entry_of_root_near_the_top_starts_a_full_walk(data: Path, name: str) -> None:
-    """If root owns an entry near the top, all files get the service user as owner.
+    """If root owns an entry near the top of the tree, all files get the service user as owner.
 
     Such an entry is, for example, the state directory, a log, or a new file.
     """

@@ -77,7 +77,7 @@ def test_the_next_client_gets_a_renewed_certificate(
 ) -> None:
     """The next client gets a renewed certificate, and open connections stay open.
 
-    HAProxy is not restarted for that.
+    HAProxy is not restarted.
     """
     with Haproxy(run, certificate=run / CERTIFICATE) as haproxy:
         watch = _watch(settings, run)

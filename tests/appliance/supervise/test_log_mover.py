@@ -44,7 +44,7 @@ class Disk(RotatedLog):
     refused = 0
 
     def append(self, lines: memoryview) -> int:
-        """Write a part of *lines*, or raise OSError."""
+        """Write at most `takes` bytes of *lines*, or raise OSError."""
         if not self.takes:
             self.refused += 1
             raise OSError(28, "No space left on device")

@@ -215,8 +215,8 @@ class ProxySettings(Section):
 class UpstreamSettings(Section):
     """The settings of `upstreams.HOST:`.
 
-    A key that is not set here has the value of the same key in `proxy:`. A login that is not set
-    here comes from the pull secret.
+    An unset key has the value of the same key in `proxy:`, if `proxy:` has that key. An unset login
+    comes from the pull secret.
     """
 
     enabled: value_types.Switch = setting(
@@ -360,9 +360,9 @@ class NotificationsSettings(Section):
 class Followed(Section):
     """A `Followed` states which parts of the configuration file the appliance rereads at run time.
 
-    Operators cannot set these fields. `file` is the path of the configuration file. `access` and
-    `users` are true if the access rules and the users come from the file, and no flag or variable
-    overrides them.
+    Operators cannot set these fields. `file` is the path of the configuration file. `access` is
+    true unless a flag or variable sets the access rules, and `users` is true unless one sets the
+    users.
     """
 
     file: Path | None = None

@@ -211,7 +211,7 @@ def test_a_path_in_the_url_begins_each_name_or_precedes_the_api(
     A path in `proxy.remoteurl` comes before `/v2/`.
     """
     config = UpstreamConfig(registry.host, f"{registry.url}{path}", path_first=is_first)
-    with suppress(RegistryError):  # at most of these paths the fake upstream has no tags
+    with suppress(RegistryError):  # the fake upstream has no tags below most of these paths
         open_upstream(config, Shared()).tags("app")
 
     assert requested in [each.path for each in registry.requests]

@@ -43,7 +43,7 @@ def denied(*acts: Callable[[], object]) -> None:
 
 
 def test_many_requests_send_a_wrong_password_once() -> None:
-    """If `/v2/` rejects a password, the next requests of any kind do not send it."""
+    """If `/v2/` rejects a password, the next requests of any kind do not contain it."""
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         secret = secret_of(upstream.host, "me", "wrong")
         client = client_of(upstream, Shared(secret=lambda: secret))
@@ -60,7 +60,7 @@ def test_many_requests_send_a_wrong_password_once() -> None:
 def test_requests_at_the_same_time_send_a_wrong_password_once() -> None:
     """If eight threads send requests at the same time, only one sends the wrong password.
 
-    The other threads wait for its result.
+    The other threads wait for the result of that request.
     """
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         secret = secret_of(upstream.host, "me", "wrong")

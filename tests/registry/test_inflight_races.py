@@ -262,8 +262,8 @@ class _Releasing(MemoryReservations):
 def test_a_reservation_is_released_before_another_download_begins(bench: Bench) -> None:
     """A failed download releases its reserved space before it releases the lock of the spool file.
 
-    In the other order, another worker could begin the same download before the space is released.
-    For a moment both reservations would count and could exceed the cap.
+    If it released the lock first, another worker could begin the same download before the space is
+    released. For a moment both reservations would count and could exceed the cap.
     """
     released = _Releasing(bench.worker().path(DIGEST))
     bench.index.reservations = released

@@ -411,7 +411,7 @@ def test_a_405_to_head_is_no_permission(u: FakeUpstream, p: Pulling) -> None:
 def test_a_blob_is_linked_before_its_last_byte_leaves(p: Pulling) -> None:
     """When a client gets the last byte of a blob, the repository already has a link to the blob.
 
-    Without the links, the registry would treat the image as incomplete, and would not serve its
+    Without this link, the registry would treat the image as incomplete, and would not serve its
     manifest during an outage.
     """
     name = Repository(f"{p.prefix}/{NAME}")

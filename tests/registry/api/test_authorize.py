@@ -196,8 +196,8 @@ def test_a_user_name_is_sent_to_the_log_in_utf8(client: Client) -> None:
 def test_the_epoch_is_read_once_before_the_request_is_handled(check: CountingCheck) -> None:
     """A worker reads the cache epoch once for each request, before it handles the request.
 
-    If content changes during the request, the response may have the old content. Such a response
-    also has the old epoch, under which HAProxy looks up no entry any more.
+    If content changes during the request, the response may have the old content. Then the response
+    also has the old epoch, but HAProxy looks up entries only under the new epoch.
     """
     dates = iter(["1", "2"])
     client = Client(BasicAuthenticator(check, realm="here"), EdgeHeaders(lambda: next(dates)))

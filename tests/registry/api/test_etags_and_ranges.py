@@ -116,7 +116,7 @@ def test_a_range_past_the_end_is_unsatisfiable(header: str) -> None:
 def test_a_range_that_ends_before_it_starts_is_unsatisfiable(header: str, size: int) -> None:
     """If one range ends before it starts, the whole header is invalid (RFC 9110, 14.1.1).
 
-    The request is then unsatisfiable, even if the header also has valid ranges.
+    Such a request is unsatisfiable, even if the header also has valid ranges.
     """
     with pytest.raises(RangeUnsatisfiable) as caught:
         etags_and_ranges.parse_range(header, size)

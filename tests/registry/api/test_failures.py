@@ -27,7 +27,7 @@ _PATHS = {_BLOB: "/v2/a/blobs/b", _MANIFEST: "/v2/a/manifests/b", None: "/v2/"}
 
 
 class Failing:
-    """A resource that sets a body and headers and then raises an error, as a real resource can."""
+    """A resource that sets a body and headers before it raises an error."""
 
     def __init__(self) -> None:
         self.error: Exception = RuntimeError()

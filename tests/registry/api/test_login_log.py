@@ -19,8 +19,8 @@ def _logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str, int]]:
 def test_a_failed_login_is_logged_with_user_and_address(caplog: pytest.LogCaptureFixture) -> None:
     """A failed login is logged with the user's name and the client's address.
 
-    Repetitions within a minute are only counted. The first line after that minute states their
-    number.
+    Repetitions within a minute are only counted. The first line after that minute states the number
+    of repetitions.
     """
     clock = Clock(0.0)
     notes = LoginLog(clock)

@@ -205,7 +205,7 @@ def test_anonymous_clients_and_users_get_tokens_of_one_configuration(
 ) -> None:
     """With `anonymous: pull` a client without a password gets a token that permits only pulls.
 
-    A client that requests a scope with a wrong password gets the same kind of token.
+    A client with a wrong password that requests a scope also gets a token that permits only pulls.
     """
     here = make("pull")
     assert here.challenge("/v2/") == BEARER

@@ -59,7 +59,7 @@ def test_a_file_written_by_htpasswd_is_parsed(path: Path) -> None:
 
 
 def test_the_last_of_two_lines_for_a_user_counts(path: Path) -> None:
-    """If a file has two lines for a user, the last line is valid, as in docker distribution."""
+    """If a file has two lines for a user, the last line counts, as in docker distribution."""
     path.write_bytes(_line("ann", b"old") + b"\n" + _line("ann", b"new"))
     check = Htpasswd(path)
 

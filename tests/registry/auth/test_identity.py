@@ -215,7 +215,7 @@ def test_an_anonymous_push_or_delete_is_challenged(anonymous: Anonymous, action:
 def test_a_known_user_without_the_right_is_forbidden() -> None:
     """A logged-in user without the needed right gets 403.
 
-    With a 401 instead, the client would ask the user for another password.
+    After a 401, the client would ask the user for another password.
     """
     with pytest.raises(Forbidden):
         Identity("ann", frozenset({"pull"}), _CHALLENGE).require("push", _REPOSITORY)
@@ -362,7 +362,7 @@ def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None
 def test_a_user_without_any_right_can_log_in() -> None:
     """A user without any right from a rule can log in, but gets 403 for a pull.
 
-    With a 401 instead, the client would ask for another password.
+    After a 401, the client would ask for another password.
     """
     carl = _ruled("none").identify(_header("carl", "any"))
 

@@ -76,7 +76,7 @@ def test_without_any_rule_nothing_is_permitted() -> None:
 
 
 def test_without_a_repository_a_right_in_any_repository_counts() -> None:
-    """A request without a repository needs the right in at least one repository.
+    """A request that names no repository is permitted if the user has the right in any repository.
 
     An example is the request for metrics.
     """

@@ -185,7 +185,7 @@ def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
 ) -> None:
     """A token is rejected if its header names an algorithm for another kind of key.
 
-    Another elliptic curve or another RSA padding is treated as another kind.
+    Keys for different elliptic curves or RSA paddings are different kinds.
     """
     if real == declared:
         return

@@ -401,8 +401,8 @@ def test_a_weak_key_of_the_bundle_verifies_nothing() -> None:
 def test_a_token_that_is_verified_again_counts_once() -> None:
     """If a token is verified again after each change of the keys, it is remembered only once.
 
-    Otherwise copies of one token would displace all other remembered tokens, and workers would
-    verify those at each request.
+    Otherwise copies of one token would displace all other tokens, and workers would verify the
+    other tokens at each request.
     """
     authentication = TokenAuthentication()
     header = f"Bearer {authentication.token()}"

@@ -256,7 +256,7 @@ def test_range_support_may_differ_between_connections(takes_ranges: bool) -> Non
 @pytest.mark.parametrize("most", [1, 700, 1499])
 @pytest.mark.parametrize("start", [0, 8000])
 def test_a_response_may_be_shorter_than_the_part(most: int, start: int) -> None:
-    """If a response has only part of its range, the download requests the rest of the range.
+    """If a response has only part of the requested range, the download requests the rest.
 
     RFC 9110, 15.3.7 permits such a response. Without the second request, the blob would lack bytes
     and have a wrong digest.

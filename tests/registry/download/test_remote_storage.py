@@ -116,7 +116,7 @@ def test_the_last_byte_is_sent_before_the_commit(bench: Bench, storage: Remote) 
 
 
 def test_one_download_runs_until_its_commit(bench: Bench, storage: Remote) -> None:
-    """If a client requests a blob during its commit, no worker starts a second download."""
+    """If a client requests a blob that is being committed, no worker starts a second download."""
     remote = FakeRemote(CONTENT)
     read_all(bench.worker().join(task(remote)))
     assert storage.committing.wait(60)

@@ -123,7 +123,7 @@ def test_the_thread_of_the_first_client_sends_the_request(bench: Bench) -> None:
 def test_the_first_client_does_not_wait_for_the_announcement_of_its_download(bench: Bench) -> None:
     """The client that begins a download gets the blob's size before other workers can read it.
 
-    So its response can begin before the download has written the files for other workers.
+    So the client's response can begin before the download has written the files for other workers.
     """
     is_known = threading.Event()
     order: list[str] = []

@@ -213,7 +213,7 @@ def test_an_empty_index_can_be_pushed(p: Pushing) -> None:
 
 
 def test_an_index_may_list_manifests_of_its_repository_only(p: Pushing) -> None:
-    """If an OCI index lists a manifest that only another repository has, its push gets 404."""
+    """A push of an OCI index gets 404 if it lists a manifest that only another repository has."""
     child = _image()
     p.image(child, child.digest, name="team/other")
     body, media_type = images.index([child])

@@ -46,7 +46,7 @@ def _is_mounted(p: Pushing, answer: Result) -> bool:
 def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -> None:
     """A mount of a blob from another repository gets 201, without an upload.
 
-    The new repository still serves the blob after the other repository's link is deleted.
+    The repository in the URL still serves the blob after the other repository's link is deleted.
     """
     digest = p.blob(_CONTENT, _OTHER, algorithm)
 

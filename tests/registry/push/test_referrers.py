@@ -62,7 +62,8 @@ def test_an_invalid_digest_is_400(p: Pushing) -> None:
 def test_a_push_with_a_subject_is_confirmed_and_listed(p: Pushing) -> None:
     """The response to the push of a manifest with a subject has the header OCI-Subject.
 
-    The list of the subject's referrers then includes the manifest's type, size and annotations.
+    After the push, the list of the subject's referrers has the manifest's type, size and
+    annotations.
     """
     p.image(_SUBJECT)
     made = _artifact(1, signer="somebody")

@@ -190,7 +190,7 @@ def test_a_fast_reader_is_never_closed(threads: Threads, descriptor: int) -> Non
 def test_a_slow_body_is_cut_only_above_the_limit(threads: Threads) -> None:
     """If more request bodies arrive than the limit permits, the poller cuts off a slow body.
 
-    The thread that waits for this body then wakes up, and `is_cut` is True.
+    The thread that waits for this body wakes up, and the body's `is_cut` is True.
     """
     poller = threads.poller(bodies=1, rate=100)
     pairs = [socket.socketpair() for _ in range(2)]
@@ -352,7 +352,7 @@ def test_a_thread_gets_any_other_request_with_its_connection(
 def test_an_idle_connection_is_closed_after_its_client(threads: Threads) -> None:
     """If a client closes an idle connection, the poller closes the worker's end and reports this.
 
-    The worker needs this report, because it counts its connections.
+    The worker needs this report, because it counts the open connections.
     """
     with Kept(threads.poller()) as kept:
         kept.client.close()

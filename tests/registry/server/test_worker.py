@@ -84,7 +84,7 @@ def _pieces(file: BinaryIO) -> Iterator[Piece]:
 
 
 def _chunks(client: socket.socket) -> bytes:
-    """Read a response to the end of its connection; return its body without chunk headers."""
+    """Read a response until its connection closes; return the body without chunk headers."""
     with client.makefile("rb") as answer:
         head, body = answer.read().split(b"\r\n\r\n", 1)
     assert b"transfer-encoding: chunked" in head.lower()
@@ -441,7 +441,7 @@ class _BlobApplication:
 def _main_thread(worker: Any) -> Iterator[None]:
     """Run a thread that replaces gunicorn's main thread.
 
-    It makes the calls that other threads queue for the main thread.
+    The thread makes the calls that other threads queue for the main thread.
     """
     worker.method_queue.init()
     ended = threading.Event()
@@ -718,7 +718,7 @@ def test_a_stopping_worker_repeats_no_response_from_memory() -> None:
 
 
 def test_a_client_that_left_gets_no_repeated_response() -> None:
-    """If a client has closed its connection, the application is not called for its request."""
+    """If a client disconnects after a request, the application is not called for this request."""
     app = _FrequentApplication()
     with _worker(_LongWaiting) as worker, _remembered(worker, app) as (client, conn):
         client.sendall(_ASK)

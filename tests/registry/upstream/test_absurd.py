@@ -172,7 +172,7 @@ def test_an_absurd_body_is_a_registry_error(upstream: FakeUpstream, body: bytes)
     ids=lambda each: str(each)[:12],
 )
 def test_an_absurd_lifetime_of_a_token_is_bounded(value: Any) -> None:
-    """If an upstream states an absurd token lifetime, the client uses one from 60 s to one day."""
+    """If a stated token lifetime is absurd, the client uses a lifetime from 60 s to one day."""
     body = json.dumps({"token": "t", "expires_in": value, "issued_at": value}).encode()
     token, life = read_token(body, {"Date": "x" * 9000})
 

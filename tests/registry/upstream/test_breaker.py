@@ -586,7 +586,7 @@ def test_a_rate_limit_closes_an_open_breaker() -> None:
 def test_a_clock_set_back_does_not_extend_a_rest() -> None:
     """If the clock is set back, the pause of an open circuit breaker is at most 30 s.
 
-    A rate limit then lasts at most 60 s.
+    In this case, a rate limit lasts at most 60 s.
     """
     circuit = limited(_tripped(1, now=5000), 5000, 60)
 

@@ -262,7 +262,7 @@ def test_a_redirect_to_an_internal_address_is_not_followed(
 
 @pytest.mark.usefixtures("public_home")
 def test_every_redirect_is_checked(upstream: FakeUpstream, internal: FakeUpstream) -> None:
-    """In a chain of redirects, each redirect is checked, even after one to the upstream itself."""
+    """Each redirect in a chain is checked, even after a redirect to the upstream itself."""
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("hop", redirect=f"{internal.url}/v2/app/manifests/v1")
     upstream.misbehave("/manifests/v1", redirect=f"{upstream.url}/hop")

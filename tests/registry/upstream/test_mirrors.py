@@ -127,7 +127,7 @@ def test_all_hanging_mirrors_share_a_time_limit(
 ) -> None:
     """If all mirrors hang, the client sends its request to the upstream after a limited time.
 
-    All mirrors share a limit. After the first failure, the other mirrors share a shorter one.
+    All mirrors share a limit. After the first failure, the other mirrors share a shorter limit.
     """
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     monkeypatch.setattr(mirrors, "_REST_S", 0.6)

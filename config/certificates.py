@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 NO_NAMES: Final = "the certificate has no subjectAltName, and clients ignore its common name"
 _LEAST_RSA: Final = 2048  # The smallest accepted number of bits of an RSA key.
-_LEAST_EC: Final = 224  # The same for an elliptic-curve key.
+_LEAST_EC: Final = 224  # The smallest accepted number of bits of an elliptic-curve key.
 _WEAK: Final = frozenset({"md5", "sha1"})
 _MAKE: Final = "make a certificate with entrepot certs --host NAME"
 _ADD: Final = f"openssl req ... -addext subjectAltName=DNS:NAME, or {_MAKE}"

@@ -188,8 +188,8 @@ def _match(certificate: Path, key: Path, source: str) -> Iterator[Problem]:
 
 
 def _no_passphrase() -> str:
-    # Without this empty password, OpenSSL would ask for one on the terminal, and the start would
-    # hang.
+    # Without this empty password, OpenSSL would ask for a password on the terminal, and the start
+    # would hang.
     return ""
 
 

@@ -213,8 +213,8 @@ def _defaults(given: Mapping[Key, RawValue], *, is_image: bool) -> dict[Key, Raw
 
         values[_MAXSIZE] = str(memory_limit() // 2)
     if (shared := given.get(_SHARED)) is not None and str(shared.value).lower() == "true":
-        # The appliance evicts nothing from a shared bucket. With a size limit, it could store no
-        # new content once the limit is reached.
+        # The appliance evicts nothing from a shared bucket. With a size limit, the appliance could
+        # store no new content once the limit is reached.
         values[_MAXSIZE] = "0"
     return {
         key: RawValue(key, value, "default", ".".join(key))

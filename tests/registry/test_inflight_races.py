@@ -63,7 +63,7 @@ def test_a_resumed_download_without_space_is_sent_from_its_first_byte(bench: Ben
 def test_an_unused_body_keeps_no_connection(bench: Bench, front: bytes) -> None:
     """If a prefetch cannot be stored, the worker closes its connection to the upstream at once.
 
-    It does not leave the connection open until Python's garbage collection.
+    The connection does not stay open until Python's garbage collection.
     """
     bench.reservations = len(CONTENT) - 1
     worker, remote = bench.worker(), FakeRemote(CONTENT)

@@ -232,8 +232,8 @@ def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
     """Without a correct password, a client gets the same 401 for every repository name.
 
     The response does not depend on whether the name begins with a configured upstream, or whether
-    it is valid. Otherwise strangers could find out which upstreams, such as internal registries,
-    are configured.
+    the name is valid. Otherwise strangers could find out which upstreams, such as internal
+    registries, are configured.
     """
     headers = {}
     if credential is not None:

@@ -39,7 +39,7 @@ def test_satisfiable_ranges_are_returned_in_the_requested_order(
 ) -> None:
     """The parser returns satisfiable ranges in the requested order.
 
-    It drops ranges that start past the end.
+    The parser drops ranges that start past the end.
     """
     assert expected == etags_and_ranges.parse_range(header, 1000)
 

@@ -60,7 +60,7 @@ def test_a_short_part_of_a_multipart_body_drops_the_connection() -> None:
 def test_a_client_that_leaves_closes_the_source_of_the_body() -> None:
     """If a client disconnects, the generator of the body is closed at once.
 
-    It does not stay open until Python's garbage collection closes it.
+    The generator does not stay open until Python's garbage collection closes it.
     """
     closed: list[bool] = []
 

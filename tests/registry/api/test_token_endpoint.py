@@ -378,8 +378,8 @@ def _rewrite(path: Path, content: str, invalidation: Invalidation) -> None:
 def test_the_key_is_kept_and_a_new_one_ends_all_tokens(make: Callable[..., Endpoint]) -> None:
     """The signing key survives a restart.
 
-    It is stored in a file that only the file's owner can read. An operator makes all tokens invalid
-    by replacing the file, or by deleting it before a restart.
+    The key is stored in a file that only the file's owner can read. An operator makes all tokens
+    invalid by replacing the file, or by deleting it before a restart.
     """
     here = make()
     path = here.state / "token-key.pem"

@@ -256,8 +256,9 @@ def test_a_check_that_finds_no_place_is_overloaded_at_once(path: Path) -> None:
 def test_password_guessing_does_not_delay_users(path: Path, source: LoginSource) -> None:
     """Probable guesses of passwords have a separate queue.
 
-    These are checks of unknown users, and all checks from addresses that sent many wrong passwords.
-    Guesses fill only that queue, so the check of a known user from any other address does not wait.
+    Probable guesses are checks of unknown users, and all checks from addresses that sent many wrong
+    passwords. Guesses fill only that queue, so the check of a known user from any other address
+    does not wait.
     """
     turnstile = BlockingCompare()
     check = Htpasswd(path, compare=turnstile)
@@ -290,7 +291,7 @@ def test_a_right_password_is_accepted_after_many_wrong_ones(path: Path) -> None:
 
 
 def test_a_rejected_check_is_reported(path: Path) -> None:
-    """If a password check fails because the queue is full, the registry counts it in a metric."""
+    """If a password check fails because the queue is full, a metric counts the failure."""
     turnstile, refused = BlockingCompare(), list[bool]()
     check = Htpasswd(
         path, at_once=1, waiting=0, compare=turnstile, refused=lambda: refused.append(True)

@@ -101,7 +101,7 @@ def test_with_a_password_file_only_known_users_are_accepted(
     pulls: bool,  # noqa: FBT001 - a column of the test's table
     enters: bool,  # noqa: FBT001
 ) -> None:
-    """With a password file, only its users can use `/v2/` and pull; others get a challenge.
+    """With a password file, only its users can use `/v2/` and pull; other clients get a challenge.
 
     No Authorization header of a client causes a 500.
     """
@@ -255,7 +255,7 @@ _TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]))
 def test_any_user_and_password_reach_the_check_unchanged(user: str, password: str) -> None:
     """The password check gets the user and the password exactly as the client sent them.
 
-    A password can contain colons, and both can contain letters of any script.
+    A password can contain colons. User names and passwords can contain letters of any script.
     """
     arrived: list[tuple[str, str]] = []
 

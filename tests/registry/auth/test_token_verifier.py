@@ -1,6 +1,6 @@
 """The verifier accepts tokens with every supported algorithm and form of key.
 
-If the verifier rejects a token, it states the reason.
+If the verifier rejects a token, the error states the reason.
 """
 
 from __future__ import annotations

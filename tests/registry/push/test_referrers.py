@@ -236,9 +236,9 @@ def test_a_page_is_no_larger_than_a_manifest(p: Pushing) -> None:
 def test_manifests_under_the_referrers_tag_are_listed(p: Pushing) -> None:
     """The manifests in an index under the referrers tag of a subject are listed as referrers.
 
-    A manifest in the index without this subject is not listed. Clients that do not support the list
-    of referrers push such an index. The registry also lists and serves the referrers tag like any
-    other tag.
+    If a manifest in the index does not have this subject, it is not listed. Clients that do not
+    support the list of referrers push such an index. The registry also lists and serves the
+    referrers tag like any other tag.
     """
     made, other = _artifact(1), image([filler(500, 7)])
     for each in (_SUBJECT, made, other):

@@ -56,7 +56,7 @@ def test_a_redirected_blob_is_fetched_without_the_credentials(
 
 
 def test_a_redirect_on_the_same_host_keeps_the_credentials() -> None:
-    """If an upstream redirects to its own host, the client sends the credential to the new URL too."""
+    """If an upstream redirects to its own host, the new request also has the credential."""
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)
         upstream.misbehave("/blobs/", times=1, redirect="{path}")

@@ -120,7 +120,7 @@ def _push(client: TestClient, name: str) -> Any:
 def test_middleware_of_the_registry_wraps_every_response(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of kind `registry` wraps every response; the last entry wraps all other entries."""
+    """Middleware of kind `registry` wraps every response; the last entry wraps the others."""
     entries = "{name: stamp, options: {text: one}}, {name: stamp, options: {text: two}}"
     answer = client(f"registry: [{entries}]").simulate_get("/v2/")
 

@@ -115,7 +115,7 @@ def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
 ) -> None:
     """A GET of a stored manifest by tag reads the tag's file and the manifest.
 
-    It also calls stat for the tag and for the link. The worker compares the manifest's bytes with
+    The worker also calls stat for the tag and for the link. It compares the manifest's bytes with
     those that it verified earlier and does not parse them again.
     """
     expected = Counter(stat=2) + SMALL_FILE + SMALL_FILE

@@ -40,7 +40,7 @@ def _decode_all(body: bytes, named: str, step: int) -> bytes:
 def test_a_coding_is_decoded(named: str, body: bytes, step: int) -> None:
     """The client decodes a body in pieces of any size.
 
-    It does not decode an unknown content coding.
+    The client does not decode an unknown content coding.
     """
     assert _decode_all(body, named, step) == CONTENT
 

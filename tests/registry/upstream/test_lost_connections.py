@@ -77,8 +77,8 @@ def test_other_idle_connections_are_not_tried_after_a_lost_one(
 ) -> None:
     """If an idle connection was lost, the client opens a new connection.
 
-    It does not try its other idle connections, because they use the same network path and each
-    would cost the same wait.
+    The client does not try its other idle connections, because they use the same network path
+    and each would cost the same wait.
     """
     upstream.add_image("app", "v1", [b"layer"])
     client = client_of(upstream)

@@ -131,7 +131,7 @@ def test_an_anonymous_token_is_used_for_public_repositories(key: str) -> None:
 def test_tokens_are_requested_with_the_credential_of_the_longest_path() -> None:
     """The client requests a token with the credential for the longest matching path.
 
-    It uses a token only together with the credential for which the token was issued.
+    The client uses a token only together with the credential for which the token was issued.
     """
     with TokenService({"a": "1", "b": "2"}) as tokens, _upstream(tokens) as upstream:
         secret = PlainSecret(

@@ -140,7 +140,7 @@ def test_a_repository_that_refuses_a_right_password_stops_no_other() -> None:
 def test_a_check_without_a_result_is_not_repeated_for_each_request(fault: dict[str, Any]) -> None:
     """If `/v2/` fails, the client cannot check a password there.
 
-    It then sends the password with each request and requests `/v2/` only once.
+    In that case the client sends the password with each request and requests `/v2/` only once.
     """
     with upstream_with(BasicGate({"me": "right"})) as upstream:
         upstream.misbehave("/v2/$", **fault)

@@ -123,7 +123,7 @@ def _with_flags(running: Settings, loaded: config.Loaded) -> Settings:
             sections["cleaner"] = cast("Section", section).changed(**values)
         elif key[0] in {"hosted", "log"}:
             sections[key[0]] = getattr(loaded.settings, key[0])
-        # Flags of `storage` are ignored here: they only selected the data directory.
+        # Flags of `storage` are ignored here, because they only serve to select the data directory.
         elif key[0] != "storage":
             remedy = "change the setting in the configuration and restart, or stop the appliance"
             problem = "the flag has no effect while an appliance runs"

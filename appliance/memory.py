@@ -1,7 +1,7 @@
 """Check, when the appliance starts, whether the memory limit is large enough for its programs.
 
-Without this check, the kernel would kill the programs one after another if the limit is too small.
-No message would state the reason.
+If the limit is too small, the kernel kills the programs one after another, and without this check
+no message would state the reason.
 """
 
 from __future__ import annotations

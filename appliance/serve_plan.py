@@ -3,7 +3,7 @@
 To check the settings, `serve` imports modules that take 18 MB and are not needed afterwards. So
 `serve` writes a `ServePlan` into a file in memory, and replaces itself by appliance/main_loop.py
 with execve(2). The process keeps its id, its parent, its blocked signals and its locks. This module
-imports nothing of `entrepot.config`, because the main loop imports this module and must not use
+imports nothing of `entrepot.config`: the main loop imports this module, and would otherwise use
 those 18 MB again.
 """
 
@@ -64,7 +64,8 @@ class ServePlan:
 
     If `has_checks` is true, health checks are configured. If `has_content_to_leave` is true, the
     content is in memory or in a bucket, and the main loop must delete the content or release the
-    bucket at the end. In both cases the main loop reads the settings from the run directory.
+    bucket at the end. If one of the two is true, the main loop reads the settings from the run
+    directory.
     """
 
     run: HeldRunDirectory

@@ -27,7 +27,8 @@ from bench.tree import Process, Tree
 from entrepot.runtime.run_names import worker_socket
 
 _ROUNDS = 9
-# The number of requests of each kind in a round. Together they take about one second of CPU time.
+# The number of requests of each kind in a round. This many requests take about one second of CPU
+# time.
 _REQUESTS = 6000
 _STARTS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.1

@@ -1,9 +1,9 @@
 """Measure requests for sixty thousand small stored objects, a few of which are requested often.
 
 The benchmark writes the data directory itself, because a pull of so many objects would take
-minutes. The result is a ratio of two costs. The divisor is measured with another appliance, whose
-HAProxy caches nothing. This appliance gets requests for one manifest and its blobs. In both
-measurements, one request in six is for a manifest.
+minutes. The result is the cost of a request, divided by the cost of a request to a second
+appliance, whose HAProxy caches nothing. The second appliance gets requests for one manifest and its
+blobs only. At both appliances, one request in six is for a manifest.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Store:
 
 
 def many(site: Site, book: Book, rounds: int) -> None:
-    """Measure only the appliance, because no other server can read the data directory."""
+    """Measure only Entrepot, because no other server can read a data directory of Entrepot."""
     kind = next(each for each in site.kinds if each.name == OURS)
     try:
         with ExitStack() as stack:

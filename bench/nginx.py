@@ -40,7 +40,7 @@ def nginx_words(
 ) -> tuple[tuple[str, ...], str]:
     """Write nginx's configuration; return nginx's command line and a URL path.
 
-    When nginx answers a request for that path, it is ready.
+    nginx is ready as soon as it answers a request for this path.
     """
     file = folder / "nginx.conf"
     file.write_text(configuration(folder, static, port=port, pem=pem))

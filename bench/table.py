@@ -9,7 +9,7 @@ from bench.rows import ROWS
 from bench.targets import Results, Verdict
 
 _MISSED, _MET, _UNMEASURED = "MISSED", "met", "NOT MEASURED"
-_HEADINGS = ("", "server", "cost", "least-most", "rate", "p99", "upstream a round", "beside it")
+_HEADINGS = ("", "server", "cost", "least-most", "rate", "p99", "upstream a round", "more")
 
 
 def table(results: Results, failed: Mapping[str, Mapping[str, str]]) -> str:
@@ -59,7 +59,7 @@ def markdown(results: Results, servers: Sequence[str]) -> str:
 def growth_table(results: Results, titles: Mapping[str, str]) -> str:
     """Return the table of growth, with a line for each row and a column for each index size."""
     sizes = list(dict.fromkeys(size for row in results.values() for size in row))
-    lines: list[Sequence[str]] = [("", *sizes, "at the largest, beside it")]
+    lines: list[Sequence[str]] = [("", *sizes, "more, at the largest size")]
     for key, row in results.items():
         cells = [number(row[size].cost) if size in row else "-" for size in sizes]
         more = list(row.values())[-1].more.items()

@@ -10,7 +10,7 @@ from bench.kinds import NGINX, OURS, REGISTRY
 
 DIRECT = "direct"
 VERIFYING = "times a verifying worker"
-"""The cost of a request with a new token, divided by the cost if a worker verifies every token."""
+"""The cost of a request with a new token, divided by that with an expired token."""
 PLAIN_HIT = "times a plain hit of a worker"
 """The cost of a request for one of many objects, divided by that of a worker's warm response."""
 AN_EVENT = "us an event"
@@ -24,7 +24,8 @@ class Target:
     """A limit for Entrepot in a row: the value named `figure` must be at most `most`.
 
     If `against` names another server, the limit is `most` times the value of that server in the
-    same row. If it names another row, the limit is `most` times Entrepot's value in that row.
+    same row. If `against` names another row, the limit is `most` times Entrepot's value in that
+    row.
     """
 
     row: str
@@ -37,9 +38,10 @@ class Target:
 class Verdict:
     """The comparison of a target with the results.
 
-    `ours` is Entrepot's value; if the target has `against`, it is divided by the value of that
-    server or row. `ours` is None if one of these values was not measured. If there are `failures`,
-    the server did not do all of the work, so the target counts as missed.
+    `ours` is Entrepot's value. If the target names another server or row (`against`), `ours` is
+    Entrepot's value divided by the value of that server or row. `ours` is None if a value was not
+    measured. If there are `failures`, the server did not do all of the work, so the target counts
+    as missed.
     """
 
     target: Target

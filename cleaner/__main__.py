@@ -302,7 +302,7 @@ class _StoppedAppliance:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty text: the index of a stopped appliance has every access."""
+        """Return an empty text, which means that the index has every access."""
         return ""
 
 

@@ -83,8 +83,8 @@ class Cleaner:
     def start(self, root: Path, index: Index, settle: Callable[[], bool]) -> None:
         """Start a thread that cleans the data directory *root*.
 
-        *settle* writes to the index all accesses that this process has not written yet. It returns
-        False if the index is unavailable.
+        *settle* writes to the index all accesses that this process has not written yet. *settle*
+        returns False if the index is unavailable.
         """
         self._stop = threading.Event()
         self._state = root / "entrepot"
@@ -198,7 +198,7 @@ class _Barrier:
 
     Each process writes its accesses to the index itself, at most `ACCESS_DELAY_S` after the
     response. The barrier waits for twice `ACCESS_DELAY_S`, so that the other processes have written
-    their accesses. Then `settle` writes the accesses of this process.
+    their accesses. Then the barrier calls `settle`, which writes the accesses of this process.
     """
 
     blind = 0.0

@@ -1,9 +1,9 @@
 """Add the reservations of running downloads and uploads to a new index.
 
-If the index was lost or damaged, it is replaced by a new index, which has no reservations. The
-processes that write downloads and uploads still rely on the sizes that they had reserved. Therefore
-these reservations are computed from the files of the downloads and uploads, and added before the
-new index grants any other reservation.
+If the index was lost or damaged, it is replaced by a new index, which has no reservations. But the
+downloads and uploads in progress still need the space that the old index had reserved for them. So
+this module computes their reservations from their files, and adds them before the new index grants
+any other reservation.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ class Sweep:
     def _heal(self, entry: IndexEntry) -> None:
         """Remove a row that has no content.
 
-        A download can commit the same content during its eviction. The eviction then deletes the
-        new file, and afterwards the download adds a row. This row must be removed.
+        A download can commit content while the same content is evicted. The eviction then deletes
+        the new file, and the download adds a row afterwards. This method removes the row.
         """
         revived = self._store.index.entry(entry.digest)
         if revived is None or self._store.blobs.stat(entry.digest) is not None:

@@ -1,8 +1,8 @@
 """Configure podman, buildah, skopeo and CRI-O with a drop-in file for registries.conf.
 
 If a mirror is configured, these clients rewrite the image's name, so that the upstream's host
-becomes the first component of the name. Nothing else in their requests names the upstream. They
-skip mirrors that fail, and try the upstream itself last.
+becomes the first component of the name. Their requests name the upstream in no other way. These
+clients skip mirrors that fail, and try the upstream itself last.
 """
 
 from __future__ import annotations

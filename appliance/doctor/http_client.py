@@ -72,8 +72,8 @@ class BodySink(Protocol):
 class ApplianceClient:
     """An `ApplianceClient` sends requests to one appliance.
 
-    If the appliance responds with a challenge, *tokens* requests a token for it, and the request is
-    sent a second time with this token, as real clients do.
+    If the appliance responds with a challenge, *tokens* requests a token for the challenge, and the
+    request is sent a second time with this token, as real clients do.
 
     The methods raise CannotContinue if the appliance does not respond.
     """

@@ -116,9 +116,9 @@ class Copier:
     def write(self, key: str, content: bytes, at: float | None, *, is_same: bool) -> bool:
         """Write a small value to the target, and return whether it was written.
 
-        If *is_same* is true, the target has a value of the same length. If the bytes are equal too,
-        only the time is set. *at* (seconds since the UTC epoch) becomes the time of the value; None
-        changes no time.
+        If *is_same* is true, the target has a value of the same length; if that value also has the
+        same bytes, only its time is set. *at* (seconds since the UTC epoch) becomes the time of the
+        value; None changes no time.
 
         Raises: MigrationStopped, Interrupted.
         """
@@ -186,7 +186,7 @@ class Copier:
                 _append(sink, chunk)
 
     def _chunks(self, file: BinaryIO, longest: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes of an open file. Raises: _Damaged if there are more than *longest*."""
+        """Yield the bytes of an open file. Raises: _Damaged after *longest* bytes."""
         length = 0
         while chunk := _read(file):
             if self._stop.is_set() or self._aborted.is_set():

@@ -201,8 +201,8 @@ class Migration:
     def _compare_lengths(self) -> int:
         """Compare the lengths of all blobs, and return how many blobs only the target has.
 
-        A blob that the target lacks or has with a wrong length is reported. `_run` creates rows
-        only for the other blobs.
+        Report each blob that the target lacks, or has with a wrong length. `_run` creates no row
+        for such a blob.
         """
         self._progress.begin("blobs compared")
         others = self._stock.find_in(self._counted(self._of_target(layout.BLOBS)))

@@ -61,9 +61,9 @@ class Value:
 
     @property
     def is_timed_link(self) -> bool:
-        """Return whether the value is a link whose time has a meaning.
+        """Return whether the value links a blob, a manifest, or the current manifest of a tag.
 
-        The time of such a link is the time at which the upstream last confirmed the link
+        If the link is proxied, its time is the time at which the upstream last confirmed it
         (`datastore/links.py`).
         """
         key = self.key
@@ -73,7 +73,7 @@ class Value:
 
     @property
     def linked(self) -> tuple[Repository, Digest, bool] | None:
-        """Return a link's repository, the linked digest, and whether that is of a manifest.
+        """Return a link's repository, its digest, and whether the digest is that of a manifest.
 
         Return None if the value is not a link to a blob or manifest.
         """

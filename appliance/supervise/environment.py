@@ -37,7 +37,7 @@ _SPARE_SLOTS = 64
 # Once 7 of 8 connections are in use, HAProxy refuses new connections from client addresses that
 # already have many connections.
 _CROWDED = 7, 8
-# If the largest number of connections is smaller than this, HAProxy does not apply that rule.
+# The rule of `_CROWDED` applies only if HAProxy accepts at least this many connections in total.
 _MANY_CONNECTIONS = 4096
 # The smallest and the largest number of log files. Because there are several files, a rotation
 # deletes only a part of the lines that the logger may not have read yet.
@@ -107,10 +107,10 @@ def file_share(files: int, slots: int) -> FileShare:
     """Divide HAProxy's open files between client connections and pipes.
 
     A client connection needs two files, because HAProxy opens a connection to a worker for it. A
-    pipe needs two files too. HAProxy sends a body through a pipe, and if no pipe is free, HAProxy
-    loops and uses a whole CPU. So there is one pipe for each body that HAProxy can send at the same
-    time, and one more, because HAProxy 2.6 never uses the last pipe. *slots* is the number of
-    requests that all workers together accept.
+    pipe has two ends, so it needs two files. HAProxy sends a body through a pipe, and if no pipe is
+    free, HAProxy loops and uses a whole CPU. So there is one pipe for each body that HAProxy can
+    send at the same time, and one more, because HAProxy 2.6 never uses the last pipe. *slots* is
+    the number of requests that all workers together accept.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)
@@ -189,7 +189,8 @@ def _threads(settings: Settings) -> dict[str, str]:
 def _request_slots(settings: Settings, files: int) -> dict[str, int]:
     """Return how many requests of each kind a worker accepts at the same time.
 
-    All kinds except "blob" share the worker's threads.
+    The kinds "worker", "upload" and "spare" share the threads that handle requests, so their
+    numbers together are `worker_slots`. Requests of the kind "blob" have other threads.
     """
     slots = worker_slots(files)
     upload = min(settings.limits.bodies, max(slots // 4, 1))
@@ -203,11 +204,11 @@ def _request_slots(settings: Settings, files: int) -> dict[str, int]:
 
 
 def _crowded(connections: int) -> int:
-    """Return the total number of connections from which on HAProxy refuses busy addresses.
+    """Return the number of open connections at which HAProxy begins to refuse busy addresses.
 
     HAProxy then refuses new connections from client addresses that already have many connections.
-    If the largest number of connections is below 4,096, the result is greater than this number, so
-    that HAProxy refuses no address.
+    If HAProxy accepts fewer than 4,096 connections in total (*connections*), the result is larger
+    than *connections*, so HAProxy refuses no address.
     """
     if connections < _MANY_CONNECTIONS:
         return connections + 1

@@ -1,10 +1,10 @@
 """Drop lines of the access log that show no use of content, if there are too many of them.
 
 A line shows a use if its request counts as an access for eviction (`is_access` in
-datastore/accesslog.py). Even clients without a password can cause other lines, as fast as HAProxy
-responds. In a small log, many such lines could cause a rotation that deletes lines of uses before
-the logger reads them. Then the index would lack these uses, and the cleaner would delay evictions
-(cleaner/log_barrier.py).
+datastore/accesslog.py). Even clients without a password can cause lines that show no use, as fast
+as HAProxy responds. In a small log, many such lines could cause a rotation that deletes lines of
+uses before the logger reads them. Then the index would lack these uses, and the cleaner would delay
+evictions (cleaner/log_barrier.py).
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _READ = (
     rb'"repository":"[^"\n]*","kind":"(?:%b)"[^\n]*\n'
 )
 _START = rb'\{"start":[0-9]+,"duration":-?[0-9]+,(?:"id":"[^"\n]*","port":"[^"\n]*",)?"method":"'
-# This expression matches a sequence of lines that show a use of one of the most frequent kinds. The
-# expression `_LINE` parses all other lines.
+# This expression matches consecutive lines of the most frequent uses: GET requests of manifests and
+# blobs, and HEAD requests of manifests. The expression `_LINE` parses all other lines.
 _FREQUENT_USES = re.compile(
     rb"(?:%b)*"
     % b"|".join(
@@ -45,8 +45,8 @@ _FREQUENT_USES = re.compile(
         for method, kinds in ((b"GET", b"manifest|index|blob"), (b"HEAD", b"manifest|index"))
     )
 )
-# This is the source in the line of a request over HAProxy's unix socket. Such a line is never
-# dropped, because the cleaner sends such a request and waits for its line (log barrier).
+# In the log line of a request over HAProxy's unix socket, the source is this text. The cleaner
+# sends such a request and waits for its line (log barrier), so these lines are never dropped.
 _OWN = b"unix"
 _SHORTEST = 192  # The number of bytes in the shortest log line, in which all fields are empty.
 _PERIOD_S = 1.0

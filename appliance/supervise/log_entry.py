@@ -22,9 +22,9 @@ _LEVELS: Final = {"warning": "warn"}  # The logstash format has `warning` for `w
 class LogEntry:
     """A `LogEntry` is a parsed log line.
 
-    `fields` includes time, level and process. `levels` can have several levels. An error with a
-    traceback also has the level `panic`, which docker distribution uses for unexpected errors. An
-    error after which all programs exit also has the level `fatal`.
+    `fields` includes time, level and process. `levels` has the level of the line. For an error with
+    a traceback, `levels` also has `panic`, which docker distribution uses for unexpected errors.
+    For an error after which all programs exit, it also has `fatal`.
     """
 
     levels: frozenset[str]

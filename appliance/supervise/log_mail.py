@@ -108,8 +108,8 @@ class LogMail:
 
     def _send(self, hook: MailHook, level: str, entry: LogEntry) -> None:
         now = self._clock()
-        # A line of level fatal is always mailed, because all programs exit after this line, so no
-        # later mail could state that a line was not mailed.
+        # A line of level fatal is always mailed. All programs exit after such a line, so no later
+        # mail could report that it was not mailed.
         is_last = "fatal" in entry.levels
         if len(self._sent) == MOST_MAILS and now - self._sent[0] < _PERIOD_S and not is_last:
             self._leave_out()
@@ -175,8 +175,8 @@ def deliver(hook: MailHook, mail: EmailMessage) -> None:
     """Send a mail to the mail server of *hook*; this takes a minute at most.
 
     As in docker distribution, the certificate of a server that offers STARTTLS is verified, and
-    without TLS the password is sent only to a server on this machine. Neither rule applies if the
-    option `insecure` is true.
+    without TLS the password is sent only to a server on this machine. If the option `insecure` is
+    true, the certificate is not verified, and the password is sent even without TLS.
 
     Raises: OSError, SMTPException.
     """

@@ -26,7 +26,7 @@ from entrepot.runtime.log_once import LogOnce
 _log = logging.getLogger(__name__)
 
 PIECE = 64 * 1024
-"""The largest number of bytes in one write. No line is longer."""
+"""The largest number of bytes in one write, and in one line."""
 
 _MUCH = log_pipe.BYTES // 4
 _PAUSE_MS = 8

@@ -39,7 +39,8 @@ class StateProcess:
         if asked == self._served or self.is_running:
             return
         self._served = asked
-        # If the state is newer than the request, the last process has already served this request.
+        # If the state is newer than the request, the process that was started last has already
+        # served the request.
         if asked > _written(self._run / STATE):
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [*self._program, os.fspath(self._run)], stdin=subprocess.DEVNULL

@@ -29,8 +29,8 @@ class StopSignals:
     The signals are blocked in the thread that creates this object, in threads that are started
     later, and in forked processes. They stay blocked after execve(2). `wait` returns them.
 
-    `had_terminal` states whether the process began with a controlling terminal. A program that has
-    replaced another program with execve(2) passes the other program's value as *had_terminal*.
+    `had_terminal` states whether the process began with a controlling terminal. After an execve(2),
+    the new program passes the value of the earlier program as *had_terminal*.
     """
 
     def __init__(self, *, had_terminal: bool | None = None) -> None:

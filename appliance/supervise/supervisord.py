@@ -3,8 +3,8 @@
 The command is `python -m MODULE -c supervisord.conf`, with this module as MODULE. The appliance's
 own programs have most of their modules in common. This process imports the modules once, before it
 starts the programs. So the forked programs share the memory of the modules and start without
-imports. Of a program's start, only the fork and execve(2) are replaced. supervisord.conf needs no
-change for this.
+imports. This module replaces only two steps of the start of a program, fork and execve(2), so
+supervisord.conf needs no change.
 
 A program whose modules cannot be imported is executed in the usual way, so that it prints the error
 itself. The other programs are still forked.
@@ -108,8 +108,8 @@ def load(programs: Mapping[str, str] = PROGRAMS) -> dict[str, Main]:
         with suppress(Exception, SystemExit):
             mains[name] = import_module(module).main
     with suppress(Exception):
-        # `open_index` and `open_storage` import the drivers but open no file. The results of all
-        # these functions are cached, and the forked programs then use them.
+        # These calls import drivers, cache results and set the log level, so the forked programs
+        # need not do this. `open_index` and `open_storage` open no file.
         open_index(Path("/"))
         as_timed(open_storage(on_disk(Path("/"))))
         version()

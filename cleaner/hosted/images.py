@@ -26,10 +26,10 @@ class HostedImage:
     """A `HostedImage` is an image of a repository.
 
     `used` is the time of the last pull or push (seconds since the UTC epoch). `own` has the root
-    and the manifests that it lists; `manifests` also has the manifests that refer to these by
-    `subject`. `place` is the position of the image's newest tag among all tags of roots, sorted
-    from the newest to the oldest. The first position is 0. `place` is None for an image without a
-    tag.
+    and the manifests that it lists. `manifests` has the manifests in `own`, and the manifests whose
+    `subject` belongs to the image. `place` is the position of the image's newest tag among all tags
+    of roots, sorted from the newest to the oldest. The first position is 0. `place` is None for an
+    image without a tag.
     """
 
     name: Repository

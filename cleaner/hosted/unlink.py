@@ -37,7 +37,7 @@ class Unlinker:
 
         Return False, and keep the image, if it was changed, used or pinned since the plan, or if
         another process has locked the repository. Raises: StorageFull, StorageBroken,
-        IndexUnavailable. A later round then removes the rest.
+        IndexUnavailable. After an exception, a later round removes the rest.
         """
         name = removal_plan.image.name
         with self._lock(name) as is_locked:

@@ -177,8 +177,8 @@ class AbandonedUploads:
             held.unlink()
             if not upload.name.endswith(_NOTES):
                 for note in _NOTES:
-                    # If this file with the digest or size is not removed, it counts as an upload,
-                    # and a later run of the job removes it.
+                    # If the removal fails, the file counts as an upload, and a later run of the job
+                    # removes it.
                     with suppress(OSError):
                         upload.path.with_name(f"{upload.name}{note}").unlink(missing_ok=True)
                 self._store.index.reservations.release(layout.upload_reservation(upload.name))

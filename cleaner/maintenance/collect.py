@@ -38,8 +38,8 @@ class Collector:
         """Remove garbage, and return the number of removed items.
 
         An item that was pinned or used since the plan is kept. *report* is called for each removed
-        item. Raises: StorageFull, StorageBroken, IndexUnavailable. The next collection then removes
-        the rest.
+        item. Raises: StorageFull, StorageBroken, IndexUnavailable. After an exception, the next
+        collection removes the rest.
         """
         removed = 0
         for item in garbage.plan(stock.open()):

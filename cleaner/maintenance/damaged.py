@@ -157,7 +157,7 @@ class QuarantineKeeper:
     def _is_stored_again(self, digest: Digest) -> bool:
         """Return whether intact content of *digest* is stored again.
 
-        In a bucket, damaged content has no row in the index, so a row shows that it is intact.
+        In a bucket, damaged content has no row in the index. So content with a row is intact.
         """
         if self._is_remote:
             return self._store.index.entry(digest) is not None

@@ -79,7 +79,7 @@ class Garbage:
         self._purging = purging
 
     def plan(self, account: SnapshotPlan) -> Iterator[Litter]:
-        """Yield the garbage; first, yield the images that expire by the rules of *account*.
+        """Yield the images that have expired by their retention rules, then the garbage.
 
         The caller must remove each item before it requests the next. If the caller cannot remove an
         item, it must call `HostedSnapshot.spare`, so that the plan keeps the item. Raises:

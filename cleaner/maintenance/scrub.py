@@ -131,8 +131,8 @@ class Scrubber:
 class NewContentScrubber:
     """A `NewContentScrubber` verifies the content that workers marked as unverified.
 
-    It calls *report* with the number of bytes and of files that were read. It calls *look* after
-    each search for marked content.
+    *report* is called with the number of bytes and of files that were read, and *look* after each
+    search for marked content.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class NewContentScrubber:
 class ScrubTotals:
     """A `ScrubTotals` adds up the verified files and bytes.
 
-    It calls *report* with both sums at most once a second.
+    *report* is called with both sums, at most once a second.
     """
 
     def __init__(self, report: Callable[[int, int], None]) -> None:

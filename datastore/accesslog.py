@@ -113,7 +113,7 @@ _QUOTES = 2 * (len(_NAMES) - 2) + 2 * _TYPES.count(str)
 # If a line also has the fields of a RequestLine, this text is within its first 64 bytes.
 _ID = b',"id":"'
 _ID_WITHIN = 64
-_EXTENDED_QUOTES = _QUOTES + 4 * 5  # Such a line has five more fields after `method`.
+_EXTENDED_QUOTES = _QUOTES + 4 * 5  # RequestLine has five more fields after `method`.
 KEPT_BYTES = 4 * 1024 * 1024
 """AccessLog remembers lines of about this many bytes in total.
 
@@ -179,8 +179,8 @@ class AccessLog:
 
         A line that may have a field twice is not remembered.
         """
-        # If a line has each field once, its number of quotes is one of the two numbers below. If it
-        # has a field twice or an escaped quote, it has another number of quotes or contains \u.
+        # A line that has each field once has one of these two numbers of quotes. A line with a
+        # repeated field or an escaped quote has another number, or contains \u.
         if rest.count(b'"') not in (_QUOTES, _EXTENDED_QUOTES) or b"\\u" in rest:
             return
         if self._kept > KEPT_BYTES:
@@ -194,8 +194,8 @@ def _detached(error: InvalidLine) -> InvalidLine:
     """Return *error* without traceback and cause.
 
     A traceback refers to stack frames, and so to all lines that were read and to the other errors.
-    These references form a cycle. Megabytes would stay in memory until a garbage collection, which
-    can be late.
+    These references form a cycle, so megabytes would stay in memory until the next garbage
+    collection.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

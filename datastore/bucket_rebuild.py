@@ -6,9 +6,10 @@ Each read of an object in a bucket costs a request, so a rebuild reads as few ob
    lost. As soon as the snapshot is restored, the appliance stores new downloads, although the used
    bytes do not yet include content that was stored later than the snapshot.
 2. The lists of the bucket's objects (1,000 objects in each response) show which objects were stored
-   or removed later than the snapshot. Their rows are added or removed.
+   or removed later than the snapshot. The rows of these objects are added or removed.
 3. The rows that step 2 added have no edges. If such a row belongs to a linked manifest, the
-   manifest is read and its edges are recorded. No other object is read.
+   manifest is read and its edges are recorded. Other content is read only if its listed size
+   differs from the size in its row.
 
 Without a snapshot, the time of the rebuild counts as the last use of all content. The bucket has
 the time at which each object was written, but this does not show when the object was last used.

@@ -1,9 +1,8 @@
 """Divide the size limit of the data directory among content, logs and index, without I/O.
 
-The cap limits the sum of the sizes of all files in the data directory. The index counts only a part
-of these bytes (`used_bytes`): content that has a row or a reservation. The logs and the files of
-the index need the rest. So the limits for `used_bytes` are lower than the cap by the size of these
-files.
+The cap limits the sum of the sizes of all files in the data directory. The index counts only
+content that has a row or a reservation (`used_bytes`). It does not count the logs, the event queue
+and its own files. So the limits for `used_bytes` are lower than the cap by the size of these files.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ STEP = 16 * 1024 * 1024
 """
 
 QUEUE_OVERHEAD = WAL_BYTES + 256 * 1024
-"""The files of an event queue without events have this many bytes.
+"""The files of an empty event queue have this many bytes.
 
 They are the bytes of a write-ahead log with one transaction, SQLite's shared-memory file, and the
 first pages of the database.

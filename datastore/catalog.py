@@ -65,8 +65,8 @@ def _folders(storage: Storage, name: str) -> Iterator[str]:
 def _entries_from(children: list[str], after: str) -> Iterator[str]:
     """Yield each child twice, from *after* on: unchanged, and with a slash for its subfolders.
 
-    The order is that of the full names of repositories: `a`, `a-b`, `a-b/`, `a/`. A repository
-    below `a` sorts after `a-b`, because a slash sorts after a hyphen.
+    Both forms are sorted together, as the full names of repositories are: `a`, `a-b`, `a-b/`, `a/`.
+    A repository below `a` sorts after `a-b`, because a slash sorts after a hyphen.
     """
     return (
         name for name in _in_order(children, after.partition("/")[0]) if _may_follow(name, after)

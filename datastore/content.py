@@ -199,7 +199,8 @@ class ContentStore:
                 self.clock(),
                 children=stored.manifest.parts(),
             )
-        # The cleaner adds the missing row when it starts, or at its next daily rebuild.
+        # If the index is unavailable, the cleaner adds the row when it starts or at its daily
+        # rebuild.
         except IndexUnavailable as error:
             log.warning("manifest not recorded", extra={"digest": stored.digest, "error": error})
         except DatastoreError as error:

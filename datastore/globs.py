@@ -87,8 +87,8 @@ def _ending(parts: list[str]) -> str:
 def _component(part: str) -> str:
     """Return the regular expression for one component.
 
-    The stars separate fixed texts. The last text must be at the end of the component, and each text
-    before it matches at the first place where it occurs.
+    The stars in *part* separate fixed texts. The last text must be at the end of the component, and
+    each text before it matches at the first place where it occurs.
     """
     first, *others = part.split("*")
     if not others:

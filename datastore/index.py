@@ -141,8 +141,8 @@ class ReservationStore(Protocol):
         there is no limit.
 
         A digest has at most one reservation. A second call for the digest replaces the first
-        reservation: a download can grow in steps, or continue the download of a process that died.
-        If the second call returns False, the first reservation stays.
+        reservation, so that a download can reserve space in steps, or continue the download of a
+        process that died. If the second call returns False, the first reservation stays.
         """
         ...
 
@@ -262,7 +262,8 @@ class AccessIndex(Protocol):
 
         *children* are the digests that a manifest lists; they are stored as edges. From then on, a
         use of the manifest counts as a use of its children too, even of children that are recorded
-        later. So the manifest is evicted before its children.
+        later. So the last use of a child is never earlier than that of the manifest, and the
+        manifest is evicted first.
 
         *prefetched_at* is the time when a prefetch of the content began. A new row with this time
         counts as unused until a client requests the content later than *prefetched_at*.
@@ -317,8 +318,8 @@ class AccessIndex(Protocol):
         """Return a page of at most *limit* unmarked rows in the order of their digests.
 
         The first row has a digest greater than *after*, which is None for the first page. The last
-        row has at most the digest *until*; None means that there is no such bound. No cursor of the
-        database stays open.
+        row has at most the digest *until*; None means that there is no such bound. The method
+        returns a list, so that no cursor of the database stays open.
         """
         ...
 

@@ -263,8 +263,8 @@ def spool(digest: Digest) -> str:
 def spool_key(digest: Digest, upstream: str) -> Digest:
     """Return the digest that identifies the spool file and the reservation of a download.
 
-    The digest depends on the upstream too, so that only requests for repositories of this upstream
-    share the download.
+    The returned digest depends on *upstream* too, so that only requests for repositories of this
+    upstream share the download.
     """
     return Digest.of(f"{upstream}\0{digest}".encode())
 

@@ -39,8 +39,8 @@ Longer files were written by another program, and are ignored.
 class Links(Protocol):
     """A `Links` reads and writes the links of one storage.
 
-    Times are in seconds since the UTC epoch. Other processes can read a time that one
-    process writes. Each method can raise StorageFull and StorageBroken.
+    Times are in seconds since the UTC epoch. All processes can read a time that one process has
+    written. Each method can raise StorageFull and StorageBroken.
     """
 
     def confirmed(self, key: str) -> float | None:

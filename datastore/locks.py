@@ -142,8 +142,9 @@ def repository_lock(state: Path, name: Repository, timeout: float) -> Iterator[b
 def is_locked(path: Path) -> bool:
     """Return whether a process has locked *path*; False if the file is absent.
 
-    To find out, this function takes a shared lock for an instant. In that instant, `try_lock`
-    returns None in another process, which must call it again. Raises: StorageFull, StorageBroken.
+    To find out, this function takes a shared lock for an instant. In that instant, a call of
+    `try_lock` in another process returns None and must be repeated. Raises: StorageFull,
+    StorageBroken.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

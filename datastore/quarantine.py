@@ -3,10 +3,10 @@
 Each file in quarantine has a reservation, as a download in progress has. So the bytes of the file
 count against the cap.
 
-In a remote storage, a damaged value is not moved: an object storage can only copy a value, and only
-a value of up to 5 GB. Therefore the quarantine gets a *mark*: a short JSON object with the size of
-the value, and the time at which the damage was found. Content that has a mark and no row in the
-index is not served (`datastore/blobs.py`). If the content is stored again, it gets a row and is
+In a remote storage, a damaged value is not moved: an object storage cannot move a value, and can
+copy only values of up to 5 GB. Therefore the quarantine gets a *mark*: a short JSON object with the
+size of the value, and the time at which the damage was found. Content that has a mark and no row in
+the index is not served (`datastore/blobs.py`). If the content is stored again, it gets a row and is
 served.
 """
 
@@ -89,8 +89,8 @@ class Quarantine:
         self.storage.write(layout.quarantined(digest), json.dumps(mark).encode())
         with suppress(IndexUnavailable):
             self.settle(digest, size)
-            # A row would show that the content is intact. So it is removed even if a signed URL or
-            # a push has pinned the content.
+            # A row would show that the content is intact. So the row is removed even if a signed
+            # URL or a push has pinned the content.
             self.index.discard(digest)
         log.error(
             "stored content is damaged, and is not served",

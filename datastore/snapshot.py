@@ -1,8 +1,8 @@
 """Define the snapshot of the index: 256 objects in the bucket, from which a lost index is restored.
 
 Each of these objects is a *shard*. The shard `entrepot/index/<xx>` has the rows of the digests
-whose hash begins with the byte xx. It also has the origins of those repositories whose names have a
-SHA-256 that begins with xx. A shard is a gzip file with lines of JSON:
+whose hash begins with the byte xx. The shard also has the origins of the repositories whose name
+has a SHA-256 that begins with xx. A shard is a gzip file with lines of JSON:
 
 | line | contents |
 |---|---|

@@ -67,7 +67,7 @@ class CacheEpoch:
             self._is_pending = not self._send_to_haproxy()
 
     def retry(self) -> None:
-        """Send the epoch to HAProxy if the last attempt failed, such as one at HAProxy's start."""
+        """Send the epoch to HAProxy if the last attempt failed, for example at HAProxy's start."""
         if self._is_pending:
             with self._locked():
                 self._is_pending = not self._send_to_haproxy()

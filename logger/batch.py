@@ -105,9 +105,8 @@ class LogBatch:
         if self.committed.get(_RUN) != run:
             self._registry.clear(event_metrics.BREAKER)
             self._registry.clear(storage_metrics.STORAGE_CIRCUIT)
-            # HAProxy's count of dropped lines begins at 0 in a new HAProxy process. A changed
-            # process id would show that there is a new process, but in a container the id can be
-            # the same.
+            # A new HAProxy process counts dropped lines from 0. In a container, it can have the
+            # process id of the old one, so the id does not show that the process is new.
             self._dropped = DroppedLines(total=self._dropped.total)
             self._lost = 0
             self._notes |= {_RUN: run, _LOST: "0"}

@@ -37,8 +37,9 @@ def render(
 ) -> bytes:
     """Return the metrics in the text format of Prometheus.
 
-    The values of the metrics *shown* are in *notes*, texts from the index. *gauges* and *more* have
-    other metrics with their values. *build* has the labels of the metric `entrepot_build_info`.
+    *notes* are texts from the index, with the values of the metrics *shown*. *gauges* and *more*
+    have other metrics with their values. *build* has the labels of the metric
+    `entrepot_build_info`.
     """
     families = [_family(each, metrics.read(notes.get(metrics.note(each)))) for each in shown]
     families += [_family(each, [((), [value])]) for each, value in gauges.items()]

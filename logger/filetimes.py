@@ -1,8 +1,8 @@
 """Write access times as modification times of the stored files, at long intervals.
 
 If the index is lost, the order of eviction is restored from these times. In a bucket, modification
-times cannot be set. There, the lost index is restored from its snapshot in the bucket. Content that
-the snapshot lacks counts as used at the time of the rebuild.
+times cannot be set, so a lost index is restored from its snapshot in the bucket. Content that the
+snapshot lacks counts as used at the time of the rebuild.
 """
 
 from __future__ import annotations

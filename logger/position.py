@@ -97,9 +97,9 @@ def fingerprint(head: bytes) -> str:
 def locate(family: Sequence[Seen], position: LogPosition | None) -> ResumePoint | None:
     """Return where to continue reading in *family*, the files of a log, the oldest file first.
 
-    If the file of *position* was deleted, there is a gap. Reading then continues with the oldest
-    file that was modified since *position*, because the older files are already read. Return None
-    if *family* is empty.
+    If the file of *position* was deleted, `gap` of the result is true. Reading then continues with
+    the oldest file that was modified since *position*, because the older files are already read.
+    Return None if *family* is empty.
     """
     if not family:
         return None
@@ -117,8 +117,8 @@ def after(family: Sequence[Seen], position: LogPosition) -> ResumePoint | None:
     """Return where to continue after the file of *position*, which was read to its end.
 
     Return None if the log has no later file. Empty rotated files are skipped. If the file of
-    *position* was deleted while it was read, the next files may have been deleted too, so there is
-    a gap.
+    *position* was deleted while it was read, the next files may have been deleted too, so `gap` of
+    the result is true.
     """
     inodes = [seen.inode for seen in family]
     if position.inode in inodes:

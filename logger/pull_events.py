@@ -48,8 +48,8 @@ _POLL_S = 0.25
 # A collector that has read all lines waits this many seconds. If a new line arrives, the logger's
 # loop wakes it earlier.
 _IDLE_S = 2.0
-# If the last read returned this many lines, the collector waits longer before the next read. Then
-# one transaction commits more lines.
+# If the last read returned this many lines, the collector waits longer before the next read, so
+# that one transaction commits more lines.
 _MANY_LINES = 64
 _BUSY_S = 1.0
 _RETRY_S = 1.0
@@ -59,7 +59,7 @@ _POSITION_S = 1.0
 _FEW_LINES = (
     2 * LONGEST
     # If events include the references of manifests, a line can become an event with 64 KiB of
-    # descriptors. So one read takes fewer lines.
+    # descriptors. So one read takes fewer bytes than `CHUNK`.
 )
 
 
@@ -132,8 +132,8 @@ class PullCollector:
     def turn(self, now: float) -> float:
         """Queue the events of unread lines, and return how many seconds to wait after that.
 
-        *now* is the time of a monotonic clock in seconds. While the queue is unavailable, the lines
-        of the last read are tried again, and no more lines are read.
+        *now* is the time of a monotonic clock in seconds. While the queue is unavailable, each call
+        tries the lines of the last read again, and reads no more lines.
         """
         try:
             tail = self._tail = self._tail or self._open()

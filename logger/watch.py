@@ -48,8 +48,8 @@ class Wake:
 class FolderWatch:
     """A `FolderWatch` ends the waits of *wake* at each change in *folder*.
 
-    It does so between `start` and `stop`. If inotify fails, a warning is logged. Then only the
-    regular reads of the logger's loop detect changes.
+    The watch begins with `start` and ends with `stop`. If inotify fails, a warning is logged, and
+    only the regular reads of the logger's loop detect changes.
     """
 
     def __init__(self, folder: Path, wake: Wake) -> None:

@@ -94,7 +94,8 @@ class Notification(NamedTuple):  # PERF: creating a frozen dataclass takes twice
     """A `Notification` is an event: the two fields that filters need, and the JSON of the event.
 
     If the event is about a pull, `template` is a template of its JSON, and `values` are the values
-    that are filled into the template (`pull_texts`). Otherwise `template` is the JSON.
+    that are filled into the template (`pull_texts`). Otherwise `template` is the whole JSON of the
+    event.
     """
 
     action: str

@@ -106,7 +106,10 @@ class PullEvents:
         self._kept_bytes += len(rest) + (len(template.text) if template else 0)
 
     def _make(self, access: AccessLine, request: RequestLine) -> tuple[_Template | None, bool]:
-        """Return the template or None, and whether it stays valid if stored content changes."""
+        """Return the template, and whether it stays valid if stored content changes.
+
+        The template is None if the line is not about a pull.
+        """
         is_served = access.status in _SERVED.get(access.kind, ()) and access.method in _READ
         if not is_served or not access.digest or not access.repository:
             return None, True

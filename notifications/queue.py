@@ -1,9 +1,9 @@
 """Queue events on disk, in one SQLite file that all processes share.
 
 The file has a queue for each endpoint. The size of each queue, in bytes, is limited. If the queue
-of an endpoint is full, its oldest row with events of pulls is dropped. If the queue has no such
-row, its oldest row is dropped. Every dropped event is counted. A row has one event of a write, or
-up to CHUNK events of pulls, because a separate row for each pull would cost more time.
+of an endpoint is full, its oldest row with events of pulls is dropped. If no row of the queue has
+events of pulls, its oldest row is dropped. Every dropped event is counted. A row has one event of a
+write, or up to CHUNK events of pulls, because a separate row for each pull would cost more time.
 
 SQLite runs in WAL mode. A durable queue syncs each append to the disk, as a push syncs its content.
 """
@@ -52,7 +52,7 @@ CREATE TABLE status (
 ) WITHOUT ROWID;
 CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
-# If a part of the events of a row is delivered, `head` is the number of this row, and `sent` is the
+# If only some events of a row are delivered, `head` is the number of this row, and `sent` is the
 # number of its delivered events. An update of the row itself would write the whole row again.
 _BUSY_S = 5.0
 _SETTLED_NS = 100_000_000

@@ -92,9 +92,8 @@ def signer_of(
     blob, signed with the account's key. The URL begins with *endpoint*, or with the URL of the
     service if *endpoint* is None.
 
-    obstore can sign URLs too, but its URLs have a start time, which is the time of this machine. A
-    service whose clock is slow would refuse such a URL. The URLs of this function have no start
-    time.
+    The URL has no start time. A URL that obstore signs starts at the time of this machine, so a
+    service whose clock is slow would refuse it.
     """
     base, account = (endpoint or _url(parameters)).rstrip("/"), parameters["accountname"]
     secret = base64.b64decode(parameters["accountkey"])
@@ -143,7 +142,7 @@ def _login(parameters: Mapping[str, Any], environ: Mapping[str, str]) -> dict[st
         }
     chosen = default_credentials(environ)
     if chosen == "workload_identity":
-        content(Path(environ["AZURE_FEDERATED_TOKEN_FILE"]))  # only checks the file
+        content(Path(environ["AZURE_FEDERATED_TOKEN_FILE"]))  # checks that the file is readable
     return {"credential_type": chosen}
 
 

@@ -27,8 +27,8 @@ from entrepot.datastore.storage import TimedStat
 
 _UNFINISHED = "~unfinished"  # No tag, digest or repository name has a tilde.
 _PIECE_BYTES = 64 * 1024
-# Another process may remove the folder between mkdir and open. A writer creates it at most
-# this many times.
+# Another process may remove a new folder before the writer creates a file in it. The writer then
+# creates the folder again, at most this many times.
 _MAX_TRIES = 64
 _ABSENT = (FileNotFoundError, NotADirectoryError)
 
@@ -102,7 +102,8 @@ class Filesystem:
         """Rename a value, durably, if *file* was opened from that value.
 
         Another process may replace the value between the check and the rename, so that the rename
-        moves the new value. The new value is then moved back, unless the key has a value again.
+        moves the new value. The new value is then moved back, unless a third value was written to
+        *key* meanwhile.
         """
         path, aside = self._path(key), self._path(target)
         with _disk_errors():

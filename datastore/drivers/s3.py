@@ -61,8 +61,8 @@ def bucket_of(parameters: Mapping[str, Any]) -> Bucket:
     """
     credentials = None if parameters["accesskey"] else shared_credentials(os.environ)
     if credentials is not None:
-        # This call raises the error of an unreadable file now. Otherwise obstore would call the
-        # function at its first request, and would report the error as a missing response.
+        # This call raises an error now if the file is unreadable. obstore would call the function
+        # only at its first request, and would report the error as a missing response.
         credentials()
     service = _service(parameters)
     config: dict[str, Any] = {

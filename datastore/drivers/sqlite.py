@@ -4,9 +4,9 @@ The driver is fast enough for a million rows. `SqliteIndex` stores the rows. The
 index (`sqlite_parts`) are separate classes that share the SQLite file, so that one transaction can
 cover rows and reservations, pins or notes.
 
-A digest is stored as bytes that sort in the same order as the text of the digest. So SQLite reads a
-page of rows as one contiguous range of its index `eviction`. Times are stored as REAL, which has
-the same precision as Python's float, so equal times stay equal.
+A digest is stored as bytes that sort in the same order as the text of the digest. So a query for a
+page of rows reads one contiguous range of the SQL index `eviction`. Times are stored as REAL, which
+has the same precision as Python's float, so equal times stay equal.
 """
 
 from __future__ import annotations

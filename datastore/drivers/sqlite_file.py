@@ -83,14 +83,14 @@ _CONNECTION_TABLES = """
 CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 _SHORT_WAIT_S = 0.02
-_BUSY_S = 5.0  # For this time after a wait that ended without the lock, other waits are short.
+_BUSY_S = 5.0  # After a wait that ended without the lock, other waits are short for this time.
 
 
 class SqliteFile:
     """A `SqliteFile` is one database file, which the first method call creates if it is absent.
 
-    A method waits at most `busy_timeout` seconds for a lock. After such a wait has ended without
-    the lock, each method waits at most 0.02 s during the next five seconds.
+    A method waits at most `busy_timeout` seconds for a lock. If it does not get the lock in this
+    time, each method waits at most 0.02 s during the next five seconds.
     """
 
     def __init__(self, path: Path, busy_timeout: float) -> None:

@@ -157,7 +157,7 @@ def test_lines_read_in_batches_have_the_values_of_single_lines(batches: list[lis
 def test_lines_that_differ_in_start_only_are_grouped() -> None:
     """Of log lines that differ only in their start, `read` returns the latest, and their number.
 
-    The order of the lines and earlier batches have no effect.
+    Neither the order of the lines nor an earlier batch has an effect.
     """
     log, later = AccessLog(), replace(LINE, start=LINE.start + 5)
     other = replace(LINE, duration=13)

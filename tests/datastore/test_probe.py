@@ -26,7 +26,7 @@ def test_a_missing_folder_is_created(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_problem(tmp_path: Path) -> None:
-    """If the folder cannot be written to, only one problem is reported, not one for each trial."""
+    """If the folder cannot be written to, only one problem is reported, not one per operation."""
     (tmp_path / "file").write_bytes(b"")
 
     (problem,) = probe(tmp_path / "file" / "below")

@@ -283,7 +283,7 @@ def test_a_removal_forgets_the_folders_above(journal: BucketJournal) -> None:
 def test_names_that_were_listed_during_a_write_are_not_remembered(journal: BucketJournal) -> None:
     """If a folder is listed while a value in it is written, the names are not remembered.
 
-    They may lack the name of the written value.
+    The listed names may lack the name of the written value.
     """
     generation = journal.generation("a")
     with journal.changing("a/key", is_removal=False) as change:

@@ -208,7 +208,7 @@ def test_a_process_that_was_stopped_before_its_request_sends_nothing(
     parts = owned(s3, tmp_path)
 
     class Stopped:
-        """An ownership that is lost after the first check, as if the process was suspended then."""
+        """An `Ownership` that is lost after the first check, as by a suspension of the process."""
 
         checks = 0
 

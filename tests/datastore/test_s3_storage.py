@@ -126,7 +126,7 @@ def test_an_absent_value_is_asked_for_once(
 def test_a_long_file_is_sent_in_parts(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
     """A long file is sent in parts, and a short one with one request.
 
-    After each file, a HEAD compares the length of the object.
+    After each write, a HEAD compares the length of the object with that of the file.
     """
     content = filler(160 * KB, 2)
     storage.commit_file(_file(tmp_path, content), "long")

@@ -80,7 +80,7 @@ def test_a_tag_whose_write_got_no_answer_has_no_local_copy(
 
 
 def _push_after_a_late_removal(s3: S3Front, storage: ObjectStorage, clock: Clock) -> ApplyLater:
-    """Send a removal of a tag that gets no response, and write the tag again 20 s later."""
+    """Remove a tag with a request that gets no response, and write the tag again 20 s later."""
     late = ApplyLater(threading.Event())
     storage.write(V1, b"removed")
     s3.fault("DELETE", "link$", late, times=1)

@@ -34,16 +34,16 @@ _FETCH_S = 10
 _LONGEST_ERROR = 64 * 1024
 
 _Attempt = tuple[str, str, Callable[[], object]]
-"""The name of a request, the name of its permission, and the function that sends it."""
+"""An `_Attempt` has a request's name, the name of its permission, and the function that sends it.
+"""
 
 
 def tried_requests(client: ObjectClient, sign: Sign | None = None) -> Iterator[TriedRequest]:
     """Yield each request with the time that it took; end after the first refusal.
 
-    *sign* signs the URL to which a client is redirected; it is None if no client is redirected.
-    After the last request, one more refusal can follow. It means that the objects in the bucket
-    have names that the driver does not read. Raises: StorageBroken if the
-    service does not respond.
+    *sign* signs the URL to which a client is redirected; it is None if no client is redirected. If
+    all requests succeed, but the objects in the bucket have names that the driver does not read,
+    yield one more refusal. Raises: StorageBroken if the service does not respond.
     """
     key = f"{layout.OWN}/check-{secrets.token_hex(8)}"
     for name, kind, act in _attempts(client, key, sign):

@@ -135,7 +135,7 @@ class ObjectFile(io.RawIOBase):
 def _chunks_of(response: Any, least: int) -> Iterator[bytes]:  # noqa: ANN401 - from obstore
     """Yield the body in chunks of at least *least* bytes.
 
-    If the response breaks, obstore discards the bytes of a chunk that has not reached this length.
+    If the response breaks, obstore discards a chunk that has fewer than *least* bytes.
     """
     stream: Iterator[bytes] = iter(response.stream(min_chunk_size=least))
     return stream

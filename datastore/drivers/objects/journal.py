@@ -11,8 +11,8 @@ the bucket is one SQLite file in the state directory:
 | `copy` | a value that an earlier removal may still delete, and its copy in a local file |
 | `listed`, `name` | the names directly below a folder that was listed |
 
-A write of an object adds its name to the remembered names of the folders above it. A removal
-deletes the remembered names of these folders.
+A write of an object adds its name to the remembered names of the folders above it. A removal of an
+object deletes all remembered names of the folders above it.
 
 A change is recorded before its request is sent. The record is deleted when the service has
 responded. While a change of a key is recorded, the journal remembers no value for the key.
@@ -113,7 +113,8 @@ class Change:
     """A `Change` is the record of one request to write or remove the object `key`.
 
     The record exists before the request is sent. The caller records the outcome of the request with
-    one of the methods of this class. If a removal gets no response, the caller calls none of them.
+    one of the methods of this class. If a removal gets no response, the caller records no outcome,
+    and the record stays.
     """
 
     def __init__(self, journal: BucketJournal, key: str) -> None:
@@ -137,7 +138,7 @@ class Change:
         self._journal.settle(self, Known(size, content))
 
     def written_with_copy(self, size: int) -> str | None:
-        """Record that the object and the local file `token` have the same *size* bytes.
+        """Record that *size* bytes were written to the object and to the local file `token`.
 
         Return the name of the file with the previous value, which the caller can delete; None if
         there is none. Raises: StorageFull, StorageBroken if the outcome could not be recorded.
@@ -209,7 +210,8 @@ class BucketJournal:
             if not db.execute("SELECT 1 FROM listed WHERE folder = ?", (folder,)).fetchone():
                 return None
             # If a process was killed during a write, the service may still have applied the write.
-            # The remembered names then lack the name of the written object.
+            # The remembered names then lack the name of the written object, so they are not
+            # returned.
             lost = (*_range(folder), self._since(), self._clock() - _PENDING_S)
             if db.execute(_OPEN_BELOW, lost).fetchone():
                 return None
@@ -248,8 +250,8 @@ class BucketJournal:
     def changing(self, key: str, *, is_removal: bool, keeps_copy: bool = False) -> Iterator[Change]:
         """Record that a request to change *key* begins, and yield the change.
 
-        If the caller records no outcome, the record of the change stays until no late effect of the
-        request is possible.
+        If the caller records no outcome, the record of the change stays until the service can no
+        longer apply the request.
 
         With *keeps_copy*, the caller promises to write a local copy of the value if
         `needs_copy_until` of the change is not None.

@@ -109,8 +109,9 @@ class KeptCopies:
     def begin_repair(self) -> None:
         """Start a thread that calls `repair`, if late removals have become impossible for a copy.
 
-        The calling thread also renews the claim on the bucket, which must not be late. The write of
-        a large object takes long. Therefore another thread writes it.
+        The calling thread also renews the claim on the bucket, and the renewal must not be late.
+        `repair` can take long, because it writes large objects. Therefore it runs in another
+        thread.
         """
         if self._repairing.locked() or not self._journal.due():
             return
@@ -153,8 +154,8 @@ class KeptCopies:
     def _is_there(self, copy: Copy) -> bool:
         """Return whether the bucket has the object of a copy.
 
-        A large object must have the same size as the copy, and a short object the same bytes.
-        If docker distribution can write the object too, a short object can have other bytes.
+        A large object must have the same size as the copy, and a short object the same bytes. If
+        docker distribution can write to the key too, a short object may have any bytes.
         """
         if copy.size > SHORT:
             found = self._client.head(copy.key)

@@ -133,8 +133,8 @@ class Claim:
         Raises: StorageFull, StorageBroken.
         """
         if not self._record.id:
-            # The file must have the id before the claim is made: a process that replaces this one
-            # finds the id there.
+            # The id must be in the file before the claim is made, so that a process that replaces
+            # this one can recognize the claim.
             self._write(_Record(secrets.token_hex(16)))
         began = self._uptime()
         entity_tag = self._renewed() if self.is_held else self._taken()

@@ -1,8 +1,9 @@
 """Limit the memory of the parts that one process sends to a bucket.
 
 obstore sends a part from the memory of its `bytearray`, without a copy. After the service has
-responded, obstore drops its reference to the part, and Python frees the memory. `PartMemory` is
-called at that moment, so it counts the bytes of all parts that exist in a process.
+responded, obstore drops its reference to the part, and Python frees the memory. Python then also
+calls `PartMemory` (through a weak reference), so `PartMemory` counts the bytes of all parts that
+exist in a process.
 """
 
 from __future__ import annotations

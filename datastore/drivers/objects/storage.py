@@ -219,8 +219,8 @@ class ObjectStorage:
         except (Conflict, NotSent, Rejected):
             raise
         except StorageBroken:
-            # If docker distribution can write to the key too, no copy is made, because the copy
-            # could replace a value that docker distribution writes later.
+            # After `unanswered`, later values of the key get a local copy. If docker distribution
+            # can write to the key too, such a copy could replace a value of docker distribution.
             if self.is_certain(change.key):
                 change.unanswered()
             raise
@@ -409,8 +409,8 @@ def _content(file: io.RawIOBase | BinaryIO) -> bytes:
 def _is_same(file: BinaryIO, other: ObjectFile) -> bool:
     """Return whether two open values are equal.
 
-    If *file* is also an object, the entity tags and sizes are compared. If it is a local file, all
-    bytes are compared.
+    If *file* is also an object, the entity tags and sizes are compared. If *file* is a local file,
+    the bytes are compared, and an object above 64 KiB counts as different.
     """
     if isinstance(file, ObjectFile):
         return (file.entity_tag, file.size) == (other.entity_tag, other.size)

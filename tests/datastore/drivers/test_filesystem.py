@@ -97,7 +97,7 @@ def test_a_folder_removed_by_another_process_does_not_stop_the_cleanup(
 ) -> None:
     """If another process removes an empty folder first, `delete` removes the folders above it.
 
-    These may be empty too, and perhaps no other process removes them.
+    The folders above may be empty too, and the other process may be killed before it removes them.
     """
     storage.write("a/b/c", b"")
     rmdir = os.rmdir
@@ -180,10 +180,7 @@ def test_a_failed_write_keeps_the_old_value_and_raises_the_reason(
 def test_every_method_raises_storage_broken_for_a_broken_disk(
     storage: Filesystem, monkeypatch: pytest.MonkeyPatch, call: str, verb: object
 ) -> None:
-    """If the disk reports an input/output error, each method raises StorageBroken.
-
-    The value does not count as absent.
-    """
+    """If the disk reports an input/output error, each method raises StorageBroken, not NotFound."""
     storage.write("key", b"")
     _fail(monkeypatch, call, errno.EIO)
 

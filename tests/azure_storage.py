@@ -36,6 +36,6 @@ def parameters(url: str, state: Path, **others: object) -> Parameters:
 
 
 def always_owned(url: str, state: Path, **others: object) -> ObjectStorage:
-    """Return a storage that treats its empty container as owned, without a blob for the owner."""
+    """Return a storage that owns its empty container, although no blob there names an owner."""
     parts = parts_of("azure", parameters(url, state, **others), time.time)
     return ObjectStorage(parts.client, parts.journal, Held())

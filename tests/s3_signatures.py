@@ -1,7 +1,8 @@
 """Checks the signature of a request to S3 (Signature Version 4) with botocore's signer.
 
 The signature is in a header, or in the query of a presigned URL. The signature covers the key,
-time, region, method, path, query and signed headers. In a header it also covers the body's hash.
+time, region, method, path, query and signed headers. A signature in a header also covers the body's
+hash.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class _Exact(S3SigV4Auth):  # type: ignore[misc] # botocore has no types
     """botocore's signer, changed to sign exactly the headers that the request has."""
 
     def headers_to_sign(self, request: AWSRequest) -> HTTPHeaders:
-        """Return all headers of *request*, which has only the headers that the client signed."""
+        """Return all headers: *request* has only the headers that the client signed."""
         return request.headers
 
 

@@ -19,7 +19,7 @@ def parameters(front: S3Front, state: Path, **others: object) -> Parameters:
 
 
 def configured(front: S3Front, **others: object) -> dict[str, object]:
-    """Return the keys of `storage.s3` that an operator writes for *front*, and *others*."""
+    """Return a section `storage.s3` for *front*, as an operator writes it, with *others*."""
     return {
         "accesskey": front.account.key,
         "secretkey": front.account.secret,
@@ -75,6 +75,6 @@ class Held:
 
 
 def always_owned(front: S3Front, state: Path, **others: object) -> ObjectStorage:
-    """Return a storage that treats its empty bucket as owned, without an object for the owner."""
+    """Return a storage that owns its empty bucket, although no object there names an owner."""
     parts = parts_of("s3", parameters(front, state, **others), time.time)
     return ObjectStorage(parts.client, parts.journal, Held())

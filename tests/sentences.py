@@ -25,7 +25,7 @@ _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|vs|No)\.$")
 _FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`]*`|\{[^}]*\}|\[[^]]*\]\([^)]*\)|\S*[/_=@]\S*")
 _NO_SENTENCE = re.compile(r"^(?:type:|noqa|pragma|----).*", re.MULTILINE)
-"""Lines of comments for tools, and headings of sections."""
+"""Comment lines that are directives for tools, or headings of sections."""
 _SHORTEST = 4
 """The smallest number of words outside code; a text with fewer words is not a sentence."""
 

@@ -125,7 +125,8 @@ ALL = list(uses())
 def test_every_expression_is_covered() -> None:
     """The tests below cover every regular expression of the product.
 
-    Each one has a name in its module, is written in a call of `re`, or is in MADE_AT_RUN_TIME.
+    Each expression has a name in its module, is written in a call of `re`, or is in
+    MADE_AT_RUN_TIME.
     """
     for place, tree in sources():
         known = named(tree)
@@ -157,7 +158,7 @@ def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
     ],
 )
 def test_a_costly_expression_is_found(text: str, method: str) -> None:
-    """The measurement detects exponential and quadratic expressions, so the test above can fail."""
+    """The test above would fail for an exponential and for a quadratic expression."""
     use = Use("", re.compile(text), (method,))
 
     assert costly(use.pattern, run_of(use, method)) is not None

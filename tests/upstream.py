@@ -74,7 +74,7 @@ class FakeUpstream:
         return self._server.host
 
     def start(self) -> None:
-        """Accept connections, also after a stop, and always on the same port."""
+        """Accept connections; a start after a stop uses the same port."""
         self._server.start()
 
     def stop(self) -> None:

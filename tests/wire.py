@@ -108,7 +108,7 @@ class HttpServer:
         return f"{'https' if self._tls else 'http'}://{self.host}"
 
     def start(self) -> None:
-        """Accept connections, also after a stop, and always on the same port."""
+        """Accept connections; a start after a stop uses the same port."""
         self._port = self._port or free_port()
         self._server = _Listener(self._port, self, self._tls)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)

@@ -37,7 +37,7 @@ def test_a_figure_is_the_median_of_its_rounds() -> None:
 
 
 def test_shares_divide_the_cost_by_role() -> None:
-    """The shares of a figure divide the cost by process role, so the costliest role is known."""
+    """The shares of a figure are the costs of the process roles, so the costliest role is known."""
     found = figure(Unit.REQUEST, [_sample(haproxy=0.002, logger=0.001)])
 
     assert found.shares == pytest.approx({"haproxy": 2.0, "logger": 1.0})

@@ -24,7 +24,7 @@ def test_a_target_against_another_server_is_a_ratio() -> None:
 
 
 def test_a_target_without_another_server_is_a_value() -> None:
-    """A target without another server is a limit of a named value, such as `fetched times`."""
+    """A target that names no other server limits a value of Entrepot, such as `fetched times`."""
     results = {_ROW: {OURS: plain_figure(10, {"fetched times": 2})}}
     verdict = judge(Target(_ROW, 1, figure="fetched times"), results)
 
@@ -32,7 +32,7 @@ def test_a_target_without_another_server_is_a_value() -> None:
 
 
 def test_a_target_against_another_row_is_a_ratio_of_our_own_costs() -> None:
-    """A target against another row is the ratio of Entrepot's costs in the two rows."""
+    """A target against another row limits the ratio of Entrepot's costs in the two rows."""
     results = {
         "token-rs256": {OURS: plain_figure(30), REGISTRY: plain_figure(4000)},
         "tag-login": {OURS: plain_figure(20), REGISTRY: plain_figure(60_000)},

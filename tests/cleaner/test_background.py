@@ -141,7 +141,7 @@ def test_one_process_cleans_and_another_takes_over(
 ) -> None:
     """When the application whose cleaner has the lock is closed, a second application cleans.
 
-    Both applications use one data directory. In this test, they replace two processes.
+    Both applications use one data directory. In this test, they stand for two processes.
     """
     first = create_app(tmp_path, cleaner=Cleaner(ttl=0.5, hosted=True, every=0.2))
     first.begin()

@@ -39,7 +39,7 @@ _EVICTABLE = RetentionRule(1e12, is_evictable=True)
 class FakeBarrier:
     """A log barrier that calls `meanwhile`, and then succeeds.
 
-    In `meanwhile`, a test pulls or pushes content while a round waits for the log barrier.
+    With `meanwhile`, a test can pull or push content while a round waits for the log barrier.
     """
 
     blind = 0.0
@@ -320,7 +320,7 @@ def test_the_child_of_an_index_is_not_untagged(
 ) -> None:
     """A child of a tagged index does not count as untagged, even if it has no tag itself.
 
-    After the tag of the index was removed, both expire.
+    After the tag of the index was removed, the index and the child expire.
     """
     made = _made(1)
     child = push_image(store, made, "", clock.now - 100)

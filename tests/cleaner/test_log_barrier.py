@@ -31,7 +31,7 @@ def dropped() -> list[int]:
 def front(path: Path, store: DataDirectory, dropped: list[int]) -> Iterator[Front]:
     """Run a server that responds to the log barrier and commits the line of its request.
 
-    It does this in place of HAProxy and the logger.
+    The server replaces HAProxy and the logger.
     """
 
     def commit(probe: str) -> None:
@@ -74,7 +74,7 @@ def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> No
 def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, clock: Clock) -> None:
     """If HAProxy responds with 503, because no worker runs, the log barrier succeeds too.
 
-    HAProxy logs this request like any other.
+    HAProxy logs this request too, so the logger can commit the line.
     """
 
     def commit(probe: str) -> None:
@@ -156,7 +156,8 @@ def test_dropped_lines_close_the_barrier_once(
 ) -> None:
     """If log lines were dropped, the log barrier fails once, and records the time as `blind`.
 
-    The dropped lines may have been uses. So later rounds count all content as used at this time.
+    The dropped lines may have recorded uses. So later rounds count all content as used at this
+    time.
     """
     assert barrier.fetch() == ""
     assert barrier.blind == 0
@@ -173,7 +174,7 @@ def test_lines_dropped_before_the_first_barrier_close_it(
 ) -> None:
     """If log lines were dropped before the first call, the first call of the log barrier fails.
 
-    It is unknown when these lines were dropped.
+    It is unknown when these lines were dropped, so recent uses may be lost.
     """
     dropped.append(1)
 
@@ -189,8 +190,8 @@ def test_the_count_of_dropped_lines_restarts_with_haproxy(
 ) -> None:
     """The count of dropped log lines starts at 0 again with each start of HAProxy.
 
-    If the count has become smaller but is not 0, lines were dropped since that start, and the log
-    barrier fails.
+    If the count is smaller than at the previous call but is not 0, lines were dropped since HAProxy
+    started, and the log barrier fails.
     """
     dropped.append(7)
     barrier.fetch()

@@ -23,7 +23,7 @@ class Work:
     slept: list[float] = field(default_factory=list)
 
     def run(self, needs: int) -> bool:
-        """Record the needed bytes, and return the next outcome of a round."""
+        """Record the needed bytes, and return or raise the next of the given outcomes."""
         self.asked.append(needs)
         return self.outcomes.pop(0)()
 

@@ -71,7 +71,7 @@ def _logging() -> Iterator[None]:
 def front(settings: Settings, store: DataDirectory) -> Iterator[Front]:
     """Run a server that responds to the log barrier and commits the line of its request.
 
-    It does this in place of HAProxy and the logger.
+    The server replaces HAProxy and the logger.
     """
 
     def commit(probe: str) -> None:
@@ -198,8 +198,8 @@ def test_a_hosted_image_expires_by_its_rule(expiring: Settings, store: DataDirec
     If no rule matches, it expires by CLEANER_TTL. Images that were pushed recently stay.
     """
     main(["--once"], expiring)
-    # Hosted content counts as used no earlier than at the creation of the index. This test needs
-    # older content.
+    # Hosted content counts as used no earlier than at the creation of the index. For this test, the
+    # index was created at 0 s, so the content can be older than the TTL.
     store.index.notes.put({BORN: "0"})
     old, young = time.time() - 90, time.time() - 30
     ruled = [push_image(store, _made(n), f"v{n}", at) for n, at in enumerate((old, time.time()))]

@@ -240,7 +240,7 @@ def test_eviction_for_size_counts_expired_entries_as_gone() -> None:
 def test_a_waiting_download_begins_eviction_below_the_start() -> None:
     """If a waiting download does not fit below the cap, eviction begins even below `start`.
 
-    It ends when used bytes and the download fit the target.
+    The eviction ends when used bytes and the download fit the target.
     """
     rows = [_row(number) for number in range(4)]
     bounds = StoreLimits(target=4000, start=4400, room=4800)

@@ -26,7 +26,7 @@ _UPLOAD = layout.upload(HOSTED, "0" * 8)
 
 @pytest.fixture(params=["download", "upload"])
 def growing(request: pytest.FixtureRequest, store: DataDirectory) -> tuple[Digest, Path]:
-    """Return the digest of the reservation and the file of a transfer that has 100 bytes so far."""
+    """Return the digest of a transfer's reservation, and the transfer's file with 100 bytes."""
     if request.param == "download":
         digest, path = _DIGEST, store.spool / layout.spool(_DIGEST)
     else:

@@ -76,7 +76,7 @@ def test_ages_count_from_the_takeover(
 ) -> None:
     """Content of another program counts as last used when the appliance took over its storage.
 
-    No index has recorded an earlier use.
+    The index has no uses from before the takeover.
     """
     image = pull(store, 1, used=0)
     now = clock()

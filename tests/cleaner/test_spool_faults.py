@@ -34,8 +34,8 @@ def test_a_faulty_file_is_skipped_and_others_are_removed(
 ) -> None:
     """If one file cannot be removed, it is skipped, and the others are removed.
 
-    A bad sector of a disk is permanent. If the round ended at such a file, the cleaner would never
-    evict again.
+    A bad sector is permanent, so such a file can never be removed. If the round ended at this file,
+    the cleaner would never evict again.
     """
     paths = _left(store, clock)
     unlink = Path.unlink

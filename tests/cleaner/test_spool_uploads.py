@@ -105,5 +105,5 @@ def test_idle_uploads_are_removed_for_space(
 
 
 def path_of_digest_note(path: Path) -> Path:
-    """Return the path of the file that has the digest of an upload."""
+    """Return the path of an upload's `.digest` file."""
     return path.with_name(layout.upload_digest(path.name))

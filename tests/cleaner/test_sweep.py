@@ -148,7 +148,7 @@ def test_an_undeletable_entry_stays_marked_for_the_next_round(
 ) -> None:
     """If content cannot be deleted, its row stays marked, and the next sweep tries again.
 
-    Other marked content is removed.
+    The failure does not prevent the removal of other marked content.
     """
     stuck, free = put_blob(store, b"stuck", used=0), put_blob(store, b"free", used=0)
     broken = replace(store, storage=_Stuck(store, stuck))

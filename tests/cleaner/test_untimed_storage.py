@@ -63,7 +63,7 @@ def test_a_link_is_removed_an_hour_after_it_was_first_seen_dangling(
 ) -> None:
     """A dangling link is removed an hour after a sweep first found it.
 
-    The time of the link in the index is removed too.
+    The link's time in the index is removed too.
     """
     _lose(store, pull(store, 1, used=0).digests)
     clock.now += 100 * _HOUR
@@ -140,9 +140,9 @@ def test_only_a_bounded_number_of_keys_is_remembered(
 def test_tags_of_unknown_time_are_never_removed_for_their_number(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """If the times of tags are unknown, each of them counts as the newest tag.
+    """If the times of tags are unknown, each of these tags counts as the newest tag.
 
-    After the index was lost, any of them may be the newest, so none is removed as an older tag.
+    After the index was lost, any tag may be the newest, so none is removed as an older tag.
     """
     for seed in range(3):
         push(store, seed, used=clock.now)
@@ -176,7 +176,7 @@ def test_a_link_of_unknown_time_is_garbage_by_the_last_use_of_its_content(
 ) -> None:
     """A link of unknown time is garbage if its content was not used for the grace period.
 
-    The text with the reason then does not state the age of the link.
+    The text with the reason omits the link's age, which is unknown.
     """
     digest = put_blob(store, b"loose", clock.now)
     store.repositories.link_blob(HOSTED, digest)

@@ -189,7 +189,7 @@ def test_a_pass_resumes_after_a_restart(verified: VerifiedStore) -> None:
 def test_a_pass_begins_a_day_after_the_last(verified: VerifiedStore) -> None:
     """The scrubber begins no pass within a day after the start of the previous one.
 
-    If the saved position is invalid, it begins a pass.
+    If the saved position is invalid, the scrubber begins a pass immediately.
     """
     scrub = verified.store.state / layout.SCRUB
     verified.store.state.mkdir(exist_ok=True)
@@ -267,7 +267,7 @@ def _put(verified: VerifiedStore, digest: Digest) -> None:
 def test_files_in_quarantine_count_as_used_bytes(verified: VerifiedStore) -> None:
     """A file in quarantine counts as used bytes until it is removed.
 
-    The cleaner does not release its reservation, although the reservation has no spool file.
+    Its reservation has no spool file, but the cleaner does not release the reservation.
     """
     before = verified.store.index.reservations.used_bytes()
     _put(verified, DIGESTS[0])

@@ -71,7 +71,7 @@ class MortalStorage(MemoryStorage):
 
 
 class MortalTimedStorage(MortalStorage, TimedMemoryStorage):
-    """A storage that raises `_Died` in the same way, and stores times of values as a disk does."""
+    """A `MortalStorage` that stores times of values, as a disk does."""
 
 
 @dataclass(frozen=True)

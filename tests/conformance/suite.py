@@ -58,8 +58,8 @@ def environment(
 ) -> dict[str, str]:
     """Return the suite's environment; `OCI_*` variables of *given* choose versions and options.
 
-    *address* is host:port, and *login* is user:password. These two and *results* take precedence
-    over the variables in *given*.
+    *address* is host:port, and *login* is user:password. *address*, *login* and *results* take
+    precedence over the variables in *given*.
     """
     user, _, password = login.partition(":")
     kept = {name: given[name] for name in _PASSED_ON if name in given}

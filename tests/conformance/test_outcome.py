@@ -56,7 +56,7 @@ def test_a_report_of_the_ginkgo_suite_is_read_too(tmp_path: Path) -> None:
 def test_a_skipped_range_is_a_fault_and_another_skip_is_none(tmp_path: Path) -> None:
     """A skipped test of ranges is a fault: the suite skips ranges that do not work.
 
-    A skipped test of another feature than ranges is no fault.
+    A skipped test of any other feature is no fault.
     """
     found = _read(tmp_path, CURRENT.format(ranges="skipped"))
 

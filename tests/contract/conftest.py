@@ -135,7 +135,7 @@ def index(new_index: Index) -> Index:
 
 @pytest.fixture(params=[*INDEXES, _MEMORY])
 def parts(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Parts]:
-    """Yield the empty parts of one driver's index.
+    """Yield the empty reservations, pins, notes and link times of one driver's index.
 
     The in-memory parts are separate objects that do not belong to a common index.
     """

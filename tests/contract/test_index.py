@@ -223,7 +223,7 @@ class TestTouch:
         assert index.entry(D) is None
 
     def test_a_touch_of_a_part_does_not_touch_its_manifests(self, index: Index) -> None:
-        """A use of a layer is not treated as a use of its manifests; images can share a layer."""
+        """A use of a layer does not touch its manifests, because images can share a layer."""
         index.record(B, 1, ContentKind.BLOB, 1.0)
         index.record(A, 1, ContentKind.MANIFEST, 1.0, children=[B])
 

@@ -17,7 +17,7 @@ ROW = IndexEntry(A, 10, ContentKind.BLOB, 5.0)
 def test_a_touch_stores_its_notes(index: Index) -> None:
     """`touch` stores notes in the same transaction as the last uses.
 
-    The logger stores its position in the log as such a note.
+    The logger stores its position in the log as a note.
     """
     index.record(A, 10, ContentKind.BLOB, 5.0)
 

@@ -68,7 +68,7 @@ def test_pages_have_each_time_once_in_the_order_of_keys(link_times: LinkTimes) -
 def test_restored_times_keep_their_own_time(link_times: LinkTimes, clock: Clock) -> None:
     """`restore` stores a link's time, unless a later time is stored for the same digest.
 
-    A time that is stored for another digest is always replaced.
+    It always replaces a time that is stored for another digest.
     """
     for key in ("later", "earlier", "other"):
         link_times.confirm(key, A)

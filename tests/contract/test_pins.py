@@ -42,7 +42,7 @@ def test_the_later_end_of_two_pins_decides(pins: PinStore, clock: Clock) -> None
 def test_a_repeated_pin_is_removed_at_once(pins: PinStore, clock: Clock) -> None:
     """If the same pin is set twice, one `unpin` removes it.
 
-    So a caller can repeat a call after a failure.
+    So a caller can repeat a call of `pin` after a failure.
     """
     until = clock.now + 10
     pins.pin([A], until)

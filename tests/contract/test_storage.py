@@ -296,7 +296,7 @@ class TestTimes:
     def test_only_a_driver_with_times_sets_them(self, storage: Storage) -> None:
         """`set_time` has an effect only if the driver stores times.
 
-        The content of the value does not change with any driver.
+        With every driver, it keeps the content of the value.
         """
         storage.write("key", b"content")
 

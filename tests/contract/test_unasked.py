@@ -36,7 +36,7 @@ def test_a_use_after_the_start_of_the_prefetch_makes_a_row_used(
 ) -> None:
     """A prefetched row counts as used if a client used it after the prefetch began.
 
-    This includes a use before the row was recorded, because the logger can report a use later.
+    A use from before the row was recorded counts too, because the logger can report it later.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     index.touch({A: at})
@@ -83,7 +83,7 @@ def test_a_row_that_existed_before_counts_as_used(index: AccessIndex) -> None:
 def test_a_removed_prefetched_row_is_not_listed_again(index: AccessIndex) -> None:
     """After an unused prefetched row is deleted, it is no longer listed.
 
-    This holds even if a client's request downloads the blob later.
+    It is not listed even if a client's request later downloads the blob again.
     """
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)
     (entry,) = index.prefetched_unused(100.0, 10)

@@ -75,7 +75,7 @@ def render(nodes: Sequence[Node], scope: Scope) -> str:
 
 
 def _pieces(text: str) -> Iterator[tuple[str, str]]:
-    """Yield text and actions alternately.
+    """Yield the texts and the actions of a template alternately.
 
     The white space beside `{{-` and `-}}` is removed.
     """

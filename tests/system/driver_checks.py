@@ -29,7 +29,7 @@ SMALL: Final = {
 SHORT: Final = {"expiry": "10s"}
 """A section `storage.redirect` with which redirect URLs expire after 10 s.
 
-An eviction waits for the end of this time, so that clients can still use the URLs.
+A blob is evicted only after its redirect URLs have expired.
 """
 
 _CHUNKS: Final = 3

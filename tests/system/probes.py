@@ -37,7 +37,7 @@ _ALWAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A running registry: a client of its API, a client of its debug address, and its prefix."""
+    """A running registry: clients of its API and of its debug address, and its URL path prefix."""
 
     http: HttpClient
     debug: HttpClient
@@ -59,7 +59,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A request for docker distribution and the appliance.
+    """A request that a test sends to docker distribution and to the appliance.
 
     A path that begins with `debug:` is a path at the debug address.
     """

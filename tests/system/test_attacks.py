@@ -1,8 +1,8 @@
 """During an attack an honest client's requests succeed, and the memory of all programs is bounded.
 
-`make soak` also measures the honest client's p99 response time during each attack, and during as
-many harmless requests. The p99 time during the attack may be at most three times the other p99 time
-(medians of the rounds).
+`make soak` also measures the honest client's p99 response time during each attack, and during
+harmless requests of other clients. The p99 time during the attack may be at most three times the
+p99 time during the harmless requests (medians of the rounds).
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def test_threads_a_blob_of_unknown_length(start: Start, fake: FakeUpstream) -> N
 def test_slots_slow_bodies_without_a_password(closed: Appliance) -> None:
     """While clients with a wrong password send slow bodies, requests of other clients succeed.
 
-    The test sends more slow bodies at once than HAProxy forwards to a worker at the same time.
+    The test sends more concurrent slow bodies than HAProxy forwards to a worker.
     """
     client = honest(closed, ANN)
 
@@ -281,7 +281,7 @@ def test_bcrypt_wrong_passwords(closed: Appliance, user: Callable[[int], str], l
 def test_inodes_unfinished_uploads(start: Start, upstream: FakeUpstream) -> None:
     """Above the limit of unfinished uploads a worker responds 429; a metric counts these responses.
 
-    Pulls still succeed meanwhile.
+    Pulls still succeed while the worker refuses uploads.
     """
     environment = {"REGISTRY_LIMITS_UPLOADS": "60", "REGISTRY_LIMITS_USERUPLOADS": "50"}
     setup = Setup({"one.test": {"url": upstream.url}}, environment=environment)

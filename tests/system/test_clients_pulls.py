@@ -164,7 +164,7 @@ def _push_all(registry: Registry, prefix: str) -> list[Pushed]:
 
 
 def _push(registry: Registry, name: str, family: Family, shape: str) -> Pushed:
-    """Push an image that shares no part with another repository."""
+    """Push an image that shares no part with images of other repositories."""
     seed = zlib.crc32(name.encode())
     if shape == "many":
         children = two_platforms(seed, family)

@@ -187,11 +187,11 @@ class Writes(FileSystemEventHandler):
             self._paths += [Path(str(event.src_path)), Path(str(event.dest_path or event.src_path))]
 
     def within(self, path: Path) -> list[Path]:
-        """Return the changes at or below *path*."""
+        """Return the changed paths that are *path* or below it."""
         return [each for each in self._paths if each.is_relative_to(path)]
 
     def elsewhere_than(self, expected: tuple[str, ...]) -> list[Path]:
-        """Return the changes of files whose path begins with none of *expected*."""
+        """Return the changed files whose path begins with none of *expected*."""
         return [
             path
             for path in self._paths

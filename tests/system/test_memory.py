@@ -199,7 +199,7 @@ def test_an_incomplete_manifest_is_never_cached(upstream: OneUpstream) -> None:
     """HAProxy never caches a manifest whose parts are not all stored.
 
     During an outage of the upstream the worker must refuse such a manifest, because its missing
-    parts cannot be fetched. HAProxy would still serve the manifest from its cache.
+    parts cannot be fetched. HAProxy would still serve a cached copy of the manifest.
     """
     appliance, fake = upstream.appliance, upstream.fake
     image = fake.put_image("app", "v1", of_size(KB, 601))

@@ -103,7 +103,7 @@ def test_a_user_gets_no_cached_response_of_another_user(
 ) -> None:
     """A user never gets a response that HAProxy cached for a user with other rights.
 
-    No spelling of host or path changes that, by tag or digest, with GET or HEAD.
+    This holds for every spelling of host and path, for tags and digests, and for GET and HEAD.
     """
     for reference in _references(guarded, "a/app"):
         path = manifest_path("one.test/a/app", reference)

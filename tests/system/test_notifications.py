@@ -230,7 +230,7 @@ def test_a_receiver_that_fails_for_a_while_gets_everything_in_order(
 def _pull_until_cached(http: HttpClient, name: str, digest: Digest) -> int:
     """Pull an image, and repeat the pull of its manifest until HAProxy's cache serves three pulls.
 
-    Return the number of requests.
+    Return how many requests were sent.
     """
     hits, pulls = 0, len(pull(http, name, digest))
     while hits < 3:

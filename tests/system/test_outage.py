@@ -131,7 +131,10 @@ def test_content_that_was_not_pulled_is_unavailable_and_not_unknown(
 def test_podman_reports_the_outage_for_an_image_that_was_not_pulled(
     outage: Outage, clients: Clients
 ) -> None:
-    """During an outage podman's error for an image that is not stored lacks the word `unknown`."""
+    """During an outage podman's error for an image that is not stored lacks the word `unknown`.
+
+    With this word (`manifest unknown`) the error would mean that the image does not exist.
+    """
     message = clients.pull_fails(f"{outage.appliance.http.netloc}/one.test/library/other:v1")
 
     assert "unknown" not in message

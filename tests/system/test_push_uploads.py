@@ -150,7 +150,7 @@ def test_a_running_pull_survives_the_delete(hosting: Appliance) -> None:
 
 
 def test_a_moved_tag_is_visible_at_once(hosting: Appliance) -> None:
-    """After a push has moved a tag, every worker and cache serves the new manifest."""
+    """After a push has moved a tag, every worker immediately serves the new manifest."""
     http = hosting.http
     for number in range(6):
         image = of_size(KB, 500 + number)

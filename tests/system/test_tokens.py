@@ -247,7 +247,7 @@ def test_a_token_that_is_not_valid_is_refused_everywhere(site: Site) -> None:
     """An invalid token gets 401 with `invalid_token` for every kind of request.
 
     The test tries manifests, blobs, pushes, the catalog and `/v2/`. A token with a hundred scopes
-    gets 431 instead.
+    gets 431, because it is too long.
     """
     paths = {
         "/v2/": "",

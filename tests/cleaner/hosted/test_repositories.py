@@ -218,7 +218,7 @@ def test_repositories_are_read_only_if_a_removal_needs_it(store: DataDirectory) 
 def test_a_read_error_is_raised(store: DataDirectory) -> None:
     """If a repository cannot be read, the plan raises an exception.
 
-    Otherwise hosted content could count as unneeded.
+    If the plan skipped the repository, the cleaner could remove the repository's content.
     """
     account = _open(store, _Failing(store))
 

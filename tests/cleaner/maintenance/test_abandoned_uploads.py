@@ -50,7 +50,7 @@ def _purge(uploads: AbandonedUploads, before: float) -> list[bool]:
 def test_removing_an_upload_releases_its_reservation(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """If an abandoned upload is removed, so are the file with its digest and its reservation."""
+    """If an abandoned upload is removed, so are its `.digest` file and its reservation."""
     path = _begin(store, modified=100)
     assert _purge(uploads, before=100) == []
 
@@ -63,7 +63,7 @@ def test_removing_an_upload_releases_its_reservation(
 def test_a_note_without_its_upload_is_removed(
     store: DataDirectory, uploads: AbandonedUploads
 ) -> None:
-    """If an upload no longer exists, the file with its digest counts as an upload and is removed.
+    """If an upload no longer exists, its `.digest` file counts as an upload and is removed.
 
     A worker that was killed at the end of the upload leaves such a file.
     """

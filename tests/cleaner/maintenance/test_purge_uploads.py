@@ -89,7 +89,7 @@ def test_the_purge_is_a_job_with_its_own_interval(store: DataDirectory, clock: C
 def test_the_settings_have_the_defaults_of_docker_distribution() -> None:
     """By default, uploads are purged after 168 hours, once a day.
 
-    The cleaner uses the values of all four settings.
+    If an operator sets the four settings, the cleaner uses their values.
     """
     configured = Settings.from_tree(
         {

@@ -138,8 +138,8 @@ def assemble(parts: Parts) -> App:
     downloads = SingleFlight(spool, destination)
     prefetch = Prefetch(store, downloads, spool / "locks", parts.prefetch)
     recent = RecentConfirmations(spool / "locks")
-    # Blobs and manifests have separate negative caches. Otherwise the 404 for a manifest that a
-    # client requested as a blob would hide the manifest, and vice versa.
+    # Blobs and manifests have separate negative caches: if a client requests a manifest as a blob,
+    # the remembered 404 must not hide the manifest.
     blobs = Blobs(
         store, downloads, NegativeCache(), prefetch, recent, is_remote=is_remote(parts.storage)
     )

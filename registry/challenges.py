@@ -100,7 +100,7 @@ class BearerChallenge:
 class SillyChallenge:
     """A `SillyChallenge` is the challenge of docker distribution's `auth.silly`.
 
-    It has one scope for each action.
+    Its header lists a separate scope for each action.
     """
 
     realm: str

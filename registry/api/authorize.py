@@ -91,9 +91,10 @@ class EdgeHeaders:
     def permission(self, req: falcon.Request, resp: falcon.Response) -> Callable[[], bool] | None:
         """Return a function that returns whether an equal request still has the same rights.
 
-        Equal requests have the same rights until the cache epoch changes, so the function compares
-        the epochs. Return None if no response may be repeated. Also return None if HAProxy does not
-        know the credential of the request: such a credential can expire before the epoch changes.
+        Equal requests have the same rights until the cache epoch changes, so the returned function
+        compares the current epoch with the epoch of this response. Return None if no response may
+        be repeated. Also return None if HAProxy does not know the credential of the request: such a
+        credential can expire before the epoch changes.
         """
         read_epoch = self.epoch
         if read_epoch is None or not self.may_repeat:

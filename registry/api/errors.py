@@ -110,7 +110,7 @@ TABLE: Mapping[type[Exception], ErrorRow] = MappingProxyType(
         # A full or failing disk may recover soon, and clients retry after a 503.
         datastore.StorageFull: _for_now("the registry's disk is full or read-only"),
         datastore.StorageBroken: _for_now("the registry's disk fails"),
-        # The received content is lost; a retry of the client may succeed.
+        # The damaged content is discarded, so a retry of the client may succeed.
         datastore.ContentDamaged: _for_now("the content is damaged on the registry's disk"),
         datastore.IndexUnavailable: _for_now("the registry's index is unavailable"),
     }

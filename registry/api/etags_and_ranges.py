@@ -188,6 +188,6 @@ def parse_upload_range(header: str | None) -> ByteRange | None:
 def received_range(offset: int) -> str:
     """Return the Range value for *offset* received bytes.
 
-    For no byte, return 0-0, as Docker expects.
+    If no byte was received, return 0-0, as Docker expects.
     """
     return f"0-{max(offset - 1, 0)}"

@@ -144,10 +144,10 @@ class ManifestResource:
     ) -> None:
         """Let the worker repeat the response to a frequent request until the header Age changes.
 
-        If HAProxy has a content cache, HAProxy responds to frequent requests. Otherwise the worker
-        repeats the responses that HAProxy would be allowed to cache: complete manifests of an
-        upstream, until the cache epoch changes. PERF: the worker checks whether the manifest is
-        complete only if an equal request arrived less than a second earlier.
+        If HAProxy has a content cache, HAProxy responds to frequent requests. Without a content
+        cache, the worker repeats the responses that HAProxy would be allowed to cache: complete
+        manifests of an upstream, until the cache epoch changes. PERF: the worker checks whether the
+        manifest is complete only if an equal request arrived less than a second earlier.
         """
         connection: LentConnection | None = req.env.get(CONNECTION)
         edge = self._authorization.edge

@@ -41,7 +41,7 @@ class Notifier:
     def manifest_pushed(
         self, req: falcon.Request, name: Repository, pushed: StoredManifest, tags: Sequence[Tag]
     ) -> None:
-        """Queue an event for each tag of a pushed manifest, or one event without a tag."""
+        """Queue an event for each tag of a pushed manifest, or one event if it has no tag."""
         references = events.references(pushed.body) if self._has_references else ()
         targets = [
             EventTarget(

@@ -40,7 +40,8 @@ _HOST = re.compile(r"[A-Za-z0-9.:\[\]_-]{1,255}", re.ASCII)
 def needed(req: falcon.Request, name: str | None) -> tuple[Scope, ...]:
     """Return the scopes that a request needs; *name* is the repository, or None for other paths.
 
-    The metrics need the scope of the catalog, because they name the upstreams of all repositories.
+    A request for the metrics needs the scope of the catalog, because the metrics name the upstreams
+    of all repositories.
     """
     if name is None:
         return (_CATALOG,) if req.uri_template in {router.CATALOG, router.METRICS} else ()

@@ -117,8 +117,8 @@ def _scopes(texts: list[str]) -> list[_Scope]:
     """Parse the scopes of a token request, which are separated by spaces.
 
     Raises: MalformedRequest if there are too many scopes. A class after the type of a resource, as
-    in `repository(plugin)`, is ignored. A malformed scope is ignored too, so the token does not
-    grant it.
+    in `repository(plugin)`, is ignored. A malformed scope is ignored, so the token does not grant
+    it.
     """
     words = [word for text in texts for word in text.split(" ", MOST_SCOPES + 1) if word]
     if len(words) > MOST_SCOPES:

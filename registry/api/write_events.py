@@ -25,7 +25,7 @@ class WriteEvents(Protocol):
     def manifest_pushed(
         self, req: falcon.Request, name: Repository, pushed: StoredManifest, tags: Sequence[Tag]
     ) -> None:
-        """Queue an event for each tag of a pushed manifest, or one event without a tag."""
+        """Queue an event for each tag of a pushed manifest, or one event if it has no tag."""
         ...
 
     def blob_pushed(self, req: falcon.Request, name: Repository, digest: Digest, size: int) -> None:

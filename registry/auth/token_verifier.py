@@ -282,7 +282,7 @@ def _json(content: bytes, what: str) -> Mapping[str, Any]:
 def _time(claims: Mapping[str, Any], name: str) -> int:
     """Return a time claim of the token, or 0 if it is missing.
 
-    A token without `exp` has therefore expired.
+    So a token without `exp` is treated as expired.
     """
     value = claims.get(name, 0)
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _POSITIVE:

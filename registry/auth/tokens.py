@@ -70,8 +70,8 @@ class TokenAuthenticator:
     def identify_verified(self, authorization: str) -> Identity:
         """Return the identity for a credential that HAProxy has verified.
 
-        Each worker nevertheless verifies a token itself once, because the verification takes little
-        more time than reading the token's claims.
+        Even if HAProxy has verified a token, each worker verifies the token itself once, because
+        the verification takes little more time than reading the token's claims.
         """
         token = _token(authorization)
         return self._of(token) if token else self._passwords.identify_verified(authorization)

@@ -58,8 +58,8 @@ class VerifiedTokens:
 
     def __call__(self, token: str) -> TokenGrant:
         """Return the grant of a token. Raises: every exception that *verify* raises."""
-        # This method reads the generation before the keys. If the keys change in between, the next
-        # request with the token verifies it again.
+        # The generation is read before `_verify` reads the keys. If the keys change in between, the
+        # next request verifies the token again.
         generation = self._generation()
         key = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         entry = self._entries.get(key)

@@ -22,8 +22,8 @@ from entrepot.registry.upstream.protocol import RemoteBlob
 PART_SIZE = 8 * 1024 * 1024
 """A part of a blob has at most this size in bytes; one request fetches one part."""
 
-# Every connection except the first one of a blob needs a permit. An upstream has permits for all
-# connections of this many blobs, because clients fetch 3 layers at once.
+# Every connection except the first one of a blob needs a permit. An upstream has enough permits to
+# download this many blobs with all connections, because clients fetch 3 layers at once.
 _BLOBS = 3
 _WAIT_S = 0.2
 
@@ -43,7 +43,7 @@ class ConnectionBudget:
 class ParallelLimits:
     """A `ParallelLimits` limits this worker's connections: per blob, and per upstream in total.
 
-    For each blob, one connection needs no permit. The permits of an upstream limit all other
+    The first connection of each blob needs no permit. The permits of an upstream limit all further
     connections, each of which keeps at most one part in memory.
     """
 
@@ -121,7 +121,7 @@ def in_parallel(
     def first(remote: RemoteBlob) -> None:
         nonlocal end
         if not first_chunk and (remote.stop != stop or remote.size not in (None, missing.size)):
-            # One stream fetches all the rest, even if a later connection supports ranges.
+            # From now on, one stream fetches the rest, even if a later connection supports ranges.
             end = None
         opened(remote)
 

@@ -19,10 +19,10 @@ def resumed(
     """Yield a blob from *start* to its end.
 
     *bound* returns the exclusive end at which to stop, or None for the end of the blob. If a
-    response is cut off, the function requests the missing range from the same source again or from
-    the next source. It does the same if a response has fewer bytes than were requested (RFC 9110,
-    15.3.7). It calls *opened* with the response of each connection. Raises: UpstreamError when
-    *sources* ends the download.
+    response is cut off or has fewer bytes than were requested (RFC 9110, 15.3.7), the function
+    requests the missing range from the same source again or from the next source. The function
+    calls *opened* with the response of each connection. Raises: UpstreamError when *sources* ends
+    the download.
     """
     pace = Pace(sources.limits)
     while True:

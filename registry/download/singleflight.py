@@ -3,8 +3,8 @@
 Every client of a download is a reader. The writer belongs to no request: it is a thread that
 appends to a spool file and holds the file's lock. Readers in any process follow the file as it
 grows. While the lock is held, a writer is active. The length of the spool file shows how many bytes
-have arrived. A file in the blob store is verified. All state of a download is in these files and
-the lock. So if a writer dies, the kernel releases the lock, a reader acquires the lock, and the
+have arrived. A file in the blob store is verified. A download has no state except its files and the
+lock. So if a writer dies, the kernel releases the lock, a reader acquires the lock, and the
 reader's process continues the download where the file ends.
 
 The worker sends the last byte of a blob only after the digest is verified. A commit to a remote
@@ -46,7 +46,7 @@ from entrepot.runtime.reused_threads import ReusedThreads
 
 _MIN_SEND = 4 * 1024 * 1024  # If fewer bytes than this have arrived, a reader waits once for more.
 _MORE_WITHIN_S = 0.01
-# The writer links the blob within this many seconds, unless the index is busy.
+# After a commit, a reader waits at most this many seconds for the writer to link the blob.
 _LINKED_WITHIN_S = 1.0
 _SHORTEST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.05
@@ -59,8 +59,8 @@ _TOO_QUIET_S = 0.016
 class _Distrusted:
     """A `_Distrusted` lists sources that sent wrong bytes in the last 10 minutes.
 
-    The sources are listed by digest and upstream. A download uses a source that is listed for its
-    digest only if all sources are listed.
+    Each pair of digest and upstream has its own list. A download uses a listed source only if all
+    of its sources are listed.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class _Distrusted:
             self._known.keep((task.digest, task.upstream), (together, until))
 
     def of(self, task: Task) -> frozenset[int]:
-        """Return the numbers of the distrusted sources of a task."""
+        """Return the distrusted sources of a task, as positions in `Task.fetches`."""
         found, until = self._known.get((task.digest, task.upstream), (frozenset[int](), 0.0))
         return found if time.monotonic() < until else frozenset()
 
@@ -353,8 +353,8 @@ class Reader:
     def _ready(self, stop: int | None, *, early: bool) -> int:
         """Return the offset up to which bytes of the blob may be sent.
 
-        Before the blob is verified, the offset excludes the last byte of the blob. Unless *early*
-        is set, it excludes the last byte before *stop* too.
+        Before the blob is verified, the offset excludes the last byte of the blob and, unless
+        *early* is set, the last byte before *stop*.
         """
         length = self._length()
         end = length if stop is None else min(length, stop)

@@ -101,7 +101,7 @@ class RetryPolicy:
         self._bytes_since_reset = 0
 
     def decide(self, now: float) -> AskSource | Pause | End:
-        """Return the decision for the time *now*."""
+        """Decide at the time *now* whether to send a request, to pause or to end the download."""
         left = self._last_byte_at + self._limits.silence - now
         is_over = left <= 0 and bool(self._failed)
         ready = (each for each in self._order if self._is_usable(each, now))
@@ -165,8 +165,9 @@ class Pace:
 
     A `Pace` divides the time of a connection into spans and counts the bytes of each span. The span
     doubles after each connection that was replaced. So each connection to a slow source lasts
-    longer than the previous one. A source that ignores ranges begins each connection with byte 0,
-    and a connection that lasts long enough delivers the whole blob.
+    longer than the previous one. This helps with a source that ignores ranges: each of its
+    responses begins with byte 0, so only a connection that lasts long enough delivers the end of
+    the blob.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -200,10 +201,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _SentAhead:
-    """A `_SentAhead` is a `Fetch` whose request was sent before its first use.
+    """A `_SentAhead` is a `Fetch` whose request was sent before the `Fetch` is used.
 
-    The first use returns `remote`, the response to that request, or raises `error`. There is no
-    second use.
+    It is used only once, and yields `remote`, the response to the request, or raises `error`.
     """
 
     opened: ExitStack = field(default_factory=ExitStack)

@@ -128,7 +128,7 @@ def discard_partial_downloads(state: Path, boot: str) -> None:
 
     A download flushes its spool file in large steps only. After a power failure, the length of a
     spool file may include bytes that never reached the disk. Readers would receive wrong bytes in
-    their place before the writer finds that the digest differs.
+    place of the lost bytes before the writer finds that the digest differs.
 
     *state* is the state directory. *boot* identifies this boot of the machine. If *boot* is empty,
     boots cannot be distinguished and this function keeps all files. After a restart of only the

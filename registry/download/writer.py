@@ -50,8 +50,9 @@ class Task:
 
     `fetches` has one function for each source, in order of preference; the function requests the
     blob from its source. `limits` are the time limits of the download. `without` contains the
-    numbers of sources that sent wrong bytes recently. `size` is the size that the manifest states
-    for the blob, in bytes, or None if unknown. `is_ahead` is True if the download is a prefetch.
+    positions in `fetches` of sources that sent wrong bytes recently. `size` is the size that the
+    manifest states for the blob, in bytes, or None if unknown. `is_ahead` is True if the download
+    is a prefetch.
 
     A download calls three functions of its task in this order. The download calls `shown` after the
     upstream responded to a request for the blob in this repository. Before this call, only the
@@ -83,7 +84,7 @@ class Task:
             object.__setattr__(self, "key", self.digest)
 
     def sources(self) -> Sources:
-        """Return new `Sources` of the task; `Limits.silence` counts from this call."""
+        """Return new `Sources` of the task; the time limit `Limits.silence` starts at this call."""
         return Sources(self.fetches, self.limits, without=self.without)
 
 
@@ -220,7 +221,7 @@ class Download:
             act()
 
     def take_rest(self) -> Iterator[bytes] | None:
-        """Return the whole body of a download that found no disk space.
+        """Return the whole body if the download found no disk space for the first bytes.
 
         Return None on every later call, or if the download has written any byte.
         """
@@ -261,8 +262,8 @@ class Download:
     def _let_first_reader_begin(self) -> None:
         """Wait until `open` has returned, then briefly until the first reader has sent headers.
 
-        PERF: otherwise this thread would take the interpreter lock at each system call of the
-        reader.
+        PERF: otherwise this thread would take the interpreter lock from the reader at each system
+        call of the reader.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._is_awaited)
@@ -372,8 +373,8 @@ class Download:
             append(self._descriptor, chunk, self._offset)
         except OSError as error:
             refused = storage_error(error)
-            # The readers fetch this blob without storing it. The call of `refused` makes the
-            # cleaner free space for the next download.
+            # After this error, the readers fetch the blob without storing it. The call of `refused`
+            # makes the cleaner free space for the next download.
             if isinstance(refused, StorageFull):
                 self._destination.reservations.refused(self.size or self._offset + len(chunk))
             raise refused from error

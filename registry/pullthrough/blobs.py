@@ -132,7 +132,7 @@ class Blobs:
         if resolved.upstream is None or not self.store.has_blob(digest):
             return None
         if not self._may_share(resolved, digest):
-            # The upstream must send the bytes of the blob: a confirmation is not enough.
+            # This upstream has never sent the blob, so its confirmation proves nothing.
             return None
         if self._is_being_linked(resolved, resolved.upstream, digest):
             return self._opened(digest, ResponseSource.CONFIRMED)
@@ -307,7 +307,8 @@ class Blobs:
         """Return the task that downloads a blob; repositories of one upstream share the download.
 
         Repositories of different upstreams share no download. The digest is compared only after the
-        last byte, so wrong bytes of one upstream would make pulls from the other upstream fail.
+        last byte, so in a shared download, wrong bytes of one upstream would make pulls from the
+        other upstream fail.
         """
         asked = threading.Event()
         key = layout.spool_key(digest, resolved.host)

@@ -63,8 +63,8 @@ class Lists:
         """Return the index of the manifests that refer to a manifest, as bytes.
 
         If the upstream has no referrers API, the list under the upstream's referrers tag is
-        returned. Raises: ManifestUnknown if the referrers tag is absent too. With an empty index, a
-        client would not look for signatures under other tags. With NameUnknown, a client would
+        returned. Raises: ManifestUnknown if the referrers tag is absent too: after an empty index,
+        a client would not look for signatures under other tags, and after NameUnknown, it would
         treat the repository as missing.
         """
         if resolved.upstream is None:

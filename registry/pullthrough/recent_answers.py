@@ -61,8 +61,8 @@ class RecentConfirmations:
     """A `RecentConfirmations` records the upstreams' confirmations that a repository has a blob.
 
     Each confirmation is a file in *folder*, which all workers see. A client that joins a download
-    gets bytes only if the upstream has the blob in the client's repository. If a confirmation for
-    that repository exists, the worker sends no request for this check. The cleaner removes old
+    gets bytes only if the upstream has the blob in the client's repository. The worker asks the
+    upstream, unless there is a confirmation for that repository. The cleaner removes old
     confirmations.
     """
 

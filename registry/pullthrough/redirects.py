@@ -1,7 +1,7 @@
 """Decide whether to redirect a client to the remote storage for a blob, and make the URL.
 
 The URL is a permission: its holder can read that blob until the URL expires. So a URL is made only
-after the client's rights were checked, is never logged, and no cache may keep it.
+after the client's rights were checked, and is neither logged nor cached.
 
 A redirected client does not request the blob from the appliance again if the storage then fails. So
 a client is redirected only if the storage responded to this process within the last 1.5 s;

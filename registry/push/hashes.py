@@ -2,9 +2,10 @@
 
 Python cannot save the state of a running hash, but this module can save the digest of the bytes so
 far. A file beside the upload contains this digest. The request that finishes an upload usually adds
-no bytes. So it needs only this digest, in whichever process it runs, and reads no byte of the
-upload again. The saved digest is valid only for the number of bytes that it was computed from. It
-becomes invalid when the machine reboots, because the upload's file may lose bytes at a reboot.
+no bytes. So this request needs only the saved digest, in whichever process it runs, and reads no
+byte of the upload again. The saved digest is valid only for the number of bytes that it was
+computed from, and only until the machine reboots, because the upload's file may lose bytes at a
+reboot.
 """
 
 from __future__ import annotations

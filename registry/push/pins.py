@@ -68,8 +68,8 @@ def _unmark_if_dead(store: ContentStore, state: Path, protected: set[Digest]) ->
 def record_use(store: ContentStore, digest: Digest, size: int) -> None:
     """Record in the index that content is stored and was used now.
 
-    If the index already has a row for the content, this call keeps the row's kind and parts. It
-    also ends the reservation for the content's digest. Raises: IndexUnavailable.
+    If the index already has a row for the content, this call keeps the row's kind and parts. The
+    row replaces the reservation for the content's digest. Raises: IndexUnavailable.
     """
     entry = store.index.entry(digest)
     kind = entry.kind if entry else ContentKind.BLOB

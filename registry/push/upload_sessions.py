@@ -231,7 +231,7 @@ class Session:
         self.sending: Sending | None = None
 
     def send_to(self, sending: Sending | None) -> None:
-        """Let *sending* copy the upload to a remote storage, with all bytes that arrive later."""
+        """Let *sending* copy the received bytes, and all later bytes, to a remote storage."""
         self.sending = sending
         if sending is not None:
             sending.reached(self.offset)

@@ -77,9 +77,9 @@ class BlobUploads:
         """
         with self.sessions.open(name, number) as session:
             _check(session, start)
-            # A pin protects the blob from eviction. It is set before the worker reads a byte of the
-            # body. If the pin cannot be set, the upload is therefore unchanged, and the client can
-            # repeat the request.
+            # The pin that protects the blob from eviction is set before the worker reads the body.
+            # So if the pin cannot be set, the upload is unchanged, and the client can repeat the
+            # request.
             with pinned(self.store, self.state, [digest]):
                 self._send_meanwhile(session, body, digest)
                 session.fill(body)
@@ -150,9 +150,9 @@ class BlobUploads:
     def _send_meanwhile(self, session: Session, body: Body, digest: Digest) -> None:
         """Let a remote storage receive the blob while its last bytes arrive.
 
-        The blob's key in the storage contains the digest. Therefore nothing can be sent before the
-        request that names the digest. If this request has no body, no further bytes arrive, and the
-        commit sends the whole blob.
+        The blob's key in the storage contains the digest, which only the last request of an upload
+        names. So nothing can be sent before this request. If this request has no body, the commit
+        sends the whole blob.
         """
         if body.length != 0:
             size = None if body.length is None else session.offset + body.length

@@ -31,8 +31,8 @@ def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[R
 def _is_hosted(storage: Storage, repositories: Repositories) -> Callable[[Repository], bool]:
     """Return a function that returns True for a hosted repository, which has no stored origin.
 
-    In a bucket, all origins are listed in advance. One request lists 1,000 of them, while a look-up
-    would need a request for each repository.
+    In a bucket, all origins are listed in advance: a listing returns 1,000 origins per request,
+    while a look-up would need a request for each repository.
     """
     if not is_remote(storage):
         return lambda name: repositories.origin(name) is None

@@ -16,8 +16,9 @@ _CHUNK = 512 * 1024
 class FileSlice:
     """A `FileSlice` is a file's bytes `start` to `stop` (exclusive).
 
-    The slice is valid until the next piece is requested. The file contained all bytes of the slice
-    when the slice was made. If the file has become shorter since then, the response is cut off.
+    The descriptor may be closed when the next piece of the body is requested. The file contained
+    all bytes of the slice when the slice was made. If the file has become shorter since then, the
+    response is cut off.
     """
 
     descriptor: int

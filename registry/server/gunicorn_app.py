@@ -39,8 +39,8 @@ that a large blob costs each of them a third less CPU time. For a file, the send
 pages of the page cache and copies nothing. These pages stay in memory until a slow client has
 received them, so the buffer is not made even larger.
 """
-# When the appliance stops, workers get this many seconds to finish their requests. This time is
-# enough, because HAProxy waits for open responses and exits before the workers.
+# When the appliance stops, workers get this many seconds to finish their requests. This short time
+# is enough, because HAProxy exits before the workers, after its open responses have ended.
 _GRACE_S = 2
 
 
@@ -163,7 +163,7 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
         return list(super().wait_for_signals(max(timeout, self.look_s)))
 
     def murder_workers(self) -> None:
-        """Kill workers that hang; after a pause, give the workers the full timeout again."""
+        """Kill workers that hang; after a pause of the machine, give them the full timeout again."""
         now = time.monotonic()
         if now - self._checked_at >= self.pause_s:
             self._resumed_at = now
@@ -173,7 +173,7 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
 
 
 _COMMON: dict[str, Any] = {
-    "logger_class": Logger,  # This is gunicorn's default, imported before the fork.
+    "logger_class": Logger,  # gunicorn's default; this import loads it before the fork.
     "worker_class": f"{KeepAliveWorker.__module__}.{KeepAliveWorker.__qualname__}",
     "threads": THREADS + MAX_WAITING_THREADS,
     "worker_connections": 6 * THREADS,

@@ -81,7 +81,7 @@ class SlowReader:
 
     The poller took the response over at `began`, after `before` bytes of it were sent, and last
     sent bytes of it at `seen`. Times are in seconds. After the response, the poller waits for the
-    next request on the same connection, with `kept`. If `kept` is None, the poller closes the
+    next request on `kept`, which has the same connection. If `kept` is None, the poller closes the
     connection.
     """
 

@@ -5,13 +5,13 @@ HAProxy sends the next request over the same connection at once. A thread that w
 connection saves two wake-ups and two rounds of gunicorn's main loop. Only a few threads may wait,
 and only for a moment, so idle connections do not use up the threads.
 
-No thread waits for a slow client: the connection poller (registry/server/connection_poller.py)
-sends the rest of a response to a slow client. The poller also closes connections. Without the
-poller, gunicorn would wait in its main loop, for up to two seconds, until HAProxy closes the
-connection. HAProxy closes it only after a slow client has read the response. Requests for blobs
-have separate threads, so they never delay requests for manifests. Between two requests for blobs,
-the poller waits at the connection. If the next request equals an earlier one, the poller repeats
-the response (registry/server/repeats.py).
+A thread waits only a moment for a slow client; then the connection poller
+(registry/server/connection_poller.py) sends the rest of the response. The poller also closes
+connections: gunicorn would wait in its main loop, for up to two seconds, until HAProxy closes the
+connection, which HAProxy does only after a slow client has read the response. Requests for blobs
+have separate threads, so they never delay requests for manifests. After a blob response that may be
+repeated, the poller waits for the next request of the connection. If that request equals an earlier
+one, the poller repeats the response (registry/server/repeats.py).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ requests.
 """
 
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""accept(2) fails with these errors only until other connections are closed."""
+"""After one of these errors, accept(2) succeeds again once other connections are closed."""
 _SHORTAGE_PAUSE_S = 0.05
 _KEPT_BY_POLLER = "kept by the poller"
 """`handle` returns this value if the poller owns the connection."""
@@ -79,8 +79,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as in gunicorn
         super().__init__(*args, **kwargs)
-        # PERF: pop and append of a deque are atomic; a semaphore would run 30 lines of Python for
-        # each of them.
+        # PERF: pop and append of a deque are atomic; acquire and release of a semaphore would run
+        # 30 lines of Python each.
         self._waiting_slots = deque(range(MAX_WAITING_THREADS))
         self._local = threading.local()
         self._blob_threads: futures.Executor | None = None
@@ -92,10 +92,10 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self.connection_poller = ConnectionPoller(self._run, limits, on_limit)
 
     def init_process(self) -> None:
-        """Start the worker, whose settings do not change after this call.
+        """Start the worker with gunicorn's settings as plain attributes.
 
-        PERF: gunicorn reads about 25 settings for each request through `__getattr__`; plain
-        attributes replace them.
+        PERF: gunicorn reads about 25 settings for each request through `__getattr__`. The settings
+        do not change after this call.
         """
         sys.setswitchinterval(_SWITCH_S)
         settings = self.cfg.settings
@@ -151,8 +151,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         """Wait for events, up to `idle_s` seconds.
 
         gunicorn itself would wake up every second, to close connections that were idle too long.
-        Only a new connection without any request needs such a check, because HAProxy closes all
-        other idle connections before the worker would.
+        The worker needs this only while it has a new connection without any request, because
+        HAProxy closes all other idle connections before the worker would.
         """
         may_wait = self.alive and not self.pending_conns
         super().wait_for_and_dispatch_events(self.idle_s if may_wait else timeout)
@@ -165,11 +165,11 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def accept(self, listener: Any) -> None:  # noqa: ANN401 - as in gunicorn
         """Accept a connection.
 
-        If the process has no free descriptor, the connection stays in the queue of the listening
-        socket.
+        If the process has no free descriptor, this method leaves the connection in the queue of the
+        listening socket.
 
-        gunicorn's own method would end the worker on that error and cut off the responses to all of
-        its clients.
+        gunicorn's own method would raise the error, which would end the worker and cut off the
+        responses to all of its clients.
         """
         try:
             super().accept(listener)
@@ -221,7 +221,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
             return False
         try:
             request = conn.sock.recv(LONGEST_READ, socket.MSG_DONTWAIT)
-        except OSError:  # gunicorn's own read will get the same error.
+        except OSError:  # gunicorn then reads the connection itself.
             return False
         try:
             conn.sock.setblocking(True)
@@ -247,7 +247,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return False if connection and connection.is_handed_over else is_kept
 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:  # noqa: ANN401 - as in gunicorn
-        """Return whether the connection can have another request, once the request body is read.
+        """Read the rest of the body; return whether the connection can have another request.
 
         PERF: gunicorn reads the rest of each request body. To find that a request without a body
         has no rest, gunicorn would set the socket's time-out three times, and the thread would
@@ -287,7 +287,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         self.connection_poller.keep(KeptConnection(conn.sock, handle, self._count_closed))
 
     def _count_closed(self) -> None:
-        """Let gunicorn's main thread subtract a connection that the poller has closed."""
+        """Let gunicorn's main thread count one connection less: the poller has closed it."""
 
         def closed() -> None:
             self.nr_conns -= 1
@@ -303,7 +303,7 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def _hand_over_close(self, conn: Any) -> None:  # noqa: ANN401 - as in gunicorn
         """Hand the connection over to the poller, which closes it after the peer has closed it.
 
-        So gunicorn's own close does not wait for the peer.
+        gunicorn itself would wait for the peer in its main loop.
         """
         connection: LentConnection | None = self._local.connection
         with suppress(OSError):
@@ -337,7 +337,8 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def _has_data_soon(self, conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
         """Return whether bytes of the next request arrive within `keepalive_wait_s`.
 
-        Return False if gunicorn has already read them: its main loop handles pipelined requests.
+        Return False if gunicorn has read such bytes already: its main loop handles pipelined
+        requests.
         """
         if _has_read_ahead(conn):
             return False

@@ -206,9 +206,9 @@ class Authorizer:
         raise Unavailable(host, message, Why.NONSENSE)
 
     def _fetch(self, key: TokenKey) -> tuple[str, float]:
-        """Fetch a token from the token endpoint, and write an event if that succeeds.
+        """Fetch a token from the token endpoint, and write an event on success.
 
-        If that fails, the request that needs the token writes the event.
+        On failure, the request that needs the token writes an event.
         """
         began = time.monotonic()
         try:

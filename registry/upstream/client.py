@@ -50,8 +50,8 @@ _RANGED = frozenset({_OK, _PARTIAL, _UNSATISFIABLE})
 _NO_REFERRERS = frozenset({400, 404, 405, 406, 501})
 # ECR rejects a parameter `n` above 1000 with a 400.
 _TAG_PAGE = 1000
-# Some registries reject every request with the parameter `n` or `last`, with one of the last three
-# statuses. The client then reads the whole list.
+# Some registries respond 400, 416 or 422 to every request with the parameter `n` or `last`. The
+# client then reads the whole list.
 _TAG_STATUSES = frozenset({_OK, 400, 416, 422})
 _MOST_VERBATIM = 256
 # These constants limit the sum of all pages of a list, in bytes, tags, pages and seconds.

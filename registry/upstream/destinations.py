@@ -19,8 +19,8 @@ from entrepot.runtime.urls import RawOrigin, raw_origin_of
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 # At these addresses, metadata services of clouds (Alibaba, Azure, Oracle, AWS over IPv6) return
-# credentials.
-# 169.254.169.254 and its neighbours are covered as link-local addresses.
+# credentials. 169.254.169.254 needs no entry, because `_reach` treats all link-local addresses like
+# these.
 _METADATA = frozenset(
     map(ipaddress.ip_address, ["100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254"])
 )

@@ -46,8 +46,8 @@ def dial(
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
-    # TCP_USER_TIMEOUT ends a connection that is dropped while in use: the network then no longer
-    # acknowledges the sent data.
+    # TCP_USER_TIMEOUT ends a connection that a router drops while it is in use, because the sent
+    # data is no longer acknowledged.
     winner.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
     return winner
 

@@ -34,8 +34,8 @@ class Mirrored:
     """A `Mirrored` is an upstream with mirrors, which are tried in their order.
 
     If a mirror fails or rejects a request, the request is sent to the next mirror. The upstream
-    itself (*origin*) is tried last, and only its error is raised. The mirrors share a time limit,
-    which does not include the time of the origin; `blob` has no such limit. A download uses
+    itself (*origin*) is tried last, and only its error is raised. All mirrors together have a time
+    limit, after which the origin is tried; only `blob` has no time limit. A download uses
     `blob_sources` and changes to the next source when a body is cut off.
     """
 

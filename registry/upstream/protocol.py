@@ -74,8 +74,7 @@ class RemoteManifest:
 class HeadResult:
     """A `HeadResult` is the descriptor of a manifest; `size` is in bytes.
 
-    `digest` is None if the upstream sent no usable digest, and so is `size` for the size.
-    `media_type` is empty if the upstream sent no usable type.
+    If the upstream sent no usable value, `digest` or `size` is None, or `media_type` is empty.
 
     `manifest` is set if HEAD gave no usable response and the client read the manifest with GET.
     """

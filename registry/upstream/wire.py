@@ -201,7 +201,7 @@ class Response:
         the upstream's read time-out again.
         """
         connection = getattr(self._response.connection, "sock", None)
-        if isinstance(connection, socket.socket):  # This check also matches TLS sockets.
+        if isinstance(connection, socket.socket):  # TLS sockets are of a subclass.
             connection.settimeout(seconds)
 
     def close(self) -> None:

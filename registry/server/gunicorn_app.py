@@ -163,7 +163,7 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
         return list(super().wait_for_signals(max(timeout, self.look_s)))
 
     def murder_workers(self) -> None:
-        """Kill workers that hang; after a pause of the machine, give them the full timeout again."""
+        """Kill workers that hang; after a pause of the machine, restart their full timeout."""
         now = time.monotonic()
         if now - self._checked_at >= self.pause_s:
             self._resumed_at = now

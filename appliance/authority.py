@@ -119,8 +119,8 @@ def private_root(chain: bytes) -> str | None:
     """Return the self-signed certificate in *chain* (the content of a PEM file) in PEM format.
 
     Return None if *chain* has no self-signed certificate. The chain of a certificate from a public
-    CA usually has none, because clients already have the root certificate of that CA. Private keys
-    in *chain* are ignored. Raises: ValueError.
+    CA usually has no self-signed certificate, because clients already have the root certificate of
+    that CA. Private keys in *chain* are ignored. Raises: ValueError.
     """
     for each in x509.load_pem_x509_certificates(chain):
         if _is_self_signed(each):

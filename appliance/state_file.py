@@ -73,8 +73,8 @@ class NextEviction:
 class StoreStatus:
     """A `StoreStatus` describes the stored content.
 
-    `held` is the size of the content in bytes, `count` the number of blobs, and `next` the next
-    evictions.
+    `held` is the number of used bytes, `count` the number of blobs and manifests, and `next` has
+    the next evictions.
     """
 
     held: int

@@ -25,9 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 def take_over(settings: Settings) -> None:
-    """Make content that another program fetched evictable, except in repositories of `hosted:`.
+    """Permit the eviction of content that another program fetched.
 
-    After a disk error, the appliance starts nevertheless, and the next start tries again.
+    Content in repositories of `hosted:` stays unevictable. After a disk error, the appliance starts
+    nevertheless, and the next start tries again.
     """
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
     storage = open_storage(settings.storage)

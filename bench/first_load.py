@@ -21,7 +21,8 @@ from bench.wire import Broken, ask, connect, read_head, skip_body
 def main(task: dict[str, Any]) -> dict[str, float]:
     """Request all blobs of the task, and return the outcome.
 
-    `seconds` of the outcome is the median of the differences between cache and upstream.
+    The value `seconds` of the outcome is a median over all blobs: the time to the first byte from
+    the cache, minus that from the upstream.
     """
     differences: list[float] = []
     failures = 0

@@ -22,14 +22,14 @@ from bench.tree import Tree, is_alive
 _STARTS_WITHIN_S = 30.0
 _STOPS_WITHIN_S = 10.0
 _LOOK_EVERY_S = 0.02
-# The first words of each server's command line. If the benchmark is killed, the kernel terminates
-# the server.
+# Each server's command line begins with these words, so that the kernel terminates the server if
+# the benchmark is killed.
 TETHER = ("setpriv", "--pdeathsig", "TERM")
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A server's command line and folder, and the URL path that it answers once it is ready."""
+    """A server's command line and folder; a server that answers at the URL path `ready` is ready."""
 
     words: tuple[str, ...]
     folder: Path

@@ -112,9 +112,9 @@ def judge(target: Target, results: Results) -> Verdict:
 
 
 def beaten_by(row: str, results: Results, peers: list[str]) -> dict[str, float]:
-    """Return the peers that cost less than Entrepot in a row.
+    """Return each peer that costs less than Entrepot in a row, with the ratio of the two costs.
 
-    The value of a peer is Entrepot's cost divided by the cost of the peer.
+    The ratio is Entrepot's cost divided by the cost of the peer.
     """
     ours = _value(results, row, OURS, "cost")
     found = {}

@@ -53,8 +53,8 @@ class Cleaner:
     *max_size*. Content that was not used for *ttl* seconds is evicted; 0 means that content is not
     evicted for its age. If *hosted* is set, hosted images are evicted by the same limits as proxied
     content. If *rules* are given, they apply to hosted images, and *hosted* is ignored. A round
-    runs every *every* seconds, and also when space is short. Hosted content that no manifest
-    references is removed if it was not used for *garbage* seconds.
+    runs at least every *every* seconds, and also when space is short. Hosted content that no
+    manifest references is removed if it was not used for *garbage* seconds.
     """
 
     def __init__(

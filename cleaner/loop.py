@@ -16,9 +16,9 @@ _JOIN_S = 0.5
 class RoundLoop:
     """A `RoundLoop` runs rounds, and starts maintenance jobs that are due.
 
-    `round` takes the number of bytes to free, and returns False if eviction was postponed. The
-    argument of `wait` is the longest time to wait for a wake-up (s); its result is the number of
-    bytes that waiting downloads need. `every` is the interval of rounds (s).
+    `round` takes the number of bytes that waiting downloads need, and returns False if eviction was
+    postponed. `wait` takes the longest time to wait for a wake-up (s), and returns the number of
+    bytes for the next round. `every` is the interval of rounds (s).
     """
 
     round: Callable[[int], bool]

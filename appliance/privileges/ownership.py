@@ -55,8 +55,8 @@ def close_to_others(settings: Settings) -> None:
     """Close the data directory and the state directory to other accounts on this machine.
 
     Version 0.1.0 created these folders with mode 0755, so only this mode is changed: any other mode
-    is the operator's choice. The folder must belong to the current user and be no symlink. Disk
-    errors are logged.
+    is the operator's choice. A symlink and a folder of another user are not changed. Disk errors
+    are logged.
     """
     for folder in dict.fromkeys((settings.storage.rootdirectory, settings.storage.statedir)):
         try:

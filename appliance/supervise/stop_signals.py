@@ -27,7 +27,7 @@ class StopSignals:
     """A `StopSignals` receives the signals that are sent to this process.
 
     The signals are blocked in the thread that creates this object, in threads that are started
-    later, and in forked processes. They stay blocked after execve(2). `wait` returns them.
+    later, and in forked processes. They stay blocked after execve(2). `wait` receives them.
 
     `had_terminal` states whether the process began with a controlling terminal. After an execve(2),
     the new program passes the value of the earlier program as *had_terminal*.

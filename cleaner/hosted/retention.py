@@ -86,7 +86,7 @@ class RetentionRules:
         return next(fitting, self._otherwise)
 
     def shortest(self) -> float:
-        """Return the shortest time after which an image expires (s); 0 if no image expires."""
+        """Return the shortest idle time after which an image expires (s); 0 if there is none."""
         rules = [self._otherwise, *(rule for _, rule in self._rules)]
         times = [time for rule in rules for time in (rule.ttl, rule.untagged) if time]
         return min(times, default=0)

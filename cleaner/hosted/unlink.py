@@ -57,9 +57,8 @@ class Unlinker:
     def take_blob(self, name: Repository, digest: Digest, began: float) -> bool:
         """Remove the link to a blob, and return True.
 
-        Return False, and keep the link, if the blob was linked or used after *began* (seconds since
-        the UTC epoch). Do the same if the blob is pinned or another process has locked the
-        repository.
+        Return False, and keep the link, if the blob is pinned, or was linked or used after *began*
+        (seconds since the UTC epoch), or if another process has locked the repository.
         """
         with self._lock(name) as is_locked:
             linked = self._repositories.linked_blob(name, digest)

@@ -123,8 +123,8 @@ class ContentReader:
         """Correct the size in the index after the content was found to be intact.
 
         The index may still have the size of a damaged file that was replaced. In a bucket, the
-        content may also still be marked as damaged, although another program has restored it. Then
-        remove the mark.
+        content may also still be marked as damaged, although another program has restored it. In
+        that case, create a row and remove the mark.
         """
         index = self.store.index
         with suppress(IndexUnavailable):

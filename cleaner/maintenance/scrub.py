@@ -180,7 +180,7 @@ class NewContentScrubber:
 class ScrubTotals:
     """A `ScrubTotals` adds up the verified files and bytes.
 
-    *report* is called with both sums, at most once a second.
+    *report* is called at most once a second, with the sums since its last call.
     """
 
     def __init__(self, report: Callable[[int, int], None]) -> None:

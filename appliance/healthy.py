@@ -28,8 +28,8 @@ def healthy(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Return 0 if a worker of an appliance responds through HAProxy, else 1.
 
     With `--ready`, also return 1 while a check of `health:` fails. Without `--ready`, the command
-    is a liveness probe, whose failure restarts the container. Then the checks of `health:` are
-    ignored, because a restart would not remove the cause of their failure.
+    is a liveness probe, whose failure restarts the container. Such a probe ignores the checks of
+    `health:`, because a restart would not remove the cause of their failure.
     """
     sockets = _sockets(_temporary_folder(environ))
     _step_down(sockets)
@@ -83,7 +83,7 @@ def _unhealthy(problem: str) -> int:
 def _step_down(sockets: Sequence[str]) -> None:
     """Become the user that owns the run directory.
 
-    That user could put a symlink there, and root would connect to the socket to which the symlink
+    That user could put a symlink into it, and root would connect to the socket to which the symlink
     points.
     """
     if os.geteuid() == 0 and sockets:

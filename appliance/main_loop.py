@@ -203,8 +203,8 @@ class _MainLoop:
     def _must_ask(self) -> bool:
         """Return whether the programs' states must be read.
 
-        They are read after a change, and at least once a minute. Before the appliance serves and
-        while a program has failed, every check reads them.
+        The states are read after a change, and at least once a minute. Before the appliance serves,
+        and while a program has failed, every check reads the states.
         """
         has_changed = self._supervisor.take_change()
         is_late = time.monotonic() - self._asked >= _ASK_EVERY

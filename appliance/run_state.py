@@ -23,7 +23,7 @@ class HitCounts:
         """Return the difference to *before*.
 
         If a count is smaller than in *before*, the index was rebuilt, and the counts began at 0
-        again. Then return the counts unchanged.
+        again. In that case, return the counts unchanged.
         """
         if self.hits < before.hits or self.misses < before.misses:
             return self

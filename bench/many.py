@@ -38,8 +38,8 @@ PARTS: Final = 5  # The number of blobs in each manifest.
 _BLOB: Final = 1_000  # The size of each blob in bytes.
 _REPOSITORY: Final = "library/many"
 _SAMPLED: Final = 100_000  # The number of requests in the list that wrk sends over and over.
-# In the comparison, this many requests for each object have different query strings. Then the query
-# strings repeat.
+# In the comparison, the query strings of this many requests for each object differ; after that, the
+# query strings repeat.
 _REPEATED: Final = 4_000
 _WARM_S: Final = 12
 _SECONDS: Final = 4

@@ -29,7 +29,7 @@ TETHER = ("setpriv", "--pdeathsig", "TERM")
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A server's command line and folder; a server that answers at the URL path `ready` is ready."""
+    """How to start a server; a server that answers at the URL path `ready` is ready."""
 
     words: tuple[str, ...]
     folder: Path

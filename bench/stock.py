@@ -126,9 +126,9 @@ def digest(number: int) -> Digest:
 def _in_order(rows: int) -> Iterator[int]:
     """Yield the numbers of all *rows* blobs, sorted by the digests of the blobs.
 
-    For a large index, a sorted list of all numbers would need too much memory. Then the function
-    counts through all possible first three bytes of a digest, and computes the blob's number from
-    them.
+    For a large index, a sorted list of all numbers would need too much memory. In that case, the
+    function counts through all possible first three bytes of a digest, and computes the blob's
+    number from them.
     """
     if rows < _MIXED // 16:
         return iter(sorted(range(rows), key=lambda number: number * _FORTH % _MIXED))

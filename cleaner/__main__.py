@@ -181,8 +181,8 @@ class CleanerProcess:
     def clean_once(self, *, is_stopped: bool = False) -> int:
         """Run all maintenance jobs and one round; return 1 if eviction was postponed, else 0.
 
-        *is_stopped* is True if the appliance does not run. Then no client uses content, and the
-        index already has every access, so the cleaner does not wait for the logger.
+        *is_stopped* is True if the appliance does not run. In that case, no client uses content,
+        and the index already has every access, so the cleaner does not wait for the logger.
         """
         do(list(self._maintenance.jobs()))
         rounds = self._rounds

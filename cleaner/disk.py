@@ -26,8 +26,9 @@ class Disk:
     def lacking(self, needs: int) -> int:
         """Return how many bytes to free so that *needs* more bytes fit; 0 if that is unknown.
 
-        If the file system has too few free inodes, files must be removed to free inodes. Then the
-        result is at least the size of these files, which is estimated from the average file size.
+        If the file system has too few free inodes, files must be removed to free inodes. In that
+        case, the result is at least the size of these files, which is estimated from the average
+        file size.
         """
         try:
             found = os.statvfs(self._root)

@@ -42,8 +42,8 @@ class StoreLimits:
     None means no limit of size, and a `ttl` of 0 means no limit of age.
 
     Eviction for size begins when the used bytes exceed `start`. It also begins when the sum of the
-    used bytes and the bytes that waiting downloads need exceeds `room`, the cap. It ends when this
-    sum is at most `target`.
+    used bytes and the bytes that waiting downloads need exceeds `room`, the cap. Eviction for size
+    ends when this sum is at most `target`.
     """
 
     ttl: float = 0

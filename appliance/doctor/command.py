@@ -37,7 +37,7 @@ def doctor(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """
     given = options.parse(argv, _VALUED, ("--json",))
     settings, files = config.load(given.rest, environ).settings, _read_files(given)
-    # The service user owns the run directory. That user could put a symlink there, and root would
+    # The service user owns the run directory. That user could put a symlink into it, and root would
     # read the file to which the symlink points. So the checks run as the service user.
     users.step_down(environ)
     report = examine(_target(given, files, _running(settings)), time.time())

@@ -24,7 +24,7 @@ from typing import NoReturn
 from entrepot.runtime.parent_death import end_with_parent
 
 Main = Callable[[], int | None]
-"""The type of a program's function `main`. It returns the exit code; None means 0."""
+"""The type of a program's function `main`, which returns the exit code; None means 0."""
 
 _FAILED = 1
 _PR_SET_NAME = 15  # This option of prctl(2) sets the name of the process.

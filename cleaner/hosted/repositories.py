@@ -103,8 +103,9 @@ class HostedRepositories:
                 continue
             for digest in above.parts():
                 below = None if digest in read else self._manifest(name, digest)
-                # `below` is None if the manifest was already read or is not stored. It is also None
-                # for the digest of a blob, because the index of a build cache lists blobs.
+                # `below` is None if the manifest was already read or is not stored. `below` is also
+                # None if the digest is that of a blob, because the index of a build cache lists
+                # blobs.
                 if below:
                     read[digest] = below
                     waiting.append(below)
@@ -113,7 +114,8 @@ class HostedRepositories:
     def _manifest(self, name: Repository, digest: Digest) -> Manifest | None:
         """Return the parsed manifest of *digest*; None if it is absent, too large or unreadable.
 
-        Its kind and parts are the same in every repository, so it is read and parsed only once.
+        The kind and the parts of a manifest are the same in every repository, so each manifest is
+        read and parsed only once.
         """
         known = self._read.get(digest)
         if known is None:

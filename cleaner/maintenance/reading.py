@@ -35,7 +35,7 @@ _IDLE_CLASS = 3 << 13
 Pace = Callable[[int], None]
 """A `Pace` is called with the number of bytes that were just read.
 
-It waits, so that the rate is limited. It raises `Stopped` if the process must exit.
+The `Pace` waits, so that the rate is limited, and raises `Stopped` if the process must exit.
 """
 
 

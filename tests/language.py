@@ -110,7 +110,7 @@ def comments(text: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _strings(tree: ast.Module, lines: set[int]) -> dict[int, list[tuple[int, int]]]:
-    """Return the ranges of bytes in each of the numbered *lines* that belong to strings."""
+    """Return, for each line number in *lines*, the ranges of bytes that belong to strings."""
     found: dict[int, list[tuple[int, int]]] = {}
     ordered = sorted(lines)
     todo: list[ast.AST] = list(tree.body)

@@ -73,7 +73,7 @@ class LoseAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ApplyLater:
-    """Fault: close the connection without an answer; apply the request when *when* is set."""
+    """Fault: close the connection without an answer; apply the request after *when* is set."""
 
     when: threading.Event
     applied: threading.Event = field(default_factory=threading.Event)

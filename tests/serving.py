@@ -13,8 +13,8 @@ class EndsAtOnce(BaseServer):
     """A mixin for a server on a socket: `shutdown` itself wakes `serve_forever`.
 
     Without this class, `serve_forever` looks for a shutdown only after each poll interval, and
-    `shutdown` waits until then. With thousands of small servers, these waits take most of the time
-    of some tests.
+    `shutdown` waits until the end of the interval. With thousands of small servers, these waits
+    take most of the time of some tests.
     """
 
     socket: socket.socket

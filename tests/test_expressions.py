@@ -20,7 +20,7 @@ from tests.packages import PACKAGES
 ROOT = Path(__file__).parent.parent
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "split")
 MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
-"""Expressions that are built from an operator's setting; a test below covers each of them."""
+"""Expressions that are built from an operator's setting; a test below covers each expression."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def used() -> dict[str, set[str]]:
 
 
 def methods(name: str) -> tuple[str, ...]:
-    """Return the methods called on the expression with this name, or all if none is known."""
+    """Return the methods called on the expression with this name; METHODS if no call is known."""
     return tuple(sorted(used()[name].intersection(METHODS))) if name in used() else METHODS
 
 

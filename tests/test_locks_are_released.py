@@ -63,7 +63,7 @@ def _names(node: ast.AST) -> set[str]:
 
 
 def _unprotected(body: list[ast.stmt]) -> Iterator[int]:
-    """Yield the lines of releases in a `finally` that are skipped if an earlier statement fails."""
+    """Yield each line of a `finally` that releases a lock after a statement that may fail."""
     has_called = False
     for statement in body:
         releases = isinstance(statement, ast.Expr) and _is_release(statement.value)
@@ -132,7 +132,7 @@ def test_a_release_does_not_wait_for_other_cleanup() -> None:
 
 
 def test_the_rules_detect_violations() -> None:
-    """The checks above find a lock whose release is skipped when a removal fails."""
+    """The checks above find a lock that is not released if the statement before fails."""
     tree = ast.parse(
         "def f():\n"
         "    held = lock(path, 1)\n"

@@ -39,7 +39,7 @@ def test_peers_are_listed_between_them() -> None:
 
 
 def test_docker_distribution_3_is_a_peer_with_a_variable_of_its_own() -> None:
-    """If the path of docker distribution 3 is given, it is compared too, alone or beside peers."""
+    """If the path of docker distribution 3 is given, it is a peer, with or without other peers."""
     alone = [kind.name for kind in known(registry3=sys.executable)]
     both = [kind.name for kind in known(f"drayage={sys.executable}", sys.executable)]
 
@@ -110,7 +110,7 @@ def test_drayage_is_left_out_of_password_and_tls_rows(tmp_path: Path) -> None:
 
 
 def test_nginx_serves_the_same_bytes_under_the_same_paths(tmp_path: Path) -> None:
-    """nginx, the lower limit of the cost, serves the bytes of a registry at the same URL paths."""
+    """nginx serves the same bytes at the same URL paths as a registry, at the lowest cost."""
     made = image("library/app", (10, 20))
     lay_out(tmp_path, [made])
     shown = tmp_path / "v2" / "library" / "app"

@@ -21,7 +21,7 @@ def _sample() -> Sample:
 def test_no_sample_is_taken_when_the_time_is_over() -> None:
     """After the time limit of a run has passed, no sample is taken.
 
-    If a row has no sample by then, it counts as failed, with this reason.
+    If a row still has no sample, it counts as failed, and the reason names the time.
     """
     book = Book()
     attempt("idle", "entrepot", book, _sample)

@@ -24,7 +24,7 @@ def stock(tmp_path: Path) -> Stock:
 
 
 def test_the_index_has_a_row_for_each_blob_and_manifest(stock: Stock) -> None:
-    """The generated index has a row for each blob and manifest, so it has the stated size."""
+    """The generated index has one row for each of the 2,000 blobs and for each manifest."""
     assert stock.index().count() == 2000 + IMAGES
 
 

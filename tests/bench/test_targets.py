@@ -16,7 +16,7 @@ _ROW = "manifest-digest"
 
 
 def test_a_target_against_another_server_is_a_ratio() -> None:
-    """A target against another server is a ratio of two costs: 10 against 2,000 is 1/200."""
+    """A target against another server limits the ratio of two costs: 10 against 2,000 is 1/200."""
     results = {_ROW: {OURS: plain_figure(10), REGISTRY: plain_figure(2000)}}
     verdict = judge(Target(_ROW, 1 / 100, REGISTRY), results)
 

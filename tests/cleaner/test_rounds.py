@@ -366,7 +366,7 @@ def test_leftovers_of_dead_downloads_are_removed_before_images(
 def test_leftovers_of_dead_downloads_stay_if_space_suffices(
     tools: RoundTools, store: DataDirectory, clock: Clock
 ) -> None:
-    """If the corrected reservation of a dead download frees enough space, its spool file stays."""
+    """If a smaller reservation for a dead download frees enough space, its spool file stays."""
     dead = Digest.of(b"dead")
     store.spool.mkdir()
     (store.spool / layout.spool(dead)).write_bytes(bytes(_IMAGE))

@@ -100,7 +100,7 @@ def test_an_origin_is_removed_a_day_after_its_repository_was_first_seen_empty(
 def test_a_link_that_was_whole_in_between_is_first_seen_again(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """If the content of a dangling link is stored and deleted again, a new hour begins."""
+    """If a dangling link's content is stored and deleted again, the link stays for a new hour."""
     blob = pull(store, 1, used=0).digests[-1]
     _lose(store, [blob])
     links.sweep()

@@ -285,7 +285,7 @@ def test_exactly_the_expired_images_are_removed(
 ) -> None:
     """Exactly the images that expire by the retention rule are removed.
 
-    If the cleaner was killed meanwhile, all images that do not expire still exist.
+    If the cleaner was killed during the removal, all images that do not expire still exist.
     """
     world = _lived(folder, history)
     rules = RetentionRules(otherwise=rule)

@@ -54,7 +54,7 @@ def test_without_keys_the_file_is_refused() -> None:
 
 
 def test_its_volumes_and_dependencies_exist(services: dict[str, Any]) -> None:
-    """The compose file declares each volume that it mounts, and each service that it awaits."""
+    """The compose file declares each volume that it mounts, and each service in a `depends_on`."""
     named = [each.partition(":")[0] for one in services.values() for each in one.get("volumes", ())]
 
     assert set(named) == set(compose.document(FILE, KEYS)["volumes"])

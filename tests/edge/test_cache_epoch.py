@@ -68,7 +68,7 @@ def test_an_increment_is_seen_by_all_processes_and_sent_to_haproxy(run: Path, ad
 
 
 def test_concurrent_increments_reach_haproxy_in_order(run: Path, admin: Admin) -> None:
-    """If threads and processes raise the epoch at once, HAProxy receives each number in order."""
+    """If threads and processes raise the epoch concurrently, HAProxy gets each number in order."""
     fork = multiprocessing.get_context("fork")
     here = CacheEpoch(run)
     here.now()

@@ -52,7 +52,7 @@ CONNECTION = 128 * KB
 SLOW_READERS = scaled(900, 1_500)
 """The number of slow readers: more than a worker has threads for blobs (784).
 
-The number is below the limit of slow readers.
+The number is below the limit at which a worker closes connections of slow readers.
 """
 FLOODS = scaled(2, 4)
 """The number of clients that fill the log with floods of requests."""
@@ -112,8 +112,8 @@ def closed(tmp_path_factory: pytest.TempPathFactory, upstream: FakeUpstream) -> 
 def honest(appliance: Appliance, login: str | None = None) -> Honest:
     """Return a client that pulls a stored manifest and layer.
 
-    HAProxy's cache serves the manifest, and a worker serves the layer. Each request for the last
-    path has a new query, so the worker cannot repeat an earlier response and needs a thread.
+    HAProxy's cache serves the manifest, and a worker serves the layer. The client also requests the
+    layer with a new query each time, so the worker cannot repeat a response and needs a thread.
     """
     http = replace(appliance.http, login=login)
     manifest = http.get(manifest_path(NAME, "v1"))

@@ -45,7 +45,7 @@ class Filled:
     samples: int
 
     def holds(self, number: int) -> bool:
-        """Return True if the layer that only this image has is in the data directory."""
+        """Return True if the data directory has the layer that belongs only to this image."""
         return _is_here(self.appliance, _own_layer(self.images[number]))
 
 

@@ -135,7 +135,7 @@ def test_a_hit_writes_only_its_log_line(start: Start, fake: FakeUpstream) -> Non
     with Writes(appliance.data) as writes:
         for _ in range(HITS):
             pull(appliance.http, name, "v1")
-        log = appliance.state / layout.ACCESS_LOG  # `serve` writes the lines after the responses
+        log = appliance.state / layout.ACCESS_LOG  # written after the responses
         eventually(lambda: writes.within(log), what="the hits are in the access log")
 
     assert before == _quiet_files(appliance)

@@ -93,7 +93,7 @@ class Load:
             self.waits.append(time.monotonic() - began)
 
     def run(self, clients: list[Callable[[], None]]) -> float:
-        """Run all clients at once; return the 99th percentile of the honest pulls' times (s)."""
+        """Run all clients concurrently; return the honest pulls' p99 time (s)."""
         self.waits.clear()
         self.done.clear()
         threads = [threading.Thread(target=each) for each in clients]

@@ -95,7 +95,7 @@ def test_no_line_of_two_threads_of_haproxy_is_lost(start: Start, fake: FakeUpstr
 
 
 def _requested(appliance: Appliance, path: str) -> int:
-    """Send many requests for *path* at once on one connection; return the number of responses."""
+    """Pipeline many requests for *path* on one connection; return the number of 200 responses."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", appliance.http.port), timeout=60) as connection:
         connection.sendall(request * (_REQUESTS - 1))

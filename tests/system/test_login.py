@@ -149,7 +149,7 @@ def test_skopeo_pulls_where_anonymous_pulls_are_allowed(
 def test_a_changed_htpasswd_is_in_force_while_a_removed_users_pull_runs(
     start: Start, fake: FakeUpstream, tmp_path: Path
 ) -> None:
-    """A changed htpasswd file applies at once, and a running pull of a removed user continues."""
+    """A changed htpasswd file applies immediately; a running pull of a removed user continues."""
     release = threading.Event()
     digest = fake.add_blob("app", filler(512 * KB, 21))
     fake.misbehave("/blobs/", method="GET", hold=release, hold_after=256 * KB)

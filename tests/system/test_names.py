@@ -43,8 +43,8 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Run an appliance in front of six upstreams.
 
-    Two upstreams are public, and one of these two is the default. The others use a password,
-    tokens, TLS, or a host with a port.
+    Two upstreams are public, and one of these two is the default. The other four use a password,
+    tokens, TLS, and a host with a port.
     """
     folder = tmp_path_factory.mktemp("names")
     with ExitStack() as stack:

@@ -89,7 +89,7 @@ def test_a_new_pull_secret_is_in_force_and_a_running_pull_continues(
 ) -> None:
     """A new pull secret applies without a restart, and a running pull continues.
 
-    Images of an upstream that the new secret adds can be pulled at once.
+    Images of an upstream that the new secret adds can be pulled immediately.
     """
     release = threading.Event()
     with FakeUpstream(gate=BasicGate({"robot": "old"})) as fake, FakeUpstream() as other:

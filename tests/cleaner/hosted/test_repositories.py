@@ -22,7 +22,7 @@ def _open(store: DataDirectory, hosted: HostedRepositories | None = None) -> Sna
 
 
 def _referenced(store: DataDirectory, *among: Digest) -> set[Digest]:
-    """Return those of the digests in *among* that a plan keeps for hosted repositories."""
+    """Return the digests in *among* that a plan keeps for hosted repositories."""
     account = _open(store)
     return {digest for digest in among if account.spares(digest)}
 

@@ -110,7 +110,7 @@ class GeneratedBucket:
     def page(self, prefix: str, after: str) -> tuple[list[str], bool]:
         """Return at most 1,000 keys with *prefix* that come after the key *after*.
 
-        Also return True if more keys follow.
+        Also return whether more keys follow.
         """
         start = max(bisect_left(self._keys, prefix), bisect_right(self._keys, after))
         end = bisect_left(self._keys, f"{prefix}\U0010ffff")

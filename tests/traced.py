@@ -52,7 +52,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Iterator[None]:
-    """Discard the lines that the previous test has run."""
+    """Discard the lines that were recorded for the previous test."""
     _current.clear()
     yield
 

@@ -25,7 +25,7 @@ def test_chunks_of_a_connection_follow_each_other() -> None:
 
 
 def test_an_idle_line_saves_up_no_bytes() -> None:
-    """After a line was idle, it transfers bytes no faster than at its rate."""
+    """After an idle time, a line transfers bytes no faster than at its rate."""
     assert Line(1000, 0.0).leaves(100.0, 1000, 1.0) == (101.0, 101.0)
 
 

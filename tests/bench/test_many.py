@@ -47,7 +47,7 @@ def test_the_first_rank_is_requested_most_and_all_paths_differ_between_rounds(
 
 
 def test_the_plain_requests_have_the_same_proportion(tmp_path: Path) -> None:
-    """In the comparison, each manifest is requested with five blobs, as in the measurement.
+    """The requests for comparison have five blobs for each manifest, like the measured requests.
 
     All paths differ, because a worker would send the response to an equal request from memory.
     """

@@ -44,7 +44,7 @@ def test_a_path_with_open_folders_can_be_reached() -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root would become another user")
 def test_a_plain_user_is_not_changed(tmp_path: Path) -> None:
-    """If a plain user starts the benchmark, it runs in the same process as the same user."""
+    """If a plain user starts the benchmark, it stays in the started process as this user."""
     become(tmp_path / "out", [])
 
     assert (tmp_path / "out").is_dir()

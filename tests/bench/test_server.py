@@ -1,4 +1,4 @@
-"""A measured server is started, awaited, and terminated with all its child processes."""
+"""Tests how a measured server starts, and how it is terminated with all its child processes."""
 
 from __future__ import annotations
 

@@ -524,7 +524,7 @@ def test_a_layer_pushed_elsewhere_before_the_removal_of_content_stays(
 ) -> None:
     """If a layer is pushed to another repository before its content is deleted, the layer stays.
 
-    In this test, the links and the manifest of the expired image are already removed by then.
+    In this test, the links and the manifest of the expired image are removed before this push.
     """
     pushed = push_image(store, _made(1), "v1", clock.now - 100)
     layer = pushed.digests[-1]

@@ -262,7 +262,7 @@ def test_ages_count_from_the_last_loss_of_log_lines() -> None:
 
 
 def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
-    """The text for an eviction for age has the time since the last use, and the TTL."""
+    """The text about an eviction for age states the time since the last use, and the TTL."""
     moment, bounds = Demand(31 * _DAY, 100), StoreLimits(ttl=30 * _DAY)
 
     (eviction,) = _evictions(plan([_row(1)], bounds, moment, spares=_keeps, named=_nothing))
@@ -271,7 +271,7 @@ def test_an_eviction_for_age_gives_idle_time_and_ttl() -> None:
 
 
 def test_an_eviction_for_size_gives_used_bytes_and_target() -> None:
-    """The text for an eviction for size has the used bytes, the requested bytes and the target.
+    """The text about an eviction for size states used bytes, requested bytes and target.
 
     The used bytes do not include the content of earlier evictions.
     """

@@ -257,7 +257,7 @@ def test_a_damaged_file_is_kept_for_seven_days_from_its_reservation(
 ) -> None:
     """If the storage stores no times, a damaged file stays in quarantine for seven days.
 
-    The seven days begin when its bytes are reserved, at the move of the file to quarantine.
+    The seven days begin when the file is moved to quarantine and its bytes are reserved.
     """
     digest = put_blob(store, b"damaged", clock.now)
     quarantine = Quarantine(store.storage, store.index, clock)

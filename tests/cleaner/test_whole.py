@@ -254,8 +254,8 @@ def test_the_remaining_content_is_complete(
 ) -> None:
     """After any history, tags and hosted links lead to complete images.
 
-    No remaining manifest needs content that the cleaner removed. This is so even if the cleaner was
-    killed during a deletion.
+    No remaining manifest needs content that the cleaner removed, even if the cleaner was killed
+    during a deletion.
     """
     world = _lived(folder, history)
     rules = RetentionRules([(name.name, rule) for name, rule in zip(_NAMES, chosen, strict=True)])

@@ -104,7 +104,7 @@ def test_a_missing_report_is_an_error(tmp_path: Path) -> None:
 def test_the_summary_decides_the_exit_status(
     found: Outcome, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The summary decides the exit status, and prints each fault and each test that was not run."""
+    """`summarize` returns the exit status, and prints each fault and each test that was not run."""
     assert conformance.summarize(found, 0) == code
 
     printed = capsys.readouterr().out

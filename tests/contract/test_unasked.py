@@ -50,8 +50,8 @@ def test_a_later_use_of_the_manifest_makes_a_row_used(
 ) -> None:
     """A prefetched layer becomes used by a use of its manifest after the start of the prefetch.
 
-    A client that has the layers requests only the manifest. The pull that started the prefetch is
-    not such a use, because it is older than the prefetch.
+    A client that has the layers requests only the manifest. The pull that started the prefetch does
+    not count, because it is older than the prefetch.
     """
     index.record(B, 1, ContentKind.MANIFEST, 4.0, children=[A])
     index.record(A, 1, ContentKind.BLOB, 9.0, prefetched_at=5.0)

@@ -49,7 +49,7 @@ def test_all_references_are_resolved(documents: list[Document]) -> None:
 
 
 def test_its_commented_lines_are_valid(tmp_path: Path) -> None:
-    """With its commented lines deployment.yaml mounts Secrets for TLS and passwords."""
+    """With its commented lines enabled, deployment.yaml mounts Secrets for TLS and passwords."""
     file = tmp_path / "deployment.yaml"
     file.write_text(re.sub(r"^( *)#~ ", r"\1", DEPLOYMENT.read_text(), flags=re.MULTILINE))
     documents = manifests.read(file)

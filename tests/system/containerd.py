@@ -59,7 +59,7 @@ class Containerd:
         return self._ctr("--version").stdout.split()[-1]
 
     def configure(self, tree: Path) -> None:
-        """Use the hosts.toml files below *tree*, as containerd's setting `config_path` would."""
+        """Use the hosts.toml files below *tree*, as with containerd's setting `config_path`."""
         self._hosts = tree / "etc" / "containerd" / "certs.d"
 
     def pull(self, image: str) -> set[str]:

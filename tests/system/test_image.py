@@ -123,7 +123,7 @@ def test_the_configuration_file_of_registry_3_is_read(
 ) -> None:
     """A configuration file is read from the path at which the image registry:3 expects it.
 
-    The proxy and the users in this file take effect.
+    The appliance uses the proxy and the users in this file.
     """
     file = tmp_path / "config.yml"
     users = "ann: $2y$05$" + "a" * 53

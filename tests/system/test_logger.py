@@ -166,7 +166,7 @@ def test_the_order_of_eviction_survives_the_loss_of_the_index(
 def test_metrics_have_the_names_of_distribution_and_our_own(
     shared: Appliance, public: Registry
 ) -> None:
-    """`/metrics` has the metrics of docker distribution's proxy, and others (`entrepot_...`).
+    """`/metrics` has the metrics of docker distribution's proxy, and Entrepot's (`entrepot_...`).
 
     The numbers are exact, because no other test of this file pulls from the shared appliance.
     """

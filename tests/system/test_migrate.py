@@ -184,7 +184,7 @@ def test_a_disk_moved_to_a_bucket_with_two_interruptions_serves_the_same_digests
 def _from_another_machine(bucket: Appliance) -> Path:
     """Return a configuration file for the bucket with a new state directory.
 
-    A second machine that uses the bucket has such a file.
+    A second machine that uses the same bucket would have this file.
     """
     other = bucket.file.with_name("other-state.yml")
     text = bucket.file.read_text().replace(str(bucket.file.parent.parent / "state"), f"{other}.d")

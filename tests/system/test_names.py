@@ -1,4 +1,4 @@
-"""Tests to which upstream each form of an image's name leads."""
+"""Tests which upstream serves an image, for each form of the image's name."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_colon_in_a_url_means_the_same_as_an_underscore(site: Site) -> None:
 def test_every_form_of_a_name_gives_the_same_bytes(
     site: Site, path: str, query: str, host: str
 ) -> None:
-    """An upstream in the path, in the parameter `ns`, or by default leads to the same bytes."""
+    """The bytes are equal if the path names the upstream, if `ns` names it, or if it is default."""
     image, http = site.images[host], site.appliance.http
 
     by_tag = http.get(manifest_path(path, "v1") + query)

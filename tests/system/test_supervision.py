@@ -204,7 +204,7 @@ def test_all_programs_end_when_serve_is_killed(tmp_path: Path, temporary: Path) 
 
 
 def test_bad_input_prints_one_line_and_exits_with_2(tmp_path: Path, temporary: Path) -> None:
-    """If a port or data directory is in use, or a path too long, `serve` prints one clear line."""
+    """If a port or data directory is in use, or a path is too long, `serve` prints one line."""
     with ServeProcess(tmp_path, temporary) as serve:
         serve.wait_until_serving()
         long = temporary / ("long" * 25)

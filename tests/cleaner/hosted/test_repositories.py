@@ -64,7 +64,7 @@ def test_a_hosted_repository_below_a_proxied_one_is_kept(store: DataDirectory) -
 def test_an_index_keeps_its_children_and_their_parts(store: DataDirectory) -> None:
     """A plan keeps the children of a hosted index and their parts.
 
-    This is so even if the children are not linked, or if one child is not stored.
+    The plan keeps them even if the children are not linked, or if one child is not stored.
     """
     here, away = images.image([b"here"]), images.image([b"away"], architecture="arm64")
     parts = put_image(store, here, used=0)

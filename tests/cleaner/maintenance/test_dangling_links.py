@@ -187,7 +187,7 @@ def test_a_sweep_of_links_ends_when_stopped(store: DataDirectory, clock: Clock) 
 def test_the_history_of_a_hosted_tag_loses_unlinked_manifests(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """If a manifest in the history of a hosted tag is not linked any more, its entry is removed.
+    """If a manifest in a hosted tag's history is not linked any more, the history entry is removed.
 
     The tag itself stays, and so do linked manifests in its history.
     """

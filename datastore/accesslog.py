@@ -49,8 +49,8 @@ The field `what` is `request`, `read`, `retry` or `circuit` (`drivers/objects/re
 ACCESS_DELAY_S = 0.25
 """Without an access log, an access is written to the index at most this many seconds late.
 
-A registry that is embedded in another program has no access log. Its processes write their accesses
-to the index themselves.
+A registry that is embedded in another program has no access log. The processes of such a registry
+write accesses to the index themselves.
 """
 
 
@@ -117,7 +117,7 @@ _EXTENDED_QUOTES = _QUOTES + 4 * 5  # RequestLine has five more fields after `me
 KEPT_BYTES = 4 * 1024 * 1024
 """AccessLog remembers lines of about this many bytes in total.
 
-Their parsed values take twice as much memory.
+The parsed values of these lines take twice as much memory.
 """
 
 Repeated = tuple[AccessLine, int]
@@ -179,7 +179,7 @@ class AccessLog:
 
         A line that may have a field twice is not remembered.
         """
-        # A line that has each field once has one of these two numbers of quotes. A line with a
+        # A line that has each field once has `_QUOTES` or `_EXTENDED_QUOTES` quotes. A line with a
         # repeated field or an escaped quote has another number, or contains \u.
         if rest.count(b'"') not in (_QUOTES, _EXTENDED_QUOTES) or b"\\u" in rest:
             return
@@ -205,8 +205,8 @@ def _gathered(lines: Sequence[bytes]) -> list[tuple[bytes, int]]:
     """Group lines that differ only in their start, or only in start, ID and port.
 
     Return the latest line of each group and the number of lines in the group. If the first line has
-    no ID and any line does not begin like a line of HAProxy, no lines are grouped. If the first
-    line has an ID, only the lines that do not begin like a line of HAProxy stay ungrouped.
+    no ID, lines are grouped only if all of them begin like lines of HAProxy. If the first line has
+    an ID, each line that does not begin like a line of HAProxy stays ungrouped.
     """
     if lines and _ID in lines[0][:_ID_WITHIN]:
         return _gathered_requests(lines)

@@ -5,9 +5,9 @@ length is compared with the expected length. If there is no expected length, or 
 differ, the file is hashed, and only the hash decides whether it is damaged. A damaged file is moved
 to the quarantine and counts as absent.
 
-The right length of a blob never changes. A process learns it from a verification, from the index,
-or from the manifests that list the digest, and then remembers it. So a cache hit only compares two
-numbers.
+The right length of a blob never changes. A process learns this length from a verification, from the
+index, or from the manifests that list the digest, and then remembers it. So a cache hit only
+compares two numbers.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ class BlobStore:
     def _remember(self, digest: Digest, content: bytes) -> None:
         """Remember the bytes of a short blob that were just hashed.
 
-        PERF: a later read compares its bytes with these, which takes a tenth of the time of a hash.
+        PERF: a later read compares the bytes that it gets with the remembered bytes, which takes a
+        tenth of the time of a hash.
         """
         if len(content) <= _LONGEST_HASHED:
             if len(self._hashed) >= _MAX_HASHED:
@@ -187,11 +188,11 @@ class BlobStore:
         *verified* is the digest that the caller computed while it wrote *size* bytes to the file.
         If *verified* is None, this method reads and hashes the file.
 
-        The caller has hashed the bytes in memory, but the disk may have stored other bytes.
+        A digest that was computed in memory does not show which bytes the disk has stored.
         Therefore the length of the file is compared with *size*. A short file is read from the disk
         and hashed now. A long file is marked, so that the cleaner reads and hashes it soon. A file
         for a remote storage is neither read nor marked, because a `Sending` hashes the bytes that
-        it sends. *sending* has already sent parts of the file.
+        it sends. *sending* is the `Sending` that may have sent parts of the file already.
 
         Raises: DigestMismatch, ContentDamaged. After an error, the file is still at *path*.
         """

@@ -137,9 +137,9 @@ def compare_with_lists(
     blob of a row can be missing from the batch. A HEAD request then finds the blob, and the row
     stays.
 
-    *examine* is called for content whose listed size differs from the size in its row. It reads the
-    content, and finds out whether the content is damaged. After the index was lost, *examine* is
-    None, and such rows get the listed sizes. Yield the number of rows in each batch.
+    *examine* is called for content whose listed size differs from the size in its row. The function
+    reads the content, and finds out whether the content is damaged. After the index was lost,
+    *examine* is None, and such rows get the listed sizes. Yield the number of rows in each batch.
     """
     marked = {layout.quarantined_of(stat.key) for stat in storage.walk(layout.QUARANTINE)}
     listed = (

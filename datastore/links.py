@@ -88,7 +88,7 @@ def links_of(storage: Storage, times: LinkTimes | None = None) -> Links:
 class FileLinks:
     """A `FileLinks` uses the modification time of a link's file as the time of its confirmation.
 
-    To confirm a link, it writes the same link again, which sets this time.
+    To confirm a link, a `FileLinks` writes the same link again, which sets this time.
     """
 
     def __init__(self, storage: TimedStorage) -> None:
@@ -170,8 +170,8 @@ class IndexLinks:
 
     def keep(self, key: str, digest: Digest) -> None:
         """Write a link if the storage does not have it yet."""
-        # If docker distribution can change the link too, it may have removed the link since this
-        # process last read it. Therefore such a link is written in any case.
+        # docker distribution may have removed a link that it can change too, even if this process
+        # remembers the link. Therefore such a link is written in any case.
         if not is_certain(self._storage, key) or _digest(self._storage, key) != digest:
             self._storage.write(key, str(digest).encode())
 

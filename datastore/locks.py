@@ -5,8 +5,8 @@ exclude each other as two processes do. The kernel releases a lock when its proc
 after a SIGKILL.
 
 The process that has the lock can rename or remove the file. If this happens after a second process
-has opened the file, the second process may lock a file that is no longer at the path. Therefore a
-lock counts only if the path still names the locked file.
+has opened the file and before it locks the file, the second process may lock a file that is no
+longer at the path. Therefore a lock counts only if the path still names the locked file.
 """
 
 from __future__ import annotations

@@ -39,8 +39,9 @@ class StorageClaim(Protocol):
 
     One process of the appliance renews the claim.
 
-    `is_held` is True while this appliance owns the storage, and None until the storage has
-    responded for the first time. Each method can raise StorageFull and StorageBroken.
+    `is_held` is None until the storage has responded for the first time; then it is True while this
+    appliance owns the storage, and otherwise False. Each method can raise StorageFull and
+    StorageBroken.
     """
 
     is_held: bool | None

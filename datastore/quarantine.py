@@ -1,7 +1,7 @@
 """Keep damaged files, whose content does not match their digest, in quarantine for the operator.
 
-Each file in quarantine has a reservation, as a download in progress has. So the bytes of the file
-count against the cap.
+Each file in quarantine has a reservation, as a download in progress has. So the bytes of a file in
+quarantine count against the cap.
 
 In a remote storage, a damaged value is not moved: an object storage cannot move a value, and can
 copy only values of up to 5 GB. Therefore the quarantine gets a *mark*: a short JSON object with the
@@ -51,7 +51,7 @@ class Damaged:
 class Quarantine:
     """A `Quarantine` is the quarantine of one data directory.
 
-    It calls `report` for each file that it adds.
+    A `Quarantine` calls `report` for each file that it adds.
     """
 
     storage: Storage
@@ -102,9 +102,8 @@ class Quarantine:
     def is_marked(self, digest: Digest) -> bool:
         """Return whether content in a remote storage is marked as damaged.
 
-        The index is read first. If it has a row of the content, the content counts as intact,
-        because `_mark` removes the row of damaged content. In this case, no request is sent to the
-        storage. Raises: StorageBroken.
+        If the index has a row of the content, the content counts as intact without a request to the
+        storage, because `_mark` removes the row of damaged content. Raises: StorageBroken.
         """
         with suppress(IndexUnavailable):
             if self.index.entry(digest) is not None:

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 # A transaction has this many rows, so that other writers wait only for milliseconds.
 _BATCH = 500
-# If a last use or a link time is more recent than this, a worker may be about to store the blob.
+# If a last use or a link time is less than this many seconds ago, a worker may be about to store
+# the blob.
 _YOUNG_S = 3600.0
 
 
@@ -71,8 +72,8 @@ def rebuild(
     restored from *snapshots*. *examine* is called for content whose size in the list of the bucket
     differs from the size in its row.
 
-    *between* is called after each batch. If it raises an exception, the rebuild ends, and the
-    caller can start it again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
+    *between* is called after each batch. If *between* raises an exception, the rebuild ends, and
+    the caller can start it again later. Raises: IndexUnavailable, StorageFull, StorageBroken.
     """
     for steps in _steps(storage, index, now, snapshots, examine):
         for _ in steps:
@@ -171,8 +172,8 @@ def _remove_stale(storage: Storage, index: AccessIndex, now: float) -> Iterator[
 def _forget_link_times(index: Index, now: float) -> Iterator[int]:
     """Remove the times of links to content that is not stored.
 
-    Another program may have removed such a link, but not its time in the index. A time within the
-    last hour stays, because a worker may be about to store the content.
+    Another program can remove such a link, but not the time of the link in the index. A time within
+    the last hour stays, because a worker may be about to store the content.
     """
     after = ""
     while page := index.link_times.page(after, _BATCH):

@@ -96,8 +96,8 @@ class Repositories:
     ) -> None:
         """Write the link that permits the repository to serve a manifest, or confirm the link.
 
-        *media_type* is given for a manifest that does not state its media type. It is the type that
-        was received with the manifest, and is stored for this repository only.
+        If the manifest does not state its media type, *media_type* is the type that was received
+        with the manifest. It is stored for this repository only.
         """
         if media_type is not None and self.media_type(name, digest) != media_type:
             self._storage.write(layout.media_type(name, digest), media_type.encode())
@@ -145,8 +145,8 @@ class Repositories:
         """Parse a manifest of the repository *name*.
 
         If the bytes do not state the media type, use the type that was received with the manifest
-        in this repository, but none that was received in another repository. If *name* is None, no
-        received type is used. Raises: InvalidManifest.
+        in this repository, not in another one. If *name* is None, no received type is used. Raises:
+        InvalidManifest.
         """
         try:
             found = read(data, None)

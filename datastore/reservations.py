@@ -1,9 +1,9 @@
 """Reserve disk space for each download and upload before its first byte is stored.
 
 Pushed images are evicted only if the operator permits this. If most of the content is pushed,
-eviction may be unable to free enough space, and no more content can be cached. The cleaner records
-in the index that it freed too little. While this record exists, workers do not wait for space, and
-`entrepot status`, `entrepot check` and the metrics report the shortage.
+eviction may be unable to free enough space, and no more content can be cached. If the cleaner has
+freed too little, it records this in the index. While the record exists, workers do not wait for
+space, and `entrepot status`, `entrepot check` and the metrics report the shortage.
 """
 
 from __future__ import annotations

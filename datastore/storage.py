@@ -1,6 +1,6 @@
 """Define the protocol `Storage`, which stores bytes under keys.
 
-A driver does not decide which content is stored. It verifies no content, except while it sends a
+A driver does not decide which content is stored. A driver verifies content only while it sends a
 file over a network (`SendingStorage`).
 
 A driver does not need to store values in files. Therefore two features are optional: an open value
@@ -59,8 +59,8 @@ class Storage(Protocol):
     def read(self, key: str, max_bytes: int | None = None) -> bytes:
         """Return a small value.
 
-        Raises: NotFound, also if the value has more than *max_bytes* bytes (None: no limit). Of a
-        value that is too long, the driver reads at most the first 64 KiB.
+        Raises: NotFound, also if the value has more than *max_bytes* bytes (None: no limit). If a
+        value is too long, the driver reads at most its first 64 KiB.
         """
         ...
 
@@ -246,8 +246,8 @@ def set_time(storage: Storage, key: str, at: float) -> None:
 def may_have(storage: Storage, key: str) -> bool:
     """Return whether the storage has a value whose name was in the list of a folder.
 
-    No request is sent to a storage that is reached over a network. Return True for such a storage,
-    except if this appliance remembers that the value is absent. Raises: StorageFull, StorageBroken.
+    If the storage is remote, send no request, and return True except if this appliance remembers
+    that the value is absent. Raises: StorageFull, StorageBroken.
     """
     if _is_reached_over_a_network(type(storage)):
         return storage.may_have(key)  # type: ignore[attr-defined, no-any-return] # just checked

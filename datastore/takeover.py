@@ -10,8 +10,8 @@ list. An unknown origin is then stored for this repository. All other repositori
 proxy removes expired entries from its list, so content that is not listed may have been pushed or
 fetched. A pushed image must not be evicted because of a guess.
 
-In a storage that stores no times, nothing shows that a link is older than the list. So all
-repositories stay hosted there, except if the operator chooses the mode `evict`.
+If the storage stores no times, nothing shows that a link is older than the list. So all
+repositories in such a storage stay hosted, except if the operator chooses the mode `evict`.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Takeover:
 def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> Takeover:
     """Mark the repositories that another program fetched, by storing an unknown origin for each.
 
-    *how* is the mode: `auto` marks repositories by the list, and `evict` marks all repositories
-    without an origin. `keep` marks none, and removes earlier marks. If the previous call had the
-    same mode and list, do nothing. Raises: StorageFull, StorageBroken.
+    *how* is the mode: `auto` marks repositories by the proxy's list of fetched content, and `evict`
+    marks all repositories without an origin. `keep` marks none, and removes earlier marks. If the
+    previous call had the same mode and list, do nothing. Raises: StorageFull, StorageBroken.
     """
     listed = storage.stat(layout.FETCHED_LIST)
     mode = _mode(how, listed)

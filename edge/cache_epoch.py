@@ -2,8 +2,8 @@
 
 HAProxy's cache cannot be emptied. Instead, the epoch is a part of every key of the cache, so
 entries of an older epoch are never looked up again. A process raises the epoch after it has read a
-changed file (passwords, users, rules, pull secret, token keys). It also raises the epoch after it
-has removed content or found a stored file damaged, and when a circuit breaker opens.
+changed file (passwords, users, rules, pull secret, token keys). A process also raises the epoch
+after it has removed content or found a damaged file, and when a circuit breaker opens.
 
 A worker reads the epoch before it reads content or permissions for a response, and sends the epoch
 with the response. HAProxy caches the response only if HAProxy has the same epoch when it receives

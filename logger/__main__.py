@@ -100,8 +100,8 @@ def follow(settings: Settings, is_ended: Callable[[], bool], wake: Wake) -> None
                 notifications.wake()
             watch.stop()
             wake.wait(min(seconds, _POLL_S))
-        # A watch that has just been started has missed lines that were written a moment ago. So
-        # after the start of a watch, the loop reads the logs once more before it waits.
+        # A watch that has just been started has missed lines that were written a moment ago.
+        # Therefore the loop reads the logs once more after it has started a watch, and then waits.
         elif not watch.start():
             wake.wait(seconds)
     if notifications is not None:

@@ -170,7 +170,7 @@ class LogBatch:
         commit also responds to a log barrier request of the cleaner, with the number of losses in
         this run. A loss is a line that HAProxy dropped, or a rotation that deleted unread lines.
 
-        Raises: IndexUnavailable. Then nothing is committed, and the batch keeps its content.
+        Raises: IndexUnavailable; nothing is committed, and the batch keeps its content.
         """
         notes = self._notes | self._registry.changed()
         if is_whole and self.news is not None:
@@ -200,7 +200,7 @@ class LogBatch:
         return True
 
     def _on_clock(self, accesses: dict[Digest, float]) -> dict[Digest, float]:
-        """Return *accesses*, times of the wall clock, as times of the appliance's clock.
+        """Convert the times in *accesses* from the wall clock to the appliance's clock.
 
         No result is earlier than the times of earlier commits, or later than now.
         """

@@ -60,8 +60,8 @@ def _family(metric: Metric, rows: list[tuple[Labels, Amounts]]) -> _Family:
     kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
     family = kind(metric.name, metric.help, labels=metric.labels)
     if metric.type == "counter" and not metric.labels:
-        # Show a counter without labels as 0 before its first increase. Otherwise an alert could not
-        # detect the first increase.
+        # Show a counter without labels as 0 before its first increase, so that an alert can detect
+        # the first increase.
         rows = rows or [((), [0.0])]
     for labels, amounts in rows:
         family.add_metric(labels, amounts[0])

@@ -50,7 +50,7 @@ class FileTimes:
     def follow(self, stamps: Mapping[Digest, float]) -> None:
         """Write the access times that are at least STEP_S after the file's time.
 
-        The other access times are kept for `flush`.
+        Other access times are kept until `flush` writes them.
         """
         for digest, at in stamps.items():
             known = self._known(digest)

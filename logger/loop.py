@@ -187,8 +187,8 @@ class LoggerLoop:
         """Return whether a commit is due: at intervals, or at once if the cleaner waits for it.
 
         PERF: to update one row among a million costs more than to read ten lines. If many lines are
-        unread, the interval is longer. Then one commit has more lines that change the same row, and
-        updates the row only once.
+        unread, the interval is longer. In a longer interval, more lines change the same row, and
+        the commit updates the row only once.
         """
         if now < self._retry_at:
             return False

@@ -1,8 +1,8 @@
 """Keep the values of metrics, which are committed to the index and shown to Prometheus.
 
 A counter is committed in the same transaction as the position in the log up to which lines were
-counted. So a counter is exact even if the process is killed. Only committed values are shown.
-Otherwise a counter would decrease if a shown value was lost before its commit.
+counted. So a counter is exact even if the process is killed. Only committed values are shown: a
+shown value that was lost before its commit would make the counter decrease.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Labels = tuple[str, ...]
 Amounts = list[float]
 """The value of a metric. A counter or gauge has one number.
 
-A histogram has the sum of its observations, and then the count of each bucket. Its last bucket has
+A histogram has the sum of its observations, and then the count of each bucket. The last bucket has
 no upper bound.
 """
 

@@ -45,7 +45,7 @@ class LogPosition:
 
     @classmethod
     def load(cls, text: str | None) -> LogPosition | None:
-        """Return the position in *text*, made by `dump`; None if *text* is damaged or None."""
+        """Return the position in *text*, which `dump` returned; None if it is damaged or None."""
         try:
             return cls(**json.loads(text or "null"))
         except (TypeError, ValueError):
@@ -54,8 +54,8 @@ class LogPosition:
     def is_in(self, seen: Seen) -> bool:
         """Return whether *seen* is the file of this position, or a copy of that file.
 
-        Some programs rotate a log by copying and truncating it. With such a program, the logger
-        also reads every line exactly once, because it accepts the copy.
+        Some programs rotate a log by copying and truncating it. Because the copy is accepted, the
+        logger reads every line exactly once with these programs too.
         """
         if self.length == 0:
             return seen.inode == self.inode

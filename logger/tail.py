@@ -1,7 +1,7 @@
 """Read a log that another process writes and rotates: every line once and in order.
 
 A rotation can split a line, because the writer rotates the log after a number of bytes, which can
-end inside a line. Then the next file begins with the rest of the line.
+end inside a line. The next file then begins with the rest of this line.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class Tail:
     def _open(self, found: ResumePoint | None) -> Batch:
         """Open the file of *found*, and continue at its position.
 
-        If the file was rotated or deleted meanwhile, return no lines. The next read then searches
-        for the position again.
+        If the file was rotated or deleted meanwhile, return no lines. The next call of `read`
+        searches for the position again.
         """
         if found is None:
             return Batch()

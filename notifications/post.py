@@ -47,7 +47,7 @@ class _Response:
 class Poster:
     """A `Poster` sends envelopes to *endpoint*.
 
-    It verifies the endpoint's certificate with the certificate authorities of the system.
+    A `Poster` verifies the endpoint's certificate with the certificate authorities of the system.
     """
 
     def __init__(self, endpoint: EventEndpoint, proxy_for: ProxyFor = lambda _: None) -> None:
@@ -185,8 +185,8 @@ def _next(url: str, response: _Response) -> str:
 def _login(parts: SplitResult) -> Sequence[tuple[str, str]]:
     """Return the header Proxy-Authorization with the user and password in the URL of a proxy.
 
-    For the URL of an endpoint, the caller uses only the value of this header. Return no header if
-    the URL has no user.
+    If *parts* is the URL of an endpoint, the caller sends the value in the header Authorization.
+    Return no header if the URL has no user.
     """
     if parts.username is None:
         return ()

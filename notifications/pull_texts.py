@@ -35,8 +35,8 @@ class PullTexts:
     def fill(self, values: str) -> str:
         """Return the JSON of the event with *values*.
 
-        The ID of the event is computed from the ID of the request. So it is unique, and always the
-        same for the same request.
+        The ID of the event is computed from the ID of the request. So the ID of the event is
+        unique, and always the same for the same request.
         """
         number, at, address, port = values.split(SEPARATOR)
         if at[:-3] != self._second:

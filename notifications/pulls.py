@@ -76,7 +76,7 @@ class PullEvents:
         """Return an event for each line about a pull, in the order of the lines.
 
         The time of an event is the end of the response, and its ID is computed from the ID of the
-        request. So if the logger reads a line twice, both events are equal.
+        request. So if the logger reads a line twice, the two events are equal.
         """
         events = []
         kept = self._kept

@@ -53,7 +53,7 @@ CREATE TABLE status (
 CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 # If only some events of a row are delivered, `head` is the number of this row, and `sent` is the
-# number of its delivered events. An update of the row itself would write the whole row again.
+# number of its delivered events. An update of the event's row would write all of its events again.
 _BUSY_S = 5.0
 _SETTLED_NS = 100_000_000
 _OVERHEAD = 192  # A row, with its index entries, needs this many bytes more than its body.
@@ -85,8 +85,8 @@ class Statistics:
     """A `Statistics` has the counters of an endpoint: those of docker distribution, and `dropped`.
 
     All counters count events. `failures` counts the events in attempts that the receiver rejected,
-    and `errors` the events in attempts without a response. Both count an event again at each
-    attempt. `statuses` has the number of events by HTTP status.
+    and `errors` the events in attempts without a response. If an event is sent several times, these
+    two counters count each attempt. `statuses` has the number of events by HTTP status.
     """
 
     name: str
@@ -267,10 +267,10 @@ class EventQueue:
     def _using(self) -> Iterator[sqlite3.Connection]:
         """Yield this process's connection to one thread at a time. Raises: QueueUnavailable.
 
-        If another process has locked the file, a thread waits up to `_BUSY_S` for it, and other
-        threads wait for this thread. If the first thread cannot get the lock in this time, the
-        other threads raise QueueUnavailable too, because otherwise each of them would wait
-        `_BUSY_S`, one after the other.
+        If another process has locked the file, one thread waits up to `_BUSY_S` for the file, and
+        the other threads wait for this thread. If this thread cannot lock the file in time, all of
+        these threads raise QueueUnavailable. Otherwise each of them would wait `_BUSY_S`, one after
+        the other.
         """
         began = time.monotonic()
         with self._lock:

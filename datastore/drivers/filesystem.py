@@ -283,8 +283,8 @@ def _replace(path: str, fill: Callable[[str], None]) -> None:
 def _move(source: str, target: str) -> None:
     """Rename a file.
 
-    A rename between two file systems is impossible. In that case the file is copied to a temporary
-    file beside the target, and this copy is renamed.
+    A rename to another file system is impossible. If *target* is on another file system, the file
+    is copied to a temporary file beside *target*, and this copy is renamed.
     """
     try:
         _in_folder(target, lambda: os.rename(source, target))

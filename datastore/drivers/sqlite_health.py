@@ -28,7 +28,7 @@ class UnusableIndex(sqlite3.DatabaseError):
 
 
 def is_broken(error: Exception) -> bool:
-    """Return whether an error proves that the file is broken, even if the disk has errors too."""
+    """Return whether an error proves that the file itself is broken, not only its disk."""
     return isinstance(error, UnusableIndex) or code(error) in _CORRUPT
 
 

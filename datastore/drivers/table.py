@@ -102,7 +102,7 @@ STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
 }
 """For each driver: its name below `storage:` in docker distribution, and the function to open it.
 
-A function takes the parameters of the driver, and the clock or None.
+Each function takes the parameters of the driver, and the clock or None.
 """
 
 SIGNING: Final = frozenset({"azure", "s3"})

@@ -13,8 +13,8 @@ from tests.s3_front import S3Front
 def running() -> Iterator[S3Front]:
     """Run one S3 server for all tests of a file.
 
-    The server accepts smaller parts of a multipart upload than S3 does. So the tests send fewer
-    bytes.
+    The server accepts smaller parts of a multipart upload than S3 does, so that the tests send
+    fewer bytes.
     """
     with S3Front(least_part=1024) as front:
         yield front

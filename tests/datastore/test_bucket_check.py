@@ -175,8 +175,8 @@ def test_a_file_of_credentials_that_is_of_no_use_is_a_problem(
 ) -> None:
     """If the credentials file is unusable, the appliance does not start.
 
-    Without this check, obstore would report that the bucket does not respond. That error does not
-    prevent the start of the appliance, because a bucket can respond later.
+    Without this check, obstore would report that the bucket does not respond, and the appliance
+    would start, because a bucket can respond later.
     """
     file = tmp_path / "credentials"
     if content is not None:

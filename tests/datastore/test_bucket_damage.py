@@ -128,7 +128,7 @@ def test_damaged_content_that_was_pushed_stays_with_a_mark_until_it_is_pushed_ag
 ) -> None:
     """If pushed content in the bucket is damaged, it is marked, and counts as absent.
 
-    After a client has pushed it again, it is served.
+    After a client has pushed the content again, the content is served.
     """
     worker = scene.worker()
     worker.open(scene.pushed).close()

@@ -53,7 +53,7 @@ def test_a_sweep_ends_with_the_data_directory_at_the_maximum(maxsize: int) -> No
 def test_a_sweep_starts_at_half_of_the_threshold() -> None:
     """Eviction begins halfway between the maximum size and the cap.
 
-    During the eviction, downloads can use the space from this point up to the cap.
+    During the eviction, downloads can use the upper half of this range.
     """
     budget = Budget(200 * MIB, 20)
 

@@ -78,7 +78,7 @@ def test_a_hit_with_a_disk_error_is_fetched_from_the_upstream(
 ) -> None:
     """If stored content cannot be read, the client gets the same bytes from the upstream.
 
-    This is so if any one method of the storage fails, or if all of them fail.
+    In this test, one method of the storage fails, or all of them fail.
     """
     expected = _responses(p)
     _break(monkeypatch, *verbs)

@@ -92,7 +92,8 @@ class TestMediaType:
     ) -> None:
         """A manifest that is an image and an index at the same time is rejected (CVE-2021-41190).
 
-        Otherwise the header Content-Type would decide whether it is an image or an index.
+        If it were accepted, the header Content-Type would decide whether it is an image or an
+        index.
         """
         with pytest.raises(InvalidManifest):
             parse(_manifest(manifests=[]), media_type)

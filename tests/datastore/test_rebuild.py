@@ -232,7 +232,8 @@ def test_a_linked_blob_that_is_not_a_manifest_keeps_its_kind(
 ) -> None:
     """If a linked blob is not a manifest of a supported type, its row keeps the kind BLOB.
 
-    The rebuild continues. Data directories of other programs can have older types of manifests.
+    The rebuild must continue, because data directories of other programs can have older types of
+    manifests.
     """
     digest = make(storage)
     Repositories(storage).link_manifest(NAME, digest)

@@ -163,7 +163,8 @@ def test_the_file_is_used_unless_a_variable_precedes_it(
 ) -> None:
     """The shared credentials file is used if it exists and no variable has other credentials.
 
-    If a variable names an absent file, the returned function reports the absence.
+    If a variable names an absent file, the function that `shared_credentials` returns reports the
+    absence.
     """
     (tmp_path / ".aws").mkdir()
     (tmp_path / ".aws/credentials").write_text("[default]\n")

@@ -56,8 +56,8 @@ def test_a_written_value_is_known_to_all_processes(journal: BucketJournal) -> No
 def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) -> None:
     """After the first write of a value, its absence is no longer remembered.
 
-    This is so even if a process requests the value before the write and gets the response after the
-    write.
+    The absence is not remembered even if a process requests the value before the write and gets the
+    response after the write.
     """
     generation = journal.generation("key")
     journal.learn("key", ABSENT, generation)
@@ -199,8 +199,8 @@ def test_an_unusable_journal_refuses_changes_and_knows_nothing(
 ) -> None:
     """If a process cannot open the journal of the bucket, it refuses to change values.
 
-    Such a change would be missing in the journal. Another process would then continue to serve the
-    old value from the journal.
+    The journal would not record the change, so another process would continue to serve the old
+    value from the journal.
     """
     (tmp_path / "folder").mkdir()
     journal = BucketJournal(tmp_path / "folder", clock)
@@ -214,7 +214,7 @@ def test_an_unusable_journal_refuses_changes_and_knows_nothing(
 def test_only_a_bounded_number_of_bytes_is_remembered(
     journal: BucketJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the journal becomes too large, it deletes the oldest values first."""
+    """If the journal becomes too large, it deletes its oldest values."""
     monkeypatch.setattr("entrepot.datastore.drivers.objects.journal._MOST_BYTES", 1024 * 1024)
     for number in range(300):
         with journal.changing(f"key{number}", is_removal=False) as change:
@@ -329,7 +329,7 @@ def test_requests_without_an_answer_leave_no_rows_for_ever(
 ) -> None:
     """The row of a write without a response is deleted when the bucket cannot apply it any more.
 
-    Otherwise an outage of the bucket that lasts for days would fill the state directory.
+    If the rows stayed, an outage of the bucket that lasts for days would fill the state directory.
     """
     for number in range(10):
         with pytest.raises(StorageBroken), journal.changing(f"{number}", is_removal=False):

@@ -196,8 +196,8 @@ def test_no_client_is_redirected_to_a_value_that_may_be_lost(appliance: Applianc
 def test_a_write_that_is_applied_late_reverts_no_later_value(s3: S3Front, tmp_path: Path) -> None:
     """If a write is repeated, the service may apply its first request late, after a later write.
 
-    That would revert the later write. So the later value has a local copy until the service cannot
-    apply the first request any more. The value is then written to the bucket again.
+    That would revert the later write. So the later value has a local copy until the service can no
+    longer apply the first request; then the later value is written to the bucket again.
     """
     clock = Clock(1000.0)
     parts = parts_of("s3", parameters(s3, tmp_path, chunksize=64 * KB), clock)

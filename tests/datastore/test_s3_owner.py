@@ -202,8 +202,8 @@ def test_a_process_that_was_stopped_before_its_request_sends_nothing(
 ) -> None:
     """A process checks the ownership a second time immediately before it sends a request.
 
-    The process may have been suspended since the first check. Without the second check, it could
-    change a value that the next owner has stored.
+    The process may have been suspended since the first check. Without the second check, the process
+    could change a value that the next owner has stored.
     """
     parts = owned(s3, tmp_path)
 
@@ -227,9 +227,9 @@ def test_a_process_that_was_stopped_before_its_request_sends_nothing(
 def test_a_foreign_object_in_place_of_the_owner_is_another_owner(
     first: Appliance, uptime: Clock
 ) -> None:
-    """An object that another program has written in place of the claim counts as another claim.
+    """An object of another program in place of the claim counts as another appliance's claim.
 
-    The object does not change, so after 90 s the appliance becomes the owner.
+    This object does not change, so after 90 s the appliance becomes the owner.
     """
     first.parts.client.put(KEY, b"[" * 4000)
 
@@ -240,7 +240,7 @@ def test_a_foreign_object_in_place_of_the_owner_is_another_owner(
 
 
 def test_an_owners_object_of_any_length_is_not_read(first: Appliance, s3: S3Front) -> None:
-    """If the object with the claim is too long, it is not read, and counts as another claim."""
+    """An object that is too long is not read, and counts as the claim of another appliance."""
     assert first.claim.renew()
     first.parts.client.put(KEY, (s3.get(KEY) or b"") + b" " * 5000)
 

@@ -166,7 +166,8 @@ def test_a_file_is_stored_when_the_service_answers_again(
 def test_parts_take_a_bounded_amount_of_memory(s3: S3Front, tmp_path: Path) -> None:
     """The parts of all files together use at most the configured amount of memory.
 
-    A part uses memory until the bucket has responded. Meanwhile, the parts of another file wait.
+    A part uses memory until the bucket has responded. If the memory is used up, parts of other
+    files wait.
     """
     storage = always_owned(s3, tmp_path, chunksize=PART)
     memory = storage._client.memory = PartMemory(2 * PART)

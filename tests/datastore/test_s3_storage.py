@@ -204,7 +204,8 @@ def test_an_object_that_was_replaced_while_it_was_read_is_an_error(
 def test_a_request_is_repeated_once(s3: S3Front, storage: ObjectStorage, tmp_path: Path) -> None:
     """If a request fails once, it is repeated, and the operation succeeds.
 
-    This is so even if the bucket has applied the first request and only the response was lost.
+    The repetition succeeds even if the bucket has applied the first request and only the response
+    was lost.
     """
     for method, act in (
         ("PUT", lambda: storage.write("key", b"content")),
@@ -257,7 +258,7 @@ def test_a_folder_is_listed_once(s3: S3Front, storage: ObjectStorage, tmp_path: 
 
 
 def test_tags_are_listed_with_one_request(s3: S3Front, storage: ObjectStorage) -> None:
-    """A list of tags sends one request for the folder, and none for each tag.
+    """To list tags, one request is sent for the folder, and none for each tag.
 
     A removed tag is not in the list, even if its history remains.
     """

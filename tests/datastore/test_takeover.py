@@ -80,8 +80,8 @@ def test_a_repository_with_all_links_listed_becomes_proxied(volume: Volume) -> N
 def test_unlisted_repositories_without_origin_are_counted(volume: Volume) -> None:
     """Repositories that have no origin and are not in the list are counted, but not marked.
 
-    They may be proxied too: registries that share a data directory overwrite each other's list. The
-    operator can mark them with `evict`.
+    These repositories may be proxied too: registries that share a data directory overwrite each
+    other's list. The operator can mark them with `evict`.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     volume.link(OTHER, at=_LINKED_AT)
@@ -114,8 +114,8 @@ def test_a_repository_with_a_link_newer_than_the_list_stays_hosted(
 ) -> None:
     """If a link of a repository is newer than the proxy's list, the repository stays hosted.
 
-    A push may have written the link, even if the list has its content: a push of content that the
-    proxy has fetched writes the links again.
+    A push may have written the link even if the list has the content, because a push writes links
+    to content that the proxy has already fetched.
     """
     volume.link(FETCHED, at=_LINKED_AT)
     link = layout.layer_link(FETCHED, LAYER)

@@ -373,7 +373,7 @@ class BucketJournal:
             return found.rowcount > 0
 
     def _since(self) -> float:
-        """Return the time `UNSETTLED_S` ago: the service cannot apply any earlier request now.
+        """Return the time `UNSETTLED_S` ago: the service can no longer apply an earlier request.
 
         The time is in seconds since the UTC epoch.
         """

@@ -275,8 +275,8 @@ os._exit(0)
 def test_a_fork_opens_its_own_connection(path: Path) -> None:
     """A forked process opens its own connection to the index.
 
-    If it used the connection of its parent, the file could become corrupt. The child needs a new
-    lock too: a lock that a thread of the parent had at the fork is never released in the child.
+    If the child used the connection of its parent, the file could become corrupt. The child needs a
+    new lock too: a lock that a thread of the parent had at the fork is never released in the child.
     """
     assert run(_FORK, path).split() == ["0", "201"]
     check = sqlite3.connect(path)
@@ -351,8 +351,8 @@ def test_the_log_stays_short_over_many_small_transactions(
 def test_no_write_waits_for_a_slow_reader_while_the_log_is_long(opened: Opened, path: Path) -> None:
     """If the write-ahead log is long and another process reads, a write does not wait for the read.
 
-    When the read has ended, the next write truncates the log. The time-out for locks then has its
-    usual value again.
+    When the read has ended, the next write truncates the log. After that, the time-out for locks
+    has its usual value again.
     """
     statements: list[str] = []
     index = opened(busy_timeout=3.0)

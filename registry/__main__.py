@@ -338,7 +338,8 @@ class _View:
 def _proxies(run: Path) -> Proxies:
     """Return the proxies that `entrepot serve` read from its environment.
 
-    A worker's environment has no proxies, because the URL of a proxy may contain a password.
+    A worker's own environment has no proxy variables, because the URL of a proxy may contain a
+    password.
     """
     handed = outbound.handed_over(run)
     return Proxies(handed.proxies, handed.exempt)

@@ -53,10 +53,10 @@ def of_server(settings: Settings, invalidation: Invalidation) -> Authenticator:
 def with_own_tokens(
     settings: Settings, passwords: PasswordLogins, invalidation: Invalidation
 ) -> tuple[Authenticator, Callable[[Authorization], object]]:
-    """Return the authenticator of `auth.htpasswd.token`, and a function that returns a resource.
+    """Return the authenticator of `auth.htpasswd.token`, and a function that makes its endpoint.
 
-    The resource is the token endpoint. The authenticator accepts tokens that the appliance issued,
-    and passwords.
+    The function returns a Falcon resource that issues tokens. The authenticator accepts tokens that
+    the appliance issued, and passwords.
     """
     path = key_file(settings.storage.statedir / layout.TOKEN_KEY, settings.run / OWN_KEY)
     key = ReloadingFile(path, parse_key, errors=(UnusableKeys,))

@@ -78,7 +78,7 @@ class Router(CompiledRouter):
     def _unnamed(
         self, uri: str, req: Request | None
     ) -> tuple[object, Any, dict[str, Any], str | None] | None:
-        if uri.startswith("//"):  # Falcon would strip all leading slashes of the path.
+        if uri.startswith("//"):  # Falcon would strip all leading slashes and accept the path.
             return None
         found = super().find(BASE if uri == "/v2" else uri, req)
         # `_NAMED` did not match this path. If Falcon nevertheless matched a template with a name,

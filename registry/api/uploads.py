@@ -23,7 +23,8 @@ _UPLOAD_METHODS = ("GET", "HEAD", "PATCH", "PUT", "DELETE")
 class StartUploadResource:
     """`/v2/<name>/blobs/uploads/` starts uploads.
 
-    *events* queues a notification of each push and mount; it is None if there is no endpoint.
+    *events* queues a notification of each push and mount; it is None if no notification endpoint is
+    configured.
     """
 
     def __init__(
@@ -95,7 +96,8 @@ class StartUploadResource:
 class UploadResource:
     """`/v2/<name>/blobs/uploads/<upload>` continues, finishes and cancels one upload.
 
-    *events* queues a notification of each push; it is None if there is no endpoint.
+    *events* queues a notification of each push; it is None if no notification endpoint is
+    configured.
     """
 
     def __init__(

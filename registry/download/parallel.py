@@ -274,7 +274,7 @@ class _Helpers:
                 part.chunks.put(chunk)
             part.chunks.put(None)
         except Exception as error:  # noqa: BLE001 - raised in the thread that calls `chunks`
-            if isinstance(error, Denied):  # The upstream accepts no more connections.
+            if isinstance(error, Denied):  # The upstream permits no more connections.
                 with self._lock:
                     self._next = self._count
             part.chunks.put(error)

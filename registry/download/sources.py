@@ -1,12 +1,12 @@
 """Decide which source a download uses next, how long it pauses and when it ends.
 
 A source that fails moves to the end of the order, and the download uses the next source at once.
-The download pauses only if every source has failed since the last progress. The first pause is a
-random fraction of 0.2 s. This maximum doubles with each further pause, up to 5 s. A pause lasts at
-least until the Retry-After of one source has passed. A source is removed if it does not have the
+The download pauses only if every source has failed since the last progress. The first pause lasts a
+random time of up to 0.2 s. This maximum doubles with each further pause, up to 5 s. A pause lasts
+at least until the Retry-After of one source has passed. A source is removed if it does not have the
 blob, denies access, sends wrong bytes, or sends invalid responses repeatedly. A download fails when
-no source is left. It also fails when no byte has arrived for `Limits.silence` seconds and each
-source was used after the last byte.
+no source is left. A download also fails when no byte has arrived for `Limits.silence` seconds and
+each source was used after the last byte.
 """
 
 from __future__ import annotations

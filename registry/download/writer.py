@@ -55,10 +55,10 @@ class Task:
     is a prefetch.
 
     A download calls three functions of its task in this order. The download calls `shown` after the
-    upstream responded to a request for the blob in this repository. Before this call, only the
-    reader that sent the request sees the response. The download calls `verified` after the digest
-    matched, before the blob is committed. The download calls `landed` after the commit. If the
-    storage is remote, readers may get the last byte before `verified` is called.
+    upstream responded to a request for the blob in this repository. Before the call of `shown`,
+    only the reader that sent the request sees the response. The download calls `verified` after the
+    digest matched, before the blob is committed. The download calls `landed` after the commit. If
+    the storage is remote, readers may get the last byte before `verified` is called.
 
     `key` determines the path of the spool file, so tasks with the same key share one download. If
     `key` is not the digest, all bytes come from one upstream, and the blob is treated as stored

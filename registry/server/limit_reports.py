@@ -10,7 +10,7 @@ _PAUSE_S = 1.0
 
 
 class LimitReports:
-    """A `LimitReports` calls *report* for each reached limit, at most once in *pause* seconds.
+    """A `LimitReports` calls *report* for each limit that was reached, once in *pause* seconds.
 
     *report* receives the event's name, "limit", and the fields `limit` and `count`, which is the
     number of times that the limit was reached.

@@ -28,12 +28,14 @@ log = logging.getLogger(__name__)
 
 _MOST = 1024
 _LONGEST_REQUEST = 2048
-"""The worker remembers at most `_MOST` responses, for requests of at most `_LONGEST_REQUEST`
-bytes, which together take 4 MB."""
+"""The worker repeats only responses to requests of at most this many bytes.
+
+It remembers `_MOST` requests with their responses, and `_MOST` requests with their times. All of
+these requests together take at most 4 MB.
+"""
 _MOST_IN_MEMORY = 128
 _LONGEST_IN_MEMORY = 16 * 1024
-"""The worker remembers at most 128 responses with their bodies of at most 16 KiB each, which
-together take 2 MB."""
+"""The worker remembers at most 128 bodies, of at most 16 KiB each: at most 2 MB in total."""
 _FREQUENT_S = 1.0
 _END = b"\r\n\r\n"
 _HAS_MORE = frozenset({"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})

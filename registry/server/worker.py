@@ -213,9 +213,9 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
         return is_kept
 
     def _repeat(self, conn: Any) -> bool:  # noqa: ANN401 - as in gunicorn
-        """Send the next response if its body is in memory and return True, else return False.
+        """Repeat the response to the next request if its body is in memory; return False if not.
 
-        The bytes of any other request are passed to gunicorn's parser.
+        If no response is repeated, the bytes of the request are passed to gunicorn's parser.
         """
         if not self._reads_requests:
             return False

@@ -393,9 +393,9 @@ class _StateStore:
         return self._own if self._path is None else _load(self._path)
 
     def update(self, step: Callable[[Circuit], tuple[Circuit, T]]) -> T:
-        """Replace the state, under a lock, with the first result of *step*.
+        """Replace the state, under a lock, with the state that *step* returns.
 
-        Return the second result of *step*.
+        Return the other value that *step* returns.
         """
         with self._lock, _locked(self._directory):
             before = self.read()

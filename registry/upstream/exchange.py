@@ -76,8 +76,8 @@ class UpstreamRequest:
     def accept(self) -> str:
         """The value of the Accept header.
 
-        Some registries respond 406 if the Accept header excludes the object's type. So only a
-        request for a manifest names the types of manifests.
+        Some registries respond 406 if the Accept header excludes the type of the requested object.
+        So only a request for a manifest names the types of manifests.
         """
         return _ACCEPT.get(self.operation, "*/*")
 

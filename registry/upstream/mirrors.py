@@ -35,8 +35,8 @@ class Mirrored:
 
     If a mirror fails or rejects a request, the request is sent to the next mirror. The upstream
     itself (*origin*) is tried last, and only its error is raised. All mirrors together have a time
-    limit, after which the origin is tried; only `blob` has no time limit. A download uses
-    `blob_sources` and changes to the next source when a body is cut off.
+    limit, after which the origin is tried; `blob` has no such limit. A download uses `blob_sources`
+    and changes to the next source when a body is cut off.
     """
 
     def __init__(self, mirrors: Sequence[Upstream], origin: Upstream) -> None:
@@ -86,7 +86,7 @@ class Mirrored:
         return self._first_in_time(lambda each: each.referrers(name, digest, artifact_type))
 
     def _first(self, send: Callable[[Upstream], T]) -> T:
-        """Return the result of the first source that responds; there is no common time limit."""
+        """Return the result of the first source that responds; the mirrors have no time limit."""
         for mirror in self._mirrors:
             with suppress(UpstreamError):
                 return send(mirror)

@@ -47,7 +47,7 @@ class LargeDocuments:
         self._spent = spent
         self._wait = wait
         self._queue = FairQueue(1, waiting=_WAITING, each=_WAITING // 2, busy=_BUSY)
-        self._next = 0.0  # A time on *clock*; only the thread that has its turn uses this time.
+        self._next = 0.0  # The end of the pause; only the thread that has its turn uses it.
 
     @contextmanager
     def turn(self, host: str, body: bytes) -> Iterator[None]:

@@ -1,8 +1,8 @@
 """Read the status line and headers of an HTTP/1.1 response within bounds of size and time.
 
-The module `http.client` limits only each line and the number of headers. All headers together could
-have 6.5 MB, and each byte could take as long as the read time-out. `http.client` also treats every
-interim response but 100 as the final response.
+The module `http.client` limits only each line and the number of headers. Within these limits, all
+headers together could have 6.5 MB, and each byte could take as long as the read time-out.
+`http.client` also treats every interim response but 100 as the final response.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class UpstreamTable:
     def find(self, host: str) -> Registered | None:
         """Return the upstream of a host, or None if unknown; `:` or `_` precedes the port."""
         names: tuple[str, ...] = (host.lower(), unfold(host))
-        # An IPv6 address has many spellings, so look up the usual spelling too.
+        # An IPv6 address has many spellings, so look up the canonical spelling too.
         if host.startswith("["):
             names = (*names, unfold(fold(host)))
         for name in dict.fromkeys(names):

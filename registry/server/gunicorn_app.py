@@ -69,7 +69,7 @@ class SocketServing:
             "loglevel": self.log_level,
             "pre_fork": partial(_choose_socket, len(self.sockets)),
             "post_fork": self._prepare,
-            # gunicorn's default function would format a debug line even if the log omits such lines.
+            # gunicorn's default function would format a debug line that the log then omits.
             "pre_request": lambda _worker, _request: None,
             "post_worker_init": lambda _: self.started(),
         }

@@ -1,4 +1,4 @@
-"""Servers of `socketserver` that stop at once, without a poll interval."""
+"""Servers of `socketserver` that stop immediately, without a poll interval."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_a_hosted_link_stays_without_its_data(
 def test_the_history_of_a_tag_loses_removed_manifests(
     store: DataDirectory, links: DanglingLinks, clock: Clock
 ) -> None:
-    """If a manifest in the history of a proxied tag was evicted, this entry is removed."""
+    """If a manifest in a proxied tag's history was evicted, the history entry is removed."""
     old, new = pull(store, 1, used=0), pull(store, 2, used=0)
     store.repositories.set_tag(PROXIED, Tag("latest"), old.digests[0])
     store.repositories.set_tag(PROXIED, Tag("latest"), new.digests[0])

@@ -81,7 +81,7 @@ def test_the_index_is_inspected_periodically(
 
 
 class _CountingIndex(MemoryIndex):
-    """An index that records its inspections; each of them takes 2 s by the clock of the test."""
+    """An index that records its inspections; each inspection takes 2 s by the clock of the test."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -188,10 +188,10 @@ def test_lines_dropped_before_the_first_barrier_close_it(
 def test_the_count_of_dropped_lines_restarts_with_haproxy(
     barrier: LogBarrier, dropped: list[int], after: int, why: str
 ) -> None:
-    """The count of dropped log lines starts at 0 again with each start of HAProxy.
+    """The logger's count of dropped lines restarts at 0 with each start of the appliance.
 
-    If the count is smaller than at the previous call but is not 0, lines were dropped since HAProxy
-    started, and the log barrier fails.
+    If the count is smaller than at the previous call but is not 0, lines were dropped since the
+    appliance started, and the log barrier fails.
     """
     dropped.append(7)
     barrier.fetch()

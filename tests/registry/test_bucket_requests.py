@@ -115,7 +115,7 @@ def registry(s3: S3Front, tmp_path: Path) -> Iterator[Registry]:
 def test_a_pull_sends_few_requests(registry: Registry) -> None:
     """Cold and warm pulls send few requests to the bucket.
 
-    A confirmation of a tag sends no request to the bucket.
+    When a worker confirms a tag at the upstream, it sends no request to the bucket.
     """
     name = f"{HOST}/app"
 

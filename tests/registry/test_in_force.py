@@ -18,7 +18,7 @@ from entrepot.runtime.run_names import PULL_SECRET
 def test_served_upstreams_follow_the_pull_secret(tmp_path: Path) -> None:
     """If the pull secret changes, a worker adds and removes upstreams without a restart.
 
-    The rule that selects the upstreams at the start also applies to the hosts in the new secret.
+    The worker selects the upstreams from the new secret by the same rule as at its start.
     """
     settings = config.load([], {"REGISTRYDIR": str(tmp_path)}).settings
     now: list[ParsedPullSecret] = [parse(b'{"auths": {}, "credsStore": "desktop"}')]

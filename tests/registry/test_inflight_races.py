@@ -157,7 +157,7 @@ def test_an_empty_spool_file_of_a_late_worker_is_not_read(bench: Bench) -> None:
 
 
 def test_an_unwritten_size_file_means_no_response_yet(tmp_path: Path) -> None:
-    """An empty file for the size of a download means that the upstream has not responded yet.
+    """If the file with a download's size is empty, the upstream has not responded yet.
 
     Readers wait in this case, as if the file did not exist.
     """

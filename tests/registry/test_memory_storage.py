@@ -49,7 +49,7 @@ class Recorded:
     blind = 0.0
 
     def fetch(self) -> str:
-        """Return an empty string, which means that all accesses are recorded."""
+        """Return an empty string: the index has every access."""
         return ""
 
 
@@ -160,7 +160,7 @@ def _pull(memory: InMemory) -> list[bytes]:
 def test_the_driver_offers_no_descriptor_and_no_times(memory: InMemory) -> None:
     """The storage in memory has neither file descriptors nor file times.
 
-    So the tests of this module show that the registry needs neither.
+    So the tests of this module show that the registry does not depend on them.
     """
     memory.storage.write("some/key", b"content")
     opened = memory.storage.open("some/key")
@@ -329,7 +329,7 @@ def test_after_the_loss_of_the_index_content_counts_as_used_now(
 ) -> None:
     """In a rebuilt index, the last use of all content is the time of the rebuild.
 
-    So no content expires at once.
+    So no content expires immediately after the rebuild.
     """
     _pull(memory)
     memory.clock.now += 1000.0

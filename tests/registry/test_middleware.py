@@ -160,9 +160,9 @@ def test_middleware_that_cannot_start_ends_the_program(
 def test_middleware_of_repositories_sees_the_facts_and_the_status(
     client: Callable[[str], TestClient],
 ) -> None:
-    """Middleware of kind `repository` receives a request's repository and action, and the status.
+    """Middleware of kind `repository` is called before and after the worker handles a request.
 
-    The worker calls the middleware once before it handles the request and once afterwards.
+    The first call receives the request; the second call also receives the response's status.
     """
     app = client(_GATE)
     assert _push(app, "team/app").status_code == 201

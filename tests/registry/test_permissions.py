@@ -1,10 +1,11 @@
 """Send random sequences of requests and compare the responses with a small model of permissions.
 
 Alice can read a private upstream, a second upstream, and her hosted repository. Mallory controls
-the second upstream and can read that upstream and another hosted repository. Whatever the second
-upstream claims, sends or withholds, Mallory can read only content that this upstream ever had or
-that Mallory pushed. Alice can always read her content. Alice can read everything in the second
-upstream's repository, but her requests there must not give Mallory access to her other content.
+the second upstream and can read this upstream and the hosted repository `mallory/app`. Whatever the
+second upstream claims, sends or withholds, Mallory can read only content that this upstream ever
+had or that Mallory pushed. Alice can always read her content. Alice can read everything in the
+second upstream's repository, but her requests there must not give Mallory access to her other
+content.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ _MODES: Final[tuple[Mode, ...]] = ("absent", "has", "claims", "claims", "lies", 
 
 @dataclass(frozen=True)
 class Content:
-    """One of the four pieces of content in the test; a manifest refers to the blob `part`."""
+    """One of the four pieces of content in the test; if it is a manifest, `part` is its blob."""
 
     name: str
     body: bytes
@@ -195,7 +196,7 @@ class World:
     # ---- the model of the test: these methods compute the expected permissions
 
     def owned(self, repository: str) -> set[str]:
-        """Return the names of content that was pushed to *repository* or that its upstream had."""
+        """Return the names of all content ever pushed to *repository* or ever at its upstream."""
         claimant = self.upstreams.get(repository)
         return claimant.ever if claimant else self.pushed.get(repository, set())
 

@@ -236,7 +236,7 @@ def test_a_download_is_joined_within_its_upstream_only(
 
 
 def test_without_access_rules_upstreams_share_content(tmp_path: Path, honest: FakeUpstream) -> None:
-    """Without access rules, an upstream that confirms stored content by a HEAD need not send it."""
+    """Without access rules, an upstream's 200 to a HEAD is enough to serve stored content."""
     with FakeUpstream() as second:
         second.put_image(NAME, "v1", IMAGE)
         p = pulling(honest, tmp_path, second)

@@ -186,7 +186,7 @@ def test_readers_of_another_repository_need_a_confirmation(
 ) -> None:
     """A reader of another repository joins a download after the upstream has confirmed the blob.
 
-    The permission for one repository proves nothing for another.
+    The upstream can permit the blob for one repository and deny it for another.
     """
     release = threading.Event()
     u.misbehave(f"{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)
@@ -205,10 +205,10 @@ def test_readers_of_another_repository_need_a_confirmation(
 
 
 def test_a_download_of_another_length_is_not_joined(u: FakeUpstream, p: Pulling) -> None:
-    """If the upstream confirms a blob with another length, a reader does not join the download.
+    """If the upstream states another length for a blob, a reader does not join the download.
 
-    The length differs from that of the running download. One of the two lengths is wrong, so the
-    bytes of the download could also be wrong.
+    The length of the running download or the new length is wrong, so the bytes of the download
+    could also be wrong.
     """
     release = threading.Event()
     u.misbehave(f"/v2/{NAME}/{BLOB}", method="GET", hold=release, hold_after=1000)

@@ -293,8 +293,8 @@ def test_a_404_for_the_wrong_kind_of_content_is_not_cached_for_the_right_kind(
 ) -> None:
     """After a request for a manifest as a blob, or the reverse, the content can still be pulled.
 
-    The 404 to such a request is cached only for the requested kind. Otherwise a client could
-    prevent other clients from pulling an image.
+    The 404 to such a request is cached only for the requested kind (blob or manifest). Otherwise a
+    client could prevent other clients from pulling an image.
     """
     blob = u.add_blob(NAME, b"a layer")
     manifest = digest_of(u)

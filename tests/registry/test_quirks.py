@@ -119,7 +119,7 @@ def _lists_by_pages(*tags: str, n: int = 2) -> Callable[[Pulling, Image], None]:
 def _pulls_under_two_names(p: Pulling, image: Image) -> None:
     """Pull the image, then its manifest and layer in a second repository.
 
-    For each of these two, the requests are HEAD, GET and HEAD.
+    The manifest and the layer are each requested with HEAD, GET and HEAD.
     """
     _heads(p, image)
     _pulls(p, image)
@@ -146,7 +146,7 @@ def _lists_the_referrer(p: Pulling, image: Image) -> None:
 
 
 def _has_no_referrers(p: Pulling, image: Image) -> None:
-    """Assert a 404 with MANIFEST_UNKNOWN; NAME_UNKNOWN would mean that no repository exists."""
+    """Assert a 404 with MANIFEST_UNKNOWN; NAME_UNKNOWN would mean that the repository is absent."""
     got = p.get(f"referrers/{image.digest}")
     assert (got.status_code, got.json["errors"][0]["code"]) == (404, "MANIFEST_UNKNOWN")
 
@@ -535,7 +535,7 @@ def upstream() -> FakeUpstream:
 def test_a_quirk_of_a_registry_does_not_break_pulls(
     quirk: Quirk, upstream: FakeUpstream, tmp_path: Path
 ) -> None:
-    """If an upstream deviates from the specification as a row describes, pulls still work."""
+    """Pulls work from an upstream with any deviation of the table `QUIRKS`."""
     with upstream:
         image = upstream.add_image(NAME, "v1", [_LAYER])
         quirk.given(upstream, image)

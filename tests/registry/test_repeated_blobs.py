@@ -111,22 +111,22 @@ def test_the_response_with_a_stored_blob_may_be_repeated(worker: Worker) -> None
 def test_other_responses_are_not_repeated(
     worker: Worker, path: str, method: str, headers: dict[str, str]
 ) -> None:
-    """A response without a whole blob may not be repeated.
+    """A response without a whole blob must not be repeated.
 
-    A response to a credential that HAProxy has not verified may not be repeated either.
+    A response to a credential that HAProxy has not verified must not be repeated either.
     """
     assert worker.permission(path, method=method, **headers) is None
 
 
 def test_the_first_response_with_a_blob_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """The first response with a blob may not be repeated: its Cache-Status states a miss."""
+    """The first response with a blob must not be repeated: its Cache-Status states a miss."""
     assert Worker(u, tmp_path, OpenAuthenticator()).permission() is None
 
 
 def test_the_response_with_a_large_blob_is_not_repeated(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The response with a large blob may not be repeated.
+    """The application does not permit the server to repeat the response with a large blob.
 
     Sending a large blob takes so long that a call of the application adds little.
     """
@@ -190,7 +190,7 @@ def _truncate(worker: Worker) -> None:
 def test_a_change_ends_the_permission(worker: Worker, change: Callable[[Worker], None]) -> None:
     """When rights or content change, permissions to repeat responses end.
 
-    After the change, a permission opens no file, so the server calls the application.
+    After the change, `open` of the permission returns None, so the server calls the application.
     """
     permitted = worker.permission()
     assert permitted is not None
@@ -227,7 +227,7 @@ def test_a_hosted_blob_is_repeated_while_its_repository_has_no_origin(
 ) -> None:
     """After a repository is assigned to an upstream, no response with its blobs may be repeated.
 
-    The upstream may no longer be configured.
+    This holds even if the upstream is no longer configured.
     """
     worker = Worker(u, tmp_path, OpenAuthenticator())
     permitted = _pushed(worker)

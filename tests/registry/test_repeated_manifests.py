@@ -92,13 +92,13 @@ def test_a_new_epoch_ends_the_permission(worker: Worker) -> None:
 
 
 def test_other_responses_with_manifests_are_not_repeated(worker: Worker) -> None:
-    """The response to a HEAD, or to a request that is not frequent, may not be repeated."""
+    """The response to a HEAD, or to a request that is not frequent, must not be repeated."""
     assert worker.permission(method="HEAD") is None
     assert worker.permission(is_frequent=False) is None
 
 
 def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
-    """A response with a pushed manifest may not be repeated: a client can delete the manifest."""
+    """A response with a pushed manifest must not be repeated: a client can delete the manifest."""
     client, pushed = worker.pulling.client, images.image([])
     blob = f"/v2/team/app/blobs/uploads/?digest={Digest.of(pushed.config)}"
     client.simulate_post(blob, body=pushed.config)
@@ -109,7 +109,7 @@ def test_a_pushed_manifest_is_not_repeated(worker: Worker) -> None:
 
 
 def test_an_incomplete_manifest_is_not_repeated(u: FakeUpstream, tmp_path: Path) -> None:
-    """If a part of a manifest is missing, a response with the manifest may not be repeated.
+    """If a part of a manifest is missing, a response with the manifest must not be repeated.
 
     Such a manifest is served only while its upstream is up.
     """

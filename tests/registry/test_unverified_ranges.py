@@ -156,7 +156,7 @@ def test_a_waiting_range_breaks_off_and_an_early_one_warns(
 ) -> None:
     """With `ranges: verified`, a response with a range of a wrong blob breaks off.
 
-    With `ranges: early` the range is complete, and its Cache-Status has `detail=unverified`.
+    With `ranges: early` the client gets the whole range, and Cache-Status has `detail=unverified`.
     """
     u.misbehave("blobs", corrupt=True)
     with pytest.raises(ConnectionResetError):

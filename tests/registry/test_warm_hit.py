@@ -27,7 +27,7 @@ from tests.upstream import FakeUpstream
 LAYERS = [b"one layer", b"another"]
 _PARTS = (MemoryIndex, MemoryLinkTimes, MemoryNotes, MemoryPins, MemoryReservations)
 _INDEX = tuple(each.__name__ for each in _PARTS)
-_NO_CALL = {"fspath"}  # these functions of the module `posix` make no system call
+_NO_CALL = {"fspath"}  # functions of the module `posix` that make no system call
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def layer_of(p: Pulling) -> str:
 
 
 def calls(act: Callable[[], object]) -> tuple[Counter[str], list[str]]:
-    """Call *act*; return its system calls in this thread and its calls of the index."""
+    """Call *act*; return how often it makes each system call, and list its calls of the index."""
     made: Counter[str] = Counter()
     asked: list[str] = []
 

@@ -11,7 +11,7 @@ from functools import cache
 def worker_modules() -> frozenset[str]:
     """Return the names of all modules that are loaded when a worker's main module is imported.
 
-    Each test process starts a Python process for this only once, because the import takes 0.6 s.
+    Each test process caches this result, because the import takes 0.6 s.
     """
     program = "import sys, entrepot.registry.__main__; print(*sys.modules)"
     done = subprocess.run(

@@ -250,7 +250,7 @@ def test_a_client_without_rights_cannot_find_out_which_upstreams_are_configured(
 
 
 class RecordedFills(CacheFill):
-    """A `CacheFill` that treats each HEAD as repeated and only records the requests for a fill."""
+    """A `CacheFill` that treats each HEAD as repeated; it records fills but performs none."""
 
     def __init__(self) -> None:
         self.fills: list[HeadRequest] = []

@@ -177,7 +177,7 @@ class BlockingCompare:
         self.most = 0
 
     def __call__(self, _password: bytes, _hashed: bytes) -> bool:
-        """Wait for the test, then accept the password."""
+        """Wait until the test releases the comparison, then return True."""
         with self.changed:
             self.inside += 1
             self.most = max(self.most, self.inside)

@@ -362,7 +362,7 @@ def test_a_user_has_the_rights_of_the_rules_in_their_repositories_only() -> None
 def test_a_user_without_any_right_can_log_in() -> None:
     """A user without any right from a rule can log in, but gets 403 for a pull.
 
-    After a 401, the client would ask for another password.
+    After a 401, the client would ask the user for another password.
     """
     carl = _ruled("none").identify(_header("carl", "any"))
 

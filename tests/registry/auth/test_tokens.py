@@ -49,7 +49,7 @@ class Time:
 class Counted:
     """A token verifier that counts its calls.
 
-    A test raises `generation` to simulate changed keys.
+    A test increments `generation` to simulate changed keys.
     """
 
     verify: TokenVerifier
@@ -188,7 +188,7 @@ def test_the_access_rules_limit_a_token() -> None:
 def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
     """The rights class of a token depends only on the repositories that it permits to pull.
 
-    The user, other actions, the order of scopes and the lifetime do not change it.
+    The user, other actions, the order of scopes and the lifetime do not change the class.
     """
     authentication = TokenAuthentication()
     same = authentication.identify("repository:a:pull", "repository:b:pull").rights_class

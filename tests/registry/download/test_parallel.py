@@ -306,7 +306,7 @@ def test_an_unexpected_exception_in_a_part_ends_the_download() -> None:
 def test_a_false_size_uses_no_memory(said: int) -> None:
     """If a manifest states a huge size for a small blob, the download needs little memory.
 
-    It needs less than 1 MiB. Any client with the right to push can push such a manifest.
+    The limit in this test is 1 MiB. Any client with the right to push can push such a manifest.
     """
     remote = FakeRemote(CONTENT, piece=500)
     tracemalloc.start()

@@ -73,7 +73,7 @@ class Remote(MemoryStorage):
         return self.sent[-1]
 
     def open(self, key: str) -> BinaryIO:
-        """Count the read if KEY is read."""
+        """Open the value of *key*; if *key* is KEY, count the read."""
         self.looked += key == KEY
         return super().open(key)
 

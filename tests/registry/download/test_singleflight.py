@@ -165,7 +165,7 @@ def test_the_response_is_closed_if_the_download_cannot_be_written(
 ) -> None:
     """If the spool file cannot be written, the worker closes the upstream's response.
 
-    The client's thread opened this response, and the thread that should read its body has failed.
+    The client's thread has opened the response; the thread that would read and close it fails.
     """
 
     def fail(_: Download, __: str) -> Iterator[bytes]:
@@ -419,8 +419,8 @@ def test_a_full_disk_wakes_the_cleaner_and_fails_no_pull(
 ) -> None:
     """If other programs have filled the disk, a download wakes the cleaner and the pull succeeds.
 
-    The worker passes the blob through. As soon as there is space again, the next download is
-    stored.
+    The worker passes the blob through. The next download is stored if the disk has free space by
+    then.
     """
 
     def full(*_: object) -> int:

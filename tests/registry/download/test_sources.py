@@ -224,7 +224,7 @@ def test_a_download_always_ends_and_never_spins(
 def test_a_connection_below_the_least_rate_is_too_slow_after_one_span() -> None:
     """A connection that is slower than the lowest permitted rate is closed after 15 s.
 
-    The next slow connection is closed after twice that time.
+    The next slow connection is closed after 30 s.
     """
     pace = Pace(Limits(min_rate=1000, slow_span=15.0))
     pace.begin(0.0)
@@ -288,7 +288,7 @@ def test_a_mirror_that_breaks_off_is_replaced_by_the_upstream() -> None:
 
 
 def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
-    """If a source has sent bytes and then refuses a new connection, the download retries it.
+    """If a source has sent bytes and then refuses a connection, the download retries the source.
 
     The source may accept only one connection at a time, and the earlier connection may still be
     open.
@@ -306,7 +306,7 @@ def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
 def test_a_source_that_keeps_refusing_is_removed() -> None:
     """If a source refuses seven requests in a row, the download fails.
 
-    After so many refusals the source has probably revoked the permission.
+    After seven refusals the source has probably revoked the permission to pull.
     """
     remote = FakeRemote(CONTENT, piece=10_000, breaks=[100_000])
     body = _over(remote, time=Time())

@@ -223,8 +223,8 @@ def test_headers_for_a_proxy_are_removed(make: Callable[..., TestClient]) -> Non
 def test_a_trusted_proxy_gets_and_sends_its_headers(make: Callable[..., TestClient]) -> None:
     """With `trust_proxy`, the registry trusts a proxy's headers and sends headers for the proxy.
 
-    The header that marks a credential as verified contains the epoch of one application object. So
-    another application object checks the password.
+    The header that marks a credential as verified contains the epoch of one application object.
+    Another application object has another epoch, so it ignores the header and checks the password.
     """
     client = make(authenticator=_check, trust_proxy=True)
     given = client.simulate_get("/v2/", headers=_ANN).headers

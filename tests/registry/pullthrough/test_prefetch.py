@@ -132,8 +132,8 @@ def test_without_space_the_prefetch_ends(
     u: FakeUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a prefetch finds no space, it ends, so that it takes no space from requested blobs."""
-    # With `idle_s=0` the thread of a prefetch ends with the prefetch, so the test can await its
-    # end.
+    # With `idle_s=0` the thread of a prefetch ends with the prefetch, so the test can wait for the
+    # thread.
     monkeypatch.setattr(prefetch, "ReusedThreads", lambda: ReusedThreads(idle_s=0))
     others = set(threading.enumerate())
     p = pulling(u, tmp_path, prefetch=1, limits=SpaceLimits(max_used_bytes=12_000))

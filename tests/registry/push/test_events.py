@@ -31,7 +31,7 @@ class Recorded:
     def __call__(
         self, request: NotifiedRequest, happened: Sequence[tuple[str, EventTarget]]
     ) -> None:
-        """Write the events in JSON, as the real event queue does, and keep them."""
+        """Encode the events as the real event queue does, and keep the decoded JSON."""
         made = [write_event(action, target, request, _SOURCE) for action, target in happened]
         self.events += [json.loads(each.text) for each in made]
 

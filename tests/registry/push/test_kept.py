@@ -70,7 +70,7 @@ def test_a_blob_push_of_a_manifest_keeps_its_row(p: Pushing) -> None:
 def test_a_push_is_logged_as_an_access(p: Pushing) -> None:
     """The response to a push has headers with the kind and the digest, which HAProxy logs.
 
-    The logger reads the log line and records the push as a use of the blob.
+    The logger reads the log line of HAProxy and records the push as a use of the blob.
     """
     done = p.send("PUT", f"{p.begin()}?digest={_DIGEST}", _CONTENT)
 

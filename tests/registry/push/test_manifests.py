@@ -289,7 +289,7 @@ def test_unknown_fields_and_inline_data_are_kept(p: Pushing) -> None:
 def test_the_media_type_may_be_in_the_header_only(p: Pushing) -> None:
     """If a manifest has no field `mediaType`, the media type in the Content-Type header is used.
 
-    The field is optional since OCI 1.0. Parameters in the header are ignored.
+    The field is optional since OCI 1.0. Parameters in Content-Type are ignored.
     """
     made = _image()
     for blob in made.blobs:

@@ -59,7 +59,7 @@ def test_a_blob_is_mounted_from_another_repository(p: Pushing, algorithm: str) -
 
 
 def test_a_mount_of_a_missing_blob_begins_an_upload(p: Pushing) -> None:
-    """If the repository in `from` does not have the blob, the worker starts an upload with 202.
+    """If the repository in `from` lacks the blob, the worker begins an upload and responds 202.
 
     An invalid name in `from` has the same effect.
     """

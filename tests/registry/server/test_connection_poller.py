@@ -40,7 +40,7 @@ class Threads:
         return self.now
 
     def poller(self, **limits: float) -> ConnectionPoller:
-        """Return a poller with these limits that uses the threads and the clock of this object."""
+        """Return a poller with the given *limits*, and with this object's threads and clock."""
         return ConnectionPoller(
             self.run,
             ConnectionLimits(**limits),  # type: ignore[arg-type]  # only numbers

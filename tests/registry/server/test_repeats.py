@@ -41,13 +41,13 @@ class Body:
 
     @property
     def repeatable(self) -> Repeatable:
-        """Return the permission in the form in which the application passes it to the server."""
+        """Return the permission as a `Repeatable`, which the application passes to the server."""
         return Repeatable(self.size, self.open)
 
 
 @pytest.fixture
 def body(tmp_path: Path) -> Body:
-    """Return the permission for a small body."""
+    """Return the permission to repeat a response with a small body."""
     return Body(tmp_path / "body", CONTENT)
 
 
@@ -276,7 +276,8 @@ def test_a_body_in_a_file_is_not_answered_from_memory(
 ) -> None:
     """`answer_from_memory` sends no file.
 
-    If the client read a file slowly, only the poller could send the rest.
+    If the client read the file slowly, the calling thread could not send the rest; only the poller
+    could.
     """
     assert not kept(body).answer_from_memory(ASK, ends[1])
 

@@ -17,7 +17,7 @@ def test_a_worker_shortens_the_time_that_one_thread_may_compute(
     """A worker shortens Python's interval for switching between threads from 5 ms to 1 ms.
 
     While one thread parses a large document, the thread of a small request waits about ten times
-    for the interpreter lock, each time for up to this interval.
+    for the interpreter lock. Each wait takes up to one interval.
     """
     set_to: list[float] = []
     monkeypatch.setattr(sys, "setswitchinterval", set_to.append)

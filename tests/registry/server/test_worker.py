@@ -332,7 +332,7 @@ def test_a_broken_listener_ends_the_worker() -> None:
 
 
 class _Listener:
-    """A listening socket that raises each of *errors* once, and then returns *connection*."""
+    """A listening socket; `accept` raises each of *errors* once and then returns *connection*."""
 
     def __init__(self, errors: list[OSError], connection: socket.socket | None = None) -> None:
         self._errors = errors
@@ -362,14 +362,14 @@ class _CountingSocket(socket.socket):
 
 
 def test_a_request_without_a_body_has_no_rest_to_be_read() -> None:
-    """After a request without a body, the thread does not try to read the rest of a body.
+    """If a request has no body, the thread does not try to read unread bytes of a body.
 
     The attempt would set a timeout with a system call, and after the call the thread would have to
     wait for Python's interpreter lock.
     """
     with _worker(_NotWaiting) as worker, _connection(worker) as (client, conn):
         conn.sock = _CountingSocket(fileno=conn.sock.detach())
-        # the creation of the parser for the first request also changes the mode once
+        # one change for each request, and one for the parser that the first request creates
         for changes in (2, 3, 4):
             client.sendall(_ASK)
             assert worker.handle(conn) is True
@@ -505,7 +505,7 @@ class _DownloadApplication(_BlobApplication):
 def test_after_a_download_the_thread_waits_for_the_next_blob(tmp_path: Path) -> None:
     """A thread that has sent a response that cannot be repeated waits for the next request.
 
-    If the poller waited for this request, the poller would have to wake another thread.
+    If the poller waited for this request, it would have to wake another thread to handle it.
     """
     app = _DownloadApplication(tmp_path / "blob")
     with _worker(_LongWaiting) as worker, _blob_connection(worker, app) as client:

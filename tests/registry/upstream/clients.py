@@ -1,4 +1,4 @@
-"""Provide clients of a fake upstream, and objects that record their events."""
+"""Provide clients of a fake upstream, and objects that record the events of these clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Events:
     seen: list[tuple[str, dict[str, str | float]]] = field(default_factory=list)
 
     def __call__(self, event: str, /, **fields: str | float) -> None:
-        """Keep the event with its fields."""
+        """Record the event and its fields."""
         self.seen.append((event, fields))
 
     def outcomes(self) -> list[tuple[Any, Any]]:

@@ -201,7 +201,7 @@ class TestUnexpectedErrors:
 
     @pytest.fixture(autouse=True)
     def _no_traceback(self) -> None:
-        """Replace the module's fixture, which would fail because these tests log tracebacks."""
+        """Disable the module's fixture of this name, which fails if a test logs a traceback."""
 
     @pytest.mark.parametrize("error", [TypeError, MemoryError, OverflowError, RecursionError])
     def test_an_unexpected_error_is_unavailable_and_logged_once(

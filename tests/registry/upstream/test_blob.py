@@ -56,7 +56,7 @@ def test_a_part_of_a_blob_is_requested_with_an_exact_range(
 def test_a_body_starts_at_0_if_the_range_was_ignored(upstream: FakeUpstream) -> None:
     """If the upstream ignores the Range, the returned body begins at offset 0.
 
-    The caller then skips the bytes of this body before the offset that it requested.
+    The caller then skips the bytes before the offset that it requested.
     """
     digest = upstream.add_blob("app", b"content")
     upstream.misbehave(ignore_range=True)

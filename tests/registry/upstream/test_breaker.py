@@ -566,7 +566,7 @@ def test_a_rate_limit_lasts_for_retry_after_but_at_most_60_s(
 ) -> None:
     """A rate limit lasts for the time in Retry-After, but at most 60 s.
 
-    Docker Hub can state hours, but one request per minute is acceptable.
+    Docker Hub can state hours in Retry-After, but one request per minute is acceptable.
     """
     circuit = limited(CLOSED, 100, retry_after)
 

@@ -26,7 +26,7 @@ Helper = Callable[[str], str]
 @pytest.fixture
 def helper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Helper:
     """Return a function that writes a shell script as a credential helper and returns its path."""
-    # other users can own the temporary folder, so the test disables the check of owners
+    # other users can own the temporary folder, so without this patch root would reject the helper
     monkeypatch.setattr(credential_helper, "_only_root_changes", lambda _: True)
 
     def write(script: str) -> str:
@@ -130,7 +130,7 @@ def test_a_missing_program_is_a_failure() -> None:
 def test_a_login_is_used_for_its_lifetime(
     helper: Helper, tmp_path: Path, clock: Clock, lifetime: float | None, runs: list[int]
 ) -> None:
-    """A helper's login is used for the configured lifetime, or once if the lifetime is 0 s."""
+    """A helper's login is used for the configured lifetime; with 0 s it is used only once."""
     credentials = HelperCredentials(helper(f"echo '{_LOGIN}'"), _HOST, lifetime, clock)
     seen = []
     for _ in range(3):

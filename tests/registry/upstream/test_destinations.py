@@ -105,10 +105,10 @@ def test_an_upstream_may_redirect_to_public_addresses(address: str) -> None:
 def test_an_upstream_may_redirect_to_its_own_kind_of_address(
     home: str, leads_to: list[str], not_to: list[str]
 ) -> None:
-    """An upstream may redirect to addresses of its own kind, such as private addresses.
+    """An upstream may redirect to addresses of the same kind as its own, such as private ones.
 
-    The storage of a private registry is often in the same network. A redirect to the metadata
-    address of cloud providers is never permitted.
+    The storage of a private registry is often in the same network. Without the setting `redirects`,
+    a redirect to the metadata address of cloud providers is refused.
     """
     checked = Destinations(UpstreamConfig("reg.lan", "http://reg.lan:5000"))
     checked.check_dialled(RawOrigin("http", "reg.lan", 5000), home)
@@ -156,7 +156,7 @@ def test_another_port_of_the_upstream_is_another_origin() -> None:
 def test_the_operator_can_permit_more_addresses(
     allowed: tuple[str, ...], address: str, *, expected: bool
 ) -> None:
-    """With the setting for redirects, the operator permits `any` address or a list of networks."""
+    """The setting `redirects` can permit any address or the addresses in listed networks."""
     checked = Destinations(UpstreamConfig("a.io", "https://a.io", redirects=allowed))
     checked.check_dialled(RawOrigin("https", "a.io", 443), "8.8.8.8")
     if expected:

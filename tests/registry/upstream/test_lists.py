@@ -40,7 +40,7 @@ def test_tags_stop_at_the_limit(upstream: FakeUpstream) -> None:
 def test_a_next_page_on_another_host_is_requested_from_the_upstream(upstream: FakeUpstream) -> None:
     """If a link to the next page names another host, the upstream gets the request for the page.
 
-    The upstream may not know its own public name.
+    The other host can be wrong, because the upstream may not know its own public name.
     """
     for tag in "abc":
         upstream.add_image("app", tag, [b"layer"])

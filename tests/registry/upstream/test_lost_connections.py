@@ -39,7 +39,7 @@ def lose_packets(connection: socket.socket) -> None:
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[socket.socket]:
     """Return a list to which each new connection is added.
 
-    The client notices a lost packet after half a second.
+    These connections fail if a packet is not acknowledged within half a second.
     """
     monkeypatch.setattr(dial, "_UNACKNOWLEDGED_MS", 500)
     made = list[socket.socket]()

@@ -71,7 +71,8 @@ def test_a_mirror_with_an_open_breaker_gets_no_request(
 ) -> None:
     """If a mirror's circuit breaker is open, the client sends requests only to the upstream.
 
-    In this test a GET follows each failed HEAD to the mirror, and the client requests `/v2/` once.
+    Before the breaker opens, the mirror gets three HEADs, a GET after each HEAD, and one request
+    for `/v2/`.
     """
     upstream.add_image("app", "v1", [b"layer"])
     mirror.misbehave(status=503)
@@ -127,7 +128,8 @@ def test_all_hanging_mirrors_share_a_time_limit(
 ) -> None:
     """If all mirrors hang, the client sends its request to the upstream after a limited time.
 
-    All mirrors share a limit. After the first failure, the other mirrors share a shorter limit.
+    All mirrors together have one time limit. After the first failure, a shorter limit holds for all
+    remaining mirrors together.
     """
     monkeypatch.setattr(mirrors, "_FIRST_S", 0.6)
     monkeypatch.setattr(mirrors, "_REST_S", 0.6)

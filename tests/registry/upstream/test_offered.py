@@ -69,7 +69,7 @@ def client_for(
 
 
 def hides(status: int, challenge: str = 'Basic realm="r"') -> Callable[[Seen], Reply | None]:
-    """Return the `refuses` of a registry that hides its repositories from clients without a login.
+    """Return a `refuses` function for a registry that shows repositories only after a login.
 
     Such a registry sends a challenge only at /v2/.
     """

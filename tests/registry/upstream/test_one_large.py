@@ -29,7 +29,7 @@ class Times:
         self.now += duration
 
     def documents(self) -> LargeDocuments:
-        """Return a `LargeDocuments` that uses this clock."""
+        """Return a `LargeDocuments` that uses this clock and this CPU time."""
         return LargeDocuments(lambda: self.now, lambda: self.spent, self.wait)
 
     def parse(self, seconds: float) -> None:

@@ -37,7 +37,7 @@ def test_a_redirected_blob_is_fetched_without_the_credentials(
 ) -> None:
     """If a blob is redirected, the client sends its Range header to the new URL, but no credential.
 
-    A later request for the blob starts again at the upstream.
+    The client sends a later request for the blob to the upstream, not to the new URL.
     """
     with FakeUpstream(gate=BasicGate({"me": "x"})) as upstream:
         upstream.add_blob("app", CONTENT)

@@ -107,7 +107,7 @@ def test_a_head_ends_at_its_first_empty_line() -> None:
 def test_endless_headers_are_rejected(pieces: Callable[[], Iterator[bytes]], why: Why) -> None:
     """The client rejects endless response headers after 64 KiB.
 
-    The kernel's buffers can receive some more bytes.
+    The upstream can send a few more bytes, which the kernel buffers.
     """
     with sending(pieces) as (client, _), pytest.raises(Unavailable) as raised:
         client.manifest("app", V1)

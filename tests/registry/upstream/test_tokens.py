@@ -158,9 +158,9 @@ def test_an_identity_token_is_exchanged_for_a_bearer_token() -> None:
 
 
 def test_a_head_that_is_rejected_with_any_token_costs_one_token() -> None:
-    """If a HEAD is rejected even with a token, the client does not fetch another token for it.
+    """If a HEAD is rejected even with a token, the client does not fetch another token.
 
-    From then on the client sends a GET instead.
+    For this and later requests the client sends a GET in place of a HEAD.
     """
     with TokenService() as tokens, _upstream(tokens) as upstream:
         upstream.misbehave(

@@ -76,7 +76,7 @@ def test_both_spellings_of_a_port_are_converted(host: str, folded: str) -> None:
 
 
 def test_both_spellings_find_the_same_upstream() -> None:
-    """Both spellings of a host with a port, in any case, find the same upstream and client."""
+    """`host:port` and `host_port`, in upper or lower case, find the same upstream and client."""
     table = _table("reg.lan:5000")
 
     found = table.find("reg.lan:5000")
@@ -105,7 +105,7 @@ def test_an_unknown_host_is_not_an_upstream() -> None:
 def test_hosts_of_the_pull_secret_are_upstreams() -> None:
     """Each host in the pull secret, and each host that matches a pattern there, is an upstream.
 
-    Only hosts without a pattern are listed.
+    `hosts` lists only the hosts that are named in full.
     """
     secret = PlainSecret({"quay.io": Credential("", ""), "*.azurecr.io": Credential("a", "b")})
     table = _table("reg.lan:5000", secret=secret)
@@ -202,7 +202,7 @@ def test_tls_contexts_differ_if_the_trust_settings_differ(
 ) -> None:
     """If a file of certificate authorities changes, the client reads the file again.
 
-    The number of TLS contexts is bounded.
+    `TlsContexts` keeps only a bounded number of contexts.
     """
     monkeypatch.setattr(pools, "_MOST_CONTEXTS", 4)
     ca = Authority(tmp_path).path

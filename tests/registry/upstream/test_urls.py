@@ -126,7 +126,7 @@ def registry(gate: Gate) -> Iterator[FakeUpstream]:
 
 @pytest.fixture
 def other() -> Iterator[FakeUpstream]:
-    """Run another host, which lists one tag in each page."""
+    """Run an upstream on another host; each page of its tag list has one tag."""
     with FakeUpstream() as running:
         for tag in "abc":
             running.add_image("app", tag, [b"layer"])
@@ -156,7 +156,7 @@ def test_later_pages_of_a_redirected_list_get_no_credential(
 ) -> None:
     """If a list is redirected to another host, its next pages are requested without a credential.
 
-    The links to these pages come from that host, so they may lead anywhere.
+    The links to these pages come from the other host, so they can lead to any URL.
     """
     target = _renamed(other) if by_name else other.url
     registry.misbehave("/tags/list", redirect=target + "{path}?{query}")
@@ -171,7 +171,7 @@ def test_a_challenge_of_another_host_is_not_answered(
     """The client sends no password after another host's challenge, whose realm may be any URL."""
     registry.misbehave("/tags/list", redirect=_renamed(other) + "{path}")
     client = _client(registry)
-    client.tags("app")  # after this the client has the upstream's challenge
+    client.tags("app")  # this request gives the client the upstream's challenge
     requests = len(gate.requests) if isinstance(gate, TokenService) else 0
     other.forget()
     challenge = f'Basic realm="x", Bearer realm="{_renamed(other)}/token",service="s"'
@@ -237,7 +237,7 @@ def test_no_spelling_of_a_redirect_forwards_the_credential(
 ) -> None:
     """However the URL of a redirect is written, no other host gets the credential.
 
-    In some of these URLs, different URL parsers find different hosts.
+    For some of the test's URLs, URL parsers disagree about the host.
     """
     there = _renamed(other).removeprefix("http://")
     target = location.format(own=registry.host, other=there)

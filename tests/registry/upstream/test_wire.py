@@ -105,7 +105,7 @@ def test_a_response_that_is_not_http_is_nonsense() -> None:
 def test_a_proxy_is_used_except_for_loopback(upstream: FakeUpstream) -> None:
     """The client sends a proxy the absolute URL and the proxy's own credentials.
 
-    Requests to loopback use no proxy.
+    Requests to a loopback address use no proxy.
     """
     upstream.add_image("app", "v1", [b"layer"])
     proxied: list[Seen] = []

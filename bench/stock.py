@@ -28,9 +28,9 @@ PARTS = 9
 IMAGES = 100  # The number of manifests in the data directory; each references PARTS blobs.
 _DAY_S = 24 * 3600
 _OLDEST_S = 20 * _DAY_S
-# The first three bytes of a blob's digest are the blob's number, multiplied by `_FORTH` modulo
-# 2**24, so there can be at most 2**24 blobs. The multiplier is odd, so the products of different
-# numbers differ.
+# The first three bytes of a blob's digest are the blob's number times `_FORTH`, modulo 2**24. So
+# there can be at most 2**24 blobs. The multiplier is odd, so the products of different numbers
+# differ.
 _MIXED = 2**24
 _FORTH = 10_368_889
 _BACK = pow(_FORTH, -1, _MIXED)

@@ -4,8 +4,8 @@ The logger writes uses to the index. While the logger is down, the index does no
 clients request. Therefore the cleaner sends a request through HAProxy, and waits until the logger
 has committed the log line of this request. The logger commits lines in order. So when this line is
 committed, all earlier lines are committed too. Until then, no content is evicted, neither for age
-nor for size, because content with an old recorded use may have been used recently. If a pull finds
-no space in the meantime, its content is passed through to the client.
+nor for size, because the last use of content may be later than the last use in the index. If a pull
+finds no space in the meantime, its content is passed through to the client.
 
 Some lines never reach the index: HAProxy dropped them, or the log was rotated before the logger
 read them. A round that detects such a loss evicts nothing. After a loss, any content may have been

@@ -2,9 +2,9 @@
 
 An image consists of a root manifest and its parts. If the root is an index, the manifests that it
 lists are parts. A manifest whose `subject` belongs to the image, such as a signature, is a part
-too, and so are the blobs of all these manifests. A manifest is a root if the repository does not
-have its subject, and if it has a tag or no index lists it. So if a child of an index has a tag, it
-is also the root of a separate image. Two images of one repository can share parts.
+too, and so are the blobs of all these manifests. A manifest is a root if it has a tag or no index
+lists it, unless the repository has its subject. So if a child of an index has a tag, it is also the
+root of a separate image. Two images of one repository can share parts.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ class HostedRepository:
 class ManifestFamily:
     """A `ManifestFamily` finds which manifests of a repository list or refer to each other.
 
-    *links* has the manifests that the repository links. *read* has each of these manifests, and
-    each manifest that an index among them lists, in parsed form; the value is None for an
-    unreadable manifest.
+    *links* has the manifests that the repository links. *read* maps these manifests, and the
+    manifests that their indexes list, to their parsed form; the value is None for an unreadable
+    manifest.
     """
 
     def __init__(

@@ -6,7 +6,8 @@ logger has committed all last uses.
 
 The snapshot has 256 parts, the shards, and only changed shards are written. A note in the index has
 the hash and the entity tag of each shard that this appliance wrote. A shard counts as unchanged
-only if its hash, and the entity tag of its object in the bucket, equal those in the note.
+only if its hash is the one in the note, and its object in the bucket has the entity tag in the
+note.
 
 The shards are created one at a time, and only a few compressed shards wait to be sent. So the whole
 snapshot is never in memory.

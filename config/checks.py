@@ -71,7 +71,7 @@ def _refused_by_clients(settings: Settings) -> Iterator[Problem]:
         return
     from entrepot.config.certificates import faults  # noqa: PLC0415 - 20 ms and 8 MB, only for TLS
 
-    with suppress(OSError):  # The function `check` reports the missing file as a problem.
+    with suppress(OSError):  # The function `check` reports an unreadable file as a problem.
         for fault, remedy in faults(path.read_bytes(), dt.datetime.now(dt.UTC)):
             yield Problem(f"http.tls.certificate={path}", fault, remedy)
 

@@ -1,8 +1,8 @@
 """List all keys of docker distribution 2.x and 3.x and how the appliance treats each key.
 
-The appliance does not implement every key. An unimplemented key can protect data or select where
-data is stored. If such a key is set, the appliance does not start; otherwise the operator would
-believe that the key has an effect. Any other unimplemented key causes a warning.
+The appliance does not implement every key. It does not start if an unimplemented key is set that
+protects data or selects where data is stored; otherwise the operator would believe that the key has
+an effect. Any other unimplemented key causes a warning.
 """
 
 from __future__ import annotations

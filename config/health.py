@@ -25,8 +25,8 @@ _LONGEST_SHOWN: Final = 256
 _THRESHOLD = readers.count(0, 1000, such_as=3)
 _STATUS = readers.count(100, 599, such_as=200)
 _PORT = readers.count(1, 65535, such_as=6379)
-# RFC 9110 defines the syntax of a header's name (5.6.2) and value (5.5). The obsolete characters
-# (obs-text) are not accepted in a value here.
+# RFC 9110 defines the syntax of a header's name (5.6.2) and value (5.5). `_VALUE` excludes the
+# obsolete characters (obs-text).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", re.ASCII)
 _VALUE = re.compile(r"[\x20-\x7e\t]{0,8192}", re.ASCII)
 # A check may not configure these headers. The HTTP client sets them itself, because they delimit

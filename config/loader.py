@@ -183,9 +183,9 @@ class _Sources:
             unread = [each for each in self._places.files() if is_found and each != self.file]
             why = f"the file is not read, because {self.file} exists too"
             return [Problem(str(each), why, "keep one of the two files") for each in unread]
-        # Outside the image these files are not read. Debian's package docker-registry installs one
-        # of these files, and that file names a folder as the password file. If the appliance read
-        # the file, it would not start.
+        # Outside the image, no file at a usual path is read. Debian's package docker-registry
+        # installs such a file, which names a folder as the password file. With that file, the
+        # appliance would not start.
         return [
             Problem(
                 str(each),

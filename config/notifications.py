@@ -200,7 +200,7 @@ def _url(given: object) -> str:
 
 def _is_request_target(url: str, parts: SplitResult) -> bool:
     is_plain = url.isascii() and url.isprintable() and " " not in url
-    port = parts.port  # `port` raises ValueError if the text is not a port.
+    port = parts.port  # `parts.port` raises ValueError if the port is invalid.
     return is_plain and parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
 

@@ -23,8 +23,8 @@ _MERGE: Final[Mapping[Key, Callable[[object, str, object], object]]] = {
     ("log", "fields"): log_fields.merged,
 }
 _MAPS: Final = frozenset(_MERGE)
-# Each setting in this table is a list of texts. The value in the table is the function that reads
-# the whole list.
+# Each setting in this table is a list of texts. The table maps it to the function that reads the
+# whole list.
 _LISTS: Final[Mapping[Key, Callable[[object], tuple[str, ...]]]] = {
     ("auth", "token", "signingalgorithms"): readers.words,
     ("http", "tls", "clientcas"): readers.words,

@@ -1,10 +1,11 @@
 """Read a pull secret: the registries that the secret names, and the credential for each registry.
 
-Two formats are accepted. One is Docker's `config.json`, which Kubernetes secrets use as
-`.dockerconfigjson`. The other is the older `.dockercfg`, which has only the content of `auths`. The
-whole file may be in base64. Each entry has a key and a credential. The key is a host or a glob, as
-in the kubelet, with an optional scheme, port and path. The host of a key declares an upstream. The
-path of a key restricts the credential to the repositories whose names begin with the path.
+Two formats are accepted: Docker's `config.json`, which Kubernetes secrets use as
+`.dockerconfigjson`, and the older `.dockercfg`, which has only the content of `auths`. In both
+formats the whole file may be in base64. Each entry has a key and a credential. The key is a host or
+a glob, as in the kubelet, with an optional scheme, port and path. The host of a key declares an
+upstream. The path of a key restricts the credential to the repositories whose names begin with the
+path.
 """
 
 from __future__ import annotations

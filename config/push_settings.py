@@ -138,7 +138,7 @@ class ValidationSettings(Section):
 
     If the section is absent, the images of a pushed index must be stored, and layers may name any
     URL. If the section contains any setting, the other settings have the defaults of docker
-    distribution. By these defaults, layers may name no URL.
+    distribution, with which layers may name no URL.
     """
 
     enabled: _Switch = setting(

@@ -107,7 +107,7 @@ def merged(lower: object, name: str, value: object) -> dict[str, object]:
 
     A header in *lower* whose name differs only in case is replaced.
 
-    The single header comes from a variable such as
+    *name* and *value* come from a variable such as
     REGISTRY_HTTP_HEADERS_Access-Control-Allow-Origin.
     """
     lower = from_yaml(lower, _EXAMPLE)

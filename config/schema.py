@@ -360,9 +360,8 @@ class NotificationsSettings(Section):
 class Followed(Section):
     """A `Followed` states which parts of the configuration file the appliance rereads at run time.
 
-    Operators cannot set these fields. `file` is the path of the configuration file. `access` is
-    true unless a flag or variable sets the access rules, and `users` is true unless one sets the
-    users.
+    Operators cannot set these fields. `file` is the path of the configuration file. If `access` is
+    true, the access rules are reread; if `users` is true, the users are reread.
     """
 
     file: Path | None = None

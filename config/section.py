@@ -4,8 +4,8 @@ A section of the configuration is a subclass of `Section`. Each annotated attrib
 (declared with `setting`) or a nested section (`section`). The type of a setting contains the
 function that reads its value (`ReadBy`).
 
-A library such as pydantic could do the same. But the programs of the appliance would keep its
-models in memory, which take 12 MB, a third of the memory that the programs share (decision 042).
+A library such as pydantic could replace this module, but its models take 12 MB, a third of the
+memory that the programs of the appliance share (decision 042).
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ from entrepot.runtime.access import ANONYMOUS
 _LEAST_SIZE: Final = 4 * 2**20
 """If `cleaner.maxsize` is below this number of bytes, no content is kept.
 
-The logs and the index alone need more space. The module datastore/budget.py computes their share.
+The logs and the index alone then need more than `cleaner.maxsize`. The module datastore/budget.py
+computes the share of the logs and the index.
 """
 
 

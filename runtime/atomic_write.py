@@ -1,8 +1,9 @@
 """Replace a file atomically: even after a crash, it has either the old or the new content.
 
-The appliance writes most small files of its own state with this module. Two modules cannot use it.
-`datastore.drivers.filesystem` must find its unfinished files by their names after a crash.
-`appliance.privileges.copied_files` writes relative to an open folder.
+The appliance writes most small files of its own state with this module. The module
+`datastore.drivers.filesystem` cannot use it, because it must find its unfinished files by their
+names after a crash. `appliance.privileges.copied_files` cannot use it either, because it writes
+relative to an open folder.
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ appliance's time as follows:
 
 - A difference of a few seconds corrects the appliance's time at once.
 - A larger difference is a jump of the wall clock. After a jump, the appliance's time continues
-  unchanged, and ages count as zero. This state ends when the wall clock is correct again. It also
-  ends after an hour. The appliance then trusts the wall clock, and ages of older times count from
-  the end of that hour.
+  unchanged, and ages count as zero, until the wall clock is correct again. If it is still wrong
+  after an hour, the appliance trusts it, and ages of earlier times count from the end of that hour.
 - The appliance's time never goes back. If it is ahead of a trusted wall clock, it runs at half
   speed until the wall clock has caught up. So the later of two uses always has the later time.
 
@@ -49,8 +48,8 @@ _EQUAL_S = 0.001
 _READ_EVERY_S = 1.0
 # A correction of more than this many seconds is written to the file for the other processes.
 _SHARED_CORRECTION_S = 0.02
-# The file is written at this interval in seconds even without a change. After a reboot, the wall
-# clock is compared with the last written time.
+# The file is written at this interval in seconds even without a change, because after a reboot the
+# wall clock is compared with the last written time.
 _WRITE_EVERY_S = 60.0
 _MAX_BYTES = 4096  # The largest number of bytes in the file.
 
@@ -83,7 +82,7 @@ class Ages(Protocol):
         ...
 
     def before(self, span: float) -> float:
-        """Return a time; a file modified earlier is certainly older than *span* seconds."""
+        """Return a time; a file last modified before it is older than *span* seconds."""
         ...
 
     def since(self) -> float:
@@ -97,9 +96,10 @@ class State:
 
     Times are in seconds since the UTC epoch, except for `anchored` and `pending`, which are values
     of `elapsed`. `base` is the trusted wall time at the boot of the machine. When `elapsed` was
-    `anchored`, the appliance's time was `anchor`. If the wall clock has jumped, `pending` is when
-    the jump was noticed and `offset` its size; otherwise `pending` is None. Ages count from
-    `since`. `moved` is when the wall clock last changed, and `seen` is when this state was written.
+    `anchored`, the appliance's time was `anchor`. While the wall clock is wrong, `pending` is the
+    time at which its jump was noticed, and `offset` is the size of the jump; otherwise `pending` is
+    None. Ages count from `since`. `moved` is the time at which the wall clock last jumped or became
+    correct, and `seen` is the time at which it was last compared.
     """
 
     boot: str

@@ -50,7 +50,10 @@ class LogLimit(logging.Filter):
         return True
 
     def _count(self, record: logging.LogRecord) -> int | None:
-        """Return how many equal lines were dropped since the last one, or None to drop *record*."""
+        """Return how many equal lines were dropped since the last written one.
+
+        Return None to drop *record*.
+        """
         most = FEW if record.levelno > logging.INFO else MANY
         with self._lock:
             if self._clock() - self._began >= PERIOD_S:

@@ -8,7 +8,7 @@ import logging
 class LogOnce:
     """A `LogOnce` holds the state of an operation that can fail repeatedly, and logs each change.
 
-    It logs the message *failing* at the first failure, and *again* at the next success.
+    It logs the message *failing* at the first failure, and the message *again* at the next success.
     """
 
     def __init__(self, log: logging.Logger, failing: str, again: str) -> None:

@@ -31,7 +31,8 @@ _PLAIN = re.compile(r"[^\s\"'=\\\x00-\x1f\x7f-\x9f]+")
 # This pattern matches control characters, line breaks, and format characters that change the order
 # in which other characters are shown.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+")
-# These two patterns match the user, the password and the query of a URL, which can be credentials.
+# The patterns `_USERINFO` and `_QUERY` match the user, the password and the query of a URL, which
+# can be credentials.
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 # PERF: the query is optional in this pattern. So a match never fails after `://`, and matching
 # takes linear time.

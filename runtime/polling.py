@@ -13,7 +13,7 @@ def poll(look: Callable[[], _T | None], within: float, every: float) -> _T | Non
     """Call *look* every *every* seconds until it returns a value other than None; return the value.
 
     Return None if *look* returns no value within *within* seconds (math.inf means no limit). The
-    first call takes place at once, and the last call at the end of this time. Raises: every
+    first call takes place at once, and the last call after *within* seconds. Raises: every
     exception that *look* raises.
     """
     deadline = time.monotonic() + within

@@ -21,7 +21,7 @@ class Proxies:
         """Return the URL of the proxy for *url*, or None; a loopback host never has a proxy."""
         target = raw_origin_of(url)
         proxy = self.by_scheme.get(target.scheme)
-        # A name with a trailing dot, such as `localhost.`, names the same host.
+        # The name `localhost.`, with a trailing dot, names the same host as `localhost`.
         hostname = target.host.rstrip(".")
         if not proxy or is_loopback(hostname):
             return None

@@ -27,7 +27,7 @@ class RareLines:
     def due(self, kind: object) -> int | None:
         """Return how many lines of *kind* were omitted since the last one that was logged.
 
-        Return None if the next line must be omitted too.
+        Return None if the next line must be omitted.
         """
         with self._lock:
             now = self._clock()

@@ -59,8 +59,8 @@ class ReloadingFile(Generic[T]):
     of them logs a warning.
 
     The last good content is saved in the file *last_good*, for a process that starts while the file
-    is bad. Such a process must not use the value that it inherited by fork(2). That value is older,
-    so rights that were revoked in the meantime would be valid again. *open_file* opens the file.
+    is bad. Such a process must not use the value that it inherited by fork(2): the inherited value
+    can be older, so revoked rights would be valid again. *open_file* opens the file.
 
     The constructor raises OSError and the errors of *parse*.
     """
@@ -164,8 +164,8 @@ class ReloadingFile(Generic[T]):
     def _changed(self, now: float) -> bytes | None:
         """Return the content of the file if it has changed since the last read, else None.
 
-        A file that is being written may be incomplete. In that case return None, so that the next
-        check reads the file. Raises: OSError.
+        Return None if the file was just written, because it may be incomplete; the next check reads
+        it. Raises: OSError.
         """
         status = self._path.stat()
         if _signature(status) == self._seen.signature and not self._seen.racy:
@@ -312,7 +312,7 @@ class _ReadFile:
     """A `_ReadFile` describes the state of the file at the time of a read.
 
     `signature` consists of time, size and inode, and `fingerprint` is a hash of the content. If
-    `racy` is true, a later change of the file may not change `signature`.
+    `racy` is true, a later change of the file may leave `signature` unchanged.
     """
 
     signature: tuple[int, ...]

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 _SET_BYTES = 128  # This is the size of a sigset_t in glibc and musl.
 _INFO_BYTES = 128  # This is the size of a struct signalfd_siginfo (signalfd(2)).
-_NUMBER_BYTES = 4  # This is the size of ssi_signo, the first field of that struct.
+_NUMBER_BYTES = 4  # This is the size of ssi_signo, the first field of a signalfd_siginfo.
 _MAX_SIGNALS = 64  # One read returns at most this many signals.
 _OTHER_FLAGS = os.O_NONBLOCK | os.O_CLOEXEC
 

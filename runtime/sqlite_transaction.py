@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 def immediate(connection: sqlite3.Connection) -> Iterator[None]:
     """Run a `with` block in a transaction that acquires the write lock at its start.
 
-    At the end of the block the transaction is committed. After an exception it is rolled back.
+    The transaction is committed at the end of the block, or rolled back after an exception.
     Raises: sqlite3.Error.
     """
     connection.execute("BEGIN IMMEDIATE")

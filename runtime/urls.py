@@ -12,8 +12,8 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 class RawOrigin(NamedTuple):
     """A `RawOrigin` is a scheme, a host in lower case and without brackets, and a port.
 
-    Its uses are to compare configured URLs and to choose a server. A credential is bound to the
-    stricter `Origin` of registry/upstream/urls.py.
+    Use it to compare configured URLs and to choose a server. Do not use it for credentials, which
+    are bound to the stricter `Origin` of registry/upstream/urls.py.
     """
 
     scheme: str

@@ -10,7 +10,8 @@ def version() -> str:
     """Return the version in `pyproject.toml`, or "0" if the package is not installed.
 
     PERF: to read the version, Python imports a parser of e-mail headers, which uses 1 MB of memory.
-    A process that forks programs reads the version first, so that they use the cached result.
+    A process that forks programs reads the version first, so that the programs use the cached
+    result.
     """
     from importlib import metadata  # noqa: PLC0415 - 20 ms
 

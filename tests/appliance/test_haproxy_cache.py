@@ -243,8 +243,8 @@ def test_a_worker_gets_the_address_of_a_client_whose_credential_is_not_verified(
 ) -> None:
     """A worker gets the client's address only with a credential that is not verified.
 
-    Requests with a verified credential are then equal for all clients, so that a worker can answer
-    an equal request with the same response.
+    Without the address, requests with a verified credential are equal for all clients, so a worker
+    can answer them with the same response.
     """
     epoch = CacheEpoch(haproxy.run)
     epoch.increment()  # so that HAProxy forgets the logins of other tests

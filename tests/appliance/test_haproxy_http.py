@@ -378,8 +378,8 @@ def test_http2_without_tls_is_accepted_with_prior_knowledge(started: _Started) -
 def test_the_debug_listener_serves_its_pages_and_nothing_else() -> None:
     """Only pages for debugging are served on the address of `http.debug.addr`.
 
-    A worker recognises a request to this address by a header. HAProxy removes the header from all
-    other requests.
+    HAProxy marks requests to this address with a header for the worker, and removes this header
+    from all other requests.
     """
     port = free_port()
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:

@@ -71,7 +71,7 @@ def raw_line(haproxy: Haproxy, mark: str) -> bytes:
 
 
 def parsed(line: bytes) -> tuple[AccessLine, RequestLine, list[str]]:
-    """Return a line's fields in both formats, and the request's ID, end, address and port."""
+    """Return a line as AccessLine and RequestLine, and the request's ID, end, address and port."""
     ((values, rest),) = request_line.split([line])
     return *request_line.parse_rest(rest), values.split(request_line.SEPARATOR)
 
@@ -134,7 +134,7 @@ def _until_cached(haproxy: Haproxy, path: str) -> Response:
 
 
 def test_equal_requests_are_one_group_for_the_logger(haproxy: Haproxy, path: str) -> None:
-    """Lines of equal requests differ in start, ID and port only: the logger parses one of them."""
+    """Lines of equal requests differ in start, ID and port only, so the logger parses just one."""
     for _ in range(3):
         haproxy.request(path)
     log = haproxy.run / "access.log"

@@ -29,7 +29,7 @@ def blobs(run: Path) -> Iterator[StubWorker]:
 @pytest.fixture(scope="module")
 def started(run: Path, worker: StubWorker) -> Iterator[Haproxy]:
     """Run HAProxy as if the storage were a bucket."""
-    assert worker.seen == []  # HAProxy sends health checks to this socket
+    assert worker.seen == []  # the stand-in must run, because HAProxy checks its health
     with Haproxy(run, 1, variables={"ENTREPOT_REDIRECTING": "on"}) as running:
         yield running
 
@@ -72,7 +72,7 @@ def test_a_client_that_asks_again_is_known_to_the_worker(
 def test_a_client_cannot_send_the_mark(haproxy: Haproxy) -> None:
     """HAProxy removes a client's own header about an earlier redirect.
 
-    For each request with that header a worker would send a request to the bucket.
+    A worker would send a request to the bucket for each request with that header.
     """
     assert not _is_marked(haproxy, f"{BLOB}{'4' * 64}", f"{NAME}: 1")
 

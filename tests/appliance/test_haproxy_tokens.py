@@ -179,7 +179,7 @@ def test_a_refused_token_is_not_counted_as_a_wrong_password(haproxy: Haproxy) ->
     """A refused token does not count as a failed login.
 
     A client can put any user's name into an invalid token, and could otherwise delay the logins of
-    that user. A limit is not needed either, because no client can guess a signature.
+    that user. Tokens need no limit of failed logins, because no client can guess a signature.
     """
     for _ in range(3):
         haproxy.request("/status/401", _token({"exp": _in(300), "sub": "alice"}))
@@ -194,8 +194,8 @@ def test_wrong_passwords_in_a_form_are_counted_by_address(
 ) -> None:
     """Wrong passwords in a form are counted for the client's address.
 
-    After many wrong passwords HAProxy marks the address's requests, and the worker checks marked
-    passwords after all other passwords.
+    After many wrong passwords HAProxy marks the requests of the address, and a worker verifies
+    their passwords after all other passwords.
     """
     worker.headers["X-Entrepot-Mistaken"] = "1"
     for _ in range(61):

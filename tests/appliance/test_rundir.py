@@ -201,8 +201,8 @@ def test_an_unwritable_state_directory_still_has_one_appliance_that_is_found(
 ) -> None:
     """A second appliance is refused even if the state directory cannot be written to.
 
-    The first appliance locks the state directory itself instead of a file in it. Commands find the
-    run directory by a search of the temporary folder.
+    In that case the first appliance locks the state directory itself instead of a file in it, and
+    commands search the temporary folder for the run directory.
     """
 
     def refuse(path: Path) -> None:

@@ -35,7 +35,7 @@ class Gatherer:
 
 
 class Clock:
-    """A clock that only `pause` advances; `requests` has files to touch, by number of pauses."""
+    """A clock that only `pause` advances; `requests` maps a number of pauses to a file to touch."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -90,7 +90,7 @@ def test_the_state_is_written_for_a_minute_after_the_last_request(
 
 
 def test_a_state_that_cannot_be_gathered_is_tried_again(tmp_path: Path, request_file: Path) -> None:
-    """If the state cannot be gathered, no file is written, and the next second tries again."""
+    """If the state cannot be gathered, no file is written; the next attempt is a second later."""
     clock, gather = Clock(), Gatherer()
     gather.error = OSError("the disk is gone")
 

@@ -77,7 +77,7 @@ def test_no_key_of_distribution_is_ignored_silently(config_folder: ConfigFolder,
     assert changes or key in _WITHOUT_A_SETTING
 
 
-# Honoured keys change no setting if the appliance always has the behaviour that they request.
+# These honoured keys change no setting, because the appliance always behaves as they request.
 _WITHOUT_A_SETTING = frozenset({"version", "http.secret", "http.h2c.enabled"})
 
 

@@ -27,8 +27,8 @@ _ALL = (
 def test_every_file_of_the_settings_is_listed_once(config_folder: ConfigFolder) -> None:
     """`named_files` lists each file of the settings, and none of them twice.
 
-    The service user gets access to the listed files. If a new setting with a file is not in the
-    list, only root can read that file.
+    The service user gets access to the listed files only, so `named_files` must list the file of
+    every new setting.
     """
     settings = config_folder.settings(*_ALL)
 

@@ -17,7 +17,7 @@ _DAY = 86400.0
 
 
 def test_a_rule_sets_the_retention_of_a_pattern(config_folder: ConfigFolder) -> None:
-    """A retention rule sets `ttl`, `keep` and `untagged`; a rule without them means for ever."""
+    """A retention rule sets `ttl`, `keep` and `untagged`; an empty rule keeps content for ever."""
     config_folder.write(
         """
         hosted:

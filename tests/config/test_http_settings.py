@@ -100,7 +100,7 @@ def test_every_page_that_may_write_without_a_password_is_a_warning(
 ) -> None:
     """`Access-Control-Allow-Origin: *` with DELETE causes a warning: web pages could remove images.
 
-    Many examples set `*`, but without DELETE.
+    Many examples set `*` without DELETE, which causes no warning.
     """
     methods = "Access-Control-Allow-Methods: [HEAD, GET, delete]"
     config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}")
@@ -203,7 +203,7 @@ def test_a_host_and_relative_urls_contradict_each_other(config_folder: ConfigFol
 def test_a_host_without_the_prefix_is_a_warning(config_folder: ConfigFolder) -> None:
     """If `http.prefix` is set, an `http.host` without that prefix causes a warning.
 
-    Such a host is right behind a proxy that adds the prefix, and wrong behind a proxy that forwards
+    Such a host is correct if the proxy in front adds the prefix, and wrong if the proxy forwards
     the prefix.
     """
     config_folder.write("http: {host: 'https://registry.test', prefix: /reg/}")
@@ -252,7 +252,7 @@ def test_client_authorities_without_a_certificate_are_refused(config_folder: Con
 
 
 def test_client_auth_without_authorities_is_a_warning(config_folder: ConfigFolder) -> None:
-    """`clientauth` without authorities has no effect, and causes a warning."""
+    """`clientauth` without `clientcas` has no effect, and causes a warning."""
     config_folder.write("http: {tls: {clientauth: request-client-cert}}")
     (warning,) = config_folder.warnings()
     assert "the key has no effect: http.tls.clientcas is not set" in warning

@@ -13,8 +13,8 @@ from tests.config.config_folder import ConfigFolder
 def test_flags_override_variables_which_override_the_file(config_folder: ConfigFolder) -> None:
     """Flags override variables, which override the file.
 
-    In this test, one setting has only its default. The file sets three others, variables set two of
-    them, and a flag sets one.
+    In this test, the file sets `ttl`, `threshold` and `runevery`. Variables override `threshold`
+    and `runevery`, and a flag overrides `runevery`. No source sets `maxsize`.
     """
     config_folder.write("cleaner: {ttl: 1d, threshold: 1, runevery: 1m}")
 
@@ -43,7 +43,7 @@ def test_every_value_has_its_source(config_folder: ConfigFolder) -> None:
 def test_a_section_in_the_environment_is_merged_into_the_file(config_folder: ConfigFolder) -> None:
     """A section in a variable is merged into the section in the file.
 
-    The variable contains YAML. If this YAML lacks a setting of the file, that setting stays.
+    The variable contains YAML. Settings of the file that this YAML lacks stay in force.
     """
     config_folder.write("upstreams: {quay.io: {freshness: 1m, ongone: serve}}")
     quay = config_folder.settings(
@@ -160,7 +160,7 @@ def test_in_the_image_an_empty_folder_of_certificates_is_a_problem(
 
     The image has no such folder, so the operator has mounted it and wants TLS.
 
-    Without a mount of certificates, or with an empty setting, plain HTTP is intended.
+    Without that folder, or with an empty http.tls.certificate, plain HTTP is intended.
     """
     assert config_folder.problems(ENTREPOT_IMAGE="1") == []
 

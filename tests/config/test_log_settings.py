@@ -169,7 +169,7 @@ def test_a_disabled_hook_is_left_out(config_folder: ConfigFolder) -> None:
 def test_variables_set_single_keys_of_a_hook(config_folder: ConfigFolder) -> None:
     """Variables set single keys of a mail hook.
 
-    The password need not be in the file. In variables docker distribution's name of `options` is
+    So the password need not be in the file. In variables docker distribution's name of `options` is
     MAILOPTIONS.
     """
     config_folder.write(f"log:\n hooks:\n  -{_HOOK}")

@@ -259,7 +259,7 @@ def test_similar_variables_of_other_programs_are_no_problem(
 
 
 def test_another_misspelt_name_is_a_warning(config_folder: ConfigFolder) -> None:
-    """A misspelt variable that protects nothing causes a warning: the default does no harm."""
+    """A misspelt variable that protects nothing causes only a warning: its default does no harm."""
     assert config_folder.problems(CLEANER_TLT="7d") == []
     assert config_folder.warnings(CLEANER_TLT="7d") == [
         "CLEANER_TLT: no such setting; did you mean CLEANER_TTL?"

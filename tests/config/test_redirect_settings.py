@@ -77,10 +77,10 @@ def test_the_driver_with_a_bucket_redirects_unless_it_is_disabled(
 def test_an_endpoint_that_clients_cannot_use_is_a_warning(
     config_folder: ConfigFolder, s3: str, redirect: str, argv: tuple[str, ...], expected: list[str]
 ) -> None:
-    """A redirect that clients cannot follow causes a warning.
+    """An endpoint to which clients cannot be redirected causes a warning.
 
-    The host may be known only in the appliance's network, or may lack TLS. It may also be below
-    the registry's host. Clients would then send their password to the host of the redirect.
+    Its host may be known only in the appliance's network, or may lack TLS. If the host is that of
+    the registry or a subdomain of it, clients send their password to the endpoint.
     """
     expected = [f"{_AT}.{each}; {_REMEDY}" for each in expected]
 

@@ -131,8 +131,8 @@ def test_an_upstream_inherits_the_settings_of_proxy(config_folder: ConfigFolder)
 def test_a_host_of_the_secret_inherits_the_settings_of_proxy(config_folder: ConfigFolder) -> None:
     """A host of the pull secret becomes an upstream with the settings of `proxy`.
 
-    If the configuration file has a section for that host, by any of its names, the section's
-    settings are added.
+    If the configuration file has a section for that host, under any of its names, the settings of
+    the section take precedence.
     """
     config_folder.write("upstreams: {index.docker.io: {freshness: 5m}}")
     settings = config_folder.settings(ENTREPOT_FRESHNESS="7s")
@@ -143,7 +143,7 @@ def test_a_host_of_the_secret_inherits_the_settings_of_proxy(config_folder: Conf
 
 
 def test_a_remote_url_is_an_upstream_and_the_default(config_folder: ConfigFolder) -> None:
-    """REGISTRY_PROXY_REMOTEURL sets the default upstream, with its user and password.
+    """REGISTRY_PROXY_REMOTEURL, _USERNAME and _PASSWORD set the default upstream and its login.
 
     REGISTRY_PROXY_* are the variables of docker distribution's pull-through cache.
     """
@@ -274,7 +274,7 @@ def test_a_flag_that_adjusts_a_public_registry_leaves_the_others(
 
 
 def test_an_adjusted_registry_has_the_value_of_the_flag(config_folder: ConfigFolder) -> None:
-    """A flag's value applies to the public registry, even in the programs that `serve` starts."""
+    """A flag for a public registry takes effect, even in the programs that `serve` starts."""
     settings = config_folder.settings("--upstreams.quay.io.freshness=5m")
     passed_on = Settings.from_tree(settings.as_tree())
 
@@ -391,7 +391,7 @@ def test_a_path_in_remoteurl_precedes_the_api_and_one_in_url_begins_the_names(
 ) -> None:
     """A path in `remoteurl` precedes /v2/, and a path in `url` begins the repository names.
 
-    The first rule is docker distribution's; the second is needed for Harbor's projects.
+    Docker distribution has the rule for `remoteurl`; Harbor's projects need the rule for `url`.
     """
     remote = "--proxy.remoteurl=https://a.io/mirror/"
     both = config_folder.settings(remote, "--upstreams.a.io.url=https://a.io/team")

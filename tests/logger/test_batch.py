@@ -73,7 +73,7 @@ def test_access_times_position_and_counters_are_one_transaction(index: FailingIn
 def test_lines_read_while_the_index_is_unavailable_are_kept(index: FailingIndex) -> None:
     """Lines that the logger reads while the index is unavailable are kept.
 
-    The next commit counts each of them once.
+    The next successful commit counts each line once.
     """
     log_batch = LogBatch(index)
     log_batch.access(_batch(written(BLOB)))
@@ -197,8 +197,8 @@ def test_a_gap_and_a_line_too_long_are_counted(index: FailingIndex) -> None:
 def test_the_cleaner_gets_the_number_of_losses_by_rotation(index: FailingIndex) -> None:
     """The logger reports to the cleaner how many lines were lost, including those lost by rotation.
 
-    A lost line can belong to a pull. Without that pull the cleaner would evict the content too
-    early.
+    A lost line can belong to a pull. The cleaner, which does not know of the pull, could evict the
+    content too early.
     """
     gap = Batch([], _at(1), gaps=1)
     first = LogBatch(index, run="one")

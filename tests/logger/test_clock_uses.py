@@ -98,7 +98,7 @@ def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
 ) -> None:
     """A use that was logged while the wall clock was ahead gets no time in the future.
 
-    Otherwise the content would be evicted forty days too late.
+    In this test the content would otherwise be evicted forty days too late.
     """
     machine.off = 40 * _DAY
     written_at = machine.wall()

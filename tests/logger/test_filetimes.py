@@ -122,7 +122,7 @@ class Asked(MemoryStorage):
         self.asked: list[str] = []
 
     def stat(self, key: str) -> Stat | None:
-        """Record *key*, and return the attributes of its value."""
+        """Append *key* to `asked`, and return the attributes of its value."""
         self.asked.append(key)
         return super().stat(key)
 

@@ -115,7 +115,7 @@ def test_written_files_have_the_layout_of_the_clients_file_system(
 ) -> None:
     """`--out` writes a folder for each client, with the same paths as in the client's file system.
 
-    A second run adds no file.
+    A second run with the same options adds no file.
     """
     for _ in range(2):
         text = output_of(capsys, "--host=cache.test", "--out=out", "--client=k3s", QUAY)

@@ -33,13 +33,13 @@ def test_only_the_port_of_https_is_omitted(endpoint: Endpoint, url: str) -> None
 def test_the_port_of_an_upstream_is_written_with_an_underscore() -> None:
     """In an image reference "_" replaces the colon before the port of an upstream.
 
-    A reference cannot contain a second colon, and the appliance accepts this form.
+    A reference cannot contain a second colon; the appliance accepts the underscore.
     """
     assert TLS.prefix("reg.test:8443") == "cache.test:8443/reg.test_8443"
 
 
 def test_upstreams_on_loopback_are_not_in_a_clusters_mirrors() -> None:
-    """A cluster's mirrors omit upstreams on loopback, because 127.0.0.1 means the node itself."""
+    """A cluster's mirrors omit upstreams on loopback: on a node, 127.0.0.1 is the node itself."""
     endpoint = replace(PLAIN, upstreams=("quay.io", "localhost:5001", "127.0.0.1:5002"))
 
     assert endpoint.elsewhere == ("quay.io",)

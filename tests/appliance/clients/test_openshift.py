@@ -13,7 +13,7 @@ from entrepot.appliance.clients import openshift
 from entrepot.appliance.clients.endpoint import Endpoint
 from tests.appliance.clients.endpoints import CA, PLAIN, TLS, texts
 
-# config.openshift.io/v1 has this pattern for a mirror, and for a source without a wildcard
+# config.openshift.io/v1 requires this pattern of a mirror, and of a source without a wildcard
 _PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 _PLACE = re.compile(
     rf"{_PART}(?:\.{_PART})*(?::[0-9]+)?(?:/[a-z0-9]+(?:(?:[._]|__|-*)[a-z0-9]+)*)*"

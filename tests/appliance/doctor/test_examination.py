@@ -76,7 +76,7 @@ def test_every_request_has_the_prefix_of_the_api(registry: FakeUpstream) -> None
 
 
 def test_a_socket_needs_the_address_of_the_proxy_in_front(tmp_path: Path) -> None:
-    """For a unix socket `doctor` needs the address of the proxy in front of the appliance.
+    """If the appliance listens on a unix socket, `doctor` needs the address of the proxy in front.
 
     Clients of the appliance connect to that proxy and never to the socket.
     """

@@ -61,7 +61,7 @@ def test_without_stored_images_a_well_known_one_is_chosen() -> None:
 
 
 def test_the_smallest_complete_image_is_chosen(tmp_path: Path) -> None:
-    """`doctor` chooses the smallest complete image, because this pull costs the least."""
+    """`doctor` chooses the smallest complete image, because its pull costs the least."""
     keep(tmp_path, "quay.io/large", image([b"x" * 1000]))
     keep(tmp_path, "reg.test_5000/small", image([b"x" * 10]))
     torn = image([b"y"])

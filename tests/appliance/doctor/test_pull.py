@@ -161,8 +161,8 @@ def test_a_fault_that_clients_tolerate_is_a_fallback(
 def test_an_optional_route_that_is_not_configured_is_not_tried(registry: FakeUpstream) -> None:
     """A 404 on an optional route is no failure; `doctor` reports the route as not tried.
 
-    Only dockerd's older image store requests images without the registry's host, and so needs an
-    appliance with a default upstream.
+    The optional route serves dockerd's older image store, which requests images without the
+    registry's host. This route works only if the appliance has a default upstream.
     """
     optional = Route("default", "dockerd", "app", is_optional=True)
 

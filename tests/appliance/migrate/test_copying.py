@@ -21,7 +21,7 @@ from tests.images import filler
 class _Impatient(threading.Event):
     """A stand-in for the event that ends a migration.
 
-    It never waits; `waits` lists the requested pauses in seconds.
+    Its `wait` returns at once; `waits` lists the requested pauses in seconds.
     """
 
     def __init__(self) -> None:
@@ -123,8 +123,8 @@ def test_a_temporary_file_that_cannot_be_written_ends_the_migration(tmp_path: Pa
 def test_one_unreadable_blob_is_a_result_and_many_end_the_migration(tmp_path: Path) -> None:
     """One unreadable blob is reported; many in a row end the migration.
 
-    The migration tries each unreadable blob for a minute. Without the limit these minutes could add
-    up to years while the source does not respond.
+    The migration tries each unreadable blob for a minute. If it did not end, it could spend years
+    on a source that does not respond.
     """
     source, stop = _Failing(1_000), _Impatient()
     copier = Copier(source, MemoryStorage(), tmp_path, stop, lambda _: None)

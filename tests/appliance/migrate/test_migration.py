@@ -205,7 +205,7 @@ def test_an_interrupted_migration_continues(
 def test_a_blob_of_another_length_is_replaced(
     source: DataDirectory, target: DataDirectory, run: Run
 ) -> None:
-    """A blob that the target has with another length, as after a fault, is copied again."""
+    """If a blob has a wrong length in the target, as after a fault, it is copied again."""
     digest = next(iter(_rows(source)))
     target.storage.write(layout.blob(digest), b"short")
 

@@ -38,7 +38,7 @@ def test_an_owner_that_renews_its_claim_is_refused() -> None:
 def test_an_owner_that_is_gone_is_accepted_after_a_while() -> None:
     """If the claim of the source's owner is not renewed for a while, the source is read.
 
-    In this case no running appliance could change the source.
+    A claim that is not renewed shows that no running appliance could change the source.
     """
     storage, now = MemoryStorage(), [0.0]
     storage.write(OWNER, b'{"id": "a", "renewals": 1}')

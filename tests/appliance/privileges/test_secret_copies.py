@@ -161,9 +161,9 @@ def test_copies_are_removed_at_the_end_and_those_of_a_killed_process_at_the_star
 def test_copies_of_a_running_appliance_stay_and_a_second_start_is_refused(
     secret: Path, copied: SecretCopies
 ) -> None:
-    """A second `serve` in a container is refused, and the copies of the first one stay.
+    """A second `serve` in a container is refused, and the first one's copies of secrets stay.
 
-    Earlier versions deleted these copies at a second start.
+    Earlier versions deleted the copies at a second start.
     """
     with pytest.raises(ConfigError, match="another appliance runs in this container"):
         separation.refuse_second()

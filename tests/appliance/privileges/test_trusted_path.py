@@ -91,8 +91,8 @@ def test_a_link_in_the_data_directory_gives_the_user_no_other_file(
 ) -> None:
     """A link in the data directory does not make the service user own a file outside of it.
 
-    The test creates a symbolic or hard link in the data directory. Some of these links replace the
-    appliance's own files. Then `take_over` gives the directory to the service user.
+    The test creates a symbolic or hard link in the data directory, in some cases in place of a file
+    of the appliance. Then `take_over` gives the directory to the service user.
     """
     plant(data, outside)
 

@@ -135,7 +135,7 @@ def test_the_renewal_is_retried_while_haproxy_does_not_listen(
 def test_a_certificate_that_haproxy_rejects_is_logged_once(
     run: Path, settings: Settings, authority: Authority, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If HAProxy rejects a new certificate, HAProxy keeps the old one. This is logged once."""
+    """If HAProxy rejects a new certificate, it keeps the old one. The rejection is logged once."""
     asked: list[str] = []
 
     def refuse(line: str) -> str:

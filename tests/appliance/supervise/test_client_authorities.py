@@ -83,7 +83,7 @@ def _watch(settings: Settings, run: Path) -> ClientAuthorities | None:
 def _wait_for(message: str, watch: ClientAuthorities, caplog: pytest.LogCaptureFixture) -> None:
     """Look for a change of the CA file until *message* is logged.
 
-    `look` does not read the file at every call.
+    `look` is called repeatedly, because not every call reads the file.
     """
 
     def is_logged() -> bool:
@@ -156,7 +156,7 @@ def test_changed_authorities_take_effect_without_a_restart(
 ) -> None:
     """Changed CAs of clients take effect without a restart.
 
-    A half-written file changes nothing. A client of a removed CA is refused even if it resumes an
+    A half-written CA file has no effect. A client of a removed CA is refused even if it resumes an
     earlier TLS session.
     """
     caplog.set_level("INFO")
@@ -191,7 +191,7 @@ def test_too_many_authorities_need_a_restart_and_the_log_says_so(
 ) -> None:
     """If the new CA file has too many CAs, the log states that a restart is needed.
 
-    HAProxy's admin socket accepts at most 32 KiB in one command, too few for many CAs.
+    HAProxy's admin socket accepts at most 32 KiB in one command, too little for many CAs.
     """
     settings = site.settings()
     with ExitStack() as stack:

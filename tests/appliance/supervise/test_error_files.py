@@ -33,7 +33,7 @@ def _version() -> tuple[int, int]:
 
 
 def test_the_responses_of_the_parser_have_the_headers_of_every_response(tmp_path: Path) -> None:
-    """The responses of HAProxy's parser have the headers that are configured for all responses."""
+    """The error files of HAProxy have the headers that are configured for all responses."""
     write_error_files(tmp_path, {"X-Own": ["a", "b"], "cache-control": ["max-age=9"]})
     response = Response.parse((tmp_path / "400.http").read_bytes())
 

@@ -65,7 +65,7 @@ def test_the_next_signal_is_handled_without_a_wait() -> None:
 def test_a_program_that_starts_or_stops_needs_time_outs(number: int, *, is_quiet: bool) -> None:
     """While a program starts or stops, supervisord's waits are short.
 
-    The program's next state may be due at a certain time, at which no event ends a wait.
+    Supervisord may have to change the program's state at a time that no event announces.
     """
     assert is_settled(state(number)) is is_quiet
 

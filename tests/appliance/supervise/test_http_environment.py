@@ -21,7 +21,7 @@ _USUAL = {"TLS_MIN": "TLSv1.2"}
 
 
 def test_the_defaults_of_haproxy_cfg_need_no_variables() -> None:
-    """The defaults of haproxy.cfg need no variables; only the oldest TLS version is passed."""
+    """With default settings, haproxy.cfg gets only the variable of the oldest TLS version."""
     assert _variables() == _USUAL
 
 

@@ -96,7 +96,7 @@ def test_a_socket_at_which_a_program_listens_is_refused(folder: Path) -> None:
 def test_a_path_with_another_file_or_no_folder_is_refused(folder: Path) -> None:
     """The path of a regular file, or a path in a missing folder, is refused.
 
-    Only a socket is ever removed.
+    `remove_socket` does not remove the regular file.
     """
     file = folder / "a.sock"
     file.touch()

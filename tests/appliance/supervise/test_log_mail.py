@@ -110,8 +110,8 @@ def test_a_line_cannot_add_a_header_or_a_field(server: SmtpServer) -> None:
 def test_the_number_of_mails_in_a_minute_is_limited(server: SmtpServer) -> None:
     """At most `MOST_MAILS` log lines are mailed in a minute, and in addition a fatal line.
 
-    All programs stop after a fatal line. The mail with this line has the number of lines that were
-    not mailed.
+    All programs stop after a fatal line. The mail with the fatal line has the number of lines that
+    were not mailed.
     """
     now = [0.0]
     mail = LogMail([_hook(server, "error")], clock=lambda: now[0])

@@ -248,7 +248,7 @@ def test_haproxy_cannot_open_the_pipe_without_a_reader(tmp_path: Path) -> None:
 
 
 def test_the_pipe_is_large(pipe: int) -> None:
-    """The access log's pipe is large, because each line is lost while the pipe is full."""
+    """The access log's pipe is large, because lines are lost while the pipe is full."""
     assert fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) == log_pipe.BYTES
     os.close(pipe)
 

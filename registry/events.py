@@ -33,7 +33,7 @@ class Events:
 
 
 class BreakerEvents:
-    """A `BreakerEvents` appends breaker events; for an opened breaker, it purges HAProxy's cache.
+    """A `BreakerEvents` appends breaker events; when a breaker opens, it purges HAProxy's cache.
 
     HAProxy's cached manifests may reference parts that only the unreachable upstream has.
     """

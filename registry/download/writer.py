@@ -157,7 +157,7 @@ class Download:
         self._began = time.monotonic()
 
     def open(self) -> bool:
-        """Send the request in the calling thread; return True if the upstream responded.
+        """Send the first request in the calling thread; return True if the upstream responded.
 
         If this method returns True, the attribute `size` is set. `run` announces the response to
         all other readers, after the caller has sent the head of its own response.

@@ -25,7 +25,7 @@ class Upstreams(Protocol):
         ...
 
     def find(self, host: str) -> Registered | None:
-        """Return the upstream of a host, or None if unknown; `:` or `_` precedes the port."""
+        """Return the upstream of a host, or None if unknown; a port follows `:` or `_`."""
         ...
 
 

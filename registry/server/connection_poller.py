@@ -181,7 +181,7 @@ class ConnectionPoller:
         poller: selectors.BaseSelector,
         each: Polled,
     ) -> None:
-        """Do *action* with a connection; any error closes only this connection.
+        """Call *action* with a connection; any error closes only this connection.
 
         Otherwise one error would end the polling thread, and with it all other connections.
         """

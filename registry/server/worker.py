@@ -249,9 +249,9 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:  # noqa: ANN401 - as in gunicorn
         """Read the rest of the body; return whether the connection can have another request.
 
-        PERF: gunicorn reads the rest of each request body. To find that a request without a body
-        has no rest, gunicorn would set the socket's time-out three times, and the thread would
-        acquire the interpreter lock again each time.
+        PERF: after a request without a body, this method does not call gunicorn's method. That
+        would set the socket's time-out three times, and the thread would acquire the interpreter
+        lock again each time.
         """
         parser = conn.parser
         if keepalive and getattr(parser.mesg.body.reader, "length", None) == 0:

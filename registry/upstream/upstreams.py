@@ -104,7 +104,7 @@ class UpstreamTable:
         self._from_globs: BoundedDict[str, Registered] = BoundedDict(_MOST_FROM_GLOBS)
 
     def find(self, host: str) -> Registered | None:
-        """Return the upstream of a host, or None if unknown; `:` or `_` precedes the port."""
+        """Return the upstream of a host, or None if unknown; a port follows `:` or `_`."""
         names: tuple[str, ...] = (host.lower(), unfold(host))
         # An IPv6 address has many spellings, so look up the canonical spelling too.
         if host.startswith("["):

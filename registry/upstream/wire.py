@@ -68,7 +68,7 @@ def left() -> float:
 
 
 def bounded(span: float) -> float:
-    """Return a socket time-out of at most *span* seconds that ends at this thread's deadline."""
+    """Return a socket time-out of *span* seconds, or less if this thread's deadline comes earlier."""
     return max(min(span, left()), _LEAST_S)
 
 

@@ -144,7 +144,10 @@ def _application(settings: Settings, made: Parts) -> WSGIApplication:
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return a worker's limits: three quarters of `limits.blobs` and of `limits.bodies`."""
+    """Return the limits above which a worker closes slow connections.
+
+    They are three quarters of the limits at which new requests wait (docs/operations.md).
+    """
     limits = settings.limits
     return ConnectionLimits(limits.blobs * 3 // 4, limits.bodies * 3 // 4, limits.minrate)
 

@@ -81,7 +81,7 @@ _Spec = tuple[int | None, int | None]
 
 
 def _specs(header: str) -> list[_Spec] | None:
-    """Split a Range header into pairs of first and last position; return None if it is malformed."""
+    """Return the pairs of first and last position in a Range header, or None if it is malformed."""
     if header[: len(_UNIT)].lower() != _UNIT:
         return None
     # Empty list elements in a Range header are ignored (RFC 9110, 5.6.1).

@@ -100,7 +100,7 @@ class TokenResource:
     def _granted(
         self, identity: Identity, resource: tuple[str, str], actions: frozenset[str]
     ) -> frozenset[str]:
-        """Return the requested *actions* on a resource that the access rules permit to the client."""
+        """Return the *actions* on a resource that the access rules permit to the client."""
         if resource == _CATALOG:
             return actions if identity.rights else frozenset()
         kind, name = resource

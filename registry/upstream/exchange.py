@@ -256,7 +256,7 @@ class Exchange:
 
     @contextmanager
     def _reporting(self, request: UpstreamRequest, passed: Pass) -> Iterator[float]:
-        """Yield the start time of a request (monotonic clock); write an event if the request fails."""
+        """Yield the time at which a request starts; write an event if the request fails."""
         start = self._clock()
         try:
             yield start

@@ -69,7 +69,7 @@ class Tokens:
         self._slots: dict[TokenKey, _Slot] = {}
 
     def get(self, key: TokenKey, refused: str | None = None) -> str:
-        """Return the cached token; if it is missing, expired or equal to *refused*, fetch a new one.
+        """Return the cached token, or fetch one if it is missing, expired or equal to *refused*.
 
         Concurrent callers with the same key wait for one fetch.
         """

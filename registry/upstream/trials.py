@@ -61,5 +61,5 @@ class CredentialTrials:
         self._unproven.keep(credential, self._clock() + UNPROVEN_S)
 
     def doubt(self, credential: Credential) -> None:
-        """Record that a request with *credential* was refused, so that the credential is checked again."""
+        """Let *credential* be checked again, because a request with it was refused."""
         self._accepted.pop(credential, None)

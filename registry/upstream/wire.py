@@ -68,7 +68,7 @@ def left() -> float:
 
 
 def bounded(span: float) -> float:
-    """Return a socket time-out of *span* seconds, or less if this thread's deadline comes earlier."""
+    """Return a socket time-out: *span* seconds, or less if this thread's deadline is earlier."""
     return max(min(span, left()), _LEAST_S)
 
 

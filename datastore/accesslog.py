@@ -93,7 +93,7 @@ class AccessLine:
 _Document = dict[str, str | int | float]
 _Values = tuple[Any, ...]  # The values of the fields of one line.
 FIELDS = tuple(each.name for each in fields(AccessLine))
-"""The names of the fields of a log line, in the order of the format."""
+"""The names of the fields of a log line, in the order of `log-format`."""
 _NAMES = FIELDS
 _INTEGERS = ("start", "duration", "status", "bytes")
 _TYPES = tuple(int if name in _INTEGERS else str for name in _NAMES)

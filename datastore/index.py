@@ -181,7 +181,7 @@ class PinStore(Protocol):
         ...
 
     def unpin(self, digests: Iterable[Digest], until: float) -> None:
-        """Remove the pins that `pin` made with the same *until*; other pins stay."""
+        """Remove the pins of *digests* that `pin` made with the same *until*; other pins stay."""
         ...
 
     def pinned(self, digests: Iterable[Digest]) -> set[Digest]:
@@ -368,7 +368,7 @@ class Index(AccessIndex, Protocol):
 
     @property
     def reservations(self) -> ReservationStore:
-        """The reserved bytes of this index."""
+        """The reservations of this index."""
         ...
 
     @property

@@ -55,7 +55,7 @@ class RequestLine:
 
 
 TAIL = tuple(each.name for each in fields(RequestLine))[2:]
-"""The names of all fields except the first two."""
+"""The names of RequestLine's fields, except `id` and `port`."""
 
 
 Head = tuple[str, bytes]

@@ -94,7 +94,7 @@ class Reservations:
         return granted
 
     def refused(self, size: int) -> None:
-        """Wake the cleaner to free *size* bytes, if the disk is full before the cap is reached."""
+        """Wake the cleaner to free *size* bytes: the disk is full, but the cap is not reached."""
         self._wake(size)
 
     def release(self, digest: Digest) -> None:

@@ -123,7 +123,7 @@ class LogBatch:
 
     @property
     def dropped(self) -> DroppedLines:
-        """Return HAProxy's last count of the log lines that it dropped."""
+        """Return HAProxy's last count of dropped log lines."""
         return self._dropped
 
     def position(self, name: str) -> LogPosition | None:
@@ -152,7 +152,7 @@ class LogBatch:
         self._take(EVENTS, batch)
 
     def drop(self, dropped: DroppedLines) -> None:
-        """Add HAProxy's current count of the log lines that it dropped."""
+        """Add HAProxy's current count of dropped log lines."""
         if dropped == self._dropped:
             return
         lost = dropped.total - self._dropped.total

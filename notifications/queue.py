@@ -237,7 +237,7 @@ class EventQueue:
     # ---- appending events
 
     def _append(self, db: sqlite3.Connection, name: str, events: Sequence[Notification]) -> None:
-        """Append events; first drop old events, so that the endpoint stays within *limit*."""
+        """Append events; first drop old events, so that the queue stays within its limit."""
         db.execute("INSERT OR IGNORE INTO endpoint (name) VALUES (?)", (name,))
         for is_pull, chunk in _chunks(events):
             body = row_text.write(chunk)

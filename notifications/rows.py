@@ -5,8 +5,8 @@ lines:
 
 - the JSON of an event;
 - `=` and a template, or `=` and the number of an earlier template of this row;
-- the values of one pull (the first part of a `request_line.Head`), with tabs between them. They
-belong to the template of the nearest line above that begins with `=`.
+- the values of one pull (the first part of a `request_line.Head`), with tabs between them. These
+  values belong to the template of the nearest line above that begins with `=`.
 
 The kinds can be distinguished: JSON contains no line break and no tab, and does not begin with `=`;
 the values of a pull contain tabs.
@@ -66,7 +66,7 @@ def read(body: str, first: int, most: int, most_bytes: int) -> list[str]:
 
 
 def _named(name: str, texts: list[PullTexts]) -> PullTexts:
-    """Return the `PullTexts` for a template or for its number; add a new one to *texts*."""
+    """Return the `PullTexts` of a template or of its number; add a new template's to *texts*."""
     if name.isdecimal():
         return texts[int(name)]
     texts.append(PullTexts(name))

@@ -42,7 +42,7 @@ class Appliance:
 
 @pytest.fixture
 def uptime() -> Clock:
-    """Return the monotonic clock of all appliances."""
+    """Return the monotonic clock that all appliances of a test use."""
     return Clock(1000.0)
 
 
@@ -208,7 +208,7 @@ def test_a_process_that_was_stopped_before_its_request_sends_nothing(
     parts = owned(s3, tmp_path)
 
     class Stopped:
-        """An `Ownership` that is lost after the first check, as by a suspension of the process."""
+        """An `Ownership` that is lost after its first check, as if the process was suspended."""
 
         checks = 0
 

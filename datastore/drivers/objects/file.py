@@ -90,7 +90,7 @@ class ObjectFile(io.RawIOBase):
         super().close()
 
     def _find(self) -> None:
-        """Read or restart the response until `_chunk` begins at the offset. Raises: OSError."""
+        """Read the response or restart it until `_chunk` begins at the offset. Raises: OSError."""
         ahead = self._position - self._at
         if self._chunks is None or ahead < 0 or ahead > len(self._chunk) + _NEAR:
             self._restart(self._position)

@@ -31,9 +31,9 @@ class PartMemory:
 
     def __init__(self, most: int) -> None:
         self._most = self._left = most
-        # The lock must be reentrant, which the lock of a Condition is. While a thread has the lock
-        # and allocates a part, it can drop another part. `_return` then acquires the lock a second
-        # time.
+        # The lock must be reentrant, which the lock of a Condition is. While a thread that has the
+        # lock allocates a part, Python can free another part in this thread. `_return` then
+        # acquires the lock a second time.
         self._changed = threading.Condition()
 
     @property

@@ -150,7 +150,7 @@ def _damage(path: Path) -> None:
 
 
 def test_a_broken_file_is_moved_aside_and_replaced(index: SqliteIndex, path: Path) -> None:
-    """A broken index file is renamed to `.broken`; an empty index, to be rebuilt, replaces it."""
+    """A broken index file is renamed to `.broken`; an index that needs a rebuild replaces it."""
     index.notes.put({REBUILT: "1"})
     index.close()
     _damage(path)

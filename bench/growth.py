@@ -50,7 +50,7 @@ _LOOK_EVERY_S = 0.25
 _REBUILT = "rebuild"
 _CLEANER = "cleaner"  # the name of this row, and of the cleaner's process role in `bench.tree`
 TITLES: Mapping[str, str] = {
-    "stamp": "writing an access time, 1,000 a transaction; CPU us",
+    "stamp": "writing one access time, with 1,000 in a transaction; CPU us",
     "plan": f"planning {EVICTED:,} evictions; CPU s",
     "evict": f"planning and evicting {EVICTED:,} blobs; CPU s",
     "logger": "processing a line of the access log; CPU us",
@@ -70,8 +70,8 @@ NOTES = (
 def grow(folder: Path, book: Book) -> dict[str, dict[str, Figure]]:
     """Measure an index of each size, beginning with the smallest.
 
-    Return the figures by row, then by size. Once the time limit of the run has passed, larger
-    sizes are skipped.
+    Return the figures by row of the table, then by size of the index. Once the time limit of the
+    run has passed, larger sizes are skipped.
     """
     results: dict[str, dict[str, Figure]] = {}
     for rows in SIZES:

@@ -112,8 +112,14 @@ ROWS: Mapping[str, Row] = {
     "memory": Row("memory of all processes, idle after the start", Unit.MEMORY, "PSS"),
     "memory-after": Row("memory of all processes, after the warm rows", Unit.MEMORY, "PSS"),
     "start": Row("CPU of a start, until all processes are idle", Unit.WHOLE),
-    "healthy": Row("the image's health check, `entrepot healthy`", Unit.WHOLE, "median of nine"),
-    "idle": Row("CPU of all idle processes", Unit.IDLE, "in a minute, from the kernel's scheduler"),
+    "healthy": Row(
+        "the image's health check, `entrepot healthy`", Unit.WHOLE, "median of nine runs"
+    ),
+    "idle": Row(
+        "CPU of all idle processes",
+        Unit.IDLE,
+        "measured over one minute, from the kernel's scheduler",
+    ),
 }
 
 Work = Callable[[ServerAddress], Outcome]

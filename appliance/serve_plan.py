@@ -41,7 +41,7 @@ class AccessLogPlan:
 
     `file_bytes` is the size of each file, and `backups` the number of older files. Two limits apply
     to lines that show no use of content. `lines` is the largest number of such lines for one client
-    address in a second. `bytes_a_second` is the largest number of bytes of all such lines in a
+    address in a second. `bytes_a_second` is the largest total number of bytes of such lines in a
     second. `printed` is the format on stdout: `combined`, `json`, or empty if nothing is printed.
     """
 

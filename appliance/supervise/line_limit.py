@@ -56,7 +56,7 @@ class LineLimit:
     """A `LineLimit` drops log lines that show no use and that exceed one of two limits.
 
     *by_address* is the largest number of such lines from one client address in a second.
-    *in_all* is the largest number of bytes of all such lines in a second. Lines of uses and of
+    *in_all* is the largest total number of bytes of such lines in a second. Lines of uses and of
     internal requests are never dropped. *left_out* is called with the number of dropped lines, at
     most once a second. *clock* is a monotonic clock in seconds. Not thread-safe.
     """

@@ -109,8 +109,8 @@ class LogMover:
         thread blocks only when no line arrives. If a pipe is small, the thread does not pause,
         because the pipe would be full before the end of the pause.
         """
-        # If the log file cannot be opened now, the write of the first line opens it, and logs an
-        # error if it fails.
+        # If the log file cannot be opened now, the first write opens it, and logs an error if the
+        # file still cannot be opened.
         with suppress(OSError):
             self._log.open()
         pipes = [source.pipe for source in self._sources]

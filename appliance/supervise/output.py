@@ -55,8 +55,8 @@ class _Pipe:
 class Output:
     """An `Output` has the pipes of several programs, and a thread that reads them.
 
-    *readers* maps each program to a function that gets the program's lines, or to None. With None
-    the lines are copied unchanged to *target*, and *observer* gets them too.
+    *readers* maps each program to a function that gets the program's lines, or to None. If there is
+    None for a program, its lines are copied unchanged to *target*, and *observer* gets them too.
     """
 
     def __init__(

@@ -174,7 +174,7 @@ class ProgramWatch:
 def how_it_ended(name: str, lines: Sequence[str]) -> str:
     """Return how the last process of the program *name* exited, from *lines* of supervisord's log.
 
-    Return an empty string if no line states how it exited.
+    Return an empty string if no line states how the process exited.
     """
     found = (_ENDED.search(line) for line in reversed(lines))
     return next((match["how"] for match in found if match and match["name"] == name), "")

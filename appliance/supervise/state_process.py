@@ -28,7 +28,7 @@ class StateProcess:
         self._run = run
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
-        # The request file must exist from the start on, so that the kernel can watch its changes.
+        # The request file must exist, because the kernel can watch only existing files for changes.
         self._request = run / STATE_REQUEST
         self._request.touch()
         self._served = _written(self._request)

@@ -3,10 +3,10 @@
 The tags are removed first, then the links of manifests, then the links of blobs. Last, `sweep`
 deletes the content. So a crash at any step leaves no tag without its manifest.
 
-If a client pushes a manifest with a blob that is already linked, it does not upload the blob. The
-push pins the blob before it checks the link. Therefore the cleaner reads the pins a second time
-after it has removed the links. If a push has pinned some of the content since the first read of the
-pins, the cleaner restores the links.
+If a client pushes a manifest with a blob that is already linked, the client does not upload the
+blob. The push pins the blob before it checks the link. Therefore the cleaner reads the pins a
+second time after it has removed the links. If a push has pinned some of the content since the first
+read of the pins, the cleaner restores the links.
 """
 
 from __future__ import annotations

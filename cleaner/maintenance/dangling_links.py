@@ -168,8 +168,8 @@ class DanglingLinks:
     def _is_gone(self, digest: Digest, upstream: str | None) -> bool:
         """Return whether content is not stored, and is not being downloaded from *upstream*.
 
-        A download that ends renames its spool file to the blob. Therefore the spool file is checked
-        first: if the download ends between the two checks, the second check finds the blob.
+        When a download ends, it renames its spool file to the blob. Therefore the spool file is
+        checked first: if the download ends between the two checks, the second check finds the blob.
         """
         spool_file = layout.spool(layout.spool_key(digest, upstream or ""))
         if (self._store.spool / spool_file).exists():

@@ -32,7 +32,7 @@ class Quirks:
     tag_digest      Docker-Content-Digest of a manifest that is requested by tag
     tag_order       a function that returns the tags of a list in the order of this registry
     tag_page        the number of tags on a page, regardless of `n`
-    ignores         query parameters that are ignored
+    ignores         query parameters that this registry ignores
     most_n          respond 400 if `n` is larger
     link            the Link to the next page of tags; `{path}` and `{last}` are replaced
     closed_ranges   respond 416 to a range without an end

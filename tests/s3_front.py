@@ -31,7 +31,7 @@ from tests.s3_signatures import Account, Refusal, Signed, refusal
 from tests.serving import EndsAtOnce
 
 LEAST_PART = 5 * 1024 * 1024
-"""S3 refuses a smaller part of a multipart upload, unless it is the last part (bytes)."""
+"""The smallest size (bytes) of a part of a multipart upload, except of the last part."""
 
 _BEHIND = {  # a dummy signature, because moto refuses requests without one
     "Authorization": "AWS4-HMAC-SHA256 Credential=front/20260101/us-east-1/s3/aws4_request, "

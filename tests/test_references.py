@@ -17,7 +17,7 @@ _NOT_BEFORE = frozenset("/*<>{}$@:~")
 """A path after one of these characters is a part of a URL, a pattern or another path."""
 
 _GAP = r"[\s#]+"
-"""White space, with the marks of a comment that continues on the next line."""
+"""White space, including a line break and the `#` of a comment on the next line."""
 _QUOTED = r'"(?P<heading>[A-Z][^"]{2,80})"'
 _PAGE = r"`?(?P<page>docs/[\w/.-]+\.md)`?"
 _HEADINGS = (
@@ -78,7 +78,7 @@ def _absent_files(path: Path, text: str) -> set[str]:
 
 
 def _headings(page: Path) -> set[str]:
-    """Return the headings of a page without backticks; an absent page has none."""
+    """Return the headings of a page, without their backticks; an absent page has no headings."""
     if not page.is_file():
         return set()
     found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)

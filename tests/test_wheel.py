@@ -31,7 +31,7 @@ def test_one_import_package_is_installed() -> None:
 
 
 def test_every_folder_of_code_is_linked_by_a_relative_link() -> None:
-    """The import package has a relative link to every folder of code, which works in any clone."""
+    """The import package has a link to every folder of code; a relative link works in any clone."""
     code = {each.parent.name for each in _ROOT.glob("*/__init__.py")} - {"entrepot"}
 
     assert _folders() == code

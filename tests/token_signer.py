@@ -102,7 +102,7 @@ class Signer:
     def by_id(self, at: int = 0) -> dict[str, Any]:
         """Return a token header with an ID of the key.
 
-        With *at* = 0 this is the key's thumbprint (RFC 7638), with -1 the ID that libtrust uses.
+        With *at* = 0 the ID is the key's thumbprint (RFC 7638), with -1 the ID that libtrust uses.
         """
         return {"kid": key_ids(self.key.public_key())[at]}
 

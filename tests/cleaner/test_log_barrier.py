@@ -74,7 +74,7 @@ def test_each_barrier_sends_a_new_probe(barrier: LogBarrier, front: Front) -> No
 def test_a_503_response_opens_the_barrier(path: Path, store: DataDirectory, clock: Clock) -> None:
     """If HAProxy responds with 503, because no worker runs, the log barrier succeeds too.
 
-    HAProxy logs this request too, so the logger can commit the line.
+    HAProxy also logs a request that gets 503, so the logger can commit the line.
     """
 
     def commit(probe: str) -> None:

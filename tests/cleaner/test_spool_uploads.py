@@ -29,7 +29,7 @@ def spool(store: DataDirectory, clock: Clock) -> Spool:
 def _upload(store: DataDirectory, clock: Clock, size: int, number: str = "1") -> Path:
     """Create the files and the reservation of an upload whose worker was killed.
 
-    The file has *size* bytes, and the announced size is 3,000 bytes.
+    The upload has received *size* bytes; its announced size is 3,000 bytes.
     """
     path = store.state / layout.UPLOADS / layout.upload(_NAME, number)
     path.write_bytes(b"x" * size)

@@ -115,7 +115,7 @@ class TestRestore:
         assert index.reservations.used_bytes() == 30 + 2 * OVERHEAD
 
     def test_an_existing_row_is_unchanged(self, index: Index) -> None:
-        """`restore` does not change an existing row, because the values of a file are less exact.
+        """`restore` changes no existing row, because its values are more exact than the file's.
 
         `restore` also keeps a mark for deletion.
         """

@@ -30,8 +30,8 @@ _OTHER = "other/app"
 class Quirk:
     """One deviation of a registry; `source` names the report of the deviation.
 
-    `given` makes the fake upstream deviate, after it received the image `v1`. `check` asserts the
-    expected behaviour. `settings` are fields of `UpstreamConfig`.
+    `given` changes the fake upstream, which has the image `v1`, so that it deviates. `check`
+    asserts the expected behaviour. `settings` are fields of `UpstreamConfig`.
     """
 
     what: str
@@ -218,7 +218,7 @@ def _subject_under_its_tag(u: FakeUpstream, image: Image) -> None:
 def _under_two_names(
     *givens: Callable[[FakeUpstream, Image], None],
 ) -> Callable[[FakeUpstream, Image], None]:
-    """Return a function that also adds the image to a second repository of the upstream."""
+    """Return a function that adds the image to a second repository and then calls *givens*."""
 
     def given(u: FakeUpstream, image: Image) -> None:
         u.put_image(_OTHER, "v1", image)

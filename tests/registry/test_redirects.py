@@ -102,7 +102,7 @@ def _registry(
     clock: Callable[[], float] = time.time,
 ) -> Registry:
     s3.forget()
-    prefix = f"/{state.name}"  # so a late write from an earlier test uses other keys
+    prefix = f"/{state.name}"  # unique, so no late write of an earlier test has these keys
     timer, index = Clock(1000.0), MemoryIndex()
     storage = always_owned(s3, state, rootdirectory=prefix)
     storage._client._circuit._timer = timer

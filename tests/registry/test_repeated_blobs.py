@@ -84,7 +84,7 @@ def closed(file: BinaryIO | None) -> bytes | None:
 
 
 def test_the_response_with_a_stored_blob_may_be_repeated(worker: Worker) -> None:
-    """For a stored blob, the application gives the server a permission to repeat the response.
+    """For a stored blob, the application gives the server permission to repeat the response.
 
     The permission contains the size of the blob and can open its file.
     """
@@ -113,7 +113,8 @@ def test_other_responses_are_not_repeated(
 ) -> None:
     """A response without a whole blob must not be repeated.
 
-    A response to a credential that HAProxy has not verified must not be repeated either.
+    If a request has a credential that HAProxy has not verified, the response must not be repeated
+    either.
     """
     assert worker.permission(path, method=method, **headers) is None
 

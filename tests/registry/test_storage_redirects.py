@@ -70,7 +70,8 @@ def _redirects(folder: ConfigFolder, text: str) -> Redirects | None:
 def test_middleware_decides_where_clients_fetch_a_blob(config_folder: ConfigFolder) -> None:
     """With the middleware `redirect`, clients are redirected to its base URL plus the blob's path.
 
-    If the list has two enabled entries, the last is used. Disabled entries are ignored.
+    If `middleware.storage:` has two enabled entries, the last is used. Disabled entries are
+    ignored.
     """
     other = "{name: redirect, options: {baseurl: 'https://first.test'}}"
     off = "{name: redirect, disabled: true, options: {baseurl: 'https://off.test'}}"

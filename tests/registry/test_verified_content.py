@@ -271,7 +271,7 @@ def test_a_damaged_spool_file_is_never_committed(
 ) -> None:
     """A spool file that is damaged during its download is never committed.
 
-    If the file's length is wrong, clients also get no complete response.
+    If the file's length is wrong, no client gets a complete response.
     """
     bench = _bench(tmp_path)
     remote = FakeRemote(CONTENT, until=at)

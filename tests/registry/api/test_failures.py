@@ -192,7 +192,8 @@ def test_headers_and_body_of_the_resource_are_discarded(
 ) -> None:
     """If a resource fails after it has set a body, the error response omits that body.
 
-    The response has neither the ETag nor the digest, and the open file of the body is closed.
+    The response also lacks the ETag and the digest that the resource set. The open file of the body
+    is closed.
     """
     answer = fails(registry.BlobUnknown("no"), _BLOB)
 

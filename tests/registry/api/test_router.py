@@ -54,7 +54,7 @@ class Echo:
 
 
 class Writable(Echo):
-    """A resource that also supports POST."""
+    """A resource that supports GET and POST."""
 
     def on_post(self, req: falcon.Request, resp: falcon.Response, **params: str) -> None:
         """Respond in the same way as to a GET."""

@@ -87,7 +87,8 @@ def test_a_challenge_names_the_scope_of_the_request(
 ) -> None:
     """A request without a sufficient token gets a challenge that names the needed scope.
 
-    If the client sent an invalid or too narrow token, the challenge also has an error code.
+    If the client sent a token that is invalid or lacks the scope, the challenge also has an error
+    code.
     """
     expected = f'{BARE},scope="{scope}"' if scope else BARE
 
@@ -163,9 +164,9 @@ def test_the_name_in_a_scope(name: str, ns: str | None, expected: str) -> None:
 def test_a_blob_is_mounted_only_from_a_repository_of_the_token(
     p: Pushing, authentication: TokenAuthentication
 ) -> None:
-    """A blob is mounted only from a repository that the client's token permits to pull.
+    """A blob is mounted only from a repository from which the client's token permits pulls.
 
-    Without `from`, the registry searches only the repositories that the token permits to pull.
+    Without `from`, the registry searches only the repositories from which the token permits pulls.
     """
     both = authentication.token("repository:team/base:pull,push", PUSH)
     started = f"/v2/team/base/blobs/uploads/?digest={DIGEST}"

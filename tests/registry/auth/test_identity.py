@@ -284,7 +284,8 @@ def test_no_header_raises(header: str) -> None:
 def test_malformed_credentials_are_not_checked(header: str) -> None:
     """Malformed credentials are rejected without a password check.
 
-    The user name is sent in a response header, and a line break in it could add a forged header.
+    The user name is sent in a response header, so a line break in the name could add a forged
+    header.
     """
     identity = BasicAuthenticator(lambda _user, _password: True, realm="here").identify(header)
 

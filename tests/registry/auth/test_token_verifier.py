@@ -1,4 +1,4 @@
-"""The verifier accepts tokens with every supported algorithm and form of key.
+"""The verifier accepts tokens with every supported algorithm and every way to name the key.
 
 If the verifier rejects a token, the error states the reason.
 """
@@ -86,7 +86,7 @@ HEADERS: dict[str, Callable[[Signer], dict[str, Any]]] = {
 def test_a_valid_token_is_accepted_with_each_algorithm_and_name_of_the_key(
     algorithm: str, header: str
 ) -> None:
-    """A valid token is accepted for each algorithm, and for each header that can name its key.
+    """A valid token is accepted for each algorithm and each header parameter that names its key.
 
     The key belongs to a certificate in `rootcertbundle`.
     """

@@ -135,7 +135,7 @@ def test_a_wrong_credential_is_challenged(authorization: str, error: str | None)
 
 
 def test_a_token_gives_the_rights_of_its_user() -> None:
-    """A client can use the scopes that its token lists; a request for more gets a challenge."""
+    """A client can use the scopes that its token lists; a request for others gets a challenge."""
     identity = TokenAuthentication().identify("repository:team/app:pull,push")
 
     assert (identity.user, identity.is_open) == ("ann", False)
@@ -186,7 +186,7 @@ def test_the_access_rules_limit_a_token() -> None:
 
 
 def test_the_rights_class_of_a_token_depends_on_what_it_may_pull_only() -> None:
-    """The rights class of a token depends only on the repositories that it permits to pull.
+    """The rights class of a token depends only on the repositories from which it permits pulls.
 
     The user, other actions, the order of scopes and the lifetime do not change the class.
     """

@@ -322,10 +322,10 @@ def test_a_false_size_uses_no_memory(said: int) -> None:
 
 @pytest.mark.parametrize("said", [10**9, 2**60, 2**64])
 def test_a_confirmed_false_size_gets_no_extra_requests(said: int) -> None:
-    """If the upstream does not contradict a huge, false size, each connection sends one request.
+    """A manifest's huge, false size causes only one request per connection.
 
-    An attacker who controls both the manifest and the upstream must not be able to cause many
-    requests.
+    In this test the upstream states no size, so it does not contradict the manifest. An attacker
+    who controls both the manifest and the upstream must not be able to cause many requests.
     """
     content = CONTENT * 10
     remote = FakeRemote(content, tells_size=False)

@@ -111,7 +111,7 @@ def test_a_manifest_request_prefetches_nothing(u: FakeUpstream, tmp_path: Path) 
 def test_the_concurrency_is_shared_by_all_workers(u: FakeUpstream, tmp_path: Path) -> None:
     """With `prefetch: 2`, all workers together prefetch at most two blobs at a time.
 
-    The limit applies to each upstream.
+    Each upstream has its own limit.
     """
     hold = threading.Event()
     ahead = "|".join(str(Digest.of(layer)) for layer in LAYERS[1:])

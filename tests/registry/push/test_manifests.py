@@ -263,7 +263,7 @@ def test_an_artifact_with_the_empty_config_can_be_pushed(p: Pushing) -> None:
 def test_foreign_layers_need_not_be_stored(p: Pushing, elsewhere: dict[str, object]) -> None:
     """An image can be pushed without its foreign layers, such as the base layers of Windows.
 
-    The licences of these layers forbid their distribution.
+    The licences of these layers forbid distribution.
     """
     made = _image()
     layer = images.descriptor(b"not ours to give", "application/vnd.oci.image.layer.v1.tar")

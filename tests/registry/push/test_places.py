@@ -92,9 +92,9 @@ def test_the_setting_named_in_a_405_permits_the_push(tmp_path: Path, name: str) 
 def test_a_405_states_the_remedy(
     tmp_path: Path, name: str, default: str | None, remedy: str
 ) -> None:
-    """A 405 names a setting as the remedy.
+    """A 405 names the remedy: a setting or a push to another name.
 
-    For official images of Docker Hub, the error advises the client to push to another name.
+    For official images of Docker Hub, the remedy is another name.
     """
     p = pushing(tmp_path, upstreams=["quay.io", "docker.io", "localhost:5000"], default=default)
     refused = p.send("PUT", f"/v2/{name}/manifests/v1", b"{}")

@@ -140,8 +140,8 @@ def test_a_tag_set_during_a_delete_of_its_manifest_does_not_dangle(p: Pushing) -
 def test_simultaneous_referrers_are_all_listed(p: Pushing) -> None:
     """If eight clients push referrers at the same time, all eight are listed.
 
-    If clients stored a list of referrers under a tag instead, one client could overwrite the entry
-    of another client.
+    If clients themselves stored the list of referrers under a tag, one client could overwrite the
+    entry of another client.
     """
     subject = image([filler(1000, 3)])
     p.image(subject)

@@ -29,8 +29,8 @@ def test_only_pushed_repositories_under_an_upstreams_name_conflict(
 ) -> None:
     """A pushed repository under an upstream's name is a conflict; a pulled repository is not.
 
-    In a bucket, the appliance does not read the origins of repositories, because it would need one
-    request for each repository.
+    If the storage is a bucket, the appliance does not read the origins of repositories, because it
+    would need one request for each repository.
     """
     storage = driver()
     repositories = Repositories(storage)

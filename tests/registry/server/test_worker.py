@@ -503,7 +503,7 @@ class _DownloadApplication(_BlobApplication):
 
 
 def test_after_a_download_the_thread_waits_for_the_next_blob(tmp_path: Path) -> None:
-    """A thread that has sent a response that cannot be repeated waits for the next request.
+    """After a thread has sent a response that cannot be repeated, it waits for the next request.
 
     If the poller waited for this request, it would have to wake another thread to handle it.
     """
@@ -701,7 +701,7 @@ def test_a_request_in_two_pieces_is_answered_after_a_frequent_one() -> None:
 def test_a_stopping_worker_repeats_no_response_from_memory() -> None:
     """After SIGTERM a worker sends no stored responses, and the application handles each request.
 
-    The response has the header `Connection: close`.
+    The application's response has the header `Connection: close`.
     """
     app = _FrequentApplication()
     with (

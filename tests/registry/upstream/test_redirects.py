@@ -130,7 +130,7 @@ def test_a_redirect_from_https_to_http_needs_insecure(
 ) -> None:
     """A redirect from https to http is refused, unless `insecure` is set.
 
-    Without this rule, an attacker could make clients use connections without encryption.
+    Without this rule, an attacker could make the client use a connection without encryption.
     """
     authority = Authority(tmp_path)
     with FakeUpstream(tls=authority.context()) as upstream:

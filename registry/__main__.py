@@ -80,7 +80,7 @@ def main() -> None:
         has_caller=settings.log.reportcaller,
         limit=limit,
     )
-    # gunicorn's logger uses a log handler of its own, so it needs the filter too.
+    # The log handler of gunicorn's logger does not have the filter, so the logger gets the filter.
     logging.getLogger("gunicorn.error").addFilter(limit)
     discard_partial_downloads(settings.storage.statedir, boot())
     numbers = range(1, settings.http.workers + 1)

@@ -234,7 +234,7 @@ _GENERATED = cache_status.neither()
 class ResponseHeaders:
     """A `ResponseHeaders` is Falcon middleware that adds two headers to each response.
 
-    It also closes the file that a response to HEAD does not send. It sends a large body from memory
+    It closes the file of a response to HEAD, which has no body. It sends a large body from memory
     directly over the connection, so that a slow client blocks no thread.
     """
 

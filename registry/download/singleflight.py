@@ -226,8 +226,8 @@ class Reader:
     `collapsed` is True if another client's request began the download. `is_confirmed` is True if
     this reader has sent the request to which the upstream responded, so the upstream has the blob
     in the repository of this reader. The reader calls `on_stored` after the blob is verified and
-    stored, and before it yields the last byte. With a remote storage, the thread of the download
-    calls `on_stored` after the commit instead.
+    stored, and before it yields the last byte. With a remote storage, not the reader but the thread
+    of the download calls `on_stored`, after the commit.
     """
 
     def __init__(

@@ -167,8 +167,8 @@ class Blobs:
         """Return True if, according to the index, a remote storage does not have the blob.
 
         PERF: this look-up in the index saves a request to the storage. If the index lacks the row
-        of a stored blob, the worker downloads the blob again. Therefore the worker does not trust
-        the index while the upstream does not respond.
+        of a stored blob, the worker downloads the blob again. This is impossible while the upstream
+        does not respond, so the worker then asks the storage.
         """
         if not self.is_remote or resolved.upstream is None:
             return False

@@ -230,8 +230,8 @@ class Manifests:
         Raises: PartsMissing if a client could not get all parts.
 
         A manifest with parts that are not stored is served only while the upstream can deliver
-        these parts. Otherwise the pull would fail, because podman, once it has received a manifest,
-        requests the parts from no other mirror.
+        these parts. Otherwise the pull would fail: after podman has received a manifest from a
+        mirror, it requests the parts from no other mirror.
         """
         is_complete = self.store.is_complete(resolved.repository, stored)
         if not is_complete:

@@ -4,9 +4,9 @@ The URL is a permission: its holder can read that blob until the URL expires. So
 after the client's rights were checked, and is neither logged nor cached.
 
 A redirected client does not request the blob from the appliance again if the storage then fails. So
-a client is redirected only if the storage responded to this process within the last 1.5 s;
-otherwise the process first checks that the storage has the blob. The blob is pinned, so that it is
-not evicted before the URL expires.
+before a redirect, the process checks that the storage has the blob. It omits this check if it found
+the blob within the last 10 minutes and the storage responded to it within the last 1.5 s. The blob
+is pinned, so that it is not evicted before the URL expires.
 """
 
 from __future__ import annotations

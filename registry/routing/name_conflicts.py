@@ -15,8 +15,9 @@ def shadowed(storage: Storage, is_upstream: Callable[[str], bool]) -> Iterator[R
     """Yield every hosted repository whose first path component is the host of an upstream.
 
     *is_upstream* is called with both spellings of a host with a port, `host_port` and `host:port`.
-    The hidden repository's name resolves to the upstream: images that were pushed to the repository
-    could no longer be pulled, and images of the upstream would be stored in the same folder.
+    The name of such a repository resolves to the upstream: images that were pushed to the
+    repository could no longer be pulled, and images of the upstream would be stored in the same
+    folder.
     """
     repositories = Repositories(storage)
     folders = storage.list(layout.REPOSITORIES)

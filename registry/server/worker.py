@@ -1,9 +1,9 @@
 """Define a gunicorn worker whose threads wait a moment for the next request of a connection.
 
 gunicorn's own worker passes each request from the polling thread to a pool thread and back, but
-HAProxy sends the next request over the same connection at once. A thread that waits at the
-connection saves two wake-ups and two rounds of gunicorn's main loop. Only a few threads may wait,
-and only for a moment, so idle connections do not use up the threads.
+HAProxy often sends the next request over the same connection right after the response. A thread
+that waits at the connection saves two wake-ups and two rounds of gunicorn's main loop. Only a few
+threads may wait, and only for a moment, so idle connections do not use up the threads.
 
 A thread waits only a moment for a slow client; then the connection poller
 (registry/server/connection_poller.py) sends the rest of the response. The poller also closes
@@ -249,9 +249,9 @@ class KeepAliveWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn ships no 
     def _keepalive_after(self, conn: Any, keepalive: Any) -> bool:  # noqa: ANN401 - as in gunicorn
         """Read the rest of the body; return whether the connection can have another request.
 
-        PERF: after a request without a body, this method does not call gunicorn's method. That
-        would set the socket's time-out three times, and the thread would acquire the interpreter
-        lock again each time.
+        PERF: after a request without a body, this method does not call gunicorn's method, which
+        would set the socket's time-out three times. The thread would acquire the interpreter lock
+        again each time.
         """
         parser = conn.parser
         if keepalive and getattr(parser.mesg.body.reader, "length", None) == 0:

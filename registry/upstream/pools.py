@@ -76,7 +76,7 @@ class TlsContexts:
         self._known: BoundedDict[_Trust, ssl.SSLContext] = BoundedDict(_MOST_CONTEXTS)
 
     def find(self, config: UpstreamConfig) -> ssl.SSLContext:
-        """Return the TLS context for an upstream; a changed file of authorities is read again.
+        """Return the TLS context for an upstream; reread the file of authorities after a change.
 
         Raises: OSError.
         """

@@ -59,7 +59,7 @@ _YOUNG_S = 3600.0
 _MOST_ORIGINS = 100_000
 """The journal of the bucket gets at most this many origins from a snapshot.
 
-Other origins are read from the bucket when they are needed.
+The remaining origins are read from the bucket when they are needed.
 """
 
 

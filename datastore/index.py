@@ -9,8 +9,9 @@
 | `LinkTimes` | when each link was last confirmed, if the storage stores no times |
 
 A class or function depends only on the protocols that it needs. An `Index` has all five. Each
-program opens one `Index` when it starts, and passes the parts to the code that needs them. The
-driver `sqlite` stores all five in one file, so that one transaction can cover several of them.
+program opens one `Index` when it starts, and passes its members (such as `notes`) to the code that
+needs them. The driver `sqlite` stores all five in one file, so that one transaction can cover
+several of them.
 
 If another driver has no transaction that covers two of the protocols, it writes in the order that
 the docstrings of this module state. Between two writes, the index at worst counts too many bytes,

@@ -131,8 +131,8 @@ def media_type_of(data: bytes) -> str:
 
 
 # Many clients parse manifests with Go's encoding/json, which ignores the case of keys (and treats
-# U+017F as s and U+212A as k). They would read a key `Layers` as `layers`, and this module would
-# not. Therefore a manifest with such a key is refused.
+# U+017F as s and U+212A as k). Such a client would read a key `Layers` as `layers`, and this module
+# would not. Therefore a manifest with such a key is refused.
 _KEYS = frozenset({"schemaVersion", "mediaType", "config", "layers", "manifests", "subject"})
 _FOLDED = frozenset(key.casefold() for key in _KEYS)
 _PARTS = frozenset(

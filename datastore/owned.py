@@ -90,7 +90,7 @@ class OwnedStorage(Protocol):
         ...
 
     def snapshots(self) -> SnapshotStore:
-        """Return the object that reads and writes the snapshot of the index."""
+        """Return the `SnapshotStore`, which reads and writes the snapshot of the index."""
         ...
 
     def tried(self, sign: Sign | None = None) -> Iterator[TriedRequest]:

@@ -1,7 +1,7 @@
 """Check that a file system supports the operations that the index and downloads need.
 
 Some network file systems and union file systems do not implement every operation. The appliance
-tries the operations when it starts. Without this test, a missing operation would be noticed only
+tries the operations when it starts. Without these tests, a missing operation would be noticed only
 when it has caused damage: a corrupt index, or two downloads that write to the same file.
 """
 

@@ -111,7 +111,7 @@ class Sending(Protocol):
     """A `Sending` sends one local file to a storage while another thread appends to the file."""
 
     def reached(self, length: int) -> None:
-        """Permit this object to send the file's first *length* bytes; return without waiting."""
+        """Permit the `Sending` to send the file's first *length* bytes; return without waiting."""
         ...
 
     def commit(self, size: int) -> None:
@@ -272,11 +272,11 @@ def descriptor_of(file: BinaryIO) -> int | None:
         return None
 
 
-@cache  # PERF: the check of a protocol looks up each of its methods, so its result is cached.
+@cache  # PERF: a check against a protocol looks up each method, so the result is cached.
 def _is_reached_over_a_network(driver: type) -> bool:
     return issubclass(driver, RemoteStorage)
 
 
-@cache  # PERF: the check of a protocol looks up each of its methods, so its result is cached.
+@cache  # PERF: a check against a protocol looks up each method, so the result is cached.
 def _has_times(driver: type) -> bool:
     return issubclass(driver, TimedStorage)

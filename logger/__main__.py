@@ -147,7 +147,8 @@ def work(settings: Settings, clock: Clock) -> Work:
             access=state / layout.ACCESS_LOG,
             events=state / layout.EVENTS,
             admin=run / ADMIN_SOCKET,
-            # The events file and its older, rotated file each get an eighth of the space for logs.
+            # The events file and the rotated one before it each get an eighth of the space for
+            # logs.
             events_bytes=budget.log_bytes // 8,
         ),
         times=FileTimes(open_storage(settings.storage, clock), index),

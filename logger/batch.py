@@ -166,9 +166,9 @@ class LogBatch:
     def commit(self, *, is_whole: bool) -> dict[Digest, float]:
         """Commit the batch to the index in one transaction, and return the access times.
 
-        *is_whole* is True if the batch includes HAProxy's current count of dropped lines. Then the
-        commit also responds to a log barrier request of the cleaner, with the number of losses in
-        this run. A loss is a line that HAProxy dropped, or a rotation that deleted unread lines.
+        *is_whole* is True if the batch includes HAProxy's current count of dropped lines. Only such
+        a commit responds to a log barrier request of the cleaner, with the number of losses in this
+        run. A loss is a line that HAProxy dropped, or a rotation that deleted unread lines.
 
         Raises: IndexUnavailable; nothing is committed, and the batch keeps its content.
         """
@@ -202,7 +202,7 @@ class LogBatch:
     def _on_clock(self, accesses: dict[Digest, float]) -> dict[Digest, float]:
         """Convert the times in *accesses* from the wall clock to the appliance's clock.
 
-        No result is earlier than the times of earlier commits, or later than now.
+        No returned time is earlier than the latest committed time or later than now.
         """
         if self._clock is None or not accesses:
             return accesses

@@ -24,7 +24,7 @@ class DroppedLines:
     total: int = 0
 
     def then(self, pid: int, raw: int) -> DroppedLines:
-        """Return the numbers after the HAProxy process *pid* has reported the count *raw*.
+        """Return the updated numbers: the HAProxy process *pid* has reported the count *raw*.
 
         A new HAProxy process counts from 0, and so does a process whose counters were reset.
         """

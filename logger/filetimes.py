@@ -48,7 +48,7 @@ class FileTimes:
         )
 
     def follow(self, stamps: Mapping[Digest, float]) -> None:
-        """Write the access times that are at least STEP_S after the file's time.
+        """Write each access time that is at least STEP_S later than the time of its file.
 
         Other access times are kept until `flush` writes them.
         """

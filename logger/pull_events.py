@@ -1,6 +1,6 @@
 """Queue the events of pulls from the access log, and deliver the events of the queue to endpoints.
 
-Separate threads queue and deliver events. One of them reads the access log a second time, so the
+Separate threads queue and deliver events. One thread reads the access log a second time, so the
 logger's work on access times and metrics never waits for the event queue or for an endpoint. The
 position of this second reading is committed together with the events. So if the process is killed,
 no event is lost or queued twice.

@@ -144,7 +144,7 @@ class EventDelivery:
             return 0.0
         # PERF: to read the stamp of the file takes a tenth of the time of a query. If the stamp is
         # unchanged, the queue is not read. The stamp is read before the query. If events are
-        # appended between the two, the next turn finds that the stamp has changed.
+        # appended between these two reads, the next turn finds that the stamp has changed.
         stamp = self._queue.stamp()
         if stamp is not None and stamp == self._empty_at and self._unrecorded is None:
             return _POLL_S

@@ -53,7 +53,8 @@ CREATE TABLE status (
 CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 # If only some events of a row are delivered, `head` is the number of this row, and `sent` is the
-# number of its delivered events. An update of the event's row would write all of its events again.
+# number of its delivered events. An update of the event's row would write all events of the row
+# again.
 _BUSY_S = 5.0
 _SETTLED_NS = 100_000_000
 _OVERHEAD = 192  # A row, with its index entries, needs this many bytes more than its body.

@@ -195,7 +195,7 @@ class Filesystem:
             try:
                 os.rmdir(folder)
             except FileNotFoundError:
-                pass  # Another process removed the folder, but its parents may be empty.
+                pass  # Another process removed the folder; its empty parents are still removed.
             except OSError:
                 return
             folder = os.path.dirname(folder)

@@ -109,8 +109,8 @@ class MemoryIndex:
     """A `MemoryIndex` stores its rows in dictionaries.
 
     A test can pass *pins* and *notes* of another driver, to mix two drivers. A new index has the
-    note `rebuilt`, because the storage of the test is empty too. No transaction covers two parts of
-    the index. Instead, the methods write in the order that `datastore.index` defines.
+    note `rebuilt`, because the storage of the test is empty too. No transaction covers two
+    protocols of the index. Instead, the methods write in the order that `datastore.index` defines.
     """
 
     def __init__(

@@ -123,7 +123,7 @@ def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:
 
 
 def open_owned(settings: DriverSettings, clock: Now) -> OwnedStorage:
-    """Return the claim, the snapshot and the other parts of the bucket that *settings* select.
+    """Return the claim, the snapshot and the other helpers of the bucket that *settings* select.
 
     The function sends no request. The driver must store values in a bucket. Raises: StorageBroken
     if a file that the settings name cannot be read.

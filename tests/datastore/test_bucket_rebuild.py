@@ -291,7 +291,7 @@ def test_a_snapshot_is_written_once_an_hour(s3: S3Front, first: Appliance) -> No
 
 
 def test_a_failed_write_is_repeated_with_the_rest(s3: S3Front, first: Appliance) -> None:
-    """If the write of a shard failed, the next snapshot writes only the shards that are missing."""
+    """If the write of a shard failed, the next snapshot writes only the unwritten shards."""
     digests = [put_blob(first.store, bytes([number]), NOW) for number in range(20)]
     shards = sorted({each.hex[:2] for each in digests})
     s3.fault("PUT", shard_key(shards[-1]), Refused(Refusal(403, "AccessDenied")))

@@ -70,7 +70,7 @@ def test_a_page_reads_only_the_folders_of_its_names() -> None:
 def test_an_excluded_component_is_not_read() -> None:
     """The folders below an excluded component are not read.
 
-    The catalog of hosted repositories excludes the hosts of upstreams as such components.
+    The catalog of hosted repositories excludes the components that are hosts of upstreams.
     """
     names = {f"quay.io/team/app{number}" for number in range(100)} | {"mine", "quay.io"}
     storage = _filled(names)

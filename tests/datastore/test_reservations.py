@@ -81,7 +81,7 @@ def test_a_reservation_does_not_wait_for_unevictable_space(
         index.reservations, SpaceLimits(max_used_bytes=_CAP), woken.append, notes=index.notes
     ).reserve(_NEW, size)
     assert bool(waits.count) == waits_for_space
-    # The cleaner is woken in any case, because the operator may have deleted content.
+    # The cleaner is woken even without a wait, because the operator may have deleted content.
     assert woken == [size]
 
 

@@ -44,7 +44,7 @@ class Appliance:
         self.restart()
 
     def restart(self) -> None:
-        """Create all objects again from the state directory, as after a kill of all processes."""
+        """Create the appliance's Python objects again, as after a kill of all processes."""
         self.parts: BucketParts = parts_of(
             "s3", parameters(self.s3, self.state, chunksize=64 * KB), self.clock
         )

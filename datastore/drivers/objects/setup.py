@@ -60,7 +60,7 @@ class BucketParts:
         self.client.report_to(report)
 
     def snapshots(self) -> BucketSnapshots:
-        """Return the object that reads and writes the snapshot of the index in the bucket."""
+        """Return the `BucketSnapshots`, which reads and writes the snapshot of the index."""
         return BucketSnapshots(self.client, self.journal, Lease(self.state / layout.BUCKET_OWNER))
 
     def storage(self) -> ObjectStorage:

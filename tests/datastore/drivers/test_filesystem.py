@@ -190,7 +190,7 @@ def test_every_method_raises_storage_broken_for_a_broken_disk(
 
 
 def test_a_value_in_place_of_a_folder_raises_storage_broken(storage: Filesystem) -> None:
-    """If a file has the path of a needed folder, a write raises StorageBroken and does not loop."""
+    """If a file has the path of a needed folder, a write raises StorageBroken; it does not loop."""
     storage.write("a", b"")
 
     with pytest.raises(StorageBroken):

@@ -1,9 +1,9 @@
 """Configure containerd and other readers of hosts.toml: nerdctl, Kubernetes, Talos, dockerd.
 
 containerd sends the registry's host in the query, `?ns=HOST`, so one URL of the appliance can serve
-every upstream. There is a hosts.toml for each upstream. It contains the URL of the appliance and
-that of the upstream, from which containerd pulls if the appliance fails. The hosts.toml in the
-folder `_default` is for all other registries.
+every upstream. There is a hosts.toml for each upstream. Each contains the URL of the appliance and
+the URL of the upstream; containerd pulls from the upstream if the appliance fails. The hosts.toml
+in the folder `_default` is for all other registries.
 """
 
 from __future__ import annotations

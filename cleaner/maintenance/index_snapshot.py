@@ -161,7 +161,7 @@ class IndexSnapshot:
         return found
 
     def _known(self, present: Mapping[str, str]) -> dict[str, Written]:
-        """Return the shards that this appliance wrote and that the bucket still has."""
+        """Return the shards that this appliance wrote and that are unchanged in the bucket."""
         noted = self._store.index.notes.get(SNAPSHOT_SHARDS)
         written: dict[str, Written] = json.loads(noted) if noted else {}
         return {

@@ -173,7 +173,7 @@ class RangeUnsatisfiable(RegistryError):  # noqa: N818
     """The requested range starts past the blob's `size` bytes, or ends before it starts."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"the range contains no byte of the {size} bytes")
+        super().__init__(f"the range contains no byte of the blob, which has {size} bytes")
         self.size = size
 
 
@@ -228,7 +228,7 @@ class Refused(RegistryError):  # noqa: N818
 
     def __init__(self, message: str, status: int = 403, code: str = "DENIED") -> None:
         if status not in _REFUSALS or not _CODE.fullmatch(code):
-            raise ValueError(f"not a status and code of a refusal: {status} {code[:64]}")
+            raise ValueError(f"a refusal cannot have the status {status} and the code {code[:64]}")
         super().__init__(message[:_LONGEST_MESSAGE])
         self.status = status
         self.code = code

@@ -39,7 +39,7 @@ class NegativeCache:
         until = self._until.get((resolved.repository.name, str(reference)))
         if until is not None and self._clock() < until:
             message = (
-                f"the upstream has no {resolved.remote} {reference}, as it responded a moment ago"
+                f"the upstream responded a moment ago that it has no {resolved.remote} {reference}"
             )
             raise Absent(resolved.host, message)
 

@@ -155,7 +155,7 @@ def ask(command: str, host: str, timeout: float = _TIMEOUT_S) -> Credential | No
     if path is None:
         raise HelperFailed("no such program, or not executable")
     if os.geteuid() == 0 and not _only_root_changes(Path(path)):
-        raise HelperFailed("other users than root can change the program, and root would run it")
+        raise HelperFailed("users other than root can change the program, and root would run it")
     output, code = _run(path, host, timeout)
     if code != 0:
         reason = output.decode("utf-8", "replace").strip()

@@ -251,7 +251,7 @@ def test_middleware_gets_every_request_of_the_appliance(
 @pytest.mark.parametrize(("status", "code"), [(200, "DENIED"), (401, "DENIED"), (403, "no")])
 def test_a_refusal_has_a_status_and_a_code_of_errors(status: int, code: str) -> None:
     """`Refused` raises ValueError for an unsupported status and for a malformed error code."""
-    with pytest.raises(ValueError, match="not a status and code"):
+    with pytest.raises(ValueError, match="a refusal cannot have the status"):
         Refused("no", status, code)
 
 

@@ -66,7 +66,7 @@ def read(body: str, first: int, most: int, most_bytes: int) -> list[str]:
 
 
 def _named(name: str, texts: list[PullTexts]) -> PullTexts:
-    """Return the `PullTexts` of a template or of its number; add a new template's to *texts*."""
+    """Return the `PullTexts` of a template or of its number; add it to *texts* if it is new."""
     if name.isdecimal():
         return texts[int(name)]
     texts.append(PullTexts(name))

@@ -83,8 +83,8 @@ def _digest(number: int) -> Digest:
 def test_a_row_costs_no_more_than_its_overhead(tmp_path: Path) -> None:
     """A row needs no more bytes on the disk than its overhead, which is counted against the cap.
 
-    These bytes are the row's share of the index file, its link and, for a manifest, its media type
-    and two links of a tag.
+    These bytes are the row's share of the index file, the link of the content and, for a manifest,
+    the media type and two links of a tag.
     """
     link = len("sha256:") + 64
     index = open_index(tmp_path)

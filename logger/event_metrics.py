@@ -69,13 +69,13 @@ BREAKER = Metric(
 REMAINING = Metric(
     "entrepot_upstream_rate_remaining",
     "gauge",
-    "Remaining requests that the upstream reports.",
+    "Requests that remain in the rate limit of the upstream.",
     ("upstream",),
 )
 LIMIT = Metric(
     "entrepot_upstream_rate_limit",
     "gauge",
-    "Allowed requests that the upstream reports.",
+    "Requests that the rate limit of the upstream allows.",
     ("upstream",),
 )
 LIMITED = Metric(

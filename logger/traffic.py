@@ -68,7 +68,7 @@ STALE = Metric(
 )
 
 REDIRECTS = Metric(
-    "entrepot_storage_redirects", "counter", "Responses that sent the client to the storage."
+    "entrepot_storage_redirects", "counter", "Responses that redirected the client to the storage."
 )
 
 

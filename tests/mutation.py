@@ -113,7 +113,10 @@ def _files(named: Iterable[str]) -> Iterator[str]:
 
 
 def _tests_of(mutant: Mutant, executed: dict[str, set[int]]) -> list[str]:
-    """Return the tests that run the changed lines; those that run the fewest lines come first."""
+    """Return at most `_MOST_TESTS` tests that run the changed lines.
+
+    The tests that run the fewest lines come first.
+    """
     found = [t for t, lines in executed.items() if not mutant.used or lines & mutant.used]
     return sorted(found, key=lambda test: len(executed[test]))[:_MOST_TESTS]
 

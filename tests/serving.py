@@ -25,6 +25,7 @@ class EndsAtOnce(BaseServer):
 
     def shutdown(self) -> None:
         """Refuse new connections, and wait until `serve_forever` has returned."""
-        with suppress(OSError):  # not `self.socket.shutdown`, which for TLS does more than this
+        # `SSLSocket.shutdown` would also discard the TLS state of the socket.
+        with suppress(OSError):
             socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
         super().shutdown()

@@ -84,5 +84,5 @@ def test_a_short_interval_is_not_lengthened_by_a_failure() -> None:
     [(1800, 0, 1800), (1800, 30 * 86400, 1800), (1800, 3, 1.5), (1800, 1, 1), (0.5, 3, 0.5)],
 )
 def test_a_short_ttl_shortens_the_interval(every: float, ttl: float, sleep: float) -> None:
-    """With a short TTL, rounds run twice in each TTL, but at most once a second."""
+    """With a short TTL, rounds run twice in each TTL. The TTL shortens no interval below 1 s."""
     assert period(every, ttl) == sleep

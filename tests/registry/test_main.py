@@ -1,4 +1,4 @@
-"""A worker connects its circuit breakers to the event log and to the cache epoch."""
+"""A worker's circuit breakers write events and, when they open, raise the cache epoch."""
 
 from __future__ import annotations
 

@@ -308,7 +308,7 @@ def test_a_404_for_the_wrong_kind_of_content_is_not_cached_for_the_right_kind(
 def test_a_manifest_is_not_served_to_a_repository_without_permission(
     u: FakeUpstream, p: Pulling
 ) -> None:
-    """Another repository serves a stored manifest only if the upstream confirms it."""
+    """An upstream's second repository serves a stored manifest only if the upstream confirms it."""
     p.pull()
     digest = digest_of(u)
     u.forget()

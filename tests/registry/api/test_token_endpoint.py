@@ -71,7 +71,7 @@ class Endpoint:
         return self.use(token, "GET", path).status_code
 
     def challenge(self, path: str, login: str | None = None) -> str:
-        """Return the challenge in the 401 to a GET without a token."""
+        """Send a GET without a token, and return the challenge in the 401."""
         headers = {} if login is None else {"Authorization": _basic(login)}
         refused = self._send("GET", path, headers)
         assert refused.status_code == 401

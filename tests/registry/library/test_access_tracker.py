@@ -29,7 +29,7 @@ class Index(MemoryIndex):
     def touch(
         self, accesses: Mapping[Digest, float], notes: Mapping[str, str] | None = None
     ) -> None:
-        """Record the times of uses, unless the test has made the index unavailable."""
+        """Record the accesses, unless the test has made the index unavailable."""
         if self.is_away:
             raise IndexUnavailable("away")
         self.touched += 1

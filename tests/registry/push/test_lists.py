@@ -198,7 +198,7 @@ def test_a_larger_n_than_the_limit_of_tags_gets_a_page_of_that_limit(tmp_path: P
 def test_an_unreadable_repository_is_not_listed(tmp_path: Path) -> None:
     """A repository that the user may not pull is not listed.
 
-    The page lists another repository in its place.
+    The page still has `n` entries if enough other repositories exist.
     """
 
     class Mine(Identity):

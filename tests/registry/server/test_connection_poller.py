@@ -1,4 +1,4 @@
-"""One thread, the poller, handles idle and closing connections and those of slow clients."""
+"""One thread, the poller, handles idle connections, closing connections and slow clients."""
 
 from __future__ import annotations
 

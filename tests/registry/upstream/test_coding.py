@@ -59,7 +59,7 @@ def test_a_truncated_encoded_body_is_rejected(cut: int) -> None:
 
 
 def test_a_body_that_is_not_in_its_coding_is_rejected() -> None:
-    """A body that is not compressed as stated, or that has trailing bytes, is rejected."""
+    """A body that is not in the stated coding, or that has trailing bytes, is rejected."""
     for body in (b"<html>", gzip.compress(b"x") + b"<html>"):
         with pytest.raises(Undecodable):
             _decode_all(body, "gzip", 1000)
@@ -148,7 +148,7 @@ def test_without_a_size_a_usual_ratio_is_accepted() -> None:
 def test_a_wrong_content_encoding_is_ignored_the_next_time_with_a_size(
     upstream: FakeUpstream, layer: bytes, *, chunked: bool
 ) -> None:
-    """If an undecoded body has the expected size, the next request ignores Content-Encoding."""
+    """If the body has the expected size undecoded, the next request ignores Content-Encoding."""
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, chunked=chunked, times=2)
     (fetch,) = client_of(upstream).blob_sources("app", digest, len(layer))

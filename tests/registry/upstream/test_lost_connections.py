@@ -1,4 +1,4 @@
-"""Tests of lost idle connections to an upstream, whose packets the network silently drops."""
+"""If the network silently drops the packets of an idle connection, the client opens another."""
 
 from __future__ import annotations
 

@@ -287,7 +287,7 @@ class _LastWarning:
         self._shared = mmap.mmap(self._file, length)
 
     def is_new(self, fingerprint: bytes) -> bool:
-        """Return whether no process has logged a warning about this content, and record one."""
+        """Return whether the last warning was about other content, and record this content."""
         with self._locked():
             is_new = self._shared[:] != fingerprint
             self._shared[:] = fingerprint

@@ -31,5 +31,5 @@ def worker(run: Path) -> Iterator[StubWorker]:
 
 @pytest.fixture
 def path() -> str:
-    """Return the path of a manifest that no earlier request had."""
+    """Return the path of a manifest that no earlier test has requested."""
     return f"/v2/one.test/app/manifests/{next(_NUMBERS)}"

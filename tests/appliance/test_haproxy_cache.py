@@ -98,9 +98,10 @@ def test_a_cached_response_is_logged_like_any_other(haproxy: Haproxy, path: str)
 def test_only_a_line_that_may_show_no_use_is_marked(
     haproxy: Haproxy, worker: StubWorker, path: str, use: str
 ) -> None:
-    """HAProxy marks each log line that may show no use with a tab; `serve` examines marked lines.
+    """HAProxy adds a tab to each log line that may show no use; `serve` examines these lines.
 
-    A HEAD of a blob is no use, so its line is marked even if the response comes from the cache.
+    A HEAD does not count as a use of a blob, so its line gets the tab even if the response comes
+    from the cache.
     """
     method, _, worker.headers["X-Entrepot-Kind"] = use.partition(" ")
     haproxy.request(path)

@@ -286,7 +286,7 @@ def test_location_begins_as_the_request_or_its_proxy_says(
 ) -> None:
     """A Location begins with the host of the request, or with the host in a proxy's headers.
 
-    If the proxy sends several headers with a host, Forwarded is used.
+    If the proxy sends Forwarded, its X-Forwarded headers are ignored, even if Forwarded has no host.
     """
     haproxy = started.get(relativeurls=False)
 

@@ -47,7 +47,7 @@ def test_the_run_directory_is_private_and_removed_afterwards(tmp_path: Path) -> 
 def test_a_file_that_appears_during_the_removal_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that `entrepot status` makes while `serve` removes the run directory is removed."""
+    """If `status` makes a file while `serve` removes the run directory, the file is removed too."""
     remove = shutil.rmtree
     left = ["request"]
 

@@ -59,7 +59,7 @@ def test_public_upstreams_of_a_secret_without_registries_hide_repositories_too(
 @pytest.mark.parametrize("host", ["quay.io", "a.example", "localhost:5000", "docker.io"])
 @pytest.mark.parametrize("kind", ["default", "secret", "file", "glob"])
 def test_the_remedy_in_the_message_works(tmp_path: Path, host: str, kind: str) -> None:
-    """The setting in the error message removes an upstream of any source."""
+    """The error names a setting that removes the upstream, whatever source declares it."""
     folder = host.replace(":", "_")
     Repositories(disk_storage(tmp_path)).link_blob(Repository(f"{folder}/app"), Digest.of(b""))
     argv, environ = _named(tmp_path, host, kind)

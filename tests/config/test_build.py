@@ -129,7 +129,7 @@ def test_an_empty_variable_switches_an_optional_setting_off(config_folder: Confi
 
 
 def test_two_names_of_one_setting_that_disagree_are_a_warning(config_folder: ConfigFolder) -> None:
-    """If two variables of a setting differ, the short name counts, and a warning names both."""
+    """If two variables of a setting differ, the short name takes precedence, with a warning."""
     both = {"REGISTRYDIR": "/a", "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": "/b"}
 
     assert Path("/a") == config_folder.settings(**both).storage.rootdirectory

@@ -65,9 +65,9 @@ def test_an_unwritable_data_directory_is_a_problem(config_folder: ConfigFolder) 
 def test_a_state_directory_outside_the_data_directory_is_checked_too(
     config_folder: ConfigFolder, data: str
 ) -> None:
-    """The checks of the start examine a state directory outside the data directory too.
+    """The checks at the start also examine a state directory outside the data directory.
 
-    If the state directory is inside the data directory, one problem is not reported twice.
+    If the state directory is inside the data directory, a problem of both is reported once.
     """
     (line,) = _lines(config_folder.settings(data, ENTREPOT_STATEDIR="/proc/state"))
 

@@ -193,9 +193,9 @@ def test_registry_auth_names_the_scheme(config_folder: ConfigFolder) -> None:
 
 
 def test_a_path_alone_switches_passwords_on(config_folder: ConfigFolder) -> None:
-    """A path of a password file, without other settings, switches passwords on.
+    """The path of a password file switches passwords on, even without other settings.
 
-    The operator who names such a file does not expect an open registry.
+    An operator who names a password file does not expect an open registry.
     """
     assert config_folder.settings(REGISTRY_AUTH_HTPASSWD_PATH="/p").auth.htpasswd is not None
 

@@ -256,7 +256,7 @@ def test_an_invalid_secret_is_a_problem_of_one_line(text: str, expected: str) ->
 
 
 def test_a_binary_secret_is_a_problem_of_one_line() -> None:
-    """A binary pull secret, encrypted or encoded twice, causes a problem of one line."""
+    """A pull secret that is binary, as after encryption, causes a problem of one line."""
     with pytest.raises(ConfigError, match="pull secret: not JSON"):
         parse(b'{"auths": "\xff\xfe"}')
 

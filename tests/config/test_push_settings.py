@@ -93,7 +93,7 @@ def test_a_variable_may_have_one_pattern_or_a_list(config_folder: ConfigFolder) 
     ],
 )
 def test_a_wrong_value_is_refused(config_folder: ConfigFolder, text: str, reason: str) -> None:
-    """A wrong value in `validation:` is refused, because no rule must be ignored."""
+    """A wrong value in `validation:` is refused, because a rule that protects is never ignored."""
     config_folder.write(text)
     (problem,) = config_folder.problems()
 

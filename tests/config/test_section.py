@@ -82,7 +82,7 @@ def test_a_tree_is_read_down_to_its_last_value() -> None:
 
 
 def test_each_invalid_value_is_reported_with_its_place() -> None:
-    """All invalid values are reported at once, but no default that depends on an invalid value."""
+    """All invalid values are reported at once, without errors of defaults that depend on them."""
     assert _errors(
         inner={"number": "x", "other": 1},
         maybe="text",

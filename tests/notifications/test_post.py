@@ -134,7 +134,7 @@ def test_a_redirect_is_followed_as_go_follows_it(status: int, method: str, body:
 
 
 def test_a_redirect_without_a_location_is_accepted() -> None:
-    """A 3xx response without a Location is treated as a delivery, as by Go's HTTP client."""
+    """A 3xx response without a Location counts as a delivery, as with Go's HTTP client."""
     with Receiver(lambda _: (302, {})) as receiver:
         assert Poster(endpoint(receiver.url))(BODY) == 302
 

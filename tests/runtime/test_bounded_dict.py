@@ -43,7 +43,7 @@ def test_a_changed_entry_drops_no_other() -> None:
 
 
 def test_threads_may_keep_entries_at_once() -> None:
-    """After four threads have added entries at the same time, the dictionary has three entries."""
+    """Even after four threads have added entries at the same time, no more than three remain."""
     entries: BoundedDict[int, int] = BoundedDict(3)
 
     def keep_many(first: int) -> None:

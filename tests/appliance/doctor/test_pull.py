@@ -148,7 +148,7 @@ def test_an_error_that_would_end_a_clients_pull_is_a_failure(
 def test_a_fault_that_clients_tolerate_is_a_fallback(
     registry: FakeUpstream, headers: dict[str, str | None], expected: str
 ) -> None:
-    """`doctor` reports a fault that clients tolerate as a fallback, and only once."""
+    """If clients tolerate a fault, `doctor` reports it once, with the verdict `fell back`."""
     add_image(registry)
     registry.misbehave("", headers={**GOOD, **headers})
 

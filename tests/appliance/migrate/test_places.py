@@ -72,8 +72,8 @@ def test_a_source_that_an_appliance_began_to_use_may_have_changed(
 ) -> None:
     """The source counts as used if its owner's claim changed during the migration.
 
-    A source that a read-only appliance serves does not count, because that appliance renews its
-    claim.
+    If a read-only appliance serves the source, a changed claim does not count as use, because that
+    appliance renews its claim.
     """
     storage = MemoryStorage()
     source = OpenedSource(Side("s3://images", storage, None), None, is_served)

@@ -200,7 +200,7 @@ def test_the_registry_gets_the_proxies_with_their_passwords(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("files", [256, 1024, 4096, 20_000, 65_536])
 def test_a_worker_has_descriptors_for_all_requests_that_it_accepts(files: int) -> None:
-    """A worker has descriptors for all requests that it accepts: six for each, and some more."""
+    """A worker has six file descriptors for each request that it accepts, and a reserve."""
     slots = worker_slots(files)
 
     assert 1 <= slots < gunicorn_app.THREADS

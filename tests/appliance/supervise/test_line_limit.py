@@ -142,7 +142,7 @@ def test_a_few_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_usual_lines_of_uses_are_passed_without_parsing_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One regular expression recognises the lines that show a use, so they are not parsed."""
+    """A regular expression recognises lines that show a use, so these lines are not parsed."""
     bound, _, _ = limit(by_address=1)
     monkeypatch.setattr(LineLimit, "_passes", _fail)
 

@@ -62,7 +62,7 @@ def test_an_error_with_a_traceback_has_the_level_panic_too(
 @pytest.mark.parametrize("formatter", list(logs.FORMATTERS))
 @pytest.mark.parametrize("line", ["", "Traceback (most recent call last):", "[1]", '{"level": 1}'])
 def test_other_output_is_no_entry(formatter: str, line: str) -> None:
-    """Output of a program that is not a log line is not parsed into an entry."""
+    """If a program prints a line that is not a log line, the line is not parsed into an entry."""
     assert PARSERS[formatter](line) is None
 
 

@@ -14,7 +14,7 @@ _LISTEN = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\s:\[\]/]*)):(\d{1,5})", re.AS
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _HOST = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::([1-9]\d{{0,4}}))?", re.ASCII)
 _HIGHEST_PORT = 65535
-# A segment of such a path cannot begin with a dot, so no segment is `.` or `..`.
+# In a path that matches, no segment begins with a dot, so none is `.` or `..`.
 _PATH = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*){1,16}", re.ASCII)
 # RFC 3986, 3.2, allows underscores in a host name, and services in Docker Compose can have such
 # names.

@@ -98,7 +98,7 @@ def test_every_response_has_the_configured_headers(
 
 
 def test_a_response_from_the_cache_has_the_configured_headers() -> None:
-    """HAProxy adds the configured headers to each response, also to a response of its cache."""
+    """HAProxy adds the configured headers to each response, even to one from its cache."""
     with tempfile.TemporaryDirectory(prefix="ent-") as folder, ExitStack() as stack:
         run = Path(folder)
         worker = stack.enter_context(stub_worker(run, 1))
@@ -286,7 +286,7 @@ def test_location_begins_as_the_request_or_its_proxy_says(
 ) -> None:
     """A Location begins with the host of the request, or with the host in a proxy's headers.
 
-    If the proxy sends Forwarded, its X-Forwarded headers are ignored, even if Forwarded has no host.
+    If the proxy sends Forwarded, even without a host, its X-Forwarded headers are ignored.
     """
     haproxy = started.get(relativeurls=False)
 

@@ -195,7 +195,7 @@ def test_oss_is_marked_as_not_tested(config_folder: ConfigFolder) -> None:
 def test_a_refused_driver_names_the_gateway_of_its_system(
     config_folder: ConfigFolder, driver: str, system: str
 ) -> None:
-    """The message about an unsupported driver names a gateway that works instead."""
+    """The message about an unsupported driver names a gateway that can be used instead."""
     config_folder.write(f"storage: {{{driver}: {{container: c}}}}")
 
     (problem,) = config_folder.problems()

@@ -297,7 +297,7 @@ def test_versions_and_suites_without_a_certificate_are_warnings(
 
 
 def test_the_names_of_all_suites_are_read(config_folder: ConfigFolder) -> None:
-    """The names of all cipher suites of docker distribution are read, except those of 3DES."""
+    """The names of docker distribution's cipher suites are accepted, except those of 3DES."""
     named = [*ciphers.OLDER, *sorted(ciphers.TLS13)]
     config_folder.write(
         f"http: {{tls: {{certificate: /c.pem, ciphersuites: [{', '.join(named)}]}}}}"

@@ -125,7 +125,7 @@ def test_a_secret_at_the_usual_place_is_read(config_folder: ConfigFolder) -> Non
 
 
 def test_a_certificate_at_the_usual_place_is_used(config_folder: ConfigFolder) -> None:
-    """A certificate at the usual place is used, and the default port becomes that of TLS."""
+    """A certificate at the usual place is used, and the default port becomes 8443."""
     config_folder.places.certs.mkdir()
     certificate = config_folder.places.certs / "certs.pem"
     certificate.write_text("", encoding="utf-8")

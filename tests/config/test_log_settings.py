@@ -87,7 +87,7 @@ def test_fields_have_the_types_of_yaml(config_folder: ConfigFolder) -> None:
 
 
 def test_variables_set_all_fields_or_single_ones(config_folder: ConfigFolder) -> None:
-    """A variable adds one field of the log to those of the file; a whole map replaces them."""
+    """A variable can add one log field to those of the file, or replace all of them by a map."""
     config_folder.write("log: {fields: {service: registry, n: 5}}")
 
     single = config_folder.settings(

@@ -132,7 +132,7 @@ def test_a_key_without_effect_is_a_warning(config_folder: ConfigFolder, text: st
 def test_each_key_without_effect_is_one_warning_with_a_remedy(
     config_folder: ConfigFolder, row: DistributionKey
 ) -> None:
-    """Each key without effect causes one warning with a remedy, in the file and in variables."""
+    """Each key without effect, in the file or in a variable, causes one warning with a remedy."""
     path = row.key.removesuffix(".**").split(".")
     config_folder.write(reduce(lambda below, name: f"{{{name}: {below}}}", reversed(path), "[x]"))
 

@@ -33,7 +33,7 @@ def _rows(heading: str) -> dict[str, list[str]]:
 
 
 def test_each_setting_of_docker_cache_server_has_a_row() -> None:
-    """Each setting of docker-cache-server has a row with its variable and its replacements."""
+    """docs/migration.md has a row for each setting of docker-cache-server and its variable."""
     rows = _rows("From docker-cache-server")
 
     for name, key in cache_server.VARIABLES.items():
@@ -46,7 +46,7 @@ def test_each_setting_of_docker_cache_server_has_a_row() -> None:
 
 
 def test_each_setting_of_registry_cache_has_a_row_and_is_read(config_folder: ConfigFolder) -> None:
-    """Each setting of registry-cache has a row.
+    """Each setting of registry-cache has a row in docs/migration.md.
 
     A start with all settings of registry-cache causes neither problems nor warnings.
     """

@@ -67,7 +67,7 @@ def test_the_configured_number_of_workers_is_enabled() -> None:
 
 
 def test_haproxy_has_a_frontend_for_each_thread() -> None:
-    """Each further thread of HAProxy gets a frontend; with a unix socket there is one thread."""
+    """Each HAProxy thread after the first gets a frontend; with a unix socket, one thread runs."""
     by_tcp = variables(Settings(http=HttpSettings(threads=3)), START)
     unix = HttpSettings.from_tree({"net": "unix", "addr": "/run/r.sock", "threads": "3"})
     by_unix = variables(Settings(http=unix), START)

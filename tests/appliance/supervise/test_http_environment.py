@@ -67,7 +67,7 @@ def test_go_names_of_cipher_suites_become_those_of_openssl(
     ],
 )
 def test_each_client_auth_mode_has_its_variables(mode: str, certificate: str, check: str) -> None:
-    """Each mode sets whether a client certificate is required, and whether it is verified."""
+    """Each value of `clientauth` sets whether a client certificate is required, and verified."""
     found = _variables(tls={"clientcas": ["/ca.pem"], "clientauth": mode})
 
     assert (certificate, check) == (found["CLIENT_CERT"], found["CLIENT_CHECK"])

@@ -160,7 +160,7 @@ def test_a_server_that_hangs_delays_nothing(
 def test_nonsense_of_a_server_does_not_end_the_thread(
     server: SmtpServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a mail that failed for any reason, the next log line is still mailed."""
+    """If a mail fails for any reason, the next log line is still mailed."""
     server.refusal = "nonsense"
     mail = LogMail([_hook(server)])
     mail.offer(_entry())

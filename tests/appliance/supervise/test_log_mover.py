@@ -230,7 +230,7 @@ def test_a_disk_that_stays_full_does_not_delay_the_end(
 def test_the_lines_of_a_killed_writer_are_kept_and_its_successor_uses_the_same_pipe(
     pipe: int, disk: Disk, tmp_path: Path
 ) -> None:
-    """The lines of an ended HAProxy are kept, and the next HAProxy writes to the same pipe."""
+    """When HAProxy ends, its lines are kept, and the next HAProxy writes to the same pipe."""
     mover = LogMover([pipe], disk)
     for _ in range(2):
         subprocess.run([sys.executable, "-c", WRITER, str(tmp_path), "100"], check=True)

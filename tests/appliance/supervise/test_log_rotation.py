@@ -61,7 +61,7 @@ def test_no_line_is_appended_to_an_incomplete_line(path: Path) -> None:
 
 
 def test_a_line_written_in_two_parts_stays_in_one_file(path: Path) -> None:
-    """A line of which a full disk accepted a part is completed in the same log file."""
+    """If a full disk accepts a part of a line, the rest is later written to the same log file."""
     log = RotatedLog(path, file_bytes=4, backups=1)
     append(log, b"one and", b" a half\n", b"two\n")
 

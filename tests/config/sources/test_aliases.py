@@ -43,7 +43,7 @@ def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_file_of_its_readme_has_the_same_effect(config_folder: ConfigFolder) -> None:
-    """The file of docker-cache-server's README has the same effect in the appliance.
+    """The configuration in docker-cache-server's README has the same effect in the appliance.
 
     All content, even pushed content, expires 30 days after its last use, and for no other reason.
     """

@@ -162,7 +162,7 @@ def test_retry_after_is_a_positive_number_of_whole_seconds(
 
 
 def test_the_detail_names_the_upstream_and_the_reason() -> None:
-    """If parts are missing because an upstream failed, the detail has the upstream and the reason.
+    """If parts are missing because an upstream failed, the error names the upstream and the reason.
 
     Clients log this detail.
     """

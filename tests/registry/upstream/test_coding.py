@@ -148,7 +148,7 @@ def test_without_a_size_a_usual_ratio_is_accepted() -> None:
 def test_a_wrong_content_encoding_is_ignored_the_next_time_with_a_size(
     upstream: FakeUpstream, layer: bytes, *, chunked: bool
 ) -> None:
-    """If the body has the expected size undecoded, the next request ignores Content-Encoding."""
+    """If the encoded body has the expected size, the next request ignores Content-Encoding."""
     digest = upstream.add_blob("app", layer)
     upstream.misbehave(headers={"Content-Encoding": "gzip"}, chunked=chunked, times=2)
     (fetch,) = client_of(upstream).blob_sources("app", digest, len(layer))

@@ -22,7 +22,7 @@ Check = Callable[[str, str], bool]
 """A `Check` returns whether a user's password is correct."""
 
 # A correct password stays valid until the password file changes, so the cache keeps the result of
-# its check for this many seconds. After a shorter time, the next check could wait behind a flood of
+# its check for this many seconds. With a shorter time, the next check could wait behind a flood of
 # wrong passwords.
 _REMEMBERED_S = 12 * 3600.0
 _NO_RIGHTS: frozenset[Action] = frozenset()

@@ -111,7 +111,7 @@ def in_parallel(
     The function requests no byte of the blob twice. The function fetches the rest of the blob as
     one stream in two cases: the upstream does not support ranges, or its response states a size of
     the blob other than `missing.size`. The function calls *opened* with each response for the first
-    part or for that stream. Raises: UpstreamError.
+    part or for the one stream. Raises: UpstreamError.
     """
     parts = missing.parts(budget.connections)
     start, stop = parts.part(0)

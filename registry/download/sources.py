@@ -6,7 +6,7 @@ random time of up to 0.2 s. This maximum doubles with each further pause, up to 
 at least until the Retry-After of one source has passed. A source is removed if it does not have the
 blob, denies access, sends wrong bytes, or sends invalid responses repeatedly. A download fails when
 no source is left. A download also fails when no byte has arrived for `Limits.silence` seconds and
-each source was used after the last byte.
+every source has been tried since the last byte.
 """
 
 from __future__ import annotations

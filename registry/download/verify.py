@@ -64,7 +64,7 @@ def compared(chunks: Iterable[bytes], proven: Iterable[bytes], upstream: str) ->
 def unstored_blob(
     sources: Sources, digest: Digest, start: int, stop: int | None, *, early: bool
 ) -> Iterator[bytes]:
-    """Yield a blob, or a range of a blob, that is not stored while it is sent.
+    """Yield a blob, or a range of a blob, without storing the blob.
 
     To verify a range, the function fetches the whole blob. If *early* is set, the function fetches
     only the range, and yields the range without verification.

@@ -463,8 +463,8 @@ class Download:
         if wrong:
             self._distrust(self.task, self._sources.delivered)
         if isinstance(error, DatastoreError) or self._offset == 0:
-            # The writer releases its reservation before it removes the spool file and loses the
-            # lock. Otherwise this writer could release the reservation of the next writer.
+            # The writer releases its reservation while it holds the lock on the spool file. Later,
+            # this call could release the reservation of the next writer, which has the same key.
             self._destination.reservations.release(self.task.key)
             with contextlib.suppress(OSError):
                 size_path(self._path).unlink(missing_ok=True)

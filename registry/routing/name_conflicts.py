@@ -1,4 +1,4 @@
-"""Find hosted repositories whose names begin with the host of an upstream, which hides them."""
+"""Find hosted repositories that an upstream hides, because their names begin with its host."""
 
 from __future__ import annotations
 

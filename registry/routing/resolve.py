@@ -89,8 +89,8 @@ def asked_name(name: str, ns: str | None) -> str:
     """Return the name that a token must grant for the repository of a request.
 
     Without `ns`, this is the name in the path. With `ns`, the returned name begins with the host in
-    `ns`. Otherwise a client with a token for `team/app` could choose an upstream with `ns`, and
-    pull `team/app` of that upstream.
+    `ns`. Without this host, a client with a token for `team/app` could choose an upstream with
+    `ns`, and pull `team/app` of that upstream.
     """
     name = folded(name)
     if not ns:

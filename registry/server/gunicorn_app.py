@@ -144,7 +144,7 @@ class SuspendTolerantArbiter(Arbiter):  # type: ignore[misc]  # gunicorn ships n
     """A `SuspendTolerantArbiter` does not kill workers after a pause of the whole machine.
 
     After SIGSTOP and SIGCONT, in a frozen container, or on a suspended machine, every worker seems
-    silent for the length of the pause. Gunicorn's own arbiter, if it ran first after the pause,
+    silent for the length of the pause. If gunicorn's own arbiter ran first after the pause, it
     would kill all workers with their requests.
     """
 

@@ -343,7 +343,7 @@ class Breaker:
 def read_all(directory: Path, clock: Callable[[], float] = time.time) -> list[BreakerState]:
     """Return the state of each upstream with a state file in *directory*, sorted by file name.
 
-    An upstream gets its state file with its first failure, rate limit or rejected credential.
+    An upstream gets its state file at its first failure, rate limit or rejected credential.
     """
     try:
         names = sorted(path.name for path in directory.iterdir() if path.suffix == _SUFFIX)

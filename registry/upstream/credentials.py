@@ -52,7 +52,7 @@ class SecretEntry(Protocol):
 
 
 class PullSecret(Protocol):
-    """A `PullSecret` is a loaded pull secret."""
+    """A `PullSecret` is the parsed content of a pull secret."""
 
     @property
     def hosts(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class SecretCredentials:
         self._secret = secret
 
     def find(self, repository: str) -> Credential | None:
-        """Return the credential of the current pull secret, or None if the secret has none."""
+        """Return the credential in the current pull secret, or None if the secret has none."""
         secret = self._secret()
         entry = secret.lookup(self._host, repository) if secret is not None else None
         if entry is None or not (entry.username or entry.identity_token or entry.registry_token):

@@ -108,7 +108,7 @@ class _Inconclusive(NamedTuple):
 
     @property
     def is_lasting(self) -> bool:
-        """True if the next HEAD will probably get no usable response either."""
+        """True if a repeated HEAD would probably get no usable response."""
         return self.status not in _TRANSIENT | {0}
 
 

@@ -115,7 +115,8 @@ def next_page(headers: Mapping[str, str], url: str) -> str | None:
             here, there = urlsplit(url), urlsplit(urljoin(url, target.strip()))
             if there.scheme not in {"http", "https"} or not target.isprintable():
                 raise ValueError("the link to the upstream's next page is not an HTTP URL")
-            # The link `http:1/x` has no host. Its path `1/x` would become a part of the host below.
+            # The link `http:1/x` has no host; below, its path `1/x` would follow the host without a
+            # slash.
             if not there.path.startswith("/"):
                 raise ValueError("the URL of the upstream's next page has no host")
             return f"{here.scheme}://{here.netloc}{there.path}?{there.query}"

@@ -194,7 +194,7 @@ class _Secure(HTTPSConnection):
         self.destinations = destinations
 
     def connect(self) -> None:
-        """Connect, with the TLS handshake."""
+        """Connect to the host, and perform the TLS handshake."""
         try:
             super().connect()
         except TimeoutError as error:

@@ -54,7 +54,7 @@ def split_target(url: str) -> tuple[str, str]:
 
 
 def resolve_location(base: str, location: str) -> str:
-    """Return the absolute URL of a Location header; only a relative path is rewritten.
+    """Return the absolute URL of a Location header; keep its bytes, except for a relative path.
 
     Raises: ValueError, also for control characters, which some URL parsers remove silently.
     """

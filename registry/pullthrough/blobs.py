@@ -345,7 +345,7 @@ class Blobs:
 
     @contextmanager
     def _negative_cached(self, resolved: ResolvedRepository, digest: Digest) -> Iterator[None]:
-        """Remember a 404 that the upstream sends here. Raises: BlobUnknown for a new or remembered 404."""
+        """Remember a 404 of the upstream; raise BlobUnknown for a new or remembered 404."""
         try:
             self.negative.check(resolved, digest)
             yield

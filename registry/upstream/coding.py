@@ -1,7 +1,7 @@
 """Decode the content codings of a response within bounds (RFC 9110, 8.4).
 
 Every request asks for the coding `identity`, but some registries and reverse proxies compress the
-body nevertheless. A digest is computed over the decoded content.
+body nevertheless. A digest is computed over the decoded content, so the body must be decoded.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ _SHORTEST = 4
 """The smallest number of words outside code; a text with fewer words is not a sentence."""
 
 _NOT_PROSE = re.compile(
-    r"^\W*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|WITH|PRAGMA)\b|[<>^|\\=]{2}|\\[a-z]"
+    r"^\W*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|WITH|PRAGMA)\b|[<>^|\\=]{2}|\\[a-z]"
 )
 """Strings with SQL or regular expressions."""
 
@@ -93,7 +93,8 @@ def _strings(path: Path, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
         return
     documented = {line for line, _ in docstrings(tree)}
     for line, text in _messages(tree):
-        if line not in documented and not _NOT_PROSE.search(text):
+        is_prose = len(text.split()) >= _SHORTEST and not _NOT_PROSE.search(text)
+        if line not in documented and is_prose:
             yield from _split(line, "message", text)
 
 
@@ -112,16 +113,15 @@ def _hashed(text: str) -> Iterator[tuple[int, str, str]]:
     """Yield the sentences of comments that begin with # or ; (adjacent lines are one text)."""
     block, first = list[str](), 0
     for number, line in enumerate([*text.splitlines(), ""], 1):
-        found = re.match(r"\s*[#;]+ (.*)|.*\s[#]: (.*)|.*\S  # (.*)", line)
-        whole = found and found[1] is not None
+        whole = re.match(r"\s*[#;]+ (?!----|====)(.*)", line)
         if block and not whole:
             yield from _split(first, "comment", "\n".join(block))
             block = []
-        if found and not whole:
-            yield from _split(number, "comment", found[2] or found[3])
-        elif found and whole:
+        if whole:
             first = first if block else number
-            block.append(found[1])
+            block.append(whole[1])
+        elif behind := re.match(r".*\S\s+# (.*)", line):
+            yield from _split(number, "comment", behind[1])
 
 
 def _paragraphs(text: str) -> Iterator[tuple[int, str, str]]:

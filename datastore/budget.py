@@ -2,7 +2,8 @@
 
 The cap limits the sum of the sizes of all files in the data directory. The index counts only
 content that has a row or a reservation (`used_bytes`). It does not count the logs, the event queue
-and its own files. So the limits for `used_bytes` are lower than the cap by the size of these files.
+and the files of an index without rows. So the limits for `used_bytes` are lower than the cap by the
+size of these files.
 """
 
 from __future__ import annotations

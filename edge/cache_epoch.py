@@ -74,7 +74,7 @@ class CacheEpoch:
 
     @contextmanager
     def _locked(self) -> Iterator[BinaryIO]:
-        """Lock the epoch, so that its numbers reach HAProxy in rising order."""
+        """Lock the epoch, so that new epochs reach HAProxy in rising order."""
         # The file is opened again for each lock. If it were opened before a fork, the parent and
         # the child would share the lock, and would not exclude each other.
         with self._path.open("r+b", buffering=0) as file:

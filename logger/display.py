@@ -134,7 +134,7 @@ class Display:
         self._complaint = LogOnce(log, "metrics not written", "metrics written again")
 
     def show_also(self, more: Callable[[], Sequence[MetricRows]]) -> None:
-        """Also write the metrics that *more* returns, from the next call of `show` on."""
+        """Add the metrics that *more* returns to the file, from the next call of `show` on."""
         self._more = more
 
     def show(self, notes: Mapping[str, str], lag: float) -> None:

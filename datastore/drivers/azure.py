@@ -92,8 +92,8 @@ def signer_of(
     blob, signed with the account's key. The URL begins with *endpoint*, or with the URL of the
     service if *endpoint* is None.
 
-    The URL has no start time. A URL that obstore signs starts at the time of this machine, so a
-    service whose clock is slow would refuse it.
+    The URL has no start time. A URL that obstore signs is valid from the time of this machine on,
+    so a service whose clock is slow would refuse it.
     """
     base, account = (endpoint or _url(parameters)).rstrip("/"), parameters["accountname"]
     secret = base64.b64decode(parameters["accountkey"])

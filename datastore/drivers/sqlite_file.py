@@ -194,7 +194,7 @@ class SqliteFile:
             return _connect(self._path, self._busy_timeout)
 
     def _retry_open(self, error: sqlite3.Error, *, is_doubtful: bool) -> sqlite3.Connection:
-        """Open the file again after *error*; replace it if its disk works, but the file does not.
+        """Open the file again after *error*; replace a broken file on a disk that works.
 
         Raises: sqlite3.Error if the file is locked, or if its disk accepts no writes.
         """

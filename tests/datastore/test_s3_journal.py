@@ -76,7 +76,8 @@ def test_an_absence_is_forgotten_with_the_first_write(journal: BucketJournal) ->
 def test_a_value_is_unknown_while_it_changes(journal: BucketJournal) -> None:
     """While a process changes a value, the journal has no value for the key.
 
-    If another process has read the old value before the change, the journal does not remember it.
+    If another process has read the old value before the change, the journal does not remember that
+    value.
     """
     other = _other(journal)
     generation = other.generation("key")

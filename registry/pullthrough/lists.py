@@ -42,7 +42,7 @@ class Lists:
     storage: Storage
 
     def tags(self, resolved: ResolvedRepository, after: str | None, limit: int | None) -> list[str]:
-        """Return the tags after the tag *after* in order, at most *limit*."""
+        """Return at most *limit* tags after the tag *after*, in order."""
         if resolved.upstream is None:
             if not self.store.repositories.exists(resolved.repository):
                 raise NameUnknown(f"there is no repository {resolved.repository}")

@@ -145,7 +145,7 @@ class Manifests:
     def _proxied(
         self, resolved: ResolvedRepository, registered: Registered, reference: Reference
     ) -> ManifestAnswer:
-        """Find a manifest in the store or upstream.
+        """Find a manifest in the store or at the upstream.
 
         On a disk error, fetch the manifest and do not store it.
         """
@@ -278,7 +278,7 @@ class Manifests:
     def _can_be_finished(
         self, resolved: ResolvedRepository, registered: Registered, stored: StoredManifest
     ) -> bool:
-        """Return True if a client can get every part of a manifest, from store or upstream."""
+        """Return True if a client can get every part of a manifest, from the store or the upstream."""
         return registered.upstream.is_healthy or self.store.is_complete(resolved.repository, stored)
 
     def _revalidated(

@@ -251,8 +251,8 @@ def _parsed_header(head: str) -> Mapping[str, Any]:
     return _json(_decoded(head), "header")
 
 
-# PERF: all tokens of a key usually have the same header. A header with a certificate chain is too
-# long for this cache.
+# PERF: all tokens of a key usually have the same header, so its parsed form is cached. A header
+# with a certificate chain is too long for this cache.
 _known_header = lru_cache(128)(_parsed_header)
 
 

@@ -278,7 +278,7 @@ class Manifests:
     def _can_be_finished(
         self, resolved: ResolvedRepository, registered: Registered, stored: StoredManifest
     ) -> bool:
-        """Return True if a client can get every part of a manifest, from the store or the upstream."""
+        """Return True if a client can get every part of a manifest, stored or from the upstream."""
         return registered.upstream.is_healthy or self.store.is_complete(resolved.repository, stored)
 
     def _revalidated(

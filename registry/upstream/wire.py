@@ -273,7 +273,7 @@ class Wire:
         return Response(response, request, self)
 
     def guarded(self, call: Callable[[], T]) -> T:
-        """Return the result of *call*. Raises: ConnectionBroken for every error of the connection."""
+        """Return the result of *call*. Raises: ConnectionBroken for every connection error."""
         try:
             return call()
         except AddressRefused as error:

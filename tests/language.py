@@ -88,7 +88,7 @@ def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
 def comments(text: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Yield the first line and the text of each comment of a Python file.
 
-    Comments on consecutive lines are one text.
+    Comments on consecutive lines are one text. A comment after code is a text of its own.
     """
     block, last, first = list[str](), -1, 0
     lines = text.splitlines()
@@ -98,14 +98,14 @@ def comments(text: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
         line = lines[number - 1].encode()  # Python's syntax tree gives columns in bytes
         for start, end in strings.get(number, ()):
             line = line[:start] + b"_" * (min(end, len(line)) - start) + line[end:]
-        _, mark, comment = line.partition(b"#")
+        code, mark, comment = line.partition(b"#")
         if mark:
-            if number != last + 1 and block:
+            if block and (number != last + 1 or code.strip()):
                 yield first, "\n".join(block)
                 block = []
             first = first if block else number
             block.append(comment.decode().lstrip("#: "))
-            last = number
+            last = -1 if code.strip() else number
     yield first, "\n".join(block)
 
 

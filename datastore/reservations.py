@@ -75,7 +75,8 @@ class Reservations:
     def reserve(self, digest: Digest, size: int) -> bool:
         """Reserve *size* bytes, and return whether they are reserved.
 
-        If they do not fit, wake the cleaner, and wait up to half a second for it to free space.
+        If the bytes do not fit below the cap, wake the cleaner, and wait up to half a second for it
+        to free space.
         """
         largest = self._limits.largest
         if largest is not None and size > largest:

@@ -86,7 +86,7 @@ class Invalidation:
     def poll(self) -> None:
         """Raise the epoch if this process has read new content of a file since the last call.
 
-        Also repeat a failed update of HAProxy.
+        If the last update of HAProxy failed, repeat it.
         """
         with self._lock:
             seen = self._views()

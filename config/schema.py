@@ -1,8 +1,8 @@
 """Define every setting: its key, type, default, unit, variable and meaning.
 
-The keys of the configuration file, the environment variables, the command-line flags, the output of
-`entrepot check` and the tables in docs/configuration.md are derived from this module. Values of
-settings are immutable. Time spans are in seconds, sizes in bytes, and paths are absolute.
+This module determines the keys of the configuration file, the environment variables, the
+command-line flags, the output of `entrepot check` and the tables in docs/configuration.md. Values
+of settings are immutable. Time spans are in seconds, sizes in bytes, and paths are absolute.
 """
 
 from __future__ import annotations

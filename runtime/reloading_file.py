@@ -232,7 +232,7 @@ class ReloadingFile(Generic[T]):
 
 @dataclass(slots=True)
 class _LastGood:
-    """A `_LastGood` is the saved last good content of a file, at `path`, for all processes."""
+    """A `_LastGood` saves the last good content of a file in the file `path`, for all processes."""
 
     path: Path | None
     _seen: tuple[int, ...] = ()

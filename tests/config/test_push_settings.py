@@ -67,7 +67,7 @@ def test_without_the_section_nothing_is_given(config_folder: ConfigFolder) -> No
 
 
 def test_a_variable_may_have_one_pattern_or_a_list(config_folder: ConfigFolder) -> None:
-    """A variable of `validation:` has one pattern, which may contain commas, or a list."""
+    """A variable of `validation:` is one pattern, which may contain commas, or a YAML list."""
     name = "REGISTRY_VALIDATION_MANIFESTS_URLS_DENY"
 
     def read(text: str) -> tuple[str, ...]:

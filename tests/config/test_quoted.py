@@ -73,7 +73,8 @@ def test_a_value_without_quotes_is_unchanged(written: str) -> None:
 def test_every_kind_of_variable_may_be_quoted(config_folder: ConfigFolder, tmp_path: Path) -> None:
     """Quotes are removed from every kind of variable.
 
-    The kinds are short and derived names, sections, lists, maps, and docker-cache-server's names.
+    The variables of this test have a short name, a name derived from a key, or a name of
+    docker-cache-server. Some contain a section, a list or a map.
     """
     settings = config_folder.settings(
         REGISTRY_AUTH='"htpasswd"',

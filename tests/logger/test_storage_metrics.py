@@ -30,7 +30,7 @@ def _counted(*events: dict[str, Any], since: float = 0) -> Registry:
 
 
 def test_a_request_is_counted_by_verb_and_status_with_its_duration() -> None:
-    """Each request to a bucket is counted by method and status, and its duration in a histogram.
+    """Each request to a bucket is counted by method and status; a histogram has its duration.
 
     The histogram has the name and labels that docker distribution uses. All unknown values share
     one label value.

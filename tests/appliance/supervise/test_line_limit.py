@@ -67,7 +67,7 @@ def passed(bound: LineLimit, *lines: AccessLine, times: int = 1) -> list[bytes]:
     ],
 )
 def test_lines_without_a_use_are_limited_by_address(line: AccessLine) -> None:
-    """For any status, lines that show no use of content are limited for each client address."""
+    """Lines that show no use of content are limited for each client address, for any status."""
     bound, _, _ = limit()
 
     assert len(passed(bound, line, times=500)) == 10

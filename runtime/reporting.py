@@ -150,7 +150,7 @@ def _is_found(module: str) -> bool:
 
 
 class ErrorReports(logging.Handler):
-    """A logging handler that reports logged errors with a traceback to the trackers.
+    """A logging handler that sends the trackers each logged error that has a traceback.
 
     *settings* maps the name of each configured tracker to its settings. Each tracker has a thread,
     and a queue of at most 64 errors. At most 60 errors are reported in a minute. *clock* is a

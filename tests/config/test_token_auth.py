@@ -68,7 +68,7 @@ def test_a_token_server_without_its_keys_is_refused(config_folder: ConfigFolder,
 
 
 def test_silly_needs_realm_and_service_and_is_a_warning(config_folder: ConfigFolder) -> None:
-    """`silly` needs realm and service, and causes a warning, because it protects nothing."""
+    """`silly` needs `realm` and `service`, and causes a warning, because it protects nothing."""
     config_folder.write("auth: {silly: {realm: r}}")
     assert config_folder.problems() == [
         "config.yml:1: auth.silly: auth.silly.service is missing; set auth.silly.service"

@@ -152,7 +152,7 @@ def test_files_whose_owner_cannot_change_are_counted_and_skipped(
 
 @as_root
 def test_a_folder_behind_a_link_is_given(data: Path, tmp_path: Path) -> None:
-    """REGISTRYDIR may be a link; the owner of the folder behind the link changes."""
+    """If REGISTRYDIR is a link, the folder behind the link gets the service user as owner."""
     link = tmp_path / "link"
     link.symlink_to(data)
 

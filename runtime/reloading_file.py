@@ -98,8 +98,8 @@ class ReloadingFile(Generic[T]):
     def snapshot(self) -> Snapshot[T]:
         """Check the file if a check is due, and return the current value with its generation."""
         now = self._clock()
-        # The time since the last check is negative if the clock was set back; the file is then
-        # checked too.
+        # If the clock was set back, the time since the last check is negative; the file is checked
+        # in this case too.
         if not 0 <= now - self._checked_at < self._interval and self._lock.acquire(blocking=False):
             try:
                 self._checked_at = now

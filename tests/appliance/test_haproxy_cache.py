@@ -260,7 +260,7 @@ def test_a_worker_gets_the_address_of_a_client_whose_credential_is_not_verified(
 def test_another_password_is_another_credential(
     haproxy: Haproxy, worker: StubWorker, path: str
 ) -> None:
-    """HAProxy remembers the whole header Authorization, so another password is not verified yet."""
+    """HAProxy remembers the whole header Authorization, so another password is unverified."""
     login(haproxy, worker, ALICE)
 
     assert "x-entrepot-verified" not in _received_headers(

@@ -84,7 +84,7 @@ LOG = [
 def test_the_reason_of_an_end_is_read_from_supervisords_log(
     name: str, lines: list[str], how: str
 ) -> None:
-    """The reason for an exit is read from the program's last line in supervisord's log."""
+    """The reason for an exit is read from supervisord's last log line about the program."""
     assert how_it_ended(name, lines) == how
 
 

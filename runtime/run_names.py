@@ -1,7 +1,7 @@
 """Define the names of the sockets, pipes and files in the run directory.
 
 The files haproxy.cfg and supervisord.conf repeat these names, because they cannot import them; a
-test compares the names. The module `appliance.rundir` creates and finds the run directory itself.
+test compares the names. The module `appliance.rundir` creates and finds the run directory.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def test_equal_requests_are_one_group_for_the_logger(haproxy: Haproxy, path: str
 
 
 def test_the_line_limit_passes_uses_and_limits_other_lines(haproxy: Haproxy, path: str) -> None:
-    """`LineLimit` recognises a use in lines with fields for notifications, and limits the others."""
+    """`LineLimit` recognises a use in lines with fields for notifications, and limits the rest."""
     haproxy.request(path)
     use = raw_line(haproxy, path) + b"\n"
     other = use.replace(b'"status":200', b'"status":404')

@@ -115,7 +115,7 @@ def test_the_page_lists_every_key_of_distribution() -> None:
 
 
 def test_the_page_lists_the_public_upstreams() -> None:
-    """docs/configuration.md lists the public upstreams in their order."""
+    """docs/configuration.md lists the public upstreams in the order of `PUBLIC`."""
     assert ", ".join(f"`{host}`" for host in PUBLIC) in PAGE
 
 

@@ -45,7 +45,7 @@ def test_the_default_is_no_rules(config_folder: ConfigFolder, text: str) -> None
 
 
 def test_a_variable_and_a_flag_contain_rules_as_yaml(config_folder: ConfigFolder) -> None:
-    """A variable and a flag contain retention rules as YAML on one line."""
+    """A variable or a flag can contain retention rules as YAML on one line."""
     expected = (HostedRule("ci/**", 60),)
 
     assert config_folder.settings(REGISTRY_HOSTED="{ci/**: {ttl: 1m}}").hosted == expected

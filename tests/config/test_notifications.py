@@ -166,7 +166,7 @@ def test_a_header_with_a_line_break_is_refused(config_folder: ConfigFolder, valu
 
 
 def test_an_alias_bomb_is_refused_at_once(config_folder: ConfigFolder) -> None:
-    """A YAML text of endpoints whose aliases unfold to billions of entries is refused."""
+    """A YAML text of endpoints whose aliases expand to billions of entries is refused."""
     levels = ["- &a0 [x, x, x, x, x, x, x, x, x]"]
     levels += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     (problem,) = config_folder.problems(**{_VARIABLE: "\n".join(levels)})

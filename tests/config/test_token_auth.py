@@ -82,7 +82,7 @@ def test_silly_needs_realm_and_service_and_is_a_warning(config_folder: ConfigFol
 
 
 def test_anonymous_beside_a_token_server_is_a_contradiction(config_folder: ConfigFolder) -> None:
-    """With a token server, `anonymous` is a contradiction: that server decides on anonymous use."""
+    """`auth.anonymous` contradicts a token server, which itself decides on anonymous clients."""
     config_folder.write(f"auth: {{token: {{{_COMPLETE}, jwks: /k}}, anonymous: pull}}")
 
     (problem,) = config_folder.problems()

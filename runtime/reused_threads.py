@@ -69,6 +69,6 @@ class ReusedThreads:
                 if own in self._idle:
                     self._idle.remove(own)
                     return
-            work, name = own.get()  # `start` has removed `own` from the list and puts a function.
+            work, name = own.get()  # `start` has removed `own` from the list: a function arrives.
         threading.current_thread().name = name
         works.append(work)

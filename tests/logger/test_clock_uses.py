@@ -112,7 +112,7 @@ def test_a_line_written_during_a_jump_and_read_after_it_is_not_in_the_future(
 
 
 def test_a_restarted_logger_knows_the_latest_access_time(machine: Machine) -> None:
-    """After a restart, the logger knows the latest last use, so later lines get no earlier time."""
+    """After a restart, the logger knows the latest use, so later lines get no earlier time."""
     machine.use("a")
     machine.up += 1
     written_at = machine.wall()

@@ -59,7 +59,7 @@ def test_a_request_is_counted_by_verb_and_status_with_its_duration() -> None:
 
 
 def test_read_bytes_and_retries_are_counted() -> None:
-    """Metrics count the bytes that were read from a bucket and the retried requests."""
+    """Metrics count the bytes read from a bucket, and the retried requests."""
     registry = _counted(
         {"what": "read", "driver": "azure", "bytes": 5},
         {"what": "read", "driver": "azure", "bytes": 6},

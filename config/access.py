@@ -43,7 +43,7 @@ class AccessRule:
 def rules(given: object) -> tuple[AccessRule, ...] | None:
     """Read a list of access rules or the YAML text of such a list.
 
-    Return None if there is no list. An empty list of rules permits nothing to any user.
+    Return None if there is no list. An empty list of rules denies everything.
 
     Raises: Unreadable, which lists every problem.
     """

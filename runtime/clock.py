@@ -99,7 +99,7 @@ class State:
     `anchored`, the appliance's time was `anchor`. While the wall clock is wrong, `pending` is the
     time at which its jump was noticed, and `offset` is the size of the jump; otherwise `pending` is
     None. Ages count from `since`. `moved` is the time at which the wall clock last jumped or became
-    correct, and `seen` is the time at which it was last compared.
+    correct, and `seen` is the time of the last comparison with the wall clock.
     """
 
     boot: str

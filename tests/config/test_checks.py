@@ -167,7 +167,7 @@ def test_an_encrypted_key_is_a_problem_without_a_prompt(
 def test_each_missing_tls_file_is_a_problem(
     config_folder: ConfigFolder, data: str, tmp_path: Path
 ) -> None:
-    """Each missing TLS file is a problem; if one file is for both parts, there is one problem."""
+    """Each missing TLS file is a problem; a file for both certificate and key is one problem."""
     absent, other = tmp_path / "a.pem", tmp_path / "b.pem"
 
     tail = "no such file or directory; name a file that can be read"

@@ -169,7 +169,7 @@ def test_a_level_that_is_already_set_changes_no_logger(
 def test_the_fields_of_the_operator_follow_those_of_a_text_line(stream: io.StringIO) -> None:
     """The operator's configured fields appear at the end of each text line.
 
-    If the message has a field with the name of a configured field, only the message's is written.
+    If the message has a field with the name of a configured field, the configured one is omitted.
     """
     fields: dict[str, logs.Value] = {"service": "a b", "n": 5, "on": True, "bytes": 1}
     logs.configure("info", "text", "p", fields=fields, stream=stream)

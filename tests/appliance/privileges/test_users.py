@@ -39,7 +39,7 @@ def test_outside_the_image_the_user_does_not_change() -> None:
 
 
 def test_a_user_other_than_root_does_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user other than root stays, because `--user`, `runAsUser` or OpenShift chose it.
+    """The appliance keeps a user other than root, which `--user`, `runAsUser` or OpenShift chose.
 
     A user other than root need not have a name.
     """

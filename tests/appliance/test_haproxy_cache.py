@@ -161,7 +161,7 @@ def test_a_range_request_goes_to_the_worker(
 def test_a_response_without_permission_is_not_cached(
     haproxy: Haproxy, worker: StubWorker, path: str, change: dict[str, str]
 ) -> None:
-    """A response is cached only with the worker's permission, which names the current epoch."""
+    """A response is cached only with the worker's permission, which names the cache epoch."""
     worker.headers = {k: v for k, v in (worker.headers | change).items() if v}
     haproxy.request(path)
 

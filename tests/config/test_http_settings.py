@@ -230,7 +230,7 @@ def test_a_secret_is_accepted_without_a_message(config_folder: ConfigFolder) -> 
 
 
 def test_client_authorities_are_a_list_also_by_index(config_folder: ConfigFolder) -> None:
-    """Client authorities are a list; REGISTRY_HTTP_TLS_CLIENTCAS_0 sets the first one."""
+    """`clientcas` is a list; REGISTRY_HTTP_TLS_CLIENTCAS_0 sets its first entry."""
     config_folder.write("http: {tls: {certificate: c.pem, clientcas: [/a.pem, /b.pem]}}")
     assert config_folder.settings().http.tls.clientcas == (Path("/a.pem"), Path("/b.pem"))
     changed = config_folder.settings(REGISTRY_HTTP_TLS_CLIENTCAS_1="/c.pem").http.tls.clientcas

@@ -72,7 +72,7 @@ def test_settings_that_contradict_it_are_problems(
 
 
 def test_a_folder_on_a_disk_is_refused(config_folder: ConfigFolder) -> None:
-    """A folder of `inmemory` is refused if its file system is not in memory, such as /proc."""
+    """A folder of `inmemory` on a file system that is not in memory, such as /proc, is refused."""
     settings = config_folder.settings(REGISTRY_STORAGE_INMEMORY_ROOTDIRECTORY="/proc/entrepot")
 
     (problem,) = config.check(settings)

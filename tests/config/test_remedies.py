@@ -27,7 +27,7 @@ _FILE_NAME = re.compile(r".*\.(?:log|py|sock|yml|md|json)")
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """Yield each text of a module that has several words and is not a docstring."""
+    """Yield each text of several words in a module, except docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = {
         id(node.value)

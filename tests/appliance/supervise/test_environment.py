@@ -94,7 +94,7 @@ def test_haproxy_has_the_configured_grace_and_supervisord_waits_longer(
 
 
 def test_haproxy_looks_up_the_health_only_if_there_is_a_check() -> None:
-    """HAProxy looks up the health for each request only if `health:` has a check."""
+    """HAProxy looks up the state of the checks for each request only if `health:` has a check."""
     checked = Settings.from_tree({"health": {"storagedriver": {"enabled": "true"}}})
 
     assert variables(Settings(), START)["ENTREPOT_HEALTH"] == "off"

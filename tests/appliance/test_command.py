@@ -89,7 +89,7 @@ def test_the_command_line_of_the_registry_image_is_understood(
 def test_garbage_collect_exits_with_1_for_bad_input_as_in_distribution(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """`registry garbage-collect` exits with 1 for bad input, as scripts expect; `gc` with 2."""
+    """For bad input `registry garbage-collect` exits with 1, as scripts expect, and `gc` with 2."""
     assert main(["registry", "garbage-collect", "/none/config.yml"]) == 1
     assert main(["gc", "/none/config.yml"]) == 2
     assert "no such file" in capsys.readouterr().err

@@ -162,7 +162,7 @@ def test_hits_count_from_the_start() -> None:
 def test_without_an_appliance_the_exit_code_is_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without an appliance `entrepot status` exits with 1, on which scripts rely."""
+    """If no appliance runs, `entrepot status` exits with 1; scripts rely on this."""
     flag = f"--storage.filesystem.rootdirectory={tmp_path}"
 
     assert status([flag], {}) == 1

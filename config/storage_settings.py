@@ -34,8 +34,8 @@ class InMemorySettings(Section):
 
     rootdirectory: value_types.File = setting(
         "/dev/shm/entrepot",  # noqa: S108 - it is made private at the start
-        "a folder on a tmpfs that no other program uses; the appliance empties it when it starts"
-        " and when it exits",
+        "a folder on a tmpfs that no other program uses; the appliance deletes its own files there"
+        " when it starts and when it exits",
     )
 
 

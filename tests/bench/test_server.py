@@ -55,7 +55,8 @@ def test_the_cpu_time_of_a_command_beside_a_server_is_measured(tmp_path: Path) -
 
     If the command fails, ServerFailed is raised.
 
-    In this environment, `entrepot healthy` finds the folder of its server.
+    With the server's environment, `entrepot healthy` searches the temporary folder in which the
+    server has created its run directory.
     """
     server = Server(_launch(tmp_path))
     code = "import os; sum(range(3_000_000)); os.environ['HOME'] == %r or exit('lost')"

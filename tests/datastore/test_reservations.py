@@ -127,7 +127,8 @@ def test_a_push_may_be_retried_until_the_cleaner_has_failed_to_free_space(
 def test_a_push_larger_than_the_limit_is_out_of_space() -> None:
     """A push that is larger than the limit gets OutOfSpace.
 
-    Without a cleaner, every push that does not fit gets this error.
+    Without a cleaner, a push that does not fit below the cap gets this error too, because no
+    program will free space.
     """
     index = _full(5000)
 

@@ -162,8 +162,8 @@ def test_a_confirmation_in_the_future_is_not_fresh(u: FakeUpstream, p: Pulling) 
 def test_a_tag_confirmed_in_the_future_is_revalidated(u: FakeUpstream, p: Pulling) -> None:
     """If a tag's last confirmation is in the future, the registry confirms the tag again.
 
-    This happens if the clock is set back. Without another confirmation, the registry would serve
-    the old manifest until the clock reaches that time.
+    This happens if the clock is set back. Without another confirmation, the tag would count as
+    fresh until the clock is past that time by `proxy.freshness`.
     """
     p.pull()
     p.age(-3600)

@@ -293,7 +293,7 @@ def upload_digest(file: str) -> str:
 
 
 def upload_size(file: str) -> str:
-    """Return the name of the file that contains the final length of an upload."""
+    """Return the name of the file that contains the number of bytes reserved for an upload."""
     return f"{file}.size"
 
 

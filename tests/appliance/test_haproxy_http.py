@@ -317,7 +317,7 @@ def test_a_worker_learns_how_urls_begin_and_a_client_cannot_say_it(
 ) -> None:
     """A worker gets the beginning of its URLs from HAProxy only, never from a client.
 
-    The realm of a challenge begins with this text, and clients send their passwords to the realm.
+    The realm of a challenge has this beginning, and clients send their passwords to the realm.
     """
     haproxy = started.get(**http)
     target = "/reg/echo" if "prefix" in http else "/echo"

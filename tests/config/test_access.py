@@ -134,7 +134,7 @@ def test_rules_without_users_are_a_problem(config_folder: ConfigFolder) -> None:
 def test_a_rule_for_anonymous_requires_anonymous_access(config_folder: ConfigFolder) -> None:
     """An access rule for `anonymous` is a problem if anonymous access is not allowed.
 
-    Anonymous access without such a rule causes a warning.
+    If anonymous access is allowed, access rules without such a rule cause a warning.
     """
     config_folder.write(_USERS + "access: [{user: anonymous, repository: a, allow: pull}]")
     assert config_folder.problems() == []

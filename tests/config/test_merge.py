@@ -267,10 +267,10 @@ def test_a_driver_in_the_environment_replaces_that_of_the_file(config_folder: Co
 
 
 def test_every_honoured_key_is_a_setting() -> None:
-    """Every key of distribution that is honoured is also a setting of the appliance.
+    """Every honoured key of distribution is a setting, except the keys that this test lists.
 
-    The exceptions are keys whose value the appliance does not need, and single entries of a map or
-    list.
+    The test lists other names of a setting, keys whose value the appliance does not need, and
+    single entries of a map or list.
     """
     names = [row.key for row in ROWS if row.verdict is KeySupport.HONOURED]
     found = [name for name in names if isinstance(keys.find(tuple(name.split("."))), Setting)]
@@ -287,7 +287,7 @@ def test_every_honoured_key_is_a_setting() -> None:
 
 
 def test_every_other_key_is_no_setting() -> None:
-    """For a key that is not honoured, `find` returns no setting but the key's row of the table."""
+    """For a key that is not honoured, `find` returns the key's row of the table, and no setting."""
     for row in ROWS:
         if row.verdict is not KeySupport.HONOURED:
             found = keys.find(tuple(row.key.replace(".**", ".below").split(".")))
@@ -315,7 +315,7 @@ def test_every_key_has_a_reason_unless_it_is_honoured() -> None:
     ],
 )
 def test_a_row_matches_its_key(pattern: str, key: str, *, expected: bool) -> None:
-    """A row's `*` matches one name; its `**` matches the key itself and all keys below."""
+    """In a row's key, `*` matches one name; `a.**` matches the key `a` and all keys below it."""
     assert expected is DistributionKey(pattern, KeySupport.HONOURED).matches(tuple(key.split(".")))
 
 

@@ -157,7 +157,7 @@ def test_an_unknown_variable_is_a_warning_with_a_suggestion(
 def test_a_misspelt_protecting_variable_is_a_problem(config_folder: ConfigFolder) -> None:
     """A misspelt name of a protecting variable, such as one for passwords, is a problem.
 
-    Otherwise the appliance would be open to all, against the operator's intention.
+    Otherwise the appliance could be open to all, against the operator's intention.
     """
     assert config_folder.problems(REGISTRY_AUTH_HTPASWD_PATH="/x") == [
         "REGISTRY_AUTH_HTPASWD_PATH: no such setting; did you mean REGISTRY_AUTH_HTPASSWD_PATH?"

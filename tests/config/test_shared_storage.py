@@ -14,8 +14,8 @@ _S3 = "s3: {region: r, bucket: b}, shared: true"
 def test_a_shared_bucket_has_no_limits(config_folder: ConfigFolder) -> None:
     """With `storage.shared` the appliance evicts nothing, and has no default size limit.
 
-    With the usual default limit, nothing more would be stored after the bucket has reached that
-    size.
+    If the usual default limit applied, nothing more would be stored after the bucket has reached
+    this limit.
     """
     config_folder.write(f"storage: {{{_S3}}}\nhosted: {{'team/**': {{ttl: 1d}}}}")
     settings = config_folder.settings()

@@ -346,7 +346,7 @@ def test_content_in_memory_has_no_volume_and_no_size_limit_of_a_disk() -> None:
 def test_each_variable_is_set_once(more: dict[str, Any]) -> None:
     """A variable of the operator replaces the chart's variable with the same name.
 
-    Kubernetes would warn about a second variable with one name.
+    Kubernetes would warn about a second variable with the same name.
     """
     names = [each["name"] for each in manifests.container(chart.documents(**more))["env"]]
 

@@ -184,7 +184,7 @@ def test_while_the_queue_is_unavailable_lines_wait(
         assert bench.collector.turn(time.monotonic()) > 0
         bench.write(3)
         assert bench.collector.turn(time.monotonic()) > 0
-    bench.turn()  # queues the lines that it has kept in memory
+    bench.turn()  # The collector queues the events of the lines that it has kept.
     bench.turn()
 
     assert bench.queued() == [1, 2, 3]

@@ -49,7 +49,7 @@ def test_a_flood_is_limited_and_the_next_line_has_the_number_dropped(
 ) -> None:
     """If a message is logged too often, the following lines with this message are dropped.
 
-    The next line that is written states the number of dropped lines.
+    The next line with this message that is written states the number of dropped lines.
     """
     log = logging.getLogger("x.y")
     for number in range(most + 500):

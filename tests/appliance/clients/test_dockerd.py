@@ -33,7 +33,8 @@ def test_docker_hub_is_mirrored_if_it_is_the_default_upstream() -> None:
 def test_otherwise_no_mirror_is_written_and_the_remedy_is_in_the_steps() -> None:
     """If Docker Hub is not the default upstream, daemon.json has no mirror.
 
-    The appliance would respond to dockerd's requests, which name no upstream, with 404.
+    dockerd's requests to a mirror name no upstream. The appliance would search for images of Docker
+    Hub in its own default upstream, or respond with 404 if it has none.
     """
     other = replace(TLS, default="quay.io")
 

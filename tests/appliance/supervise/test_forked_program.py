@@ -123,8 +123,8 @@ def test_a_forked_program_exits_like_the_interpreter(case: str) -> None:
 def test_a_signal_between_fork_and_program_is_not_lost() -> None:
     """A forked program gets a signal that is sent before the program starts.
 
-    Signals are blocked from the fork on. Otherwise the parent's handler would receive the signal in
-    the child, and the signal would be lost.
+    Until the program starts, all signals are blocked in the child. Otherwise the parent's handler
+    would receive the signal in the child, and the signal would be lost.
     """
     ended = run("print('it ran')", before="os.kill(os.getpid(), signal.SIGTERM)")
 

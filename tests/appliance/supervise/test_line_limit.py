@@ -67,7 +67,7 @@ def passed(bound: LineLimit, *lines: AccessLine, times: int = 1) -> list[bytes]:
     ],
 )
 def test_lines_without_a_use_are_limited_by_address(line: AccessLine) -> None:
-    """Lines that show no use of content are limited for each client address, for any status."""
+    """For each client address, the lines that show no use of content are limited."""
     bound, _, _ = limit()
 
     assert len(passed(bound, line, times=500)) == 10
@@ -142,7 +142,7 @@ def test_a_few_lines_are_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_usual_lines_of_uses_are_passed_without_parsing_each(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A regular expression recognises lines that show a use, so these lines are not parsed."""
+    """A regular expression recognises the most frequent lines of uses, so they are not parsed."""
     bound, _, _ = limit(by_address=1)
     monkeypatch.setattr(LineLimit, "_passes", _fail)
 

@@ -121,10 +121,10 @@ def test_supervisord_may_be_unreachable_for_a_limited_time() -> None:
 
 
 def test_one_failed_request_after_a_pause_is_no_failure() -> None:
-    """After a suspension of `serve`, one failed request to supervisord stops no program.
+    """If `serve` was suspended, one failed request to supervisord does not make `serve` exit.
 
-    The time of the suspension does not count: on a suspended machine, after SIGSTOP or in a frozen
-    container `serve` could not send a request.
+    The time of the suspension does not count as time without a response: on a suspended machine,
+    after SIGSTOP or in a frozen container `serve` could not send a request.
     """
     watch = ProgramWatch(now=0.0)
     watch.restarted([running(7)], now=1.0)

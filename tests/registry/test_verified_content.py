@@ -121,7 +121,7 @@ def _rows() -> MemoryIndex:
 def test_a_head_of_a_damaged_blob_is_answered_by_the_upstream(
     u: FakeUpstream, p: Pulling, damage: Damage
 ) -> None:
-    """If the file of a blob is damaged, a HEAD returns the length that the upstream states."""
+    """If the file of a blob has a wrong length, a HEAD returns the length from the upstream."""
     damage(_stored(p.root))
 
     got = p.head(BLOB)
@@ -220,9 +220,9 @@ def test_a_push_replaces_a_damaged_manifest(pushed: Pushing, damage: Damage) -> 
 
 @pytest.mark.parametrize("damage", LENGTHS)
 def test_a_damaged_layer_counts_as_missing_in_a_push(pushed: Pushing, damage: Damage) -> None:
-    """If a stored layer is damaged, pushes treat it as missing.
+    """If a stored layer has a wrong length, pushes treat it as missing.
 
-    A damaged layer is not mounted, a HEAD gets 404, and manifests that refer to it are rejected.
+    The layer is not mounted, a HEAD gets 404, and manifests that refer to it are rejected.
     """
     made = images.image([LAYER])
     for blob in made.blobs:
@@ -271,7 +271,7 @@ def test_a_damaged_spool_file_is_never_committed(
 ) -> None:
     """A spool file that is damaged during its download is never committed.
 
-    If the file's length is wrong, no client gets a complete response.
+    A response that ends without an error has the full length of the blob.
     """
     bench = _bench(tmp_path)
     remote = FakeRemote(CONTENT, until=at)

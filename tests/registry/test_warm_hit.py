@@ -77,7 +77,7 @@ SMALL_FILE = Counter(open=1, read=2, close=1)
 def test_a_blob_costs_its_link_its_file_and_one_fstat(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A GET of a stored blob calls stat once for its link, and open and fstat once for its file.
+    """A GET or HEAD of a stored blob calls stat for its link, and open and fstat for its file.
 
     A worker knows the length of the file without a read of the index.
     """
@@ -113,7 +113,7 @@ def test_a_repeated_blob_costs_its_link_its_file_and_one_fstat(tmp_path: Path) -
 def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A GET of a stored manifest by tag reads the tag's file and the manifest.
+    """A GET or HEAD of a stored manifest by tag reads the tag's file and the manifest.
 
     The worker also calls stat for the tag and for the link. It compares the manifest's bytes with
     those that it verified earlier and does not parse them again.
@@ -127,7 +127,7 @@ def test_a_manifest_by_tag_costs_its_tag_its_link_and_its_bytes(
 def test_a_manifest_by_digest_costs_a_check_of_each_part(
     p: Pulling, ask: Callable[..., object]
 ) -> None:
-    """A GET of a manifest by digest calls stat for the link and the file of each part.
+    """A GET or HEAD of a manifest by digest calls stat for the link and the file of each part.
 
     The worker makes these calls because a client must not get a manifest whose layers would be
     missing during an outage.

@@ -294,7 +294,7 @@ def test_malformed_credentials_are_not_checked(header: str) -> None:
 
 
 def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path) -> None:
-    """The result of a password check is cached until the password file changes.
+    """After a change of the password file, the cached results of password checks are not used.
 
     If a user's line is removed from the file, the user's password is rejected.
     """

@@ -304,7 +304,7 @@ def test_a_source_that_refuses_a_second_connection_is_retried() -> None:
 
 
 def test_a_source_that_keeps_refusing_is_removed() -> None:
-    """If a source refuses seven requests in a row, the download fails.
+    """If the only source refuses seven requests in a row, the download fails.
 
     After seven refusals the source has probably revoked the permission to pull.
     """

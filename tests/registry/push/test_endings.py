@@ -123,10 +123,10 @@ def test_a_saved_hash_is_used_by_another_worker(
 
 
 def test_a_truncated_upload_is_refused(p: Pushing) -> None:
-    """If the file of an upload has lost bytes, the last request of the upload gets 503.
+    """If the bytes in an upload's file have changed, the last request of the upload gets 503.
 
-    The worker notices the loss when it reads the file again before the commit. It then deletes the
-    upload.
+    The worker notices the change when it reads the file again before the commit. It then deletes
+    the upload.
     """
     where = p.begin()
     p.send("PATCH", where, _CONTENT)

@@ -307,9 +307,9 @@ def test_a_lost_connection_does_not_raise() -> None:
 
 @pytest.mark.parametrize("shortage", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_a_worker_without_free_descriptors_accepts_the_connection_later(shortage: int) -> None:
-    """If a worker has no free file descriptor, it accepts a new connection later.
+    """Without a free file descriptor or memory, a worker accepts a new connection later.
 
-    The worker does not exit in this case.
+    The worker does not exit.
     """
     client, server = socket.socketpair()
     listener = _Listener([OSError(shortage, os.strerror(shortage))], server)

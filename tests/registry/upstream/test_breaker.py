@@ -69,8 +69,8 @@ def test_breaker_rests_then_probes_then_closes(
 ) -> None:
     """An open circuit breaker rejects requests for some time, then admits one request as a probe.
 
-    A response to the probe closes the breaker. This holds whether the breaker shares its state with
-    other workers in a file or not.
+    A probe that gets a status below 500 closes the breaker. This holds whether the breaker shares
+    its state with other workers in a file or not.
     """
     breaker = Breaker("host", tmp_path if shared else None, clock=clock)
     breaker.failed(DEAD, breaker.admit())
@@ -264,7 +264,7 @@ def test_three_failures_open_the_breaker_if_v2_fails_too(
 
 
 def test_a_rate_limit_lasts_as_long_as_retry_after(upstream: FakeUpstream, tmp_path: Path) -> None:
-    """After one 429, no worker sends a request until the time in its Retry-After has passed."""
+    """After a 429 to a HEAD, no worker sends a HEAD until the time in Retry-After has passed."""
     upstream.misbehave(status=429, headers={"Retry-After": "30"})
     shared = listening(tmp_path)[1]
 
@@ -304,7 +304,7 @@ def test_a_rejected_head_alone_does_not_open_the_breaker(upstream: FakeUpstream)
 def test_a_rate_limit_of_manifests_stops_the_get_after_a_head(upstream: FakeUpstream) -> None:
     """While the upstream limits the rate of manifests, the client sends no GET after a failed HEAD.
 
-    The client still sends the HEAD, because upstreams do not limit HEAD requests.
+    The client still sends the HEAD, because Docker Hub limits only GET requests for manifests.
     """
     upstream.add_image("app", "v1", [b"layer"])
     upstream.misbehave("manifests", method="GET", status=429)
@@ -494,7 +494,7 @@ def _tripped(times: int, now: float = 100.0) -> Circuit:
 
 
 def test_three_consecutive_failures_open_the_breaker() -> None:
-    """Three failures without a response between them open the circuit breaker."""
+    """Three failures in a row open the circuit breaker."""
     two = failed(failed(CLOSED, 100, SLOW, probe=False), 100, SLOW, probe=False)
     three = failed(two, 100, SLOW, probe=False)
     after_answer = failed(answered(two), 100, SLOW, probe=False)
@@ -514,7 +514,7 @@ def test_one_connection_timeout_opens_the_breaker() -> None:
 
 
 def test_the_rest_doubles_up_to_30_s() -> None:
-    """An open circuit breaker waits 1, 2, 4, 8, 16, 30, 30 s between its probes."""
+    """An open circuit breaker waits 1, 2, 4, 8, 16, 30 and 30 s before its first seven probes."""
     rests = [_tripped(times).until - 100 for times in range(1, 8)]
 
     assert rests == [1, 2, 4, 8, 16, 30, 30]
@@ -543,7 +543,7 @@ def test_a_probe_without_a_result_is_replaced() -> None:
 
 
 def test_any_response_closes_the_breaker() -> None:
-    """A response with any status closes the circuit breaker, because the upstream responds."""
+    """A response with a status below 500 closes the circuit breaker."""
     assert admit(answered(_tripped(5)), 100, LEASE)[1] == Pass()
     assert answered(_tripped(5)) == CLOSED
 
@@ -551,7 +551,7 @@ def test_any_response_closes_the_breaker() -> None:
 def test_failures_of_earlier_requests_do_not_extend_the_rest() -> None:
     """The failure of a request that was sent before the breaker opened does not extend the pause.
 
-    So twenty requests that fail together are treated as one failure.
+    If twenty requests fail together, only the failures that open the breaker count.
     """
     circuit = _tripped(1)
 

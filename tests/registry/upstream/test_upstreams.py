@@ -226,10 +226,10 @@ def test_tls_contexts_differ_if_the_trust_settings_differ(
 def test_a_host_that_never_responded_has_no_breaker_file(
     upstream: FakeUpstream, tmp_path: Path, *, answers: bool
 ) -> None:
-    """If a host has never responded, its circuit breaker has no file.
+    """Until a host responds with a status below 500, its circuit breaker has no file.
 
-    So requests for invented host names create no files. After the host's first response, all
-    workers share the state of its circuit breaker.
+    So requests for invented host names create no files. After that response, all workers share the
+    state of the circuit breaker.
     """
     secret = PlainSecret({"*.lan": Credential("", "")})
     table = UpstreamTable(

@@ -21,7 +21,7 @@ from entrepot.datastore.refs import Digest
 
 
 def promise_again(store: DataDirectory, room: int | None, now: float) -> None:
-    """Reserve the full size of each spool file and each upload, if less is reserved.
+    """Reserve space for each spool file and each upload, if less is reserved.
 
     A file beside the spool file or upload, with the suffix `.size`, contains the final length. A
     length above *room*, the cap in bytes, is ignored. Raises: IndexUnavailable.

@@ -31,9 +31,9 @@ class Shortage:
     def look(self, *, is_short: bool) -> None:
         """Check the size of the store after a round, which has evicted as much as it could.
 
-        Eviction begins only when the size exceeds the threshold, which is above the maximum size.
-        So a size between these two limits is a shortage only if the round had to free space.
-        *is_short* is True if it had to. Raises: IndexUnavailable.
+        *is_short* is True if the limits of the store required eviction when the round began. Only
+        then is a size above the maximum a shortage: eviction does not begin at the maximum size,
+        but at a larger size. Raises: IndexUnavailable.
         """
         target = self._bounds.target
         if target is None:

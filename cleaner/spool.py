@@ -61,7 +61,9 @@ class Spool:
     def settle(self) -> None:
         """Correct the reservation of each download and upload that has no writer.
 
-        The reservation becomes the size of the file. Raises: IndexUnavailable.
+        The reservation becomes the size of the file. A spool file that is empty or older than a day
+        is removed with its reservation. After a minute, a reservation without a file is released,
+        or replaced by the missing row of stored content. Raises: IndexUnavailable.
         """
         damaged = QuarantineKeeper(self._store, self._clock).settle()
         uploads = self._uploads() | damaged

@@ -1,13 +1,14 @@
 """Evict the content that `policy` planned to evict.
 
 If the content was not used since its eviction was planned, the sweep marks its row in the index,
-deletes the content, and then deletes the row. If the sweep is interrupted, the next cleaner
-completes the eviction. A response that has already opened the file is completed; a later request
-for the content is a cache miss.
+deletes the content, and then deletes the row. If the sweep is interrupted, a later round completes
+the eviction. A response that has already opened the file is completed; a later request for the
+content is a cache miss.
 
-Only one sweep runs at a time, because it needs a lock. Without the lock, a second sweep could find
-a mark of the first sweep, and assume that the first cleaner had been killed. The second sweep would
-then delete the content, even if the content had been downloaded again.
+Only one sweep at a time deletes content, because a deletion needs a lock. Without the lock, a
+second sweep could find a mark of the first sweep, and assume that the first cleaner had been
+killed. The second sweep would then delete the content, even if the content had been downloaded
+again.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Sweep:
         self._removed = removed
 
     def finish(self) -> None:
-        """Complete the evictions that a killed cleaner had begun; their rows are still marked.
+        """Complete evictions that a kill or an error interrupted; their rows are still marked.
 
         Raises: IndexUnavailable.
         """
@@ -66,8 +67,9 @@ class Sweep:
     def evict(self, eviction: Eviction) -> bool:
         """Evict content; return False, and keep it, if it was used or pinned since the plan.
 
-        Raises: IndexUnavailable; StorageFull, StorageBroken. After an error of the storage, the row
-        stays marked, and `finish` completes the eviction later.
+        Return False also if another process keeps the lock of sweeps for 5 s. Raises:
+        IndexUnavailable; StorageFull, StorageBroken. After an error of the storage, the row stays
+        marked, and `finish` completes the eviction later.
         """
         entry = eviction.entry
         with self._sweep_lock() as is_locked:

@@ -79,7 +79,7 @@ class Unlinker:
     def _lock(self, name: Repository) -> Iterator[bool]:
         """Wait up to 2 s for the write lock of a repository; yield whether this process has it.
 
-        Yield False also if the disk has no free inode for the lock file. The caller then continues
+        Yield False also if the disk has no space for the lock file. The caller then continues
         with other content.
         """
         with ExitStack() as opened:

@@ -27,7 +27,7 @@ from entrepot.datastore.storage import is_remote
 log = logging.getLogger(__name__)
 
 KEPT_S = 7 * 24 * 3600.0
-"""A damaged file is kept for this time (s) if its content is stored again or has an upstream."""
+"""A damaged file is kept for this time (s) if it is not the only copy of hosted content."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,9 @@ class DanglingLinks:
         return self._clock.age(since) >= seconds
 
     def _is_gone(self, digest: Digest, upstream: str | None) -> bool:
-        """Return whether content is not stored, and is not being downloaded from *upstream*.
+        """Return whether content is not stored, has no row, and is not being downloaded.
+
+        *upstream* is the upstream of a proxied repository, or None.
 
         When a download ends, it renames its spool file to the blob. Therefore the spool file is
         checked first: if the download ends between the two checks, the second check finds the blob.

@@ -63,7 +63,7 @@ class Garbage:
     """A `Garbage` plans the removal of garbage that was not used for *grace* seconds.
 
     *clock* returns the time in seconds since the UTC epoch. *purging* selects the uploads that are
-    garbage; if it is None, no upload is garbage.
+    garbage. No upload is garbage if *purging* is None, not enabled or dry.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Read stored content at a limited rate, and verify its digest.
 
-A file with a wrong digest is moved to quarantine. A read puts the pages of the file into the page
-cache of the kernel, which then drops other pages. So if a file was not used within the last hour,
-its pages are removed from the page cache immediately after the read.
+A file with a wrong digest is moved to quarantine; in a bucket, it is only marked. A read puts the
+pages of the file into the page cache of the kernel, which then drops other pages. So if a file was
+not used within the last hour, its pages are removed from the page cache immediately after the read.
 """
 
 from __future__ import annotations

@@ -62,7 +62,10 @@ class Tools:
 
 
 class Maintenance:
-    """A `Maintenance` creates the jobs; most of them run every *every* seconds.
+    """A `Maintenance` creates the jobs.
+
+    The jobs `spool`, `links` and `garbage` run every *every* seconds; other jobs have their own
+    intervals.
 
     Content without references is garbage if it was not used for *garbage* seconds. If *is_shared*
     is set, another program writes to the storage too, and no link or content is removed.
@@ -127,7 +130,7 @@ class Maintenance:
                 self._tools.wake()
 
     def garbage(self) -> Garbage:
-        """Return a planner of garbage collection, which also removes abandoned uploads."""
+        """Return a planner of garbage collection, which also plans to remove abandoned uploads."""
         return Garbage(self._store, self._grace, self._tools.clock, self._purging)
 
     def stock(self, rules: RetentionRules) -> HostedSnapshot:

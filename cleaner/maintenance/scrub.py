@@ -158,7 +158,10 @@ class NewContentScrubber:
             self._look()
 
     def prove(self) -> None:
-        """Verify all content that is marked now, and remove its marks. Raises: Stopped."""
+        """Verify all content that is marked now; remove the marks of verified content.
+
+        Raises: Stopped.
+        """
         for digest, since in self._unproven.all():
             try:
                 found = self._reading.check(digest, found="commit", pace=self._pace, drops=False)

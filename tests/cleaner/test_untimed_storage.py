@@ -238,7 +238,7 @@ def test_an_upload_of_docker_distribution_is_as_old_as_its_start(
 def test_content_of_a_dead_download_counts_as_used_when_it_was_reserved(
     store: DataDirectory, clock: Clock
 ) -> None:
-    """If a download died before it wrote the row, the row gets the time of its reservation."""
+    """If a download died before it wrote the row, its reservation's time is the last use."""
     digest = Digest.of(b"content")
     store.index.reservations.reserve(digest, 7, None, clock.now)
     store.storage.write(layout.blob(digest), b"content")

@@ -303,7 +303,7 @@ def test_a_write_without_an_answer_makes_the_names_unknown(
 ) -> None:
     """After a write without a response, the names in its folder are not remembered any more.
 
-    If the process was killed during the write, this happens two minutes later.
+    If the process was killed during the write, they are forgotten two minutes later.
     """
     _learn(journal, "a", "b")
     with pytest.raises(StorageBroken), journal.changing("a/key", is_removal=False):

@@ -130,7 +130,7 @@ def test_the_local_copy_of_a_shared_tag_replaces_no_tag(
 
 
 def test_an_absence_is_not_remembered(s3: S3Front, storage: ObjectStorage) -> None:
-    """Absences are not remembered, so content that docker distribution stores is found immediately.
+    """The absence of content is not remembered, so docker distribution can store it at any time.
 
     Lists of names are not remembered either.
     """
@@ -151,7 +151,8 @@ def test_content_and_proxied_repositories_are_remembered(
 ) -> None:
     """Blobs and the tags and origins of proxied repositories are remembered without a time limit.
 
-    docker distribution does not change them.
+    docker distribution does not change them. It writes no origins, so the absence of an origin is
+    remembered too.
     """
     keys = (layout.blob(NEW), layout.tag_current(PROXIED, Tag("v1")), layout.origin(HOSTED))
     storage.write(layout.origin(PROXIED), b"one.test")

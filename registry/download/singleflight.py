@@ -59,8 +59,8 @@ _TOO_QUIET_S = 0.016
 class _Distrusted:
     """A `_Distrusted` lists sources that sent wrong bytes in the last 10 minutes.
 
-    Each pair of digest and upstream has its own list. A download uses a listed source only if all
-    of its sources are listed.
+    Each pair of digest and upstream has its own list. A download uses no listed source. If all
+    sources of a download would be listed, the list is emptied instead.
     """
 
     def __init__(self) -> None:
@@ -226,8 +226,8 @@ class Reader:
     `collapsed` is True if another client's request began the download. `is_confirmed` is True if
     this reader has sent the request to which the upstream responded, so the upstream has the blob
     in the repository of this reader. The reader calls `on_stored` after the blob is verified and
-    stored, and before it yields the last byte. With a remote storage, not the reader but the thread
-    of the download calls `on_stored`, after the commit.
+    stored, and before it yields the last byte. With a remote storage, the reader may yield the last
+    byte during the commit; then a download of this process calls `on_stored` after the commit.
     """
 
     def __init__(
@@ -418,7 +418,7 @@ class Reader:
         return self._stored_size if descriptor is None else os.fstat(descriptor).st_size
 
     def _is_abandoned(self) -> bool:
-        """Return True if the writer has failed: the content is wrong, or there is no disk space."""
+        """Return True if the writer has failed: the content is wrong, or the disk failed."""
         if self._download is not None and self._download.is_done and self._download.error:
             return isinstance(self._download.error, DatastoreError)
         if self._descriptor is None or os.fstat(self._descriptor).st_nlink:
@@ -443,7 +443,7 @@ class Reader:
     def _wait_or_take_over(self) -> None:
         """Wait for more bytes of the blob.
 
-        If the writer has died, this method begins the download in this process.
+        If the writer has died, this method continues the download in this process.
 
         Raises: UpstreamError if the download failed for a reason that applies to this task;
         DatastoreError if the download failed on the local disk.

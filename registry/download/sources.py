@@ -45,9 +45,9 @@ responses if it accepts only one connection at a time.
 class Limits:
     """A `Limits` holds the time limits of a download, in seconds.
 
-    A download ends if no byte arrives for `silence` seconds. Pauses grow from `first_pause` to
-    `longest_pause`. The download replaces a connection that delivers less than `min_rate` bytes/s
-    over `slow_span`.
+    A download ends if no byte arrives for `silence` seconds and every source has been tried. Pauses
+    grow from `first_pause` to `longest_pause`. The download replaces a connection that delivers
+    less than `min_rate` bytes/s over `slow_span`.
     """
 
     silence: float = 30.0
@@ -290,7 +290,8 @@ class Sources:
     def choose(self) -> tuple[int, Fetch]:
         """Return the source for the next request; pause first if a pause is due.
 
-        Raises: the UpstreamError of the last source in order of preference, when the download ends.
+        Raises: when the download ends, the UpstreamError of the last source in order of preference,
+        or else the most recent UpstreamError.
         """
         ahead, self._ahead = self._ahead, None
         if ahead is not None:

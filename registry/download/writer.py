@@ -296,10 +296,10 @@ class Download:
         return "stored"
 
     def _missing(self, hashed_so_far: str) -> Iterator[bytes]:
-        """Reserve space for the whole blob, then yield the missing bytes of the spool file.
+        """Yield the missing bytes of the spool file, after a reservation of disk space for them.
 
-        Yield no bytes if the spool file is complete. *hashed_so_far* is the hex digest of the spool
-        file's content.
+        Space for the whole blob is reserved if its size is known. Yield no bytes if the spool file
+        is complete. *hashed_so_far* is the hex digest of the spool file's content.
         """
         if self._is_complete(hashed_so_far):
             self._announce(self._start)
@@ -463,8 +463,9 @@ class Download:
         if wrong:
             self._distrust(self.task, self._sources.delivered)
         if isinstance(error, DatastoreError) or self._offset == 0:
-            # The writer releases its reservation while it holds the lock on the spool file. Later,
-            # this call could release the reservation of the next writer, which has the same key.
+            # The writer releases its reservation while it holds the lock on the spool file. After
+            # the writer has released the lock, this call could release the reservation of the next
+            # writer, which has the same key.
             self._destination.reservations.release(self.task.key)
             with contextlib.suppress(OSError):
                 size_path(self._path).unlink(missing_ok=True)

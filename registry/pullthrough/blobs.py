@@ -132,7 +132,8 @@ class Blobs:
         if resolved.upstream is None or not self.store.has_blob(digest):
             return None
         if not self._may_share(resolved, digest):
-            # This upstream has never sent the blob, so its confirmation proves nothing.
+            # No record shows that this upstream has ever sent the blob, so its confirmation proves
+            # nothing.
             return None
         if self._is_being_linked(resolved, resolved.upstream, digest):
             return self._opened(digest, ResponseSource.CONFIRMED)

@@ -114,7 +114,7 @@ class Lists:
 
 
 def _tagged(resolved: ResolvedRepository, upstream: Upstream, digest: Digest) -> bytes | None:
-    """Return the index under the tag `<algorithm>-<hex>`, or None if there is no such tag.
+    """Return the index under the tag `<algorithm>-<hex>`, or None if there is no such index.
 
     OCI distribution-spec 1.1, "Referrers Tag Schema". For such a tag, some registries send the
     manifest with the digest *digest*, which is not a list of referrers.

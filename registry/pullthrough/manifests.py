@@ -37,7 +37,7 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Registered
 
 _JUST_NOW_S = 0.5
-"""After a confirmation, a manifest is not confirmed again for this many seconds."""
+"""While the upstream responds, an incomplete manifest is confirmed once in this many seconds."""
 
 
 class KeyedLock:
@@ -307,7 +307,7 @@ class Manifests:
 
         Docker Hub counts GET requests against its limit, but not HEAD requests. The digest in a
         response to HEAD may be wrong. So if the content of that digest is not stored, the worker
-        requests the manifest by its tag.
+        requests the manifest by its tag, not by that digest.
         """
         known: StoredManifest | None = None
         found: HeadResult | None = None

@@ -54,7 +54,7 @@ class Prefetch:
     """A `Prefetch` fetches blobs before a client requests these blobs.
 
     All workers together prefetch at most *concurrency* blobs of an upstream at a time. *folder*
-    contains the lock files of prefetched downloads, and of the manifests whose prefetch is
+    contains *concurrency* lock files for each upstream, and one for each manifest whose prefetch is
     running.
     """
 

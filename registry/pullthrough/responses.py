@@ -15,8 +15,8 @@ from entrepot.registry.server.fileslice import Piece
 class ResponseSource(Enum):
     """A `ResponseSource` states where a response came from, in the terms of RFC 9211."""
 
-    HIT = "hit"  # The requested content came from disk, without a request to the upstream.
-    MISS = "miss"  # The requested content was not stored and was fetched from the upstream.
+    HIT = "hit"  # The requested content came from the store.
+    MISS = "miss"  # The upstream was asked for the content, which the repository did not have.
     COLLAPSED = "collapsed"  # The requested content came from another client's download.
     CONFIRMED = "confirmed"  # The requested content was stored, and the upstream confirmed it.
     # The requested content was stored, but the upstream could not or would not confirm it.

@@ -70,7 +70,7 @@ class Hashes:
 
 
 def write(path: Path, digest: Digest, size: int) -> None:
-    """Write the digest of an upload's first *size* bytes to the file *path*; ignore a full disk."""
+    """Write the digest of an upload's first *size* bytes to the file *path*; ignore disk errors."""
     with contextlib.suppress(OSError):
         path.write_text(f"{_boot()} {size} {digest}")
 

@@ -247,7 +247,7 @@ class Session:
         If the body is cut off, the upload keeps the bytes that have arrived.
 
         Raises: OutOfSpace, StorageFull or ContentDamaged, after which the upload no longer exists.
-        Raises SpaceAwaited, BodyBroken or StorageBroken, after which the client can continue the
+        Raises: SpaceAwaited, BodyBroken or StorageBroken, after which the client can continue the
         upload.
         """
         hasher = self._hashes.take(self.path, self._algorithm, self.offset)

@@ -9,9 +9,9 @@ A thread waits only a moment for a slow client; then the connection poller
 (registry/server/connection_poller.py) sends the rest of the response. The poller also closes
 connections: gunicorn would wait in its main loop, for up to two seconds, until HAProxy closes the
 connection, which HAProxy does only after a slow client has read the response. Requests for blobs
-have separate threads, so they never delay requests for manifests. After a blob response that may be
-repeated, the poller waits for the next request of the connection. If that request equals an earlier
-one, the poller repeats the response (registry/server/repeats.py).
+have separate threads, so they cannot use up the threads for other requests. After a blob response
+that may be repeated, the poller waits for the next request of the connection. If that request
+equals an earlier one, the poller repeats the response (registry/server/repeats.py).
 """
 
 from __future__ import annotations

@@ -55,12 +55,12 @@ class Circuit:
     """A `Circuit` is the breaker state of one upstream, with times in seconds since the UTC epoch.
 
     `failures` counts consecutive failures while the breaker is closed, and `trips` counts
-    consecutive rests. No request is sent to the upstream before the time `until`. After `until`,
-    one request probes the upstream; other requests are rejected until the probe ends or until the
-    time `probing`. A rate limit lasts until `limited`, and applies only to requests of the kind
+    consecutive rests. No request is admitted before the time `until`. After `until`, one request
+    probes the upstream; other requests are rejected until the probe ends or until the time
+    `probing`. A rate limit lasts until `limited`, and applies only to requests of the kind
     `operation`. For example, Docker Hub limits GETs of manifests, but still serves the layers of an
     image whose manifest the client has. `detail` describes the last failure for an operator.
-    `refused` is the time at which the upstream last rejected credentials.
+    `refused` is the time at which a rejection of credentials was last logged.
     """
 
     failures: int = 0

@@ -118,7 +118,7 @@ def may_trust(realm: str, upstream_url: str, trusted: str | None) -> bool:
 
     The realm belongs to the upstream in three cases: it is the operator's *trusted* realm, it is on
     the upstream's own host with any port, or it is a known token endpoint of that host. If the
-    upstream uses https, *realm* must use https too, except on loopback.
+    upstream uses https, every realm but *trusted* must use https too, except on loopback.
     """
     if trusted is not None and realm == trusted:
         return True

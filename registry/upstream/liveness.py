@@ -3,8 +3,8 @@
 Clients choose the repository and the reference of a request, so a request may fail although the
 upstream works. For example, some registries respond 500 to a GET of a manifest by the digest of a
 layer, and a repository may redirect to a dead host. Three failed requests of one client must not
-block the upstream for all clients. So before the breaker opens, the worker requests `/v2/`, which
-does not depend on any client.
+block the upstream for all clients. So if a connection was established, the worker requests `/v2/`,
+which does not depend on any client, before the breaker opens.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ class Identity:
     `is_open` is True if a client that may read one repository may read all repositories.
     `has_wrong_credentials` is True if the request had wrong or malformed credentials; `refusal` is
     the reason, for the log. `challenge` is the value of WWW-Authenticate for a missing right, or an
-    object that makes this value; it is None if no passwords are configured. `token` limits the
-    rights of a client that sent a token; the registry compares the token with the scopes that a
-    request needs.
+    object that makes this value; it is None if clients cannot log in. `token` limits the rights of
+    a client that sent a token; the registry compares the token with the scopes that a request
+    needs.
     """
 
     user: str | None
@@ -95,8 +95,7 @@ class Identity:
     def require(self, action: Action, repository: Repository | None = None) -> None:
         """Raise an error if the client has no right to perform *action* in *repository*.
 
-        Raises: Unauthenticated if the client is anonymous and passwords are configured, else
-        Forbidden.
+        Raises: Unauthenticated if the client is anonymous and clients can log in, else Forbidden.
         """
         if self.may(action, repository):
             return
@@ -114,7 +113,7 @@ class Identity:
             raise Unauthenticated(self.challenge)
 
     def require_login(self) -> None:
-        """Reject an anonymous client if passwords are configured; `GET /v2/` calls this method.
+        """Reject an anonymous client if clients can log in; `GET /v2/` calls this method.
 
         podman, buildah, skopeo and docker send a password only after a challenge at `/v2/`, even if
         anonymous clients may pull. Without a challenge they would never log in, and every push

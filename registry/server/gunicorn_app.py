@@ -30,7 +30,7 @@ This number of threads is possible because a thread in the system call sendfile 
 interpreter lock. The worker creates each thread when it is first needed.
 """
 
-_KEEPALIVE_S = 75  # The worker keeps an idle connection for this many seconds, longer than HAProxy does.
+_KEEPALIVE_S = 75  # An idle connection stays open for this many seconds, longer than in HAProxy.
 _SEND_BUFFER = 512 * 1024
 """The send buffer of a connection to HAProxy in bytes; the operating system may allow fewer bytes.
 

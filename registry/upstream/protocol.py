@@ -88,8 +88,8 @@ class HeadResult:
 class Upstream(Protocol):
     """An `Upstream` is one upstream registry; its methods may run in any thread.
 
-    *name* is the repository's name at the upstream. Every method raises Absent, Denied, Unavailable
-    or Overloaded, and no other error.
+    *name* is the repository's name at the upstream. A method raises only Absent, Denied,
+    Unavailable or Overloaded.
     """
 
     @property

@@ -199,7 +199,7 @@ def _client(
 
 
 def _as_mirror(config: UpstreamConfig, url: str) -> UpstreamConfig:
-    """Return the settings of a mirror: those of its upstream, but without the credentials."""
+    """Return a mirror's settings: its own host and URL, no credentials, else as the upstream's."""
     host = authority_of(url).lower()
     return replace(
         config,

@@ -91,8 +91,8 @@ def _seconds(run: Callable[[Any], object], text: str | bytes) -> float:
 def costly(pattern: re.Pattern[Any], run: _Run) -> tuple[int, str | bytes] | None:
     """Return the first size and text on which *run* is slower than a linear expression, or None.
 
-    Only the recipes of the most expensive texts are tried at the next size. A text counts as slow
-    only if three more measurements confirm it, so a busy machine gives no false result.
+    For the next size, the function uses only the recipes of the most expensive texts. A text counts
+    as slow only if three more measurements confirm it, so a busy machine gives no false result.
     """
     remaining = recipes(pattern)
     encode = isinstance(pattern.pattern, bytes)

@@ -25,14 +25,14 @@ _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|vs|No)\.$")
 _FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`]*`|\{[^}]*\}|\[[^]]*\]\([^)]*\)|\S*[/_=@]\S*")
 _NO_SENTENCE = re.compile(r"^(?:type:|noqa|pragma|----).*", re.MULTILINE)
-"""Comment lines that are directives for tools, or headings of sections."""
+"""Matches comment lines that are directives for tools, or headings of sections."""
 _SHORTEST = 4
 """The smallest number of words outside code; a text with fewer words is not a sentence."""
 
 _NOT_PROSE = re.compile(
     r"^\W*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|WITH|PRAGMA)\b|[<>^|\\=]{2}|\\[a-z]"
 )
-"""Strings with SQL or regular expressions."""
+"""Matches strings with SQL or regular expressions, which are not prose."""
 
 
 def sentences(path: Path) -> Iterator[tuple[int, str, str]]:

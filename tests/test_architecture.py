@@ -83,8 +83,8 @@ def test_no_class_name_has_two_meanings() -> None:
 def test_no_program_waits_for_signals_with_sigtimedwait() -> None:
     """No program waits for signals with sigtimedwait.
 
-    An interrupted call of sigtimedwait returns uninitialised memory. Programs use
-    runtime/signals.py instead.
+    After a suspension of the process, Python's sigtimedwait can return a meaningless signal number.
+    Programs use runtime/signals.py instead.
     """
     waits = ("sigtimedwait(", "sigwaitinfo(")
 

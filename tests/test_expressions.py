@@ -140,7 +140,8 @@ def test_every_expression_is_covered() -> None:
 def test_the_cost_of_an_expression_is_linear(use: Use) -> None:
     """The cost of a regular expression is linear even for 64 KiB of its worst text.
 
-    Many of these texts come from clients, which could otherwise keep a worker busy for minutes.
+    Clients send many of the matched texts. With a slow expression, one text could keep a worker
+    busy for minutes.
     """
     for method in use.methods:
         found = costly(use.pattern, run_of(use, method))

@@ -1,4 +1,4 @@
-"""Tests of the source code: a `with` statement releases every lock, whatever fails."""
+"""Tests of the source code: every lock is released, whatever fails."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def _strings(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", _PACKAGES)
 def test_no_module_repeats_a_name_of_the_run_directory(package: str) -> None:
-    """No other module repeats a name of the run directory, because two copies could differ."""
+    """Only run_names.py has the names of the run directory, because two copies could differ."""
     repeated = {
         f"{path.relative_to(_ROOT)}: {text}"
         for path in (_ROOT / package).rglob("*.py")

@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_GET  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Log nothing, because the fake upstream records its requests."""
+        """Log nothing, because the servers of the tests record their requests."""
 
     def _seen(self) -> Seen:
         target = urlsplit(self.path)

@@ -168,8 +168,8 @@ def test_an_unusual_range_is_answered_whole_or_refused(
 ) -> None:
     """A request for several ranges, or for a range with a huge number, gets 200, 206, 400 or 416.
 
-    All of these statuses are allowed: a client that loads blobs lazily requests single ranges after
-    an error or a whole blob.
+    All of these statuses are allowed: after an error or a whole blob, a client that loads blobs
+    lazily requests single ranges.
     """
     assert shared.http.get(blob_path(NAME, Digest.of(layer)), Range=asked).status in RANGES
 

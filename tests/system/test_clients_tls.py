@@ -130,8 +130,8 @@ def test_dockerd_trusts_it_and_logs_in_by_our_name(world: World) -> None:
 def test_dockerd_sends_a_mirror_what_it_has_for_docker_hub(world: World) -> None:
     """With its own image store, dockerd sends its login for Docker Hub to a mirror too.
 
-    The appliance is the mirror here, so it gets that login. Therefore the appliance must never
-    write a client's login to a log or a response.
+    The appliance is the mirror here, so it gets that login, and must never write the login to a log
+    or a response.
     """
     world.registry.push("tls/hub", "v1", of_size(KB, 705))
     port, home = world.appliance.http.port, world.folder / "dockerd-hub"

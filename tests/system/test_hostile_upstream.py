@@ -137,8 +137,8 @@ def test_hostile_upstreams_take_neither_memory_nor_time_from_other_pulls(
 ) -> None:
     """Hostile upstreams make no pull from the honest one fail, and no worker exceeds MOST_MIB.
 
-    Only `make soak` compares the response times, because by default the test measures too few. The
-    test writes all numbers to `figures.json`.
+    Only `make soak` compares the response times, because by default the test measures too few of
+    them. The test writes all numbers to `figures.json`.
     """
     settings = {each.host: {"url": each.url} for each in upstreams.values()}
     names = {key: f"{each.host.replace(':', '_')}/{NAME}" for key, each in upstreams.items()}

@@ -61,7 +61,7 @@ def test_a_read_only_mirror_pulls_through_with_a_helper_and_refuses_pushes(
     assert (refused.status, refused.code) == (405, "UNSUPPORTED")
     assert tags(appliance.http, "team/app") == ["v1"]
     pull(appliance.http, "team/app", "v1")
-    pull(appliance.http, "app", "v1")  # the upstream is stopped, so this is stored content
+    pull(appliance.http, "app", "v1")  # the upstream is stopped, so the image is stored
     asked = (tmp_path / "asked").read_text().splitlines()
     assert set(asked) == {f"get {upstream.host}"}
     assert len(asked) <= 2 * 2  # at most once for each of two workers in each of two runs

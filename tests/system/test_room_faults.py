@@ -24,7 +24,7 @@ def test_a_push_while_the_cleaner_is_stopped_is_503_and_later_succeeds(
 ) -> None:
     """While the cleaner is suspended, a push for which space is missing gets 503.
 
-    A 507 would mean that the push can never succeed.
+    A 507 would mean that a retry of the push cannot help.
     """
     appliance = start(Setup({"one.test": {"url": fake.url}}, environment=_BOUNDED))
     cleaner = appliance.program("cleaner")

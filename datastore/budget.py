@@ -2,8 +2,8 @@
 
 The cap limits the sum of the sizes of all files in the data directory. The index counts only
 content that has a row or a reservation (`used_bytes`). It does not count the logs, the event queue
-and the files of an index without rows. So the limits for `used_bytes` are lower than the cap by the
-size of these files.
+and the files of an index without rows. So each limit for `used_bytes` is lower than the limit for
+the data directory by the size of these files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ written.
 """
 
 INDEX_BYTES = 2 * WAL_BYTES + 256 * 1024 + BALLAST_BYTES
-"""An index without rows, together with the ballast file, has this many bytes.
+"""An index without rows, together with the ballast file, has at most this many bytes.
 
 They are the bytes of a write-ahead log with one transaction, SQLite's shared-memory file, the first
 pages of the database, and the ballast file.
@@ -41,7 +41,7 @@ STEP = 16 * 1024 * 1024
 """
 
 QUEUE_OVERHEAD = WAL_BYTES + 256 * 1024
-"""The files of an empty event queue have this many bytes.
+"""The files of an empty event queue have at most this many bytes.
 
 They are the bytes of a write-ahead log with one transaction, SQLite's shared-memory file, and the
 first pages of the database.
@@ -76,7 +76,10 @@ class Budget:
 
     @property
     def log_bytes(self) -> int:
-        """Return the bytes for all log files: 1 % of the cap, but at most 10 % of `spoolsize`."""
+        """Return the bytes for all log files: 1 % of the cap, or 100 MiB without a cap.
+
+        The result is at most 10 % of `spoolsize`, but at least 64 KiB.
+        """
         bytes_ = _UNLIMITED_LOG_BYTES if self.cap is None else self.cap // 100
         if self.spoolsize is not None:
             bytes_ = min(bytes_, self.spoolsize // 10)
@@ -94,7 +97,7 @@ class Budget:
     def queue_bytes(self) -> int:
         """Return the bytes for the event queue: 1 % of the cap, from 1 MiB to 64 MiB.
 
-        Return 0 if no endpoint for notifications is configured.
+        Return 64 MiB without a cap, and 0 if no endpoint for notifications is configured.
         """
         if not self.has_events:
             return 0

@@ -1,9 +1,9 @@
 """Make the index consistent with the storage, while other processes use both.
 
-If the index was lost, it is rebuilt from the stored files. The logger sets the time of a file at
-each use, so a new row gets this time as its last use. In a storage that stores no times, the time
-of the rebuild counts as the last use of all content. The linked manifests show whether a row is a
-manifest or a blob, and which content it references.
+If the index was lost, it is rebuilt from the stored files. The logger writes access times as the
+times of the files (`logger/filetimes.py`), so a new row gets the time of its file as its last use.
+In a storage that stores no times, the time of the rebuild counts as the last use of all content.
+The linked manifests show whether a row is a manifest or a blob, and which content it references.
 
 If a process crashed after it stored a blob and before it wrote the row, the rebuild also adds this
 row. A repetition of a step is harmless, and rows that a worker adds during the rebuild are not
@@ -69,8 +69,8 @@ def rebuild(
     """Add a row for every blob, remove the rows of deleted blobs, and set the note `REBUILT`.
 
     *snapshots* and *examine* are used only if the storage is a bucket. A lost index is first
-    restored from *snapshots*. *examine* is called for content whose size in the list of the bucket
-    differs from the size in its row.
+    restored from *snapshots*. If the index was not lost, *examine* is called for content whose size
+    in the list of the bucket differs from the size in its row.
 
     *between* is called after each batch. If *between* raises an exception, the rebuild ends, and
     the caller can start it again later. Raises: IndexUnavailable, StorageFull, StorageBroken.

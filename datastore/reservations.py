@@ -2,8 +2,9 @@
 
 Pushed images are evicted only if the operator permits this. If most of the content is pushed,
 eviction may be unable to free enough space, and no more content can be cached. If the cleaner has
-freed too little, it records this in the index. While the record exists, workers do not wait for
-space, and `entrepot status`, `entrepot check` and the metrics report the shortage.
+freed too little, it records in the index how many bytes it cannot evict. While the record exists,
+workers do not wait for space that can never become free, and `entrepot status`, `entrepot check`
+and the metrics report the shortage.
 """
 
 from __future__ import annotations
@@ -116,10 +117,11 @@ class Reservations:
     def error_for(self, size: int, own: int = 0) -> OutOfSpace | SpaceAwaited:
         """Return the error for a push of *size* bytes that got no reservation.
 
-        *own* is the number of bytes that the push has already reserved. The error is OutOfSpace if
-        a later attempt cannot succeed: the push is larger than a limit, or the cleaner has just
-        failed to free space. Otherwise the error is SpaceAwaited, and the client can retry. Raises:
-        IndexUnavailable.
+        *own* is the number of bytes that the push has already reserved. The error is SpaceAwaited
+        if the client can retry, and otherwise OutOfSpace. A push that is larger than a limit cannot
+        be retried. If `spool` has enough space for the push, it cannot be retried either if there
+        is no cleaner, or if the cleaner cannot free *size* bytes or has just failed to free space.
+        Raises: IndexUnavailable.
         """
         spool = self._limits.spool
         if spool is not None and self._is_spool_full(size - own):

@@ -54,8 +54,9 @@ def take_over(storage: Storage, how: How, spared: Spared = lambda _: False) -> T
     """Mark the repositories that another program fetched, by storing an unknown origin for each.
 
     *how* is the mode: `auto` marks repositories by the proxy's list of fetched content, and `evict`
-    marks all repositories without an origin. `keep` marks none, and removes earlier marks. If the
-    previous call had the same mode and list, do nothing. Raises: StorageFull, StorageBroken.
+    marks all repositories without an origin. `keep` marks none, and removes earlier marks. Do
+    nothing if the previous call had the same mode and list, or if the mode is `auto` and there is
+    no list. Raises: StorageFull, StorageBroken.
     """
     listed = storage.stat(layout.FETCHED_LIST)
     mode = _mode(how, listed)

@@ -138,9 +138,10 @@ def _login(parameters: Mapping[str, Any]) -> dict[str, Any]:
 def shared_credentials(environ: Mapping[str, str]) -> Callable[[], Any] | None:
     """Return a function that reads the credentials of a profile from the shared credentials file.
 
-    Return None if there is no such file, or if the environment has an access key, a web identity or
-    the credentials of a container. As in AWS's SDKs, these take precedence over the file. The
-    returned function raises StorageBroken if the file cannot be read, or has no key of the profile.
+    Return None if the environment names no file and the default file does not exist. Return None
+    too if the environment has an access key, a web identity or the credentials of a container: as
+    in AWS's SDKs, these take precedence over the file. The returned function raises StorageBroken
+    if the file cannot be read, or has no key of the profile.
     """
     earlier = (
         "AWS_ACCESS_KEY_ID",

@@ -122,8 +122,9 @@ class SqliteIndex:
     def inspect(self, *, thoroughly: bool = False) -> str:
         """Compare the counters with the rows; repair and return a defect.
 
-        With *thoroughly*, check all pages of the file too. In any case, set last uses that are in
-        the future to the current time. Return an empty text if there is no defect.
+        With *thoroughly*, check all pages of the file too. If a last use is more than a minute in
+        the future, set all last uses that are in the future to the current time. Return an empty
+        text if there is no defect.
         """
         wrong = self._file.inspect(thoroughly=thoroughly)
         now = self._clock()

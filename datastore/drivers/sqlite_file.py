@@ -4,10 +4,10 @@ SQLite runs in WAL mode, in which readers and the writer do not wait for each ot
 opens its own connection, and never uses the connection of its parent. If another process has
 replaced the file, this process opens a connection to the new file.
 
-In three cases an empty file replaces the index file, and the appliance later rebuilds the rows:
+In these cases an empty file replaces the index file, and the appliance later rebuilds the rows:
 
 - SQLite reports that the file is corrupt;
-- a part of the schema is missing;
+- a part of the schema is missing, or the schema has another version;
 - the file cannot be opened or read although its disk accepts writes.
 """
 
@@ -83,7 +83,7 @@ _CONNECTION_TABLES = """
 CREATE TEMP TABLE stamp (digest BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 """
 _SHORT_WAIT_S = 0.02
-_BUSY_S = 5.0  # After a wait that ended without the lock, other waits are short for this time.
+_BUSY_S = 5.0  # After a wait that ended without the lock, waits are short for this many seconds.
 
 
 class SqliteFile:

@@ -57,7 +57,7 @@ of this machine and the service.
 _MOST_NAMES = 10_000
 """If a folder has more names than this, the journal does not remember them."""
 _PENDING_S = 120.0
-"""A write takes at most this many seconds. If a recorded write is older, its process was killed."""
+"""A write that has been recorded for this many seconds counts as the write of a killed process."""
 _MOST_BYTES = 256 * 1024 * 1024
 _SLOTS = 4096
 _PRUNE_EVERY = 256

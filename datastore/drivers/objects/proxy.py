@@ -17,9 +17,9 @@ def proxy_options(url: str) -> dict[str, Any]:
     """Return obstore's options for the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY select.
 
     *url* is the URL of the storage. The URL of a proxy can contain a password. Therefore `serve`
-    removes these variables from the environment of its programs, and writes them into a file in the
-    run directory (ENTREPOT_RUN). A program that `serve` did not start reads the variables from its
-    environment.
+    removes the passwords from these variables before it starts its programs, and writes the
+    complete URLs to a file in the run directory (ENTREPOT_RUN). A program that `serve` did not
+    start reads the variables from its environment.
     """
     run = os.environ.get("ENTREPOT_RUN")
     found = outbound.handed_over(Path(run)) if run else outbound.of_environment()

@@ -4,9 +4,9 @@ The objects have the names that docker distribution gives them, below the same p
 no times that a client can set, so `ObjectStorage` is not a `TimedStorage`. Index, spool files and
 journal are local files in the state directory.
 
-Only the appliance that owns the bucket writes (`objects/owner.py`). Each change is recorded in the
-journal of the bucket (`objects/journal.py`). The journal also remembers values, so that the owner
-needs no request to read them.
+If the bucket is not shared (`storage.shared`), only the appliance that owns it writes to it
+(`objects/owner.py`). Each change is recorded in the journal of the bucket (`objects/journal.py`).
+The journal also remembers values, so that the owner needs no request to read them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Fill HAProxy's cache after repeated HEAD requests.
 
 containerd and dockerd resolve a tag with a HEAD. HAProxy never caches the response to a HEAD, but
-it can respond to a HEAD with the cached response to a GET. Therefore, after the second HEAD for the
-same target within a minute, the worker sends a GET with the same URI and credential to HAProxy.
-HAProxy then responds to the next HEAD from its cache. HAProxy does not log this GET, so the GET
-does not count as an access.
+it can respond to a HEAD with the cached response to a GET. If a worker gets two HEADs with the same
+URI and credential within a minute, it sends HAProxy a GET with this URI and credential. HAProxy
+then responds to the next HEAD from its cache. HAProxy does not log this GET, so the GET does not
+count as an access.
 """
 
 from __future__ import annotations

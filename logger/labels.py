@@ -1,8 +1,9 @@
 """Map the values of log lines to label values of metrics.
 
 The number of label values is bounded, because each value costs memory, and clients can choose
-values. Repositories, digests, users and addresses are never labels. A value that is not in a fixed
-list becomes `other`.
+values. Repositories, digests, users and addresses are never labels. The number of upstreams with
+their own label values is limited. Other values that are not in a fixed list become `other`,
+`unknown` or `none`.
 """
 
 from __future__ import annotations

@@ -211,9 +211,9 @@ class Notifications:
     def start(self) -> None:
         """Start all threads.
 
-        PERF: by default, Python's garbage collector runs after 700 new objects, and would examine
-        the objects of a batch many times. These examinations would be a sixth of the cost of
-        queueing.
+        PERF: by default, the garbage collector of Python 3.11 runs after 700 new objects, and would
+        examine the objects of a batch many times. These examinations would be a sixth of the cost
+        of queueing.
         """
         gc.set_threshold(_GARBAGE)
         self._collector.start()

@@ -73,8 +73,8 @@ _PRAGMAS = (
 class Group:
     """A `Group` has the oldest events of an endpoint, which are sent in one envelope.
 
-    `rows` has, for each row with these events, the number of the row, and how many events of the
-    row the receiver has in total after this envelope.
+    `rows` has a pair for each row with these events: the number of the row, and how many of its
+    events the receiver has after this envelope.
     """
 
     events: tuple[str, ...] = ()

@@ -14,9 +14,10 @@ appliance's time as follows:
 - The appliance's time never goes back. If it is ahead of a trusted wall clock, it runs at half
   speed until the wall clock has caught up. So the later of two uses always has the later time.
 
-The small file survives a restart of the appliance. If the wall clock jumps during the restart, and
-the machine is not rebooted, the jump is detected exactly. After a reboot, a wall clock that is
-behind the last written time, or more than a day ahead of it, is treated as a jump.
+The small file survives a restart of the appliance. If the machine is not rebooted meanwhile, a jump
+of the wall clock during the restart is detected as at any other time. After a reboot, a wall clock
+that is more than 5 s behind the last written time, or more than a day ahead of it, counts as a
+jump.
 """
 
 from __future__ import annotations

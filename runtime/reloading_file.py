@@ -1,8 +1,8 @@
 """Re-read a small file when it changes; after a bad change, use the last good content.
 
-The file is checked with `stat`, at most twice a second. This costs little, needs no thread, and
-detects changes that inotify misses, for example on network file systems, or if Kubernetes changes
-the target of a symlink in the path.
+A read of the value checks the file with `stat`, by default at most twice a second. This costs
+little, needs no thread, and detects changes that inotify misses, for example on network file
+systems, or if Kubernetes changes the target of a symlink in the path.
 """
 
 from __future__ import annotations

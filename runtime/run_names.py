@@ -16,7 +16,7 @@ SETTINGS: Final = "settings.json"
 """This file contains the settings, which every program reads."""
 
 PROXIES: Final = "proxies.json"
-"""This file contains the HTTP proxies for requests to upstreams, with their passwords."""
+"""This file contains the HTTP proxies for outgoing requests, with their passwords."""
 
 RUN_STATE: Final = "record.json"
 """This file contains facts about the start of the appliance, which `entrepot status` shows."""
@@ -38,7 +38,7 @@ PULL_SECRET: Final = "last-pull-secret.json"  # noqa: S105 - a name
 """This file contains the last valid pull secret."""
 
 SIGNING_ROOTS: Final = "rootcertbundle"
-"""This file contains the last valid bundle of certificates whose keys sign tokens."""
+"""This file contains the last valid bundle of certificates whose keys verify tokens."""
 
 SIGNING_KEYS: Final = "jwks"
 """This file contains the last valid set of keys that verify tokens."""

@@ -31,7 +31,7 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519Public
 
 
 class UnusableKeys(ValueError):  # noqa: N818 - the class name states the fact
-    """A file has no usable key.
+    """A file has no usable key, or an entry of the file is not a usable key.
 
     `message` states the problem, and `remedy` states how to correct it.
     """

@@ -54,7 +54,7 @@ def _watching(*files: File) -> tuple[Invalidation, FakeEpoch]:
 def test_a_change_raises_the_epoch_once() -> None:
     """If a file changes, the worker raises the cache epoch once.
 
-    Each later poll sends HAProxy the epoch again if HAProxy has not received it.
+    Each poll also calls `retry`, which sends HAProxy an epoch that it has not received yet.
     """
     quiet, changed = File(), File()
     invalidation, epoch = _watching(quiet, changed)
@@ -81,9 +81,9 @@ def test_a_new_epoch_refreshes_the_files_before_the_next_response() -> None:
 
 
 def test_a_response_has_the_epoch_at_its_start() -> None:
-    """If a worker notices a changed file during a response, the response keeps the old epoch.
+    """If reading the epoch for a response reveals a changed file, the worker raises the epoch.
 
-    The next response is the first to carry the raised epoch.
+    This response gets the epoch from before the raise, and the next response gets the raised epoch.
     """
     file = File()
     invalidation, epoch = _watching(file)

@@ -27,7 +27,7 @@ def test_a_sweep_purges_the_cache_once(tmp_path: Path) -> None:
 def test_a_stopped_appliance_has_no_cache_to_purge(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If HAProxy is not running, `Purge` raises no error and logs that it purged no cache."""
+    """If there is no run directory, `Purge` raises no error and logs that it purged no cache."""
     caplog.set_level("DEBUG", "entrepot.edge")
     Purge(tmp_path).removed()
 

@@ -241,8 +241,8 @@ def _credentials(settings: Settings) -> str:
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables that all programs inherit, such as the time zone and PATH.
 
-    Passwords are removed from proxy variables such as HTTPS_PROXY. Only the registry needs these
-    passwords, and reads them from a file.
+    Passwords are removed from proxy variables such as HTTPS_PROXY. The programs that need these
+    passwords read them from a file.
     """
     return {
         name: value

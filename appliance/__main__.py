@@ -162,7 +162,7 @@ _ALIASES = {
     "-v": "version",  # `-v` is docker distribution's short form.
     "--help": "help",
     "-h": "help",
-    "garbage-collect": "gc",  # This is the name of the command in docker distribution.
+    "garbage-collect": "gc",  # docker distribution has the command under this name.
 }
 
 
@@ -172,8 +172,8 @@ _WITH_SETTINGS = frozenset({"serve", "check"})
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that *argv* names, and return its exit code.
 
-    For bad input, print one line on stderr for each problem. Then the exit code is 2, or 1 for the
-    command name `garbage-collect` of docker distribution.
+    For bad input, print one line on stderr for each problem, and return 2. For the command name
+    `garbage-collect`, return 1 instead, as docker distribution does.
     """
     words = translated(sys.argv[1:] if argv is None else argv)
     if not words:

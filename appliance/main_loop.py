@@ -4,8 +4,8 @@ When `entrepot serve` has checked the settings, it replaces itself by this progr
 `python -m MODULE DESCRIPTOR serve ...`, with this module as MODULE. The file that is open at
 DESCRIPTOR contains a `ServePlan`.
 
-PERF: this module does not import `entrepot.config` until it is needed. This saves 18 MB for as long
-as the appliance runs.
+PERF: this module imports `entrepot.config` only when it is needed. Until then, this process uses 18
+MB less.
 """
 
 from __future__ import annotations
@@ -182,8 +182,8 @@ class _MainLoop:
         """Return the longest time until the next check, in seconds."""
         if not self._serving:
             return _LOOK_FIRST
-        # The kernel reports no changes on network disks. A certificate can be on such a disk, so
-        # its files are polled.
+        # On a network disk, the kernel does not report changes that another machine makes. The
+        # certificate can be on such a disk, so its files are polled.
         is_polled = self._plan.tls.certificate is not None or not self._events.are_watched
         is_waiting = self._has_failed or not self._has_folders()
         return _LOOK_OFTEN if is_polled or is_waiting else _LOOK_EVERY

@@ -199,7 +199,7 @@ ROWS: Final = (
     DistributionKey(
         "storage.gcs.**",
         KeySupport.REFUSED,
-        "the driver is not implemented, because no emulator accepts its writes in tests",
+        "the driver is not implemented, because it could not be tested",
         instead="use another driver (docs/storage.md)",
     ),
     *(

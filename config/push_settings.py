@@ -159,7 +159,7 @@ class ValidationSettings(Section):
 
     @property
     def is_on(self) -> bool:
-        """Return whether the rules apply.
+        """Return whether the rules of `validation:` apply.
 
         As in docker distribution, `enabled: true` overrides `disabled`.
         """

@@ -68,7 +68,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A `Client` is the configuration of a client: files, and lines that explain how to install."""
+    """A `Client` is the configuration of a client: files, and lines on how to install them."""
 
     title: str
     files: tuple[File, ...]

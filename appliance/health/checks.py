@@ -25,8 +25,8 @@ _MOST_REDIRECTS = 10  # Go's HTTP client, which docker distribution uses, has th
 class Check:
     """A `Check` is one configured check; the function `look` runs it once.
 
-    The check runs every `interval` seconds. If a run takes longer than `interval` and `patience`
-    (seconds) together, it counts as a failure.
+    The check runs every `interval` seconds. If a run takes longer than the sum of `interval` and
+    `patience` (in seconds), the run counts as a failure.
     """
 
     name: str
@@ -120,7 +120,7 @@ def _of_http(check: HttpCheck) -> Check:
 
 
 def _of_tcp(check: TcpCheck) -> Check:
-    # A host can have several addresses. They are tried one after another, each until the time-out.
+    # If the host has several addresses, they are tried one after another, each until the time-out.
     patience = check.timeout * 4
     return Check(check.addr, lambda: tcp_fault(check), check.interval, patience, check.threshold)
 

@@ -22,8 +22,8 @@ _RETRY_S = 1.0
 class HealthWatch:
     """A `HealthWatch` runs *checks* until `stop`, and calls *publish* when the results change.
 
-    *publish* gets the failing checks with their reasons, and returns whether it succeeded. After a
-    failure, *publish* is called again. Each check runs for the first time one interval after the
+    *publish* gets the failing checks with their reasons, and returns whether it succeeded. If
+    *publish* fails, it is called again. Each check runs for the first time one interval after the
     start, as in docker distribution.
     """
 

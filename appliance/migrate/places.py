@@ -84,8 +84,8 @@ def opened_source(settings: Settings, scratch: Path, wait: Wait) -> Iterator[Ope
 
     *scratch* is a folder for the files of the driver, such as the journal of a bucket.
 
-    Raises: ConfigError if the source is empty, or if an appliance uses it. Only a read-only
-    appliance on this machine may use the source.
+    Raises: ConfigError if the source is empty, or if an appliance uses it. A read-only appliance on
+    this machine may use the source.
     """
     storage = settings.storage
     with ExitStack() as left:

@@ -26,7 +26,7 @@ NAME = "entrepot"
 # processes and become another user.
 NEEDED = {"CHOWN": 0, "DAC_OVERRIDE": 1, "KILL": 5, "SETGID": 6, "SETUID": 7}
 _EFFECTIVE = re.compile(r"^CapEff:\s*([0-9a-fA-F]+)$", re.MULTILINE)
-_PR_SET_NO_NEW_PRIVS = 38  # An option of prctl(2): execve(2) can never add rights after it is set.
+_PR_SET_NO_NEW_PRIVS = 38  # After this call of prctl(2), execve(2) can never add rights.
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,9 +134,9 @@ class AccessPrinter:
         return True
 
     def _has_room(self, length: int) -> bool:
-        """Return whether *length* bytes fit into the share of the access log in stdout.
+        """Return whether *length* bytes fit into the part of stdout's pipe for the access log.
 
-        The rest of a pipe is for the log messages of the programs. A pipe consists of pages. A
+        The rest of the pipe is for the log messages of the programs. A pipe consists of pages. A
         write that does not fit into the rest of the last page begins a new page. So in the worst
         case, the lines take twice their number of bytes in the pipe.
         """

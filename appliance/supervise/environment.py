@@ -21,7 +21,7 @@ WORKER_THREADS = 768
 MANY_FILES = 65536
 """The largest number of files that a program of the appliance may have open.
 
-Some operating systems allow a billion open files.
+This bound is needed because some operating systems allow a billion open files.
 """
 
 # The number of file descriptors that HAProxy needs for listeners, health checks, the log and epoll.

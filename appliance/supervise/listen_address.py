@@ -39,8 +39,9 @@ class _Endpoint:
 def bindable(address: Address | SocketPath, setting: str = _SETTING) -> str:
     """Check that this process can listen on *address*, and return it in HAProxy's notation.
 
-    An empty host means all IPv4 addresses, and all IPv6 addresses if IPv6 is available. A unix
-    socket on which no program listens is deleted. *setting* is the name of the setting in messages.
+    An empty host means all IPv4 addresses, and all IPv6 addresses if IPv6 is available. If
+    *address* is a unix socket on which no program listens, the socket is deleted. *setting* is the
+    name of the setting in messages.
 
     Raises: ConfigError if the host is unknown, or if this process cannot listen there.
     """

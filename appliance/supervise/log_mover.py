@@ -40,7 +40,7 @@ _LAST_TRIES = 5  # After `close`, a failing write is tried this many times.
 
 
 class _Source:
-    """A `_Source` is the pipe of a HAProxy thread, with the bytes that must still be written."""
+    """A `_Source` is the pipe of a HAProxy thread; `piece` has the bytes to write next."""
 
     def __init__(self, pipe: int) -> None:
         self.pipe = pipe
@@ -159,8 +159,8 @@ class LogMover:
     def _filter(self, lines: memoryview) -> memoryview:
         """Remove the marks from *lines*, and drop the lines that exceed the limit.
 
-        PERF: this method is called only for lines with a mark. Most lines of responses from
-        HAProxy's cache have no mark.
+        PERF: this method is called only if at least one of *lines* has a mark. Most lines of
+        responses from HAProxy's cache have no mark.
         """
         unmarked = memoryview(bytes(lines).replace(_MARK, b""))
         is_complete = self._limit is not None and unmarked and unmarked[-1] == _NEWLINE

@@ -158,9 +158,10 @@ class ProgramWatch:
     def silence(self, now: float, *, is_frozen: bool = False) -> ProgramFailure | None:
         """Record a request to which supervisord did not respond; after 30 s return a failure.
 
-        The time since the previous check counts, but at most 3 s of it. So a single request is no
-        failure, even if the whole machine was suspended for an hour before the request. If
-        *is_frozen* is true, a signal (SIGSTOP) has suspended supervisord, and no time counts.
+        The time without a response grows by the time since the previous check, but by at most 3 s.
+        So a single request is no failure, even if the whole machine was suspended for an hour
+        before the request. If *is_frozen* is true, a signal (SIGSTOP) has suspended supervisord,
+        and the time without a response does not grow.
         """
         self._silent += 0.0 if is_frozen else min(now - self._looked, _LONGEST_LOOK)
         self._looked = now

@@ -95,7 +95,7 @@ class SupervisorProcess:
 
     @property
     def is_frozen(self) -> bool:
-        """Return whether a signal (SIGSTOP) has suspended supervisord, so it cannot respond."""
+        """Return whether a signal (SIGSTOP) has suspended supervisord."""
         return session.is_stopped(self._process.pid)
 
     @property

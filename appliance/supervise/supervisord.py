@@ -126,7 +126,7 @@ def run(options: ForkingOptions) -> None:
 
 
 def is_settled(supervisor: supervisord.Supervisor) -> bool:
-    """Return whether no program will change its state without an event."""
+    """Return whether every program keeps its state until the next event."""
     return all(
         program.get_state() in _SETTLED or (program.get_state() == _STOPPED and program.laststart)
         for group in supervisor.process_groups.values()

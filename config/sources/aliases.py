@@ -1,7 +1,8 @@
 """Translate the keys of docker-cache-server, so that the appliance accepts its configurations.
 
 A key of docker-cache-server may be a flag, a variable (DCS_A_B for a.b), or a key of the file. Each
-key causes one warning. The page docs/migration.md lists the differences.
+key causes one warning. The page docs/migration.md lists the differences
+between the two programs.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from entrepot.config.sources.bounded_yaml import LARGEST, Loader, TooLarge
 
 # The sections `auth` and `storage` can also be a single name, which selects the scheme or driver.
 _CHOICES = {("auth",), ("storage",)}
-# The values of `log.fields` can be numbers or Booleans. Therefore this module passes YAML text from
-# the file to the function that reads the setting, as it does with the text of a variable.
+# The values of `log.fields` can be numbers or Booleans, and this module reads all values as texts.
+# So the function that reads `log.fields` gets the YAML text of the whole map.
 _TYPED = {("log", "fields")}
 _NULL = "tag:yaml.org,2002:null"
 

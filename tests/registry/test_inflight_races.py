@@ -1,4 +1,4 @@
-"""Downloads survive races between the writer and its readers, and errors at any step."""
+"""Tests of races between a download's writer and its readers, and of errors in a download."""
 
 from __future__ import annotations
 

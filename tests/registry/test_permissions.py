@@ -1,11 +1,11 @@
 """Send random sequences of requests and compare the responses with a small model of permissions.
 
-Alice can read a private upstream, a second upstream, and her hosted repository. Mallory controls
-the second upstream and can read this upstream and the hosted repository `mallory/app`. Whatever the
+Alice can read a private upstream, a second upstream, and the hosted repository `alice/app`. Mallory
+controls the second upstream, and can read it and the hosted repository `mallory/app`. Whatever the
 second upstream claims, sends or withholds, Mallory can read only content that this upstream ever
-had or that Mallory pushed. Alice can always read her content. Alice can read everything in the
-second upstream's repository, but her requests there must not give Mallory access to her other
-content.
+had or that Mallory pushed. Alice can always read the private upstream's content, and pushed content
+in `alice/app` until its eviction. Alice can also read the second upstream's content, but these
+requests must not give Mallory access to other content.
 """
 
 from __future__ import annotations

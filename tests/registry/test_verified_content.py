@@ -1,4 +1,7 @@
-"""A stored file that was damaged on the disk is never served; its content is fetched again."""
+"""A damaged manifest, or a blob file with a wrong length, is not served.
+
+If the content came from an upstream, the worker fetches it again.
+"""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ class UnknownLength:
 
 @pytest.fixture
 def blob(tmp_path: Path) -> Blob:
-    """Return a blob of 7 bytes."""
+    """Return the resource that responds with a file of seven bytes."""
     path = tmp_path / "blob"
     path.write_bytes(b"content")
     return Blob(path)

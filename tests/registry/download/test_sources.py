@@ -251,13 +251,13 @@ def test_a_connection_that_is_fast_enough_is_kept(rate: int, came: int) -> None:
 
 @dataclass
 class Time:
-    """A clock that each pause of the download moves forward."""
+    """A clock that the test and each pause of the download move forward."""
 
     now: float = 0.0
     pauses: list[float] = field(default_factory=list)
 
     def __call__(self) -> float:
-        """Return the sum of all pauses so far, in seconds."""
+        """Return the time that the clock shows, in seconds."""
         return self.now
 
     def sleep(self, seconds: float) -> None:

@@ -27,7 +27,7 @@ def spool(tmp_path: Path) -> Path:
 
 
 def files(spool: Path) -> set[str]:
-    """Return the names of the partial downloads in the spool folder."""
+    """Return the names of the files of partial downloads in the spool folder."""
     return {path.name for path in spool.iterdir()} - {"boot", "uploads"}
 
 

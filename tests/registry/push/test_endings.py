@@ -1,6 +1,6 @@
 """Uploads are completed, cancelled, interrupted, or rejected for a wrong digest.
 
-Other tests in this file send two requests for one upload at the same time.
+Other tests in this file send malformed requests, or several requests at the same time.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def client(upstream: FakeUpstream) -> Upstream:
 
 @pytest.fixture(autouse=True)
 def _no_traceback(caplog: pytest.LogCaptureFixture) -> Any:
-    """Fail if the test logs an unexpected error."""
+    """Fail if the test logs an error."""
     yield
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
 
@@ -201,7 +201,7 @@ class TestUnexpectedErrors:
 
     @pytest.fixture(autouse=True)
     def _no_traceback(self) -> None:
-        """Disable the module's fixture of this name, which fails if a test logs a traceback."""
+        """Disable the module's fixture of this name, which fails if a test logs an error."""
 
     @pytest.mark.parametrize("error", [TypeError, MemoryError, OverflowError, RecursionError])
     def test_an_unexpected_error_is_unavailable_and_logged_once(

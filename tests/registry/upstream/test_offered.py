@@ -137,7 +137,7 @@ def test_a_rejected_password_is_not_sent_twice() -> None:
 
 
 class TokenRegistry:
-    """A registry with a token endpoint; it accepts only the token `valid`."""
+    """A registry with a token endpoint; it accepts only the token in `valid`."""
 
     def __init__(self, scope: str = "", realm: str = "") -> None:
         self.valid = "t1"

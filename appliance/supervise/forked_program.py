@@ -1,9 +1,9 @@
 """Run a program of the appliance in a forked process, as if it had been executed.
 
 The parent process has already loaded all modules. So the forked program starts without imports, and
-shares the memory of the modules with its parent. This module resets all that execve(2) would have
-reset: signal handlers, the signal mask, the environment, the arguments, and the command line that
-ps(1) shows.
+shares the memory of the modules with its parent. This module gives the forked process the state of
+an executed program: it removes the parent's signal handlers, unblocks all signals, and sets the
+environment, the arguments, and the command line that ps(1) shows.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SLOTS = 100  # requests that HAProxy sends to a worker at a time
 UPLOADS = 4  # how many of the SLOTS are for requests that may have large bodies
 SPARE = 2  # how many of the SLOTS are reserved for client addresses with few requests
-_ONE_LOG = ("sh", "-c", 'exec "$@" 7>&1 8>&1 9>&1', "sh")  # all threads write to stdout
+_ONE_LOG = ("sh", "-c", 'exec "$@" 7>&1 8>&1 9>&1', "sh")  # all threads log to stdout
 T = TypeVar("T")
 
 

@@ -117,7 +117,7 @@ def test_each_response_has_one_log_line_with_the_fields_of_access_line(haproxy: 
 
 
 def test_log_lines_of_equal_requests_differ_only_in_their_start(haproxy: Haproxy) -> None:
-    """Log lines of equal requests differ only in their start.
+    """Log lines of equal requests differ only in start and duration.
 
     The logger counts equal requests as one group, and caches the parsed line.
     """

@@ -30,7 +30,7 @@ def info(haproxy: Haproxy, name: str) -> int:
 
 @pytest.mark.parametrize("files", [1024, 4096, 20000])
 def test_haproxy_starts_with_few_open_files(run: Path, files: int) -> None:
-    """HAProxy starts with a low limit of open files, without "Cannot raise FD limit"."""
+    """HAProxy starts with a low limit of open files, and prints no message about a limit."""
     with stub_worker(run, 1), Haproxy(run, workers=16, files=files) as haproxy:
         assert info(haproxy, "Maxsock") <= files
         assert haproxy.request("/echo").status == 200

@@ -72,7 +72,7 @@ def test_a_client_that_asks_again_is_known_to_the_worker(
 def test_a_client_cannot_send_the_mark(haproxy: Haproxy) -> None:
     """HAProxy removes a client's own header about an earlier redirect.
 
-    A worker would send a request to the bucket for each request with that header.
+    A worker sends a request to the bucket for each request with that header.
     """
     assert not _is_marked(haproxy, f"{BLOB}{'4' * 64}", f"{NAME}: 1")
 

@@ -1,8 +1,8 @@
 """Find, build and run the conformance suite of the OCI distribution-spec.
 
-The suite is a Go program of another project. Two kinds of the suite are known: since 2026 a program
-(`go build`), before that a ginkgo test (`go test -c`). Both suites are configured by `OCI_*`
-variables and write `junit.xml`.
+The suite is written in Go, in another project. Since 2026 it is a program (`go build`); the older
+suite is a ginkgo test (`go test -c`). Both suites are configured by `OCI_*` variables and write
+`junit.xml`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of the Helm chart: its output is valid for Kubernetes and consistent, for all values."""
+"""Tests of the Helm chart: its output is valid for Kubernetes and consistent."""
 
 from __future__ import annotations
 

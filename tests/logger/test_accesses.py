@@ -76,7 +76,7 @@ def test_a_pull_and_a_push_are_uses(method: str, kind: str, status: int) -> None
     ],
 )
 def test_other_requests_are_no_uses(method: str, kind: str, status: int) -> None:
-    """A line of a request that returned no content is not treated as a use.
+    """A request that neither pulls nor pushes a manifest or blob is not treated as a use.
 
     A HEAD of a blob only checks that the blob exists.
     """

@@ -92,7 +92,7 @@ def test_a_duration_is_counted_in_its_bucket(milliseconds: int, place: int) -> N
 
 
 def test_similar_lines_are_grouped() -> None:
-    """If five equal lines are counted together, the histogram shows their sum and their number."""
+    """If five equal lines are counted together, the histogram has their total size and number."""
     found = _counted(*[answer(bytes=10, duration=2)] * 5).values(traffic.SIZE)[("blob",)]
 
     assert found[0] == 50
@@ -100,7 +100,7 @@ def test_similar_lines_are_grouped() -> None:
 
 
 def test_a_repeated_line_is_counted_with_its_number() -> None:
-    """A line with a number of repetitions changes metrics as much as the same lines one by one."""
+    """A line with a number of repetitions changes metrics as much as that many separate lines."""
     lines = [answer(bytes=10, duration=2), answer(bytes=10, duration=40), answer(cache=STALE)]
     together, apart = Registry(traffic.METRICS), Registry(traffic.METRICS)
     traffic.count([(lines[0], 3), (lines[1], 1), (lines[2], 2)], together, UpstreamLabels())

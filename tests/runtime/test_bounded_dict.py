@@ -20,7 +20,7 @@ def test_the_entry_that_was_kept_first_is_dropped() -> None:
 
 
 def test_an_entry_that_is_kept_again_is_dropped_last() -> None:
-    """An entry that is set again is treated as new, so entries in use are not dropped."""
+    """An entry that is set again becomes the newest entry."""
     entries: BoundedDict[str, int] = BoundedDict(2)
     entries.keep("a", 1)
     entries.keep("b", 2)

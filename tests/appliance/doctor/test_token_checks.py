@@ -167,7 +167,7 @@ def test_a_token_of_an_unknown_key_names_the_files_of_keys(
 
 
 def test_the_keys_are_counted_by_their_type(issuing: TokenServer, tmp_path: Path) -> None:
-    """The finding counts the certificates, and the keys of each type in bundle and JWKS file."""
+    """The finding counts the certificates, and by type the keys of the bundle and the JWKS file."""
     jwks = tmp_path / "keys.json"
     jwks.write_bytes(signer("RS256").jwks(kid="one"))
     found = token_checks.keys(settings(tmp_path, issuing, jwks=jwks))

@@ -85,9 +85,9 @@ def run(main: str, before: str = "pass") -> subprocess.CompletedProcess[str]:
 
 
 def test_a_forked_program_has_nothing_of_its_parent() -> None:
-    """A forked program inherits nothing from its parent.
+    """A forked program starts in the same state as an executed program.
 
-    Signals, environment, arguments and command line are those of an executed program.
+    The test compares signal handlers, blocked signals, environment, arguments and command line.
     """
     ended = run(SHOW)
     seen = json.loads(next(line for line in ended.stdout.splitlines() if line.startswith("{")))

@@ -37,7 +37,7 @@ def test_each_method_is_logged_by_its_name(haproxy: Haproxy, method: str) -> Non
 
 @pytest.mark.parametrize("method", ["PUT", "POST", "PATCH", "DELETE"])
 def test_the_connection_of_a_request_with_a_body_is_closed(haproxy: Haproxy, method: str) -> None:
-    """After a request with a body HAProxy closes its connection to the worker.
+    """After a request that may have a body, HAProxy closes its connection to the worker.
 
     A worker that refuses a request early leaves bytes of the body unread. On a connection that
     stayed open, the worker would read the next client's request as the rest of that body, and hang.

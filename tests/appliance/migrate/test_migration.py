@@ -282,7 +282,7 @@ def test_uploads_and_state_of_the_appliance_are_not_copied(
 
 
 def test_a_report_lists_only_the_first_failures() -> None:
-    """A report lists at most 10,000 failures, so its memory is bounded; the others are only counted."""
+    """A report lists at most 10,000 failures and only counts the others: its memory is bounded."""
     report = reports.Report("a", "b")
     for number in range(10_005):
         report.fail(reports.Failure(str(number), 1, "damaged", "why"))

@@ -57,7 +57,7 @@ from entrepot.runtime.run_names import (
     worker_socket,
 )
 
-if TYPE_CHECKING:  # Only a program that uses a bucket loads `redirects`.
+if TYPE_CHECKING:  # Only a program that redirects clients loads `redirects`.
     from entrepot.registry.pullthrough.redirects import Redirects
 
 log = logging.getLogger(__name__)

@@ -57,7 +57,7 @@ from entrepot.registry.push.upload_sessions import Sessions, UploadLimits
 from entrepot.registry.push.uploads import BlobUploads
 from entrepot.registry.routing.resolve import Upstreams
 
-if TYPE_CHECKING:  # Only a program that uses a bucket loads `redirects`.
+if TYPE_CHECKING:  # Only a program that redirects clients loads `redirects`.
     from entrepot.registry.pullthrough.redirects import Redirects
 
 App = falcon.App[falcon.Request, falcon.Response]

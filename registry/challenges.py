@@ -122,6 +122,6 @@ def basic_challenge(realm: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return *text* as a quoted string (RFC 9110, 5.6.4); `?` replaces non-ASCII characters."""
+    """Return *text* as a quoted string (RFC 9110, 5.6.4); `?` replaces all but printable ASCII."""
     escaped = _UNQUOTABLE.sub("?", text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -79,7 +79,7 @@ class Why(Enum):
     TIMEOUT = "timeout"
     RESTING = "resting"  # The upstream's circuit breaker is open.
     LIMITED = "limited"  # The upstream responded 429.
-    UNSUPPORTED = "unsupported"  # The upstream's manifest has an unknown media type.
+    UNSUPPORTED = "unsupported"  # The upstream's manifest has an unsupported media type.
 
 
 class Unavailable(UpstreamError):  # noqa: N818
@@ -222,8 +222,8 @@ class MalformedRequest(RegistryError):  # noqa: N818
 class Refused(RegistryError):  # noqa: N818
     """The operator's middleware refuses a request, with a *message* for the client.
 
-    *status* is 400, 403, 404, 409, 429 or 503. *code* is an error code of the OCI
-    distribution-spec. Raises: ValueError for another *status* or *code*.
+    *status* is 400, 403, 404, 409, 429 or 503. *code* has 1 to 64 of the characters A-Z and `_`.
+    Raises: ValueError for another *status* or *code*.
     """
 
     def __init__(self, message: str, status: int = 403, code: str = "DENIED") -> None:

@@ -17,7 +17,7 @@ _OF_DOWNLOAD = ("upstream", "repository", "digest", "bytes", "seconds", "outcome
 
 
 class Events:
-    """An `Events` appends events to a file; an event is lost if the disk is full."""
+    """An `Events` appends events to a file; an event is lost on a disk error."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path

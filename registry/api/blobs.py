@@ -37,7 +37,7 @@ from entrepot.registry.routing.resolve import ResolvedRepository
 from entrepot.registry.server.delivery import CONNECTION, LentConnection, Repeatable
 from entrepot.registry.server.fileslice import in_bytes
 
-if TYPE_CHECKING:  # Only a program that uses a bucket loads `redirects`.
+if TYPE_CHECKING:  # Only a program that redirects clients loads `redirects`.
     from entrepot.registry.pullthrough.redirects import Redirects
 
 LARGEST_REPEATED = 8 * 1024 * 1024

@@ -75,7 +75,7 @@ class AfterHooks:
     """An `AfterHooks` is Falcon middleware that calls `after` of each hook, the last hook first."""
 
     def process_response(self, req: falcon.Request, resp: falcon.Response, *_: object) -> None:
-        """Call `after` of each hook with the response's status; log every error of a hook."""
+        """Call `after` of each hook whose `before` was called; log every error of a hook."""
         for each in reversed(getattr(req.context, "repository_hooks", ())):
             try:
                 each.hook.after(req.context.repository_request, resp.status_code)

@@ -18,8 +18,8 @@ from entrepot.registry.challenges import ChallengedRequest, Scope
 from entrepot.registry.routing.resolve import asked_name
 
 SCHEME: Final = "X-Client-Scheme"
-"""HAProxy sets this header to the scheme of the client's connection to HAProxy, or to a proxy in
-front of HAProxy.
+"""HAProxy sets this header to the scheme with which the client connected to HAProxy, or to a
+proxy in front of HAProxy.
 """
 
 BASE: Final = "X-Client-Base"

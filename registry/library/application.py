@@ -68,7 +68,7 @@ class BackgroundCleaner(Protocol):
         ...
 
     def wake(self, needs: int) -> None:
-        """Request an eviction, because *needs* bytes are needed below the size limits."""
+        """Request an eviction that makes room for *needs* bytes below the size limits."""
         ...
 
     def stop(self) -> None:
@@ -253,7 +253,7 @@ def _limits(cleaner: BackgroundCleaner | None) -> SpaceLimits:
 
 
 def _process_epoch() -> Callable[[], str]:
-    """Return a new cache epoch, so that a proxy ignores responses cached before this start."""
+    """Return a function with a constant new epoch: a proxy ignores responses of earlier starts."""
     name = secrets.token_hex(8)
     return lambda: name
 

@@ -1,4 +1,4 @@
-"""Decide whether to redirect a client to the remote storage for a blob, and make the URL.
+"""Decide whether to redirect a client to the storage for a blob, and make the URL.
 
 The URL is a permission: its holder can read that blob until the URL expires. So a URL is made only
 after the client's rights were checked, and is neither logged nor cached.

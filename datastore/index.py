@@ -28,7 +28,7 @@ from typing import Protocol
 from entrepot.datastore.refs import Digest
 
 REBUILT = "rebuilt"
-"""The note `rebuilt` exists if every stored file has a row. A new, empty index has no such note."""
+"""The note `rebuilt` has the time of the latest rebuild. A new, empty index has no such note."""
 
 BORN = "born"
 """The note `born` has the time at which the index began to record uses.

@@ -66,10 +66,10 @@ class LogBatch:
     Only one thread may use a `LogBatch`. Counters continue from their values in *index*. The
     constructor can raise IndexUnavailable.
 
-    Metrics have a label with the host of an upstream. The hosts *upstreams* are values of this
-    label from the start; any other host becomes a value when a line names it. *run* is the name of
-    this run of the appliance, which began *since* seconds after the UTC epoch. The states of
-    circuit breakers from earlier runs are dropped.
+    Some metrics have a label with the host of an upstream. The hosts *upstreams* are values of this
+    label from the start; any other host becomes a value when a line names it, up to a limit. *run*
+    is the name of this run of the appliance, which began *since* seconds after the UTC epoch. The
+    states of circuit breakers from earlier runs are dropped.
 
     If the wall clock is set, the times in HAProxy's lines jump with it. Therefore each time is
     converted to a time of *clock*, and is limited to the period from the last committed access time

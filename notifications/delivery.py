@@ -1,8 +1,8 @@
 """Deliver the queued events of one endpoint in order, and repeat failed attempts.
 
-As in docker distribution, a failed attempt is repeated immediately. After `threshold` failures in a
-row, the delivery waits for `backoff` before each later attempt. `threshold` and `backoff` are
-settings of the endpoint.
+As in docker distribution, an attempt is repeated immediately after each of the first failures.
+After `threshold` failures in a row, the delivery waits for `backoff` before each later attempt.
+`threshold` and `backoff` are settings of the endpoint.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class EnvelopeSize:
 
     While the receiver responds quickly, the number of events doubles after each envelope, up to
     1,024. So a long queue is delivered soon, and each event costs little. After a failure, the next
-    envelope has one event. A receiver that needs some time for each event may be unable to process
-    many events within the time-out. After the failure of an envelope above 64 KiB, the events of
-    each later envelope have at most 64 KiB, unless a single event is larger.
+    envelope has one event, because a receiver that needs some time for each event may be unable to
+    process many events within the time-out. After the failure of an envelope above 64 KiB, the
+    events of each later envelope have at most 64 KiB, unless a single event is larger.
     """
 
     def __init__(self, timeout: float) -> None:

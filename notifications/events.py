@@ -24,7 +24,7 @@ Version 3.x sends the same fields with a media type that contains `v2`.
 """
 
 BLOB_TYPE: Final = "application/octet-stream"
-"""The media type of every blob, because a registry does not know the type of a blob's content."""
+"""Every blob has this media type, because a registry does not know the type of its content."""
 
 MOST_REFERENCED: Final = 64 * 1024
 """The descriptors in one event have at most this many bytes.

@@ -53,8 +53,8 @@ CREATE TABLE status (
 CREATE TABLE position (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 # If only some events of a row are delivered, `head` is the number of this row, and `sent` is the
-# number of its delivered events. An update of the event's row would write all events of the row
-# again.
+# number of its delivered events. These numbers are not stored in the row itself, because an update
+# of the row would write all of its events again.
 _BUSY_S = 5.0
 _SETTLED_NS = 100_000_000
 _OVERHEAD = 192  # A row, with its index entries, needs this many bytes more than its body.
@@ -270,8 +270,8 @@ class EventQueue:
 
         If another process has locked the file, one thread waits up to `_BUSY_S` for the file, and
         the other threads wait for this thread. If this thread cannot lock the file in time, all of
-        these threads raise QueueUnavailable. Otherwise each of them would wait `_BUSY_S`, one after
-        the other.
+        these threads raise QueueUnavailable. Without this rule, each of them would wait `_BUSY_S`,
+        one after the other.
         """
         began = time.monotonic()
         with self._lock:

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 JUMP_S = 5.0
 """A difference of up to this many seconds corrects the time at once; a larger one is a jump."""
 TRUSTED_AFTER_S = 3600.0
-"""A wall clock that has jumped is trusted after it has run evenly for this many seconds."""
+"""A wall clock that has jumped is trusted after this many seconds without another jump."""
 
 _MAX_DOWNTIME_S = 24 * 3600.0
 _EQUAL_S = 0.001
@@ -200,8 +200,8 @@ class Clock:
     def before(self, span: float) -> float:
         """Return a wall-clock time; a file with an earlier time is older than *span* seconds.
 
-        Return minus infinity while the wall clock is wrong, and until it has run evenly for *span*
-        seconds.
+        Return minus infinity while the wall clock is wrong, and for *span* seconds after it has
+        jumped or become correct.
         """
         now = self._elapsed()
         state = self._current(now)

@@ -51,7 +51,7 @@ _TOKENS: Final = {
     "core.chinacloudapi.cn": "https://login.chinacloudapi.cn",
     "core.usgovcloudapi.net": "https://login.microsoftonline.us",
 }
-"""For each Azure cloud except the public cloud: its domain, and the URL that issues tokens."""
+"""This map contains the URL that issues tokens for the domain of each non-public Azure cloud."""
 
 
 _SAS_VERSION: Final = "2021-08-06"

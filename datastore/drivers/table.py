@@ -100,7 +100,7 @@ STORAGES: Final[Mapping[str, Callable[[Parameters, Now | None], Storage]]] = {
     "oss": _oss,
     "s3": _s3,
 }
-"""For each driver: its name below `storage:` in docker distribution, and the function to open it.
+"""This map contains the function that opens each driver under the driver's name in `storage:`.
 
 Each function takes the parameters of the driver, and the clock or None.
 """
@@ -109,7 +109,7 @@ SIGNING: Final = frozenset({"azure", "s3"})
 """With these drivers, a client can fetch a blob directly from the storage, by a signed URL."""
 
 INDEXES: Final[Mapping[str, Callable[[Path, Now], Index]]] = {"sqlite": _sqlite}
-"""For each driver of the index: its name, and the function to open it in the state directory."""
+"""This map contains the function that opens each driver of the index in the state directory."""
 
 
 def open_storage(settings: DriverSettings, clock: Now | None = None) -> Storage:

@@ -6,7 +6,7 @@ from __future__ import annotations
 class Clock:
     """A clock that returns `now` (seconds since the UTC epoch).
 
-    The method `age` counts a time before `certain` as `certain`.
+    The method `age` replaces a time before `certain` by `certain`.
     """
 
     def __init__(self, now: float) -> None:

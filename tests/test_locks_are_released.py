@@ -132,7 +132,7 @@ def test_a_release_does_not_wait_for_other_cleanup() -> None:
 
 
 def test_the_rules_detect_violations() -> None:
-    """The checks above find a lock that is not released if the statement before fails."""
+    """The checks above find a lock that is not released if another cleanup fails."""
     tree = ast.parse(
         "def f():\n"
         "    held = lock(path, 1)\n"

@@ -79,7 +79,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort the slowest files to the start if several processes run the tests."""
+    """Move the slowest files to the start if several processes run the tests."""
     if hasattr(config, "workerinput"):
         ranks = {name: rank for rank, name in enumerate(_LONGEST)}
         items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))

@@ -81,10 +81,10 @@ def _headers(origin: str) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Any]]:
-    """Visit pages that use an appliance with passwords and one without; yield the pages' results.
+    """Visit two pages, and yield the results that their scripts report.
 
-    The origin of the first page is not permitted by the appliances. The origin of the second page
-    is permitted.
+    Each page uses an appliance with passwords and one without. The appliances do not permit the
+    origin of the first page, but permit the origin of the second page.
     """
     with ExitStack() as stack:
         server = stack.enter_context(PageServer())

@@ -203,7 +203,7 @@ def test_a_tag_that_has_gone_is_served_where_the_operator_says_so(serving: Case,
     ids=["all of them once", "the last one always"],
 )
 def test_wrong_bytes_of_a_blob_are_completed_by_nobody(case: Case, fault: dict[str, Any]) -> None:
-    """If a blob does not match its digest, the client never gets the last byte of the response."""
+    """If an upstream's blob does not match its digest, the client never gets the last byte."""
     digest, release = case.put_blob(), threading.Event()
     case.fake.misbehave("/blobs/", method="GET", hold=release, hold_after=SIZE // 2, **fault)
 
@@ -247,7 +247,7 @@ def test_a_blob_that_is_cut_off_is_resumed_under_the_same_client(
 ) -> None:
     """If the upstream's response breaks off, the worker requests the rest with a range request.
 
-    The client gets the rest in the same response.
+    The client gets the rest in the same response, even if the upstream ignores the range.
     """
     digest = case.put_blob()
     case.fake.misbehave("/blobs/", method="GET", ignore_range=ignore_range)

@@ -1,4 +1,4 @@
-"""Tests how much memory and CPU time hostile upstreams can use in an appliance.
+"""Tests how much memory hostile upstreams can use in an appliance, and whether they slow it down.
 
 Some clients pull from an honest upstream, while others request content of hostile upstreams. Each
 hostile upstream sends a different kind of bad response. Examples are impossible sizes, endless

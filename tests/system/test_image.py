@@ -50,7 +50,7 @@ def test_the_image_contains_no_build_tools_or_secrets(podman: Engine, image: str
 def test_the_image_has_labels_ports_volume_and_health_check(podman: Engine, image: str) -> None:
     """The image has labels, two ports, a volume and a health check, but no user.
 
-    The entry point starts as root, and then changes to another user.
+    The entry point runs as root, and starts the other programs as another user.
     """
     config = podman.podman("image", "inspect", "--format={{json .Config}}", image)
     version = podman.podman("run", "--rm", image, "version").removeprefix("entrepot ")

@@ -80,7 +80,7 @@ def test_an_interrupted_upload_continues_at_its_end(hosting: Appliance) -> None:
 def test_a_killed_worker_loses_no_byte_of_an_upload(hosting: Appliance) -> None:
     """After a worker was killed, the other worker continues the upload at the end of its file.
 
-    The killed worker no longer locks this file.
+    When the worker exits, the kernel releases the worker's lock on this file.
     """
     http, content = hosting.http, filler(2 * MB, 470)
     where = begin(http, "team/killed")

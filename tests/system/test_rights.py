@@ -147,7 +147,10 @@ def test_a_refusal_does_not_depend_on_the_digest(shared: Shared, name: str) -> N
 def test_content_of_another_repository_is_as_unknown_as_absent_content(
     shared: Shared, name: str
 ) -> None:
-    """A user gets the same 404 for a digest of a hidden repository as for an unknown digest."""
+    """A user gets the same 404 for a digest of a hidden repository as for an unknown digest.
+
+    The user requests both digests from a repository that the user may pull.
+    """
     bob = shared.http(BOB)
 
     manifests = _answers(bob, manifest_path, name, OURS.digest, ABSENT)

@@ -1,4 +1,4 @@
-# This file defines all tasks of development; `make help` lists them.
+# This file defines the tasks of development; `make help` lists the main ones.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

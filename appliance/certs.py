@@ -3,8 +3,8 @@
 The first run creates a private CA; every run creates a server certificate that the CA signs.
 
 The output folder contains `ca.pem`, which clients must trust, and `ca.key`, with which this command
-signs later certificates. The subfolder `certs/` contains only `certs.pem`, the appliance's
-certificate. The operator mounts this subfolder as `/certs`.
+signs later certificates. The subfolder `certs/` contains only `certs.pem`, with the
+appliance's certificate and key. The operator mounts this subfolder as `/certs`.
 """
 
 from __future__ import annotations

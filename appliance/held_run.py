@@ -2,7 +2,7 @@
 
 `entrepot serve` creates the run directory, and then replaces itself by the smaller program
 appliance/main_loop.py with execve(2). The locks stay valid after execve(2). The smaller program
-does not load the configuration's modules, so this module imports nothing of `entrepot.config`.
+avoids loading `entrepot.config`, so this module imports nothing of it.
 """
 
 from __future__ import annotations

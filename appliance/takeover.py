@@ -25,10 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 def take_over(settings: Settings) -> None:
-    """Permit the eviction of content that another program fetched.
+    """Permit the eviction of content that another program fetched, depending on CLEANER_TAKEOVER.
 
-    Content in repositories of `hosted:` stays unevictable. After a disk error, the appliance starts
-    nevertheless, and the next start tries again.
+    Repositories that match a pattern of `hosted:` other than `**` are left out. After a disk error,
+    the appliance starts nevertheless, and the next start tries again.
     """
     own = Globs(each.repository for each in settings.hosted if each.repository != "**")
     storage = open_storage(settings.storage)

@@ -1,6 +1,6 @@
 """Read the configuration of the appliance: flags, environment variables and the YAML file.
 
-No other package reads these sources. `load` builds `Settings` from them. `check` verifies that the
+No other package reads settings from them. `load` builds `Settings`. `check` verifies that the
 appliance can use the files that the settings name. `entrepot serve` writes the settings to a file
 with `dump`, and the programs that it starts read this file with `resolved`.
 """

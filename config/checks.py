@@ -35,7 +35,7 @@ _MOUNT_A_FILE = "mount an existing file by its path (./NAME); otherwise Docker c
 
 
 def check(settings: Settings) -> list[Problem]:
-    """Return a problem for every file and folder that the appliance can't use."""
+    """Return a problem for every file, folder, program and package that can't be used."""
     return [
         *_folders(settings),
         *certificate_problems(settings),

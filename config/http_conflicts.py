@@ -71,7 +71,7 @@ def _address(http: HttpSettings, given: Given) -> Iterator[Problem]:
 
 
 def _without_certificate(http: HttpSettings, given: Given) -> Iterator[Problem]:
-    """Yield a problem if client certificates are required but TLS is off.
+    """Yield a problem if client CAs are configured but TLS is off.
 
     Without TLS, HAProxy would check no client certificate. If `minimumtls` or `ciphersuites` is set
     without a certificate, `advice` only returns a warning.

@@ -33,7 +33,7 @@ class Merged:
     """A `Merged` is the result of merging all sources.
 
     `winners` maps each key to the value of the source with the highest precedence. `ignored`
-    contains a warning for each unknown key.
+    contains a warning for each unknown key that is not an error.
     """
 
     winners: dict[Key, RawValue] = field(default_factory=dict)

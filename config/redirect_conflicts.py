@@ -23,7 +23,7 @@ _INTERNAL = (".svc", ".cluster.local", ".internal", ".local", ".lan")
 
 
 def contradictions(settings: Settings, given: Given) -> Iterator[Problem]:
-    """Yield a problem if CloudFront has no bucket as its origin."""
+    """Yield a problem if CloudFront is configured without an S3 bucket as its origin."""
     if isinstance(settings.middleware.target, CloudFrontTarget) and not settings.storage.s3:
         chosen = given[_MIDDLEWARE]
         yield chosen.objection("cloudfront needs storage.s3", "use the middleware redirect")

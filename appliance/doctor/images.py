@@ -1,7 +1,7 @@
 """Choose the image that `entrepot doctor` pulls.
 
-This is the image that the operator names, or else the smallest stored image, or else a well-known
-image.
+This is the image that the operator names, or else the smallest stored image of an upstream, or else
+a well-known image.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ _REPORT_S = 10.0
 class AccessPrinter:
     """An `AccessPrinter` has a thread that renders lines and writes them to *descriptor*.
 
-    *left_out* is called at most once in 10 s, with the number of lines that were dropped since the
-    previous call.
+    *left_out* is called at most once in 10 s, and by `close`, with the number of lines that were
+    dropped since the previous call.
     """
 
     def __init__(

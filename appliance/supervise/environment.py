@@ -30,9 +30,9 @@ _REQUEST_FILES = 6  # The number of file descriptors that a request can need in 
 # The number of a worker's threads that are reserved for the health check and for requests over the
 # worker's own socket.
 _SPARE_THREADS = 16
-# A worker accepts as many requests at the same time as it has slots. This is the number of slots
-# that only clients with few running requests may use. So clients with many requests cannot occupy
-# all slots.
+# A worker accepts as many requests at the same time as it has slots. At most this many of them are
+# only for clients with few running requests, so that clients with many requests cannot occupy all
+# slots.
 _SPARE_SLOTS = 64
 # Once 7 of 8 connections are in use, HAProxy refuses new connections from client addresses that
 # already have many connections.
@@ -109,8 +109,9 @@ def file_share(files: int, slots: int) -> FileShare:
     A client connection needs two files, because HAProxy opens a connection to a worker for it. A
     pipe has two ends, so it needs two files. HAProxy sends a body through a pipe, and if no pipe is
     free, HAProxy loops and uses a whole CPU. So there is one pipe for each body that HAProxy can
-    send at the same time, and one more, because HAProxy 2.6 never uses the last pipe. *slots* is
-    the number of requests that all workers together accept.
+    send at the same time, and one more, because HAProxy 2.6 never uses the last pipe. But pipes get
+    at most about half of the files. *slots* is the number of requests that all workers together
+    accept.
     """
     pairs = (min(files, MANY_FILES) - _OTHER_FILES) // 2
     pipes = min(slots + 1, pairs // 2 + 1)

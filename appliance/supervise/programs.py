@@ -27,7 +27,7 @@ _ENDED = re.compile(r"exited: (?P<name>\S+) \((?P<how>.*?)(?:; (?:not )?expected
 
 
 class SupervisorUnreachable(Exception):  # noqa: N818 - the name states the fact
-    """Supervisord does not respond, because it is starting or has exited."""
+    """Supervisord does not respond, for example because it is starting or has exited."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,8 @@ class Figure:
 
     `least` and `most` are the smallest and the largest `cost` of a round. `rate` is in requests/s,
     or in GB/s for large blobs. `p99` is in seconds. `fetched` counts the requests to the upstream
-    in a round. `shares` has the part of `cost` that each process role caused.
+    in a round. `failures` is the sum over all rounds. `shares` has the part of `cost` that each
+    process role caused.
     """
 
     cost: float

@@ -3,7 +3,7 @@
 The index has a row for each blob. Only the blobs that the measurement evicts have a file on disk.
 The rebuild of the index reads a file of every blob, so it is measured with at most 100,000 blobs. A
 cost is the CPU time of the process that does the operation. The start and the rebuild are measured
-in elapsed time, because clients wait for them.
+in elapsed time, because clients notice how long they take. Of the cleaner, the memory is measured.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Define how each of the compared servers is configured and started.
 
-Each cache has its default configuration, except for the settings that make it a cache of the
-benchmark's upstream.
+Each cache has its default configuration, except for the settings that a row needs: the upstream,
+passwords, tokens, TLS, an endpoint for events, or no cache in HAProxy.
 """
 
 from __future__ import annotations

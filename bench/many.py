@@ -1,7 +1,7 @@
 """Measure requests for sixty thousand small stored objects, a few of which are requested often.
 
 The benchmark writes the data directory itself, because a pull of so many objects would take
-minutes. The result is the cost of a request, divided by the cost of a request to a second
+minutes. The target limits the cost of a request, divided by the cost of a request to a second
 appliance, whose HAProxy caches nothing. The second appliance gets requests for one manifest and its
 blobs only. At both appliances, one request in six is for a manifest.
 """
@@ -79,7 +79,7 @@ class Store:
 
 
 def many(site: Site, book: Book, rounds: int) -> None:
-    """Measure only Entrepot, because no other server can read a data directory of Entrepot."""
+    """Measure the row only for Entrepot, because the benchmark writes its data directory."""
     kind = next(each for each in site.kinds if each.name == OURS)
     try:
         with ExitStack() as stack:

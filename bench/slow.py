@@ -1,4 +1,4 @@
-"""Measure a server while a thousand clients read slowly and one more client pulls a manifest."""
+"""Measure a server while a thousand clients read slowly and one more requests a manifest."""
 
 from __future__ import annotations
 

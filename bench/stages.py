@@ -145,7 +145,7 @@ def _warmed(
 
 
 def fill(address: ServerAddress, image: Image) -> None:
-    """Get each part of an image from a server twice, and check the bytes. Raises: LoadFailed."""
+    """Get an image's manifest and blobs from a server twice; check them. Raises: LoadFailed."""
     for _ in range(2):
         for reference in ("latest", image.digest):
             path = address.manifest(image.repository, reference)

@@ -125,7 +125,7 @@ def test_one_round_of_a_stopped_appliance_needs_no_barrier(
 
 
 def test_the_next_evictions_are_listed_in_order(settings: Settings, store: DataDirectory) -> None:
-    """`next_to_go` lists evictions in the order of last use; it lists no hosted images."""
+    """`next_to_go` lists evictions in the order of last use, by default without hosted images."""
     now = time.time()
     push(store, 5, used=now - 500)
     newer, older = pull(store, 1, used=now - 10), pull(store, 2, used=now - 30)

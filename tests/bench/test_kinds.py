@@ -110,7 +110,7 @@ def test_drayage_is_left_out_of_password_and_tls_rows(tmp_path: Path) -> None:
 
 
 def test_nginx_serves_the_same_bytes_under_the_same_paths(tmp_path: Path) -> None:
-    """nginx serves the same bytes as a registry at the same URL paths, so costs can be compared."""
+    """Nginx serves the same bytes as a registry at the same URL paths, so costs can be compared."""
     made = image("library/app", (10, 20))
     lay_out(tmp_path, [made])
     shown = tmp_path / "v2" / "library" / "app"

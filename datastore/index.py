@@ -238,8 +238,8 @@ class AccessIndex(Protocol):
     def inspect(self, *, thoroughly: bool = False) -> str:
         """Compare the counters with the rows, and correct wrong counters.
 
-        With *thoroughly*, check all pages of the file too. In any case, set last uses that are in
-        the future to the current time. Return a description of the defect, or an empty text.
+        With *thoroughly*, check all pages of the file too. With or without it, set last uses that
+        are in the future to the current time. Return a description of the defect, or an empty text.
         """
         ...
 

@@ -147,7 +147,7 @@ def references(manifest: bytes) -> list[Mapping[str, Any]]:
     """
     try:
         document = json.loads(manifest)
-    except RecursionError:  # The push parsed the same JSON, with a less deep call stack.
+    except RecursionError:  # The push could parse this JSON, because its call stack was less deep.
         return []
     listed = [document.get("config"), *(document.get("layers") or document.get("manifests") or ())]
     found: list[Mapping[str, Any]] = []

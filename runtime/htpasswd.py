@@ -1,6 +1,6 @@
 """Parse the password file for the check of the configuration and for the workers.
 
-Only bcrypt is accepted, as in docker distribution. The other hashes of htpasswd are insecure.
+Only bcrypt is accepted, as in docker distribution. Most other hashes of htpasswd are insecure.
 """
 
 from __future__ import annotations

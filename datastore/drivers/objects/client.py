@@ -466,9 +466,9 @@ def repeated(act: Callable[[], T], report: Callable[[], None]) -> T:
 def _is_rejected(error: Exception) -> bool:
     """Return whether the service refused the request and would refuse a repetition too.
 
-    This is the case if a permission is missing, or if the status of the response is in `_REFUSALS`.
-    `_REFUSALS` does not have 408 and 429, with which a service asks for a later repetition, or 409,
-    which means a conflict with another request.
+    Return True if a permission is missing, or if the status of the response is in `_REFUSALS`. This
+    set does not have 408 and 429, with which a service asks for a later repetition, or 409, which
+    means a conflict with another request.
     """
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
         return True

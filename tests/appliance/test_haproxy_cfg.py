@@ -119,7 +119,7 @@ def test_each_response_has_one_log_line_with_the_fields_of_access_line(haproxy: 
 def test_log_lines_of_equal_requests_differ_only_in_their_start(haproxy: Haproxy) -> None:
     """Log lines of equal requests differ only in start and duration.
 
-    The logger counts equal requests as one group, and caches the parsed line.
+    The logger counts the lines with equal durations as one group, and caches the parsed line.
     """
     for _ in range(3):
         haproxy.request("/v2/equal%2fequests")

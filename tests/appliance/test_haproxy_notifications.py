@@ -134,7 +134,7 @@ def _until_cached(haproxy: Haproxy, path: str) -> Response:
 
 
 def test_equal_requests_are_one_group_for_the_logger(haproxy: Haproxy, path: str) -> None:
-    """Lines of equal requests differ in start, ID and port only, so the logger parses just one."""
+    """Lines of equal requests differ only in start, duration, ID and port; the logger parses one."""
     for _ in range(3):
         haproxy.request(path)
     log = haproxy.run / "access.log"

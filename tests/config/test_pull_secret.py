@@ -117,7 +117,7 @@ def test_the_longest_path_takes_precedence() -> None:
 
 
 def test_an_entry_with_a_path_declares_its_host() -> None:
-    """An entry with a path declares its host; other repositories are pulled without a login."""
+    """An entry with a path makes its host an upstream; other paths are pulled without a login."""
     secret = _secret({"quay.io/our": {"auth": _auth("b:2")}})
 
     assert secret.hosts == ("quay.io",)

@@ -41,9 +41,9 @@ def test_the_values_have_the_fields_of_an_upstream_config() -> None:
 def test_without_configured_upstreams_the_public_registries_are_active(
     config_folder: ConfigFolder,
 ) -> None:
-    """Without configured upstreams new users can pull from the public registries.
+    """Without configured upstreams the public registries are the upstreams.
 
-    None of the public registries is the default upstream.
+    None of them is the default upstream.
     """
     found = upstreams(config_folder.settings())
 
@@ -81,7 +81,7 @@ def test_a_secret_that_names_no_registry_leaves_the_public_ones(
 ) -> None:
     """A pull secret that names no registry, such as Docker Desktop's, keeps the public upstreams.
 
-    All parts of the appliance must compute the same upstreams from the pull secret.
+    Such a pull secret has no entries, or only entries of ignored hosts.
     """
     settings = config_folder.settings(PULLSECRETPATH="/pull-secret.json")
     known = upstreams_in_force(settings, parse(secret, ["ignored.example"]))

@@ -27,7 +27,7 @@ SECRET = "root's alone"
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """Create a folder of root to which the user must get no access."""
+    """Create a folder of root to which the service user must get no access."""
     folder = tmp_path / "outside"
     (folder / "below").mkdir(parents=True)
     for name in ("shadow", "below/key"):
@@ -38,7 +38,7 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Create a data directory of the user, with a file of root at its top."""
+    """Create a data directory of the service user, with a file of root at its top."""
     folder = tmp_path / "data"
     for name in ("entrepot/log", "docker/registry/v2/blobs/sha256/aa", "docker/registry/v2/r"):
         (folder / name).mkdir(parents=True)
@@ -212,7 +212,7 @@ def planted(data: Path, outside: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 def test_a_file_that_the_user_can_replace_is_not_copied(planted: dict[str, Path]) -> None:
-    """Root copies no secret from a path that the user can replace.
+    """Root copies no secret from a path that the service user can replace.
 
     The user could replace the path by a link to any file, and root would copy that file.
     """
@@ -242,7 +242,7 @@ def test_the_last_copy_stays_when_a_file_becomes_replaceable(tmp_path: Path) -> 
 def test_copies_are_written_into_the_opened_folder_even_if_its_path_changed(
     tmp_path: Path, outside: Path, name: str
 ) -> None:
-    """Root writes copies into the folder that root opened, even if the user renames the folder."""
+    """Root writes copies into the folder that root opened, even if the service user renames it."""
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     file.write_text("old")
@@ -340,7 +340,7 @@ def test_a_command_of_root_writes_to_its_own_folder(
 def test_check_reads_as_root_only_files_that_the_user_cannot_replace(
     tmp_path: Path, owner: int, reader: int
 ) -> None:
-    """`check` reads as root only files that the user cannot replace.
+    """`check` reads as root only files that the service user cannot replace.
 
     The user could replace any other file by a link to a file of root, or by a pipe on which root
     would wait.

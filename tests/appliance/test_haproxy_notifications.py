@@ -134,7 +134,10 @@ def _until_cached(haproxy: Haproxy, path: str) -> Response:
 
 
 def test_equal_requests_are_one_group_for_the_logger(haproxy: Haproxy, path: str) -> None:
-    """Lines of equal requests differ only in start, duration, ID and port; the logger parses one."""
+    """Lines of equal requests differ only in start, duration, ID and port.
+
+    The logger parses only one of these lines.
+    """
     for _ in range(3):
         haproxy.request(path)
     log = haproxy.run / "access.log"

@@ -100,7 +100,7 @@ def test_every_page_that_may_write_without_a_password_is_a_warning(
 ) -> None:
     """`Access-Control-Allow-Origin: *` with DELETE causes a warning: web pages could remove images.
 
-    Many examples set `*` without DELETE, which causes no warning.
+    Without DELETE, as in many examples, or with passwords there is no warning.
     """
     methods = "Access-Control-Allow-Methods: [HEAD, GET, delete]"
     config_folder.write(f"http: {{headers: {{{_ORIGIN}: ['*'], {methods}}}}}")

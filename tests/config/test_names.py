@@ -119,7 +119,7 @@ def test_a_key_similar_to_a_protecting_key_is_a_problem(
 def test_an_unknown_flag_is_a_problem_with_a_suggestion(
     config_folder: ConfigFolder, flag: str, expected: str
 ) -> None:
-    """The problem about an unknown flag has a suggestion, but not the value of the flag.
+    """The problem about an unknown flag has a remedy, but not the value of the flag.
 
     The value of an unknown flag may be a password.
     """

@@ -146,7 +146,7 @@ def test_a_disabled_endpoint_needs_no_url(config_folder: ConfigFolder) -> None:
 def test_a_bad_endpoint_is_refused_on_one_line_with_a_remedy(
     config_folder: ConfigFolder, text: str, reason: str
 ) -> None:
-    """A bad endpoint causes one line with the endpoint, the key and a remedy, without secrets."""
+    """A bad endpoint causes one line with the reason and a remedy, without secrets."""
     (problem,) = config_folder.problems(**{_VARIABLE: text})
 
     assert reason in problem

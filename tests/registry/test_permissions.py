@@ -45,7 +45,7 @@ pytestmark = pytest.mark.slow
 _SEQUENCES = 200
 _LONG = 10_000
 _OPERATIONS = 16
-# The data directory is in memory. On a disk, the sync of each write would take too long.
+# If possible, the data directory is in memory, because a disk takes too long to sync each write.
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _TYPES: Final = {"alice": OCI_MANIFEST, "mallory": DOCKER_MANIFEST}

@@ -294,9 +294,9 @@ def test_malformed_credentials_are_not_checked(header: str) -> None:
 
 
 def test_password_file_results_are_cached_until_the_file_changes(tmp_path: Path) -> None:
-    """After a change of the password file, the cached results of password checks are not used.
+    """After a change of the password file, cached results of checks are used for at most 0.5 s.
 
-    If a user's line is removed from the file, the user's password is rejected.
+    If the change removes a user's line, the user's password is then rejected.
     """
     path = tmp_path / "htpasswd"
     path.write_bytes(b"ann:" + bcrypt.hashpw(b"right:one", bcrypt.gensalt(4)))

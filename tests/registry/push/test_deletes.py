@@ -103,7 +103,7 @@ def test_a_manifest_can_be_deleted_after_its_blobs(p: Pushing) -> None:
 
 @pytest.mark.parametrize("path", ["manifests/v1", f"manifests/{_MADE.digest}", f"blobs/{_LAYER}"])
 def test_deletes_are_405_unless_enabled(tmp_path: Path, path: str) -> None:
-    """If REGISTRY_STORAGE_DELETE_ENABLED is false (the default), every DELETE gets 405."""
+    """With REGISTRY_STORAGE_DELETE_ENABLED=false (the default), a DELETE of content gets 405."""
     p = pushing(tmp_path, delete_enabled=False)
     p.image(_MADE)
 

@@ -132,8 +132,7 @@ def test_checking_an_unknown_user_costs_as_much_as_a_known_user() -> None:
 
 
 def test_a_changed_file_takes_effect_with_a_new_generation(path: Path, clock: Clock) -> None:
-    """Within 0.5 s after a change of the password file, checks use the file and a higher
-    generation.
+    """Checks use a changed password file, and a higher generation, at most 0.5 s after the change.
 
     A cached result of a password check is valid for one generation only. So a removed user cannot
     log in with a cached result.

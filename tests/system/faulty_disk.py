@@ -1,8 +1,8 @@
-"""A disk that fails on demand, but only for the storage and lock modules of one appliance.
+"""A disk that fails on demand, but only for some modules of one appliance (`_MODULES`).
 
 A Python process with this disk's environment variables loads a `sitecustomize` module, which wraps
-system calls. The control file can name an error and a system call (`*`: every call). Whenever a
-storage or lock module makes this call, the call fails with this error.
+system calls. The control file can name an error and a system call (`*`: every call). Whenever one
+of these modules makes this call, the call fails with this error.
 """
 
 from __future__ import annotations

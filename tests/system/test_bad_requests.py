@@ -89,7 +89,7 @@ NO_HTTP = {
 
 @pytest.fixture(scope="module")
 def layer(shared: Appliance, public: Registry) -> bytes:
-    """Return the layer of the only image that the appliance has pulled."""
+    """Return the layer of an image that the appliance has pulled."""
     image = public.push("bad/app", "v1", of_size(KB, 90))
     pull(shared.http, NAME, "v1")
     return image.layers[0]

@@ -48,7 +48,7 @@ def _ours(endpoints: Sequence[Mapping[str, Any]], *, references: bool = False) -
 def test_the_events_are_those_of_docker_distribution(tmp_path: Path, start: Start) -> None:
     """The same requests cause the same events as with Debian's docker-registry, in the same order.
 
-    The fields that differ are listed in docs/migration.md.
+    docs/migration.md lists the exceptions: the fields that differ.
     """
     image = of_size(KB, 970)
     with Receiver() as theirs, Receiver() as ours:

@@ -1,6 +1,6 @@
 """With one configuration file, docker distribution and the appliance send the same responses.
 
-docs/migration.md lists each response that differs, with the reason.
+docs/migration.md lists the exceptions, with a reason for each.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests that no process exits after it was suspended, and that the appliance then works.
+"""Tests that no process exits after a suspension, and that the appliance works afterwards.
 
 The tests suspend processes with SIGSTOP, and continue them with SIGCONT.
 

@@ -88,7 +88,7 @@ def test_an_entry_used_after_the_plan_stays(
 
 
 def test_a_pinned_entry_stays(store: DataDirectory, sweep: Sweep, clock: Clock) -> None:
-    """If content is pinned, it is not evicted, because a push relies on it."""
+    """If content is pinned, it is not evicted, because a push or a signed URL needs it."""
     digest = put_blob(store, b"content", used=0)
     store.index.pins.pin([digest], clock.now + 60)
 

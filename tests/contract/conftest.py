@@ -158,7 +158,7 @@ def reservations(parts: Parts) -> ReservationStore:
 
 @pytest.fixture
 def pins(parts: Parts) -> PinStore:
-    """Return the pins of one driver's index; a pin keeps content from eviction during a push."""
+    """Return the pins of one driver's index; pinned content is not evicted."""
     return parts.pins
 
 

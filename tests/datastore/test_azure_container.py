@@ -123,7 +123,7 @@ def test_each_key_selects_host_and_login(
 ) -> None:
     """The keys of `storage.azure` determine the host and the login of the requests.
 
-    Azure's environment variables do not change this host and login.
+    In this test, Azure's environment variables select no login.
     """
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_AUTHORITY_HOST"):
         monkeypatch.delenv(name, raising=False)

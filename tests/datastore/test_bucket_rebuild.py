@@ -200,7 +200,7 @@ def test_a_use_of_the_snapshot_in_the_future_counts_as_a_use_now(
     """If a last use in the snapshot is in the future, the current time replaces it.
 
     The clock may have been wrong when the snapshot was written. With a last use in the future, the
-    content would never be evicted.
+    content would not be evicted before that time.
     """
     digest = put_blob(first.store, b"content", NOW + 300 * DAY)
     first.write()

@@ -210,7 +210,7 @@ def test_a_thorough_inspection_finds_contradicting_pages(path: Path, index: Sqli
 def test_last_uses_in_the_future_are_set_to_now(path: Path, index: SqliteIndex) -> None:
     """An inspection replaces last uses in the future with the current time.
 
-    With a last use in the future, content would be evicted later than all other content.
+    With a last use in the future, content would not be evicted before that time.
     """
     _change(path, "UPDATE blob SET used = 9999999999 WHERE size = 10")
 

@@ -108,9 +108,10 @@ def test_an_upload_continued_after_the_listing_stays(
 def test_an_upload_of_docker_distribution_is_removed_by_its_last_chunk(
     store: DataDirectory, uploads: AbandonedUploads, clock: Clock
 ) -> None:
-    """An upload of docker distribution is removed if its last chunk is old enough.
+    """An upload of docker distribution is removed if even its newest file is old enough.
 
-    The times of its other files do not matter. All its files are removed; hosted content stays.
+    In this test, the last chunk is the newest file. All files of the upload are removed; hosted
+    content stays.
     """
     pushed = push(store, 1, used=0)
     _begin_distribution_upload(store)

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 MOST_VALUES = 200_000
 """A document can have at most this many commas and opening brackets.
 
-The number of these characters limits the number of values. A manifest with 10,000 descriptors has
-half this number.
+The number of these characters limits the number of values. A manifest with 10,000 descriptors,
+none of which has annotations, has less than half this number.
 """
 
 _STEP = 64 * 1024

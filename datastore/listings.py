@@ -38,7 +38,7 @@ class _Listing:
 class FolderListings:
     """A `FolderListings` caches the names in at most 32 folders, for one process.
 
-    If there are more folders, it drops the names that were read from the disk longest ago.
+    If more folders are listed, it drops the names that were read from the disk longest ago.
     """
 
     def __init__(self) -> None:

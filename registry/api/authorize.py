@@ -105,7 +105,7 @@ class EdgeHeaders:
         return lambda: read_epoch() == now
 
     def login_source(self, req: falcon.Request) -> LoginSource:
-        """Return the client's address, and whether many wrong passwords came from that address."""
+        """Return the client's address, and whether it sent many wrong passwords for the user."""
         if self.epoch is None:
             return LoginSource()
         return LoginSource(req.get_header(SOURCE) or "", req.get_header(GUESSES) is not None)
@@ -169,7 +169,7 @@ REPOSITORY = "X-Entrepot-Repository"
 KIND = "X-Entrepot-Kind"
 USER = "X-Entrepot-User"
 ADDRESS = "X-Client-Address"
-"""In requests with credentials, HAProxy sets this header to the client's address."""
+"""If HAProxy does not know a request's credential, this header has the client's address."""
 
 _NO_HAPROXY = EdgeHeaders()
 

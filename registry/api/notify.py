@@ -1,7 +1,7 @@
 """Queue the events of pushes, mounts and deletions for delivery to notification endpoints.
 
 Workers import this module only if an endpoint is configured. The events contain the ID of the
-request and the client's address, which HAProxy adds to each request in a header.
+request and the client's address, which HAProxy sends in a header of every request but GET.
 """
 
 from __future__ import annotations

@@ -80,9 +80,9 @@ def no_users() -> Snapshot[Mapping[str, bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class LoginSource:
-    """A `LoginSource` holds the `address` from which a login comes.
+    """A `LoginSource` holds the `address` (for IPv6, the /64 network) from which a login comes.
 
-    `is_guessing` is True if many wrong passwords came from that address.
+    `is_guessing` is True if that address sent many wrong passwords for the same user.
     """
 
     address: str = ""
@@ -103,10 +103,10 @@ class Htpasswd:
     turns. If the queue is full, or if a check waits longer than *patience* seconds, the check calls
     *refused* and raises Overloaded.
 
-    Checks for unknown user names, and from addresses with many wrong passwords, wait in a separate
-    queue, for up to three times *patience*. One thread with the lowest priority performs the checks
-    in that queue. So a flood of guessed passwords does not delay users. Raises, in the constructor
-    only: OSError, InvalidHtpasswd.
+    Checks for unknown user names, and after many wrong passwords for one user from one address,
+    wait in a separate queue, for up to three times *patience*. One thread with the lowest priority
+    performs the checks in that queue. So a flood of guessed passwords does not delay users. Raises,
+    in the constructor only: OSError, InvalidHtpasswd.
     """
 
     def __init__(  # noqa: PLR0913 - passed by name, all with a default

@@ -1,11 +1,10 @@
 """Authenticate clients, and give them an identity with rights.
 
-The section "Logins" of docs/internals/edge-cache.md describes how clients log in. If a password
-file is configured and anonymous clients have no rights, the registry sends a challenge to every
-client without credentials. If anonymous clients may pull, the registry sends a challenge only at
-`/v2/`, and for a request that needs more than the right to pull. In this case, a client with wrong
-credentials may pull like an anonymous client, because dockerd sends its Docker Hub credentials to a
-mirror.
+The section "Logins" of docs/internals/edge-cache.md describes how clients log in. If clients can
+log in and anonymous clients have no rights, the registry sends a challenge to every client without
+credentials. If anonymous clients may pull, the registry sends a challenge only at `/v2/`, and for a
+request that needs more than the right to pull. In this case, a client with wrong credentials may
+pull like an anonymous client, because dockerd sends its Docker Hub credentials to a mirror.
 """
 
 from __future__ import annotations

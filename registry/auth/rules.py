@@ -1,7 +1,8 @@
 """Evaluate access rules, which state which user may perform which action in which repository.
 
-An access rule only permits actions. An action that none of a user's rules permits is forbidden, so
-the order of the rules has no effect, and an operator can understand each rule alone.
+An access rule can permit actions, but cannot forbid them. An action that none of a user's rules
+permits is forbidden, so the order of the rules has no effect, and an operator can understand each
+rule alone.
 """
 
 from __future__ import annotations

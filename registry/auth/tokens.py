@@ -58,7 +58,7 @@ class TokenAuthenticator:
         self._refused = challenge.failed("invalid_token")
 
     def identify(self, authorization: str | None) -> Identity:
-        """Return the identity of a token's user, limited by the token, or of a password's user."""
+        """Identify the client by its token, which limits its rights, or else by its password."""
         token = _token(authorization)
         return self._of(token) if token else self._passwords.identify(authorization)
 

@@ -37,7 +37,7 @@ from entrepot.registry.upstream.upstream_config import UpstreamConfig
 from entrepot.registry.upstream.upstreams import Registered
 
 _JUST_NOW_S = 0.5
-"""While the upstream responds, an incomplete manifest is confirmed once in this many seconds."""
+"""An upstream that responds confirms an incomplete manifest once in this many seconds at most."""
 
 
 class KeyedLock:

@@ -183,7 +183,7 @@ def test_an_unsigned_token_and_a_shared_secret_are_never_accepted(
 def test_a_token_with_the_algorithm_of_another_key_type_is_refused(
     real: str, declared: str
 ) -> None:
-    """A token is rejected if its header names an algorithm that did not make its signature.
+    """A token is rejected if the algorithm in its header differs from that of its signature.
 
     The two algorithms can differ in the type of key, the curve, the RSA padding or the hash.
     """

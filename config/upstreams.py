@@ -78,8 +78,8 @@ class UpstreamSet:
     """An `UpstreamSet` holds the active upstreams.
 
     `hosts` are names without wildcards: first those of the configuration, then those of the pull
-    secret. `globs` are patterns in the pull secret; each host that matches a pattern is also an
-    upstream.
+    secret; or the public registries. `globs` are patterns in the pull secret; each host that
+    matches a pattern is also an upstream.
     """
 
     hosts: tuple[str, ...]
@@ -103,8 +103,8 @@ def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> U
     """Return the active upstreams of a configuration and a pull secret.
 
     Every program of the appliance uses this function, so all of them have the same upstreams. If
-    neither the configuration nor the pull secret names a registry, the public registries are
-    active. Neither a flag that changes a single setting of a public registry nor a credential
+    neither the configuration nor the pull secret names a registry, the public registries are active
+    (unless `proxy.public` is false). Neither a flag that changes a single setting of a public registry nor a credential
     helper in the pull secret names a registry in this sense. A disabled upstream is never active.
     """
     secret = secret or ParsedPullSecret()

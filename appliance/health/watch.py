@@ -48,7 +48,7 @@ class HealthWatch:
         self._begin("health", self._report)
 
     def stop(self) -> None:
-        """Stop the threads, and wait at most 1 s for them; do not wait for a thread that hangs."""
+        """Stop the threads, and wait at most 1 s for them, because a thread can hang."""
         self._is_stopped.set()
         self._changed.set()
         deadline = time.monotonic() + _RETRY_S

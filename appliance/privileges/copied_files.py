@@ -53,7 +53,7 @@ class SecretCopies:
         return {path: self.folder.joinpath(*_names(path)) for path in self._originals}
 
     def refresh(self) -> None:
-        """Copy the files that have changed. If this fails, the existing copy is not changed."""
+        """Copy the files that have changed. If a file cannot be copied, its old copy stays."""
         for path, original in self._originals.items():
             if original.generation == self._written[path]:
                 continue

@@ -23,7 +23,7 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class UntrustedPath(OSError):  # noqa: N818 - the name states the fact
-    """The path contains a folder in which the user can replace the next component of the path."""
+    """The user can make the path lead to another file, or may have done so."""
 
     def __init__(self, path: Path, user: User) -> None:
         super().__init__(errno.EPERM, f"user {user.name} can replace parts of the path", str(path))

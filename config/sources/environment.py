@@ -71,7 +71,8 @@ def is_image(environ: Mapping[str, str]) -> bool:
 def read(environ: Mapping[str, str]) -> SourceValues:
     """Read all settings from *environ*.
 
-    An unknown variable with one of the appliance's prefixes causes a warning.
+    An unknown variable with one of the appliance's prefixes causes a warning, or an error if it
+    resembles a variable that restricts access.
     """
     reading = SourceValues()
     own = {

@@ -54,7 +54,7 @@ _BAD_INPUT = 2
 
 
 def serve(plan: ServePlan) -> int:
-    """Run the appliance until a signal stops it. Return 0, or 1 if a program kept failing.
+    """Run the appliance until a signal stops it. Return 0, or 1 if supervisord or a program failed.
 
     Raises: ConfigError if a file cannot be written into the run directory.
     """

@@ -104,8 +104,9 @@ def upstreams_in_force(settings: Settings, secret: ParsedPullSecret | None) -> U
 
     Every program of the appliance uses this function, so all of them have the same upstreams. If
     neither the configuration nor the pull secret names a registry, the public registries are active
-    (unless `proxy.public` is false). Neither a flag that changes a single setting of a public registry nor a credential
-    helper in the pull secret names a registry in this sense. A disabled upstream is never active.
+    (unless `proxy.public` is false). Neither a flag that changes a single setting of a public
+    registry nor a credential helper in the pull secret names a registry in this sense. A disabled
+    upstream is never active.
     """
     secret = secret or ParsedPullSecret()
     elsewhere = [*_remote_host(settings), *secret.hosts]

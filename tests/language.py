@@ -25,7 +25,7 @@ LIMITS = {
     "he": 0.5,
     ", for": 0.5,
 }
-"""Largest number of each construction in 1,000 words of the repository."""
+"""The largest permitted number of each construction in 1,000 words of the repository."""
 
 _VERBS = (
     "is|isn't|was|wasn't|are|were|has|had|have|can|can't|may|must|would|will|came|comes|come"

@@ -20,7 +20,7 @@ from tests.packages import PACKAGES
 ROOT = Path(__file__).parent.parent
 METHODS = ("match", "fullmatch", "search", "findall", "finditer", "sub", "split")
 MADE_AT_RUN_TIME = {("datastore/globs.py", "Globs")}
-"""Expressions that are built from an operator's setting; a test below covers each expression."""
+"""Expressions that are built from an operator's setting; the last test of this file covers them."""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _parsed(lines: list[bytes]) -> list[Repeated]:
 
 
 def _summary(found: list[Repeated]) -> dict[object, tuple[int, int]]:
-    """Return, for each set of equal log lines, the number of lines and their latest start."""
+    """Return, for the lines that differ only in their start, their number and latest start."""
     summary = dict[object, tuple[int, int]]()
     for line, count in found:
         values = astuple(line)[1:]

@@ -44,7 +44,7 @@ def test_content_logs_and_index_add_up_to_the_cap(maxsize: int) -> None:
 
 @pytest.mark.parametrize("maxsize", [20 * MIB, 200 * MIB, 10 * 1024 * MIB])
 def test_a_sweep_ends_with_the_data_directory_at_the_maximum(maxsize: int) -> None:
-    """When eviction ends, content, logs and index together have exactly the maximum size."""
+    """The size at which eviction ends, plus logs and index, is exactly the maximum size."""
     budget = Budget(maxsize, 20)
 
     assert _known(budget.target) + budget.log_bytes + INDEX_BYTES == maxsize

@@ -62,7 +62,7 @@ def configuration(folder: Path, static: Path, *, port: int, pem: Path | None) ->
 
 
 def lay_out(root: Path, images: Iterable[Image]) -> None:
-    """Write the parts of images as files, whose paths are the URL paths of a registry."""
+    """Write manifests and blobs of images as files, whose paths are a registry's URL paths."""
     names = ServerAddress(0)
     for image in images:
         for reference in ("latest", image.digest):

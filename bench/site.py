@@ -1,4 +1,4 @@
-"""Prepare a run: make its folder and the images to pull, and start the upstream."""
+"""Prepare a run: make the images to pull, and start the upstream."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Fetches:
-    """The numbers of all requests and of GETs to the upstream, and the bytes of the responses."""
+    """The numbers of all requests and of GETs to the upstream, and the bytes sent for the GETs."""
 
     requests: int = 0
     gets: int = 0
@@ -68,7 +68,7 @@ def parse(lines: Iterable[str]) -> list[Fetch]:
 
 
 def summed(fetches: Iterable[Fetch], *, about: str = "") -> Fetches:
-    """Return the number of requests and of bytes in *fetches*.
+    """Return the numbers of requests and of GETs in *fetches*, and the bytes sent for the GETs.
 
     Only requests whose URL path contains *about* count. `GET /v2/` does not count, because it
     fetches no content.

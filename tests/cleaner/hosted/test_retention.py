@@ -103,7 +103,7 @@ def test_a_repository_that_never_expires_is_not_evicted_for_size() -> None:
 
 
 def test_with_cleaner_hosted_every_image_is_evictable() -> None:
-    """With CLEANER_HOSTED, every hosted image is evictable, even without a TTL."""
+    """With CLEANER_HOSTED, a repository without a rule is evictable, even without a TTL."""
     assert everything(0) == RetentionRule(0, 0, _DAY, is_evictable=True)
     assert everything(60) == RetentionRule(60, 0, 60, is_evictable=True)
 

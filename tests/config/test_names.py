@@ -36,7 +36,7 @@ from tests.config.config_folder import ConfigFolder
 def test_an_unknown_key_is_a_problem_with_a_suggestion(
     config_folder: ConfigFolder, text: str, expected: str
 ) -> None:
-    """An unknown key is a problem with a suggestion.
+    """Some unknown keys, such as misspelt keys of the appliance, are problems with a remedy.
 
     Keys below an unknown key cause no further problems.
     """

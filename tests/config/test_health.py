@@ -41,7 +41,7 @@ _HTTP = (
 
 
 def test_every_key_is_read(config_folder: ConfigFolder) -> None:
-    """Every key of a health check is read; defaults are 10 s, status 200 and no threshold."""
+    """Every key of a health check is read; by default it runs every 10 s and expects status 200."""
     config_folder.write(_FILE)
     health = config_folder.settings().health
 

@@ -155,7 +155,7 @@ def test_a_file_of_keys_that_cannot_be_read_is_a_problem(
 ) -> None:
     """A file of keys that cannot be read is a problem.
 
-    The path may be missing, or may be that of a folder, a pipe without a writer, or another file.
+    The path may be missing, or may be that of a folder, a pipe, or a file without keys.
     """
     missing, pipe, other = tmp_path / "missing", tmp_path / "pipe", tmp_path / "other"
     os.mkfifo(pipe)

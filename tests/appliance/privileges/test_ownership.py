@@ -174,7 +174,7 @@ def test_missing_folders_are_created(config_folder: ConfigFolder, tmp_path: Path
 
 
 def test_an_existing_folder_keeps_its_mode(config_folder: ConfigFolder, tmp_path: Path) -> None:
-    """An existing folder keeps its mode, because another program may read the folder."""
+    """`make_folders` does not change the mode of an existing folder: other programs may read it."""
     tmp_path.chmod(0o755)
     ownership.make_folders(config_folder.settings(REGISTRYDIR=str(tmp_path)))
 

@@ -82,7 +82,8 @@ def no_users() -> Snapshot[Mapping[str, bytes]]:
 class LoginSource:
     """A `LoginSource` holds the `address` (for IPv6, the /64 network) from which a login comes.
 
-    `is_guessing` is True if that address sent many wrong passwords for the same user.
+    `is_guessing` is True if that address sent many wrong passwords for the same user (in the forms
+    of token requests: for any users).
     """
 
     address: str = ""

@@ -100,7 +100,7 @@ class Lists:
     def _store(self, resolved: ResolvedRepository, digest: Digest, body: bytes) -> None:
         """Store the list of referrers of a linked manifest.
 
-        The cleaner removes the list together with that manifest.
+        The cleaner removes the list some time after it has removed that manifest.
         """
         with contextlib.suppress(DatastoreError):  # If the disk is full, the list is not stored.
             if self.store.repositories.links_manifest(resolved.repository, digest):

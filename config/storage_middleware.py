@@ -21,7 +21,7 @@ _EXAMPLE: Final = "try {baseurl: https://cdn.example}"
 _SHORTEST_S, _LONGEST_S = 10.0, 24 * 3600.0
 _USUAL_S: Final = "20m"
 _UNUSED: Final = frozenset({"awsregion", "iprangesurl", "updatefrequency", "updatefrenquency"})
-"""Options of `cloudfront` that have no effect as long as `ipfilteredby` is none."""
+"""Options of `cloudfront` that have no effect, because `ipfilteredby` must be none."""
 
 
 @dataclass(frozen=True, slots=True)

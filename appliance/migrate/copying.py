@@ -186,7 +186,7 @@ class Copier:
                 _append(sink, chunk)
 
     def _chunks(self, file: BinaryIO, longest: int | None = None) -> Iterator[bytes]:
-        """Yield the bytes of an open file. Raises: _Damaged after *longest* bytes."""
+        """Yield the bytes of an open file. Raises: _Damaged if there are more than *longest*."""
         length = 0
         while chunk := _read(file):
             if self._stop.is_set() or self._aborted.is_set():

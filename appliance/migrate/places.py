@@ -57,7 +57,7 @@ class OpenedSource:
     is_served: bool
 
     def was_used(self) -> bool:
-        """Return whether another appliance has claimed the source since it was opened."""
+        """Return whether an appliance has claimed the source since it was opened."""
         return not self.is_served and owner_of(self.side.storage) != self.owner
 
 

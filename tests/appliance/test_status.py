@@ -130,7 +130,7 @@ def test_look_reads_index_run_state_and_breakers(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(30)
 def test_pipes_in_place_of_the_appliances_files_do_not_stop_the_command(tmp_path: Path) -> None:
-    """`status` does not wait for pipes that a program of the serving user put in place of files."""
+    """`status` does not wait for pipes that the service user has put in place of files."""
     run, data = tmp_path / "run", tmp_path / "data"
     settings = Settings(
         storage=StorageSettings(filesystem=FilesystemSettings(rootdirectory=data)), run=run

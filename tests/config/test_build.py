@@ -106,7 +106,10 @@ def test_a_value_is_shown_on_one_line_and_shortened(config_folder: ConfigFolder)
     "name", ["CLEANER_MAXSIZE", "REGISTRY_HTTP_ADDR", "REGISTRY_LOG", "REGISTRYDIR"]
 )
 def test_an_empty_variable_is_like_an_absent_one(config_folder: ConfigFolder, name: str) -> None:
-    """An empty variable is ignored, because compose's `${VARIABLE:-}` makes variables empty."""
+    """An empty variable of a setting that must have a value is ignored.
+
+    `${VARIABLE:-}` in a compose file makes variables empty.
+    """
     assert config_folder.settings() == config_folder.settings(**{name: ""})
 
 
@@ -142,7 +145,7 @@ def test_two_names_of_one_setting_that_disagree_are_a_warning(config_folder: Con
 
 
 def test_values_in_the_environment_are_not_parsed_as_yaml(config_folder: ConfigFolder) -> None:
-    """A variable is not parsed as YAML: `[::1]:5000` and `%x: [` are valid values."""
+    """A variable of one value is not parsed as YAML: `[::1]:5000` and `%x: [` are valid."""
     settings = config_folder.settings(
         REGISTRY_HTTP_ADDR="[::1]:5000",
         REGISTRY_PROXY_REMOTEURL="https://a.io",

@@ -114,9 +114,9 @@ def test_a_size_without_its_unit_is_a_warning(
     size: str,
     is_warned: bool,  # noqa: FBT001 - a table's column
 ) -> None:
-    """A maximum size without a unit causes a warning: it is in bytes, so no content fits.
+    """A maximum size that logs and index alone exceed causes a warning: its unit may be missing.
 
-    The operator would not notice that, because no pull would fail.
+    No content would be stored. The operator would not notice this, because no pull would fail.
     """
     expected = (
         f"CLEANER_MAXSIZE={size}: logs and index alone need more space, so no content is kept;"

@@ -86,7 +86,7 @@ def test_each_client_auth_mode_has_its_variables(mode: str, certificate: str, ch
 def test_urls_begin_with_the_host_the_request_or_nothing(
     given: dict[str, Any], expected: str | None
 ) -> None:
-    """The URLs in responses begin with `http.host`, without `http.prefix`.
+    """If `http.host` is set, the URLs in responses begin with it, without `http.prefix`.
 
     Docker distribution does the same, because a proxy in front may add the prefix.
     """

@@ -66,7 +66,7 @@ def test_quotes_and_surrounding_space_are_removed(written: str, meant: str) -> N
     ],
 )
 def test_a_value_without_quotes_is_unchanged(written: str) -> None:
-    """A variable without quotes is unchanged: a password must not become a number or a comment."""
+    """A variable without quotes keeps its text: no password becomes a number or a comment."""
     assert unquoted(written) == written
 
 

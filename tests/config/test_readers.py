@@ -63,7 +63,7 @@ def test_a_path_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["a\nb", "a\0b", "a\udc80", "", None, ["a"]], ids=repr)
 def test_a_text_is_one_line(text: object) -> None:
-    """A text setting is one line, because it is written to log lines, headers and other files."""
+    """A text setting is one line, because it is written to log lines, headers and files."""
     with pytest.raises(Unreadable):
         readers.text(text)
 

@@ -42,9 +42,9 @@ def test_a_port_that_is_in_use_is_refused() -> None:
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
 def test_an_address_of_another_machine_is_refused(host: str) -> None:
-    """An address of another machine is refused.
+    """An address that this machine does not have, or an unknown name, is refused.
 
-    No machine has the address in this test: RFC 5737 reserves 192.0.2.0/24 for documentation.
+    RFC 5737 reserves 192.0.2.0/24 for documentation, so no machine has such an address.
     """
     with pytest.raises(ConfigError, match="address of this machine"):
         bindable(Address(host, 5000))

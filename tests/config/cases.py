@@ -3,8 +3,8 @@
 A file of the corpus begins with lines `#: WORD REST`, which state what the appliance does with the
 configuration:
 
-- `refuses KEY...`: each of these keys or variables causes a problem, and nothing else does;
-- `warns KEY...`: each of these causes a warning, and nothing else does;
+- `refuses KEY...`: each of these keys or variables causes a problem;
+- `warns KEY...`: each of these keys or variables causes a warning;
 - `follows KEY...`: each of these is a problem or a warning, as its row in the table of docker
   distribution's keys (config/distribution.py) states;
 - `starts`: the configuration has no problem;
@@ -13,9 +13,12 @@ configuration:
   header begins with VALUE;
 - `quick`: `make test` also starts an appliance with this configuration.
 
+A key or variable that no line names causes no problem and no warning, except the warning that the
+registry is open to every client.
+
 The rest of the file is a configuration file (`.yml`), a compose file (`.compose.yml`), Kubernetes
-manifests (`.k8s.yml`) or variables (`.env`). Paths below `/auth`, `/certs`, `/etc` and
-`/var/lib/registry` in the file are moved below a folder of the test.
+manifests (`.k8s.yml`) or variables (`.env`). Paths below `/auth`, `/certs`, `/etc/docker` and
+`/var/lib` in the file are moved below a folder of the test.
 """
 
 from __future__ import annotations

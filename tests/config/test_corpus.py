@@ -44,7 +44,7 @@ def test_a_configuration_in_use_starts_or_is_refused_with_a_remedy(
 ) -> None:
     """The first lines of a corpus file list all problems and warnings of the configuration.
 
-    Each message has a remedy and is one line.
+    Each message has a remedy and shows no secret.
     """
     case = cases.read(name, files)
     loaded = _loaded(case, files, tmp_path)

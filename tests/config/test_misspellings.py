@@ -43,7 +43,7 @@ def _document(parts: list[str], text: str) -> str:
 
 @pytest.mark.parametrize("key", VALUES)
 def test_no_misspelt_key_is_ignored_silently(config_folder: ConfigFolder, key: str) -> None:
-    """A misspelt part of a key causes a warning or, in a section that protects data, a problem."""
+    """A misspelt part of a key causes a message; in a section that protects data, a problem."""
     for parts in _all_misspelt(key):
         config_folder.write(_document(parts, VALUES[key]))
         loaded = config_folder.examine()

@@ -32,7 +32,7 @@ _ENDPOINTS: Final = {
     "oss": "storage.oss.region or endpoint",
     "s3": "storage.s3.regionendpoint",
 }
-"""For each driver, the settings that select the host of the storage service."""
+"""A map from each driver to the settings that select the host of the storage service."""
 
 
 def begin(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """Load the configuration from all sources.
 
-The precedence, from highest to lowest: flags, environment, YAML file, files in usual places,
-defaults.
+Flags have the highest precedence. The environment, the YAML file, files in usual places and the
+defaults follow in this order.
 """
 
 from __future__ import annotations

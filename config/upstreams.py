@@ -1,6 +1,6 @@
 """Compute the active upstreams and their settings.
 
-If an upstream's section lacks a setting, the value comes from `proxy:`.
+If an upstream's section lacks a setting that `proxy:` also has, the value comes from `proxy:`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from entrepot.appliance.doctor.bearer import BearerTokens
 from entrepot.appliance.doctor.finding import CannotContinue
 from entrepot.appliance.logins import Login
 
-_CONNECT, _READ = 5.0, 120.0  # time-outs in seconds
+_CONNECT, _READ = 5.0, 120.0  # These time-outs are in seconds.
 _PIECE = 1024 * 1024
 _CHALLENGED = 401
 

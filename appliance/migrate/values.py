@@ -54,7 +54,7 @@ class Value:
 
     @property
     def is_fixed(self) -> bool:
-        """Return whether the value of this key never changes."""
+        """Return whether the value under `key` never changes."""
         if self.key.startswith(f"{layout.PROOFS}/"):
             return True
         return self.key.startswith(f"{layout.REPOSITORIES}/") and not self.key.endswith(_CURRENT)

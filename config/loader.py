@@ -1,7 +1,7 @@
 """Load the configuration from all sources.
 
-Flags have the highest precedence. The environment, the YAML file, files in usual places and the
-defaults follow in this order.
+Flags have the highest precedence, followed by the environment, the YAML file, files in usual places
+and the defaults.
 """
 
 from __future__ import annotations

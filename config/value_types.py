@@ -45,7 +45,7 @@ MOST_THREADS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class ValueUnit:
-    """A `ValueUnit` is the unit of a setting's value in `Settings`, which messages show."""
+    """A `ValueUnit` is the unit of a setting's value in `Settings`."""
 
     name: str
 

@@ -289,7 +289,7 @@ def test_an_encoded_slash_in_the_query_is_accepted(haproxy: Haproxy) -> None:
 def test_an_invalid_host_is_refused(haproxy: Haproxy, host: str) -> None:
     """HAProxy refuses an invalid Host, which it could not set as the URI's authority.
 
-    Without this rule HAProxy would respond with 500.
+    Without a rule for this in haproxy.cfg, HAProxy would respond with 500.
     """
     response = haproxy.send_raw(
         f"GET /echo HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
@@ -317,7 +317,7 @@ def test_a_host_that_clients_send_is_accepted(haproxy: Haproxy, host: str) -> No
 def test_an_absolute_uri_without_a_host_is_refused(haproxy: Haproxy, target: str) -> None:
     """HAProxy refuses an absolute URI with an empty Host, as RFC 9110, 4.2.1 requires.
 
-    Without this rule HAProxy would respond with 500.
+    Without a rule for this in haproxy.cfg, HAProxy would respond with 500.
     """
     response = haproxy.send_raw(
         f"GET {target} HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n".encode()

@@ -79,7 +79,7 @@ def test_a_failing_check_makes_the_appliance_unready_and_not_dead(
 ) -> None:
     """A failing check of `health:` makes the appliance unready, not dead.
 
-    A restart of the container would repair nothing.
+    A restart of the container would not make the check pass.
     """
     (run / HEALTH).write_text('{"/down": "file exists"}')
     with socketserver.UnixStreamServer(str(run / run_names.FRONT_SOCKET), _Handler) as server:

@@ -65,7 +65,7 @@ def test_a_closed_gate_answers_503_until_it_is_opened(run: Path, haproxy: Haprox
 def _assert_as_there(closed: Response) -> None:
     """Assert that a 503 has the body of docker distribution's health/health.go.
 
-    The header Retry-After is the appliance's own addition to every 503.
+    The appliance adds the header Retry-After, which docker distribution does not send.
     """
     (error,) = json.loads(closed.body)["errors"]
     assert error == {
@@ -92,8 +92,8 @@ def test_an_answer_of_the_cache_is_503_too(run: Path, haproxy: Haproxy) -> None:
 def test_probes_of_the_programs_and_metrics_stay_available(run: Path, haproxy: Haproxy) -> None:
     """While a check fails, the programs' probes and /metrics still respond with 200.
 
-    If the probes failed, an orchestrator would restart the programs, which repairs nothing. The
-    metrics show which check fails.
+    If the probes failed, an orchestrator would restart the programs, but the check would still
+    fail. The metrics show the number of failing checks.
     """
     Gate(run).publish({"a": "down"})
 

@@ -30,9 +30,10 @@ _SHORTEST = 4
 """The smallest number of words outside code; a text with fewer words is not a sentence."""
 
 _NOT_PROSE = re.compile(
-    r"^\W*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|WITH|PRAGMA)\b|[<>^|\\=]{2}|\\[a-z]"
+    r"^\W*(?:SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|WITH|PRAGMA)\b| IS NOT |^\w+\[\w+\["
+    r"|[<>^|\\=]{2}|\\[a-z]"
 )
-"""Matches strings with SQL or regular expressions, which are not prose."""
+"""Matches strings with SQL, types or regular expressions, which are not prose."""
 
 
 def sentences(path: Path) -> Iterator[tuple[int, str, str]]:
@@ -59,11 +60,12 @@ def draw(count: int, seed: str) -> list[tuple[str, int, str, str]]:
 
     The same tree and *seed* return the same sentences.
     """
-    return random.Random(seed).sample(_all(), count)
+    return random.Random(seed).sample(every_sentence(), count)
 
 
 @cache
-def _all() -> list[tuple[str, int, str, str]]:
+def every_sentence() -> list[tuple[str, int, str, str]]:
+    """Return (path, line, kind, sentence) of each sentence of the repository."""
     return [
         (str(path.relative_to(ROOT)), *sentence)
         for path in files([ROOT])

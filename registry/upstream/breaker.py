@@ -45,6 +45,7 @@ LIMIT_LONGEST = 60.0
 """A rate limit lasts at most this many seconds, even with a longer Retry-After."""
 REFUSED_AGAIN = 300.0
 """The rejection of credentials by an upstream is logged at most once in this many seconds."""
+_ROUNDING = 1.0  # More than the rounding errors of times in seconds since the UTC epoch.
 PROBE_RETRY = 1.0
 """While one request probes the upstream, other requests are rejected with this Retry-After, in
 seconds."""
@@ -107,15 +108,15 @@ def admit(
 ) -> tuple[Circuit, Pass | Rejection]:
     """Return the next state, and a permission or rejection for one request at *now* (UTC epoch).
 
-    If a probe has no result after *lease* seconds, the next request becomes the probe. Even if the
-    wall clock is set back, a rest is not longer than `LONGEST_REST`.
+    If a probe has no result after *lease* seconds, the next request becomes the probe. If the wall
+    clock is set back, the rest is over: the next request probes the upstream.
     """
     limit = limit_left(circuit, now, operation)
     if limit > 0:
         return circuit, Rejection("limited", limit)
     if circuit.is_closed:
         return circuit, Pass()
-    rest = min(circuit.until - now, LONGEST_REST)
+    rest = _left(circuit.until, now, LONGEST_REST)
     if rest > 0:
         return circuit, Rejection("resting", rest)
     if now < circuit.probing <= now + lease:
@@ -127,7 +128,16 @@ def limit_left(circuit: Circuit, now: float, operation: str) -> float:
     """Return the seconds until the rate limit of *operation* ends; 0 or less means no limit."""
     if circuit.operation != operation:
         return 0.0
-    return min(circuit.limited - now, LIMIT_LONGEST)
+    return _left(circuit.limited, now, LIMIT_LONGEST)
+
+
+def _left(until: float, now: float, longest: float) -> float:
+    """Return the seconds until *until*; 0 or less if that time has passed.
+
+    Return 0 also if *until* is more than *longest* seconds away: the clock was set back since then.
+    """
+    left = until - now
+    return min(left, longest) if left <= longest + _ROUNDING else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +188,7 @@ def refused(circuit: Circuit, now: float) -> Circuit:
 
     `Circuit.refused` changes at most once in `REFUSED_AGAIN` seconds; the breaker logs each change.
     """
-    if now - circuit.refused < REFUSED_AGAIN:
+    if 0 <= now - circuit.refused < REFUSED_AGAIN:
         return answered(circuit)
     return replace(answered(circuit), refused=now)
 
@@ -189,7 +199,7 @@ def limited(
     """Return the breaker's state after a 429; if an earlier rate limit lasts longer, keep it."""
     span = LIMIT_DEFAULT if retry_after is None else min(max(retry_after, 0.0), LIMIT_LONGEST)
     until = now + span
-    if until < circuit.limited:
+    if until - now < _left(circuit.limited, now, LIMIT_LONGEST):
         return answered(circuit)
     return Circuit(limited=until, operation=operation, refused=circuit.refused)
 
@@ -361,7 +371,7 @@ def _health(host: str, circuit: Circuit, now: float) -> BreakerState:
         return BreakerState(host, "probing", 0.0, circuit.detail or circuit.reason)
     if circuit.limited > now:
         return BreakerState(host, "limited", circuit.limited, "429")
-    if now - circuit.refused < REFUSED_AGAIN:
+    if 0 <= now - circuit.refused < REFUSED_AGAIN:
         return BreakerState(
             host, "refusing", 0.0, "the upstream rejects the configured credentials"
         )

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from entrepot.datastore.refs import Tag
 from entrepot.registry.errors import Absent, Unavailable, Why
@@ -26,6 +28,7 @@ from entrepot.registry.upstream.breaker import (
     failed,
     limited,
     read_all,
+    refused,
 )
 from entrepot.registry.upstream.protocol import Upstream
 from entrepot.runtime import run_names
@@ -583,12 +586,25 @@ def test_a_rate_limit_closes_an_open_breaker() -> None:
     assert circuit == Circuit(limited=107)
 
 
-def test_a_clock_set_back_does_not_extend_a_rest() -> None:
-    """If the clock is set back, the pause of an open circuit breaker is at most 30 s.
+def test_a_clock_set_back_ends_a_rest_and_a_rate_limit() -> None:
+    """If the clock is set back by more than a rest can last, the next request is a probe.
 
-    In this case, a rate limit lasts at most 60 s.
+    A rate limit ends too. Otherwise both would last until the clock is at the old time again.
     """
-    circuit = limited(_tripped(1, now=5000), 5000, 60)
+    tripped = _tripped(1, now=5000)
+    under_limit = limited(CLOSED, 5000, 60)
 
-    assert admit(_tripped(1, now=5000), 1000, LEASE)[1] == Rejection("resting", 30)
-    assert admit(circuit, 1000, LEASE)[1] == Rejection("limited", 60)
+    assert admit(tripped, 4990, LEASE)[1] == Rejection("resting", 11)
+    assert admit(tripped, 1000, LEASE)[1] == Pass(probe=True)
+    assert admit(under_limit, 1000, LEASE)[1] == Pass()
+    assert limited(under_limit, 1000, 5).limited == 1005
+    assert refused(refused(CLOSED, 5000), 1000).refused == 1000
+
+
+@given(st.floats(1.7e9, 1.9e9), st.sampled_from([1.0, 2.0, 4.0, 16.0, 30.0]))
+def test_rounding_does_not_end_a_rest(now: float, rest: float) -> None:
+    """A rest that has just begun is not taken for one from before a change of the clock."""
+    _, result = admit(Circuit(trips=1, until=now + rest), now, LEASE)
+
+    assert isinstance(result, Rejection)
+    assert result.retry_after == pytest.approx(rest)

@@ -237,7 +237,7 @@ class UpstreamSettings(Section):
     realm: value_types.MaybeRealm = setting(
         None,
         "the URL of a token service on another host, to which the upstream's password may be sent",
-        shown="the host of the upstream",
+        shown="none: the upstream's own host, or the known token service of a public registry",
     )
     username: value_types.MaybeText = setting(
         None, "the user name at the upstream; it takes precedence over the pull secret"

@@ -49,7 +49,8 @@ _LARGEST_TOTAL = 2**54
 
 The index adds the sizes of all 256 shards in a signed integer of 64 bits, which must not overflow.
 """
-_MOST_CHILDREN = MOST_DESCRIPTORS + 1  # An image has its layers and one configuration.
+# `MOST_DESCRIPTORS` limits the layers; an image also has one configuration.
+_MOST_CHILDREN = MOST_DESCRIPTORS + 1
 _CHUNK = 64 * 1024
 _GZIP = 16 + zlib.MAX_WBITS
 _LEVEL = 6

@@ -163,11 +163,11 @@ class RetryPolicy:
 class Pace:
     """A `Pace` detects a connection that is too slow; times are in seconds on a monotonic clock.
 
-    A `Pace` divides the time of a connection into spans and counts the bytes of each span. The span
-    doubles after each connection that was replaced. So each connection to a slow source lasts
-    longer than the previous one. This helps with a source that ignores ranges: each of its
-    responses begins with byte 0, so only a connection that lasts long enough delivers the end of
-    the blob.
+    A `Pace` divides the time of a connection into spans and counts the bytes of each span. If a
+    connection is too slow, the caller replaces it, and the spans of the next connection are twice
+    as long. So each connection to a slow source lasts longer than the previous one. This helps with
+    a source that ignores ranges: each of its responses begins with byte 0, so only a connection
+    that lasts long enough delivers the end of the blob.
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -48,7 +48,8 @@ _IMAGE = re.compile(r"(?:^|/)(?:registry|registry-photon|entrepot):")
 class Case:
     """One file of the corpus.
 
-    `content` is its configuration file, `environ` its variables, and `words` its arguments.
+    `content` is the configuration file that the corpus file contains, or None. `environ` has the
+    environment variables of the appliance, and `words` has its arguments after `serve`.
     """
 
     expected: Mapping[str, list[str]]

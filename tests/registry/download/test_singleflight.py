@@ -165,7 +165,8 @@ def test_the_response_is_closed_if_the_download_cannot_be_written(
 ) -> None:
     """If the spool file cannot be written, the worker closes the upstream's response.
 
-    The client's thread has opened the response; the thread that would read and close it fails.
+    The thread that serves the first client has opened the response. The download's own thread,
+    which would read and close the response, fails.
     """
 
     def fail(_: Download, __: str) -> Iterator[bytes]:

@@ -94,7 +94,7 @@ def _endpoints(settings: Settings) -> Iterator[EndpointStatus]:
 
 
 def _disk(settings: Settings) -> str:
-    """Return the free space of the data directory, or the problem of a disk and its effect."""
+    """Return the free space of the data directory, or the problem of a disk."""
     storage = settings.storage
     folders = dict.fromkeys((storage.rootdirectory, storage.statedir))
     try:

@@ -131,7 +131,7 @@ def refuse_second(state: Path) -> None:
 
 
 def _is_locked(state: Path) -> bool:
-    """Return whether an appliance has locked the state directory or its parent folder."""
+    """Return whether an appliance or `migrate` has locked the state directory or its parent."""
     return any(_is_folder_locked(each) for each in (state, state.parent))
 
 

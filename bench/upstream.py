@@ -33,7 +33,10 @@ class Fetch:
 
 @dataclass(frozen=True, slots=True)
 class Fetches:
-    """The numbers of all requests and of GETs to the upstream, and the bytes sent for the GETs."""
+    """The numbers of requests and of GETs to the upstream, without `GET /v2/`.
+
+    `sent` counts only the bytes that were sent for GETs.
+    """
 
     requests: int = 0
     gets: int = 0

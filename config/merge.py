@@ -72,19 +72,17 @@ def unsupported_keys(winners: Iterable[RawValue]) -> tuple[list[Problem], list[P
     A refused key causes a problem, and a key without effect causes a warning. If several variables
     set keys of one section, they cause one message, which names the first key.
     """
-    found: dict[tuple[str, bool], list[RawValue]] = {}
-    rows = {}
+    found: dict[DistributionKey, list[RawValue]] = {}
     for each in winners:
         row = keys.find(each.key)
         if not isinstance(row, DistributionKey) or row.verdict is KeySupport.HONOURED:
             continue
         if not _is_harmless(each.value, row):
-            is_refused = row.verdict is KeySupport.REFUSED
-            rows[row.key] = row
-            found.setdefault((row.key, is_refused), []).append(each)
-    refused = [_line(rows[key], "refused", given) for (key, yes), given in found.items() if yes]
+            found.setdefault(row, []).append(each)
+    is_refused = {row: row.verdict is KeySupport.REFUSED for row in found}
+    refused = [_line(row, "refused", given) for row, given in found.items() if is_refused[row]]
     ineffective = [
-        _line(rows[key], "without effect", given) for (key, yes), given in found.items() if not yes
+        _line(row, "without effect", given) for row, given in found.items() if not is_refused[row]
     ]
     return refused, ineffective
 
@@ -187,7 +185,7 @@ def _too_many_upstreams(winners: dict[Key, RawValue]) -> list[Problem]:
 def _is_harmless(value: object, row: DistributionKey) -> bool:
     if value in _EMPTY or _is_disabled(value):
         return "" in row.harmless
-    return _is_one_of(value, row.harmless)
+    return isinstance(value, str) and value.strip().lower() in row.harmless
 
 
 def _is_disabled(value: object) -> bool:
@@ -195,7 +193,3 @@ def _is_disabled(value: object) -> bool:
     return isinstance(value, list) and all(
         isinstance(each, dict) and str(each.get("disabled")).lower() == "true" for each in value
     )
-
-
-def _is_one_of(value: object, known: tuple[str, ...]) -> bool:
-    return isinstance(value, str) and value.strip().lower() in known

@@ -49,7 +49,7 @@ _PATTERNS = {
 _COMPILED = {
     name: re.compile(text, re.IGNORECASE | re.MULTILINE) for name, text in _PATTERNS.items()
 }
-_FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`\n]*`")
 _COMMENTED = {".cfg", ".conf", ".yml", ".yaml", ".sh", ".toml", ".container", ".tpl"}
 
@@ -58,12 +58,16 @@ def prose(path: Path) -> str:
     """Return the comments and docstrings of a file, or a Markdown page without its code."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
-        return _CODE.sub("X", _FENCE.sub("", text))
+        return _CODE.sub("X", FENCE.sub("", text))
     if path.suffix == ".py":
-        tree = ast.parse(text)
-        texts = [found for _, found in (*docstrings(tree), *comments(text, tree))]
-        return _CODE.sub("X", "\n\n".join(texts))
+        return _CODE.sub("X", prose_of_module(text))
     return _CODE.sub("X", "\n".join(_hashed(text)))
+
+
+def prose_of_module(text: str) -> str:
+    """Return the docstrings and comments of a Python module."""
+    tree = ast.parse(text)
+    return "\n\n".join(found for _, found in (*docstrings(tree), *comments(text, tree)))
 
 
 def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:

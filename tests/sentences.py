@@ -18,11 +18,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from tests.language import ROOT, comments, docstrings, files
+from tests.language import FENCE, ROOT, comments, docstrings, files
 
 _END = re.compile(r"(?<=[.!?])\s+(?=[A-Z`*\"'(0-9])|\n[ \t]*(?:\n|\Z)|\n(?=\s*[-*] )")
 _ABBREVIATION = re.compile(r"\b(?:e\.g|i\.e|etc|vs|No)\.$")
-_FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`[^`]*`|\{[^}]*\}|\[[^]]*\]\([^)]*\)|\S*[/_=@]\S*")
 _NO_SENTENCE = re.compile(r"^(?:type:|noqa|pragma|----).*", re.MULTILINE)
 """Matches comment lines that are directives for tools, or headings of sections."""
@@ -43,7 +42,7 @@ def sentences(path: Path) -> Iterator[tuple[int, str, str]]:
     """
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".md":
-        blank = _FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
+        blank = FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)
         yield from _paragraphs(blank)
         return
     if path.suffix == ".py":
@@ -75,7 +74,7 @@ def every_sentence() -> list[tuple[str, int, str, str]]:
 
 def _split(line: int, kind: str, text: str) -> Iterator[tuple[int, str, str]]:
     """Yield the sentences of *text*, which starts at *line*."""
-    at, begun = 0, 0
+    at = 0
     for end in [*_END.finditer(text), None]:
         stop = end.start() if end else len(text)
         if end and _ABBREVIATION.search(text[:stop]):
@@ -89,11 +88,11 @@ def _split(line: int, kind: str, text: str) -> Iterator[tuple[int, str, str]]:
 
 def _strings(path: Path, tree: ast.Module) -> Iterator[tuple[int, str, str]]:
     """Yield the sentences of docstrings and, outside of tests/, of all other strings."""
-    for line, docstring in docstrings(tree):
+    documented = dict(docstrings(tree))
+    for line, docstring in documented.items():
         yield from _split(line, "docstring", docstring)
     if "tests" in path.relative_to(ROOT).parts:
         return
-    documented = {line for line, _ in docstrings(tree)}
     for line, text in _messages(tree):
         is_prose = len(text.split()) >= _SHORTEST and not _NOT_PROSE.search(text)
         if line not in documented and is_prose:

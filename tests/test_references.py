@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.language import ROOT, comments, docstrings, files
+from tests.language import ROOT, files, prose_of_module
 
 _PATH = re.compile(r"[\w.-]+/[\w./-]*\w\.(?:py|md|cfg|conf|yml|svg)\b")
 _NOT_BEFORE = frozenset("/*<>{}$@:~")
@@ -58,12 +57,6 @@ def _exists(name: str, page: Path) -> bool:
     return is_short and any(path.as_posix().endswith(f"/{name}") for path in _texts())
 
 
-def _prose(text: str) -> str:
-    """Return the docstrings and comments of a Python module."""
-    tree = ast.parse(text)
-    return "\n".join(found for _, found in (*docstrings(tree), *comments(text, tree)))
-
-
 def _absent_files(path: Path, text: str) -> set[str]:
     """Return the paths in a file that lead to no file.
 
@@ -72,7 +65,7 @@ def _absent_files(path: Path, text: str) -> set[str]:
     """
     absent = {name for name in _paths(text) if not _exists(name, path)}
     if absent and path.suffix == ".py":
-        prose = set(_paths(_prose(text)))
+        prose = set(_paths(prose_of_module(text)))
         absent = {name for name in absent if name in prose or name.startswith("docs/")}
     return absent
 
